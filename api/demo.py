@@ -1,0 +1,76 @@
+"""A model's way through the service, as a user would send it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from pathlib import Path
+
+from rich.console import Console
+
+from api import zoo
+from api.tables import plan_table
+from planner.errors import OptionError, PlannerError
+from schema import plan
+
+_TIMEOUT = 1800.0
+
+
+def run(name: str, size: zoo.Size) -> None:
+    """Exports a model, starts the service, POSTs the model, prints the report, stops.
+
+    Raises ``OptionError`` for a model that is not there and ``PlannerError`` if the service fails.
+    """
+    if name not in zoo.names():
+        raise OptionError(f"unknown model {name!r}: use one of {', '.join(zoo.names())}")
+    console = Console()
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / f"{name}.pt2"
+        console.print(f"exporting {name} ...")
+        # In a process of its own: the service, not this one, is what should need torch.
+        command = [sys.executable, "-m", "api.cli", "zoo", name, "-o", str(source)]
+        if size == "small":
+            command.append("--small")
+        if subprocess.run(command, check=False).returncode:
+            raise PlannerError(f"cannot export {name}")
+        service = subprocess.Popen(
+            [sys.executable, "-m", "api.cli", "serve", "--port", "0", "--data-dir", folder],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            address = _address(service)
+            console.print(f"POST {address}/plan?profile=bytes ({source.stat().st_size:,} bytes)")
+            _post(console, address, source)
+        finally:
+            service.terminate()
+            service.wait(30)
+
+
+def _address(service: subprocess.Popen[str]) -> str:
+    assert service.stdout is not None
+    for line in service.stdout:
+        if "http://" in line:
+            return line[line.index("http://") :].strip()
+    raise PlannerError("the service did not start")
+
+
+def _post(console: Console, address: str, source: Path) -> None:
+    request = urllib.request.Request(
+        f"{address}/plan?profile=bytes&name={source.name}",
+        data=source.read_bytes(),
+        headers={"Content-Type": "application/octet-stream"},
+        method="POST",
+    )
+    with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+        location, flatbuffer = answer.headers["Location"], answer.read()
+    program = plan.decode(flatbuffer)
+    console.print(
+        f"{len(flatbuffer):,} bytes of planned program with {len(program.delegates)} delegates, "
+        f"at {location}"
+    )
+    with urllib.request.urlopen(f"{address}{location}", timeout=_TIMEOUT) as answer:
+        console.print(plan_table(json.load(answer)))

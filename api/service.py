@@ -1,0 +1,538 @@
+"""The HTTP service: programs come in, planned programs go out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+import signal
+import socket
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any, Final, get_args
+
+import fastapi
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from uvicorn.server import HANDLED_SIGNALS
+
+import planner
+from api.store import DirectoryStore, PlanFiles, PlanStore
+from api.worker import CrashedJobError, Job, OvertimeError, WorkerError, Workers
+from planner.costs import Objective
+from planner.errors import InputError, OptionError, PlannerError, VerificationError
+from planner.exported import check_is_exported
+from planner.options import PlanOptions, make_options
+from planner.profile import builtin_names, load_profile
+from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+
+_BINARY: Final = "application/octet-stream"
+_DEFAULT_NAME: Final = "upload.pt2"
+_EXAMPLE_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
+_SHUTDOWN_SECONDS: Final = 10
+
+# The most particular class counts. A refusal of what was asked is the client's to mend.
+_STATUS: Final[dict[type[Exception], int]] = {
+    PlannerError: 422,
+    VerificationError: 500,
+    CrashedJobError: 500,
+    WorkerError: 503,
+    OvertimeError: 504,
+    # Nobody is left to read the answer; it only ends the request.
+    ClientDisconnect: 400,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the service runs.
+
+    Plans are kept in ``data_dir``, or without one for as long as the service runs. At most
+    ``workers`` programs are planned at once, and each for at most ``plan_seconds``.
+    """
+
+    data_dir: Path | None = None
+    workers: int = 1
+    max_upload_bytes: int = 2 * 2**30
+    plan_seconds: float = 1800
+
+
+class PlanService:
+    """Plans uploaded programs, and the same request only once."""
+
+    def __init__(
+        self, store: PlanStore, workers: Workers, folder: Path, max_upload_bytes: int
+    ) -> None:
+        self.store = store
+        self.max_upload_bytes = max_upload_bytes
+        self._workers = workers
+        self._folder = folder
+        self._pending: dict[str, asyncio.Task[PlanFiles]] = {}
+
+    async def plan(
+        self, body: AsyncIterator[bytes], name: str, options: PlanOptions
+    ) -> tuple[str, PlanFiles]:
+        """The id and the files of the plan for a ``.pt2`` file that comes in chunks.
+
+        Raises ``HTTPException`` for a body that is too large or no ``.pt2`` file.
+        """
+        with ExitStack() as scratch:
+            folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._folder)))
+            source = folder / "source.pt2"
+            sha256 = await self._receive(body, source)
+            await run_in_threadpool(_check_body, source, name)
+            plan_id = _plan_id(sha256, options)
+            if plan_id not in self._pending:
+                job = Job(source, name, options, PlanFiles.within(folder))
+                # The task takes the folder over: the client that asked first may go away while
+                # others wait for the same plan.
+                task = asyncio.create_task(self._solve(plan_id, job, scratch.pop_all()))
+                task.add_done_callback(_mark_retrieved)
+                self._pending[plan_id] = task
+            return plan_id, await asyncio.shield(self._pending[plan_id])
+
+    def stop(self) -> None:
+        """Stops all planning, now and to come; the requests that wait for it are told so."""
+        self._workers.stop()
+
+    async def close(self) -> None:
+        """Stops, and returns once no plan is pending any more."""
+        self.stop()
+        await asyncio.gather(*self._pending.values(), return_exceptions=True)
+
+    async def _receive(self, body: AsyncIterator[bytes], path: Path) -> str:
+        """Writes a body to a file; returns its SHA-256."""
+        size, digest = 0, hashlib.sha256()
+        with path.open("wb") as file:
+
+            def write(chunk: bytes) -> None:
+                digest.update(chunk)
+                file.write(chunk)
+
+            async for chunk in body:
+                size += len(chunk)
+                _check_size(size, self.max_upload_bytes)
+                await run_in_threadpool(write, chunk)
+        return digest.hexdigest()
+
+    async def _solve(self, plan_id: str, job: Job, scratch: ExitStack) -> PlanFiles:
+        with scratch:
+            try:
+                files = await run_in_threadpool(self.store.get, plan_id)
+                if files is None:
+                    await self._workers.run(job)
+                    files = await run_in_threadpool(self.store.put, plan_id, job.files)
+                return files
+            finally:
+                del self._pending[plan_id]
+
+
+class PlanQuery(BaseModel):
+    """How to plan, from the query of a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = Field(
+        "default",
+        description="The built-in device profile that prices transitions and accesses.",
+        json_schema_extra={"enum": list(builtin_names())},
+    )
+    objective: str = Field(
+        "repack",
+        description="What to minimise: the cost of the transitions alone, or of the accesses too.",
+        json_schema_extra={"enum": list(get_args(Objective))},
+    )
+    texture_limits: str | None = Field(
+        None,
+        description="Largest image extents of the device in texels, as `X,Y,Z`; left out, those "
+        "that ExecuTorch lowers with.",
+        examples=["2048,2048,2048"],
+    )
+    without_layout: list[
+        Annotated[
+            str,
+            Field(json_schema_extra={"enum": [x.name for x in FLOAT_LAYOUTS + QUANTIZED_LAYOUTS]}),
+        ]
+    ] = Field(
+        [],
+        description="A memory layout that the plan must not use; may be given several times.",
+        examples=[["TENSOR_HEIGHT_PACKED"]],
+    )
+    name: str = Field(
+        _DEFAULT_NAME,
+        description="The name of the file, for messages and for the name of the answer's file.",
+        examples=["mobilenet_v2.pt2"],
+    )
+
+    def options(self) -> PlanOptions:
+        """The options asked for; raises ``OptionError``."""
+        # A name that is not built in would be taken for the path of a file of this machine.
+        if self.profile not in builtin_names():
+            raise OptionError(
+                f"unknown profile {self.profile!r}: use one of {', '.join(builtin_names())}"
+            )
+        return make_options(self.profile, self.objective, self.texture_limits, self.without_layout)
+
+    def file_name(self) -> str:
+        """The name without folders or characters that do not print; never empty."""
+        base = re.split(r"[/\\]", self.name)[-1]
+        printable = "".join(c for c in base if c.isprintable()).strip()[:200]
+        return printable if printable.strip(".") else _DEFAULT_NAME
+
+
+class Problem(BaseModel):
+    """What went wrong, in one line that says what to do."""
+
+    detail: str = Field(examples=["unknown objective 'speed': use repack or latency"])
+
+
+class Health(BaseModel):
+    """That the service runs, and its version."""
+
+    status: str = Field(examples=["ok"])
+    version: str = Field(examples=["0.1.0"])
+
+
+class Profile(BaseModel):
+    """A built-in device profile."""
+
+    name: str = Field(examples=["default"])
+    description: str
+
+
+def _service(request: Request) -> PlanService:
+    service: PlanService = request.app.state.service
+    return service
+
+
+Service = Annotated[PlanService, Depends(_service)]
+PlanId = Annotated[
+    str,
+    fastapi.Path(
+        description="The id of a plan: the last part of the `Location` that `POST /plan` gave.",
+        examples=[_EXAMPLE_ID],
+        # Only described: what does not match is the id of no plan, as others that do.
+        json_schema_extra={"pattern": "^[0-9a-f]{32}$"},
+    ),
+]
+
+
+def _binary(description: str, headers: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """An answer that is a file, for OpenAPI; headers are given by description and example."""
+    return {
+        "description": description,
+        "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}, "example": example}
+            for name, (text, example) in headers.items()
+        },
+    }
+
+
+def _problems(**descriptions: str) -> dict[int | str, dict[str, Any]]:
+    """Answers that are a ``Problem``, for OpenAPI; keywords are ``status_404`` and the like."""
+    return {
+        name.removeprefix("status_"): {"model": Problem, "description": text}
+        for name, text in descriptions.items()
+    }
+
+
+_DISPOSITION: Final = "Content-Disposition"
+_RANGES: Final[dict[int | str, dict[str, Any]]] = {
+    206: {"description": "The part that the request's `Range` names."},
+    416: {"description": "The file ends before the request's `Range` begins."},
+}
+_NO_PLAN: Final = _problems(status_404="No plan has this id.")
+
+router = APIRouter()
+
+
+@router.post(
+    "/plan",
+    summary="Plan a program",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The planned program: a flatbuffer as `plan.fbs` describes it.",
+            {
+                "Location": ("Path of the plan's report.", f"/plans/{_EXAMPLE_ID}"),
+                _DISPOSITION: (
+                    "The name of the answer's file.",
+                    'attachment; filename="mobilenet_v2.plan"',
+                ),
+            },
+        ),
+        **_problems(
+            status_400="The body is no `.pt2` file.",
+            status_413="The body is larger than this service takes.",
+            status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
+            "Vulkan delegate supports, or has an operator that the options leave without "
+            "representation.",
+            status_500="The plan failed the check that every plan must pass, or planning failed.",
+            status_503="The process that planned ended, or the service shuts down.",
+            status_504="Planning took longer than this service allows.",
+        ),
+    },
+    openapi_extra={
+        "requestBody": {
+            "description": "A file that `torch.export.save` wrote, as it is. The content type is "
+            "not looked at.",
+            "required": True,
+            "content": {
+                media_type: {"schema": {"type": "string", "format": "binary"}}
+                for media_type in (_BINARY, "application/zip")
+            },
+        }
+    },
+)
+async def post_plan(
+    request: Request, service: Service, query: Annotated[PlanQuery, Query()]
+) -> FileResponse:
+    """Lowers a `.pt2` file for ExecuTorch's Vulkan delegate and plans the layout of every tensor.
+
+    The answer comes when the plan is found and checked: in seconds to minutes. A request that was
+    answered before is answered from store, by the same id.
+    """
+    options, name = query.options(), query.file_name()
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal():
+        _check_size(int(announced), service.max_upload_bytes)
+    plan_id, files = await service.plan(request.stream(), name, options)
+    return FileResponse(
+        files.graph,
+        media_type=_BINARY,
+        filename=f"{PurePath(name).stem}.plan",
+        headers={"Location": f"/plans/{plan_id}"},
+    )
+
+
+@router.get(
+    "/plans/{plan_id}",
+    summary="Read a plan's report",
+    response_class=FileResponse,
+    responses={
+        200: {
+            "description": "What was planned and what it costs, in total and by delegate.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_report(service: Service, plan_id: PlanId) -> FileResponse:
+    """The figures of a plan, beside those of ExecuTorch's own pass, and every transition."""
+    return FileResponse(_files(service, plan_id).report, media_type="application/json")
+
+
+@router.get(
+    "/plans/{plan_id}/graph",
+    summary="Download a planned program",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The flatbuffer that `POST /plan` answered with.",
+            {
+                _DISPOSITION: (
+                    "The name of the file: the plan's id.",
+                    f'attachment; filename="{_EXAMPLE_ID}.plan"',
+                )
+            },
+        ),
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
+    """The planned program as a flatbuffer."""
+    return _download(_files(service, plan_id).graph, f"{plan_id}.plan")
+
+
+@router.get(
+    "/plans/{plan_id}/program.pte",
+    summary="Download a program for ExecuTorch's runtime",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The program with the planned layouts, as a `.pte` file.",
+            {
+                _DISPOSITION: (
+                    "The name of the file: the plan's id.",
+                    f'attachment; filename="{_EXAMPLE_ID}.pte"',
+                )
+            },
+        ),
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_program(service: Service, plan_id: PlanId) -> FileResponse:
+    """The planned program as ExecuTorch's runtime loads it."""
+    return _download(_files(service, plan_id).program, f"{plan_id}.pte")
+
+
+@router.get("/profiles", summary="List the device profiles")
+def get_profiles() -> list[Profile]:
+    """The built-in device profiles, by the names that `POST /plan` takes."""
+    return [
+        Profile(name=name, description=load_profile(name).description) for name in builtin_names()
+    ]
+
+
+@router.get("/health", summary="Ask whether the service runs")
+async def get_health() -> Health:
+    """Answers at once, whatever is being planned."""
+    return Health(status="ok", version=planner.__version__)
+
+
+def create_app(settings: Settings = Settings()) -> FastAPI:
+    """The service as an ASGI application; its worker processes live as long as its lifespan."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with TemporaryDirectory(prefix="layout-planner-") as folder:
+            service = PlanService(
+                DirectoryStore((settings.data_dir or Path(folder)) / "plans"),
+                Workers(settings.workers, settings.plan_seconds),
+                Path(folder),
+                settings.max_upload_bytes,
+            )
+            app.state.service = service
+            try:
+                yield
+            finally:
+                await service.close()
+
+    app = FastAPI(
+        title="Layout Planner",
+        summary="Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked.",
+        description="Loading a `.pt2` file can run code that was put into it: offer this service "
+        "only to those who may run code on its machine.",
+        version=planner.__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        responses={"default": {"model": Problem, "description": "Anything else that failed."}},
+    )
+    app.include_router(router)
+    for kind in _STATUS:
+        app.add_exception_handler(kind, _answer)
+    app.add_exception_handler(RequestValidationError, _answer_query)
+    app.add_exception_handler(Exception, _answer_bug)
+    return app
+
+
+def serve(host: str, port: int, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
+
+    To be called in the main thread.
+    """
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    _Server(config, app).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that says where it listens, and does not wait for plans when it is to end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The server waits for its open requests first and only then ends the lifespan.
+        service: PlanService = self._app.state.service
+        service.stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As in the base class, which then raises the signal again: here it has been served."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _plan_id(sha256: str, options: PlanOptions) -> str:
+    """An id that is the same for, and only for, the same file, options and planner."""
+    request = {
+        "planner": planner.__version__,
+        "source": sha256,
+        "profile": options.profile.digest,
+        "objective": options.objective,
+        "texture_limits": options.texture_limits,
+        "excluded_layouts": sorted(layout.name for layout in options.excluded_layouts),
+    }
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _check_size(size: int, limit: int) -> None:
+    if size > limit:
+        raise HTTPException(413, f"the file is larger than the {limit} bytes that are taken here")
+
+
+def _check_body(path: Path, name: str) -> None:
+    try:
+        with path.open("rb") as file:
+            check_is_exported(file, name)
+    except InputError as error:
+        raise HTTPException(400, str(error)) from None
+
+
+def _mark_retrieved(task: asyncio.Task[PlanFiles]) -> None:
+    """Keeps asyncio from logging an error for which no client waits any more."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _files(service: PlanService, plan_id: str) -> PlanFiles:
+    files = service.store.get(plan_id)
+    if files is None:
+        raise HTTPException(
+            404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
+        )
+    return files
+
+
+def _download(path: Path, name: str) -> FileResponse:
+    return FileResponse(path, media_type=_BINARY, filename=name)
+
+
+async def _answer(request: Request, error: Exception) -> JSONResponse:
+    kind = next(kind for kind in type(error).__mro__ if kind in _STATUS)
+    return JSONResponse({"detail": str(error)}, _STATUS[kind])
+
+
+async def _answer_query(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    known = ", ".join(PlanQuery.model_fields)
+    return JSONResponse(
+        {"detail": f"query parameter {first['loc'][-1]!r}: {first['msg']} (there are {known})"}, 422
+    )
+
+
+async def _answer_bug(request: Request, error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": "the service failed: its log says why"}, 500)

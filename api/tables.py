@@ -1,0 +1,75 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+
+def plan_table(report: dict[str, Any]) -> Table:
+    """Before and after, per delegate and in total, of a plan's JSON report."""
+    unit, total = report["unit"], report["total"]
+    table = Table(
+        title=f"{report['source']['name']}: repack cost, profile {report['profile']['name']}",
+        caption=(
+            f"lowering {seconds(report['lowering_seconds'])}, "
+            f"planning {seconds(total['plan_seconds'])}, "
+            f"ExecuTorch's pass {seconds(total['baseline_seconds'])}, "
+            f"checking {seconds(total['verify_seconds'])}"
+        ),
+    )
+    table.add_column("delegate")
+    for heading in ("operators", "transitions", "ExecuTorch", "ours", "ratio"):
+        table.add_column(heading, justify="right")
+    table.add_column("proof")
+    if report["objective"] == "latency":
+        for heading in ("ExecuTorch, latency", "ours, latency"):
+            table.add_column(heading, justify="right")
+    for delegate in report["delegates"]:
+        table.add_row(*_figures(delegate["name"], delegate, unit, report["objective"]))
+    table.add_section()
+    table.add_row(*_figures("total", total, unit, report["objective"]), style="bold")
+    return table
+
+
+def _figures(name: str, figures: dict[str, Any], unit: str, objective: str) -> list[str]:
+    row = [
+        name,
+        str(figures["operators"]),
+        f"{figures['baseline_transitions']} → {figures['transitions']}",
+        cost(figures["baseline_repack_cost"], unit),
+        cost(figures["repack_cost"], unit),
+        ratio(figures["ratio"]),
+        proof(figures, unit),
+    ]
+    if objective == "latency":
+        row += [
+            cost(figures["baseline_objective_cost"], unit),
+            cost(figures["objective_cost"], unit),
+        ]
+    return row
+
+
+def proof(figures: dict[str, Any], unit: str) -> str:
+    """How good the plan is known to be."""
+    if figures["status"] == "OPTIMAL":
+        return "optimal"
+    return f"feasible, at least {cost(figures['bound'], unit)}"
+
+
+def cost(value: float, unit: str) -> str:
+    """A cost with a prefix that suits its size; ``unit`` is bytes or ns."""
+    if unit == "bytes":
+        return f"{value / 1e6:,.3f} MB"
+    return f"{value / 1e6:,.3f} ms" if value >= 1e6 else f"{value / 1e3:,.1f} µs"
+
+
+def ratio(value: float | None) -> str:
+    """ExecuTorch's cost over ours."""
+    return "∞" if value is None else f"{value:.2f}×"
+
+
+def seconds(value: float) -> str:
+    """A duration."""
+    return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

@@ -1,0 +1,202 @@
+"""Worker processes: planning runs in them, so that torch never loads in the one that serves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import signal
+import threading
+import traceback
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from api.store import PlanFiles
+from planner.errors import PlannerError
+from planner.options import PlanOptions
+
+# A forked process would share the threads' locks of this one, held by threads that it lacks.
+_spawn = multiprocessing.get_context("spawn")
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A ``.pt2`` file to plan, what to call it in messages, and where to write the plan."""
+
+    source: Path
+    name: str
+    options: PlanOptions
+    files: PlanFiles
+
+
+class WorkerError(Exception):
+    """A job came to no end for a reason that is not in its request."""
+
+
+class CrashedJobError(WorkerError):
+    """Planning failed in a way that nobody foresaw."""
+
+
+class LostWorkerError(WorkerError):
+    """The worker's process ended in the middle of a job."""
+
+
+class OvertimeError(WorkerError):
+    """The job was stopped because it took longer than it may."""
+
+
+class StoppedError(WorkerError):
+    """The service shuts down, and the job with it."""
+
+
+def run_job(job: Job) -> None:
+    """Plans a file and writes the plan's files. Raises ``PlannerError``."""
+    from planner.exported import plan_exported
+
+    planned = plan_exported(job.source.read_bytes(), job.name, job.options)
+    job.files.program.write_bytes(planned.pte())
+    job.files.graph.write_bytes(planned.flatbuffer())
+    job.files.report.write_text(json.dumps(planned.report, allow_nan=False), "utf-8")
+
+
+def serve_jobs(connection: Connection) -> None:
+    """The life of a worker's process: runs the jobs that come in until the other end is closed."""
+    # Ctrl-C reaches every process of a terminal; only the one that serves shall answer to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What libraries print is not the service's output.
+    os.dup2(2, 1)
+    # An honest .pt2 needs no unpickling of arbitrary objects. This narrows what a hostile one can
+    # do; it does not make it safe to load.
+    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
+    while True:
+        try:
+            job: Job = connection.recv()
+        except EOFError:
+            return
+        error: Exception | None = None
+        try:
+            run_job(job)
+        except PlannerError as refusal:
+            error = refusal
+        except Exception as crash:
+            traceback.print_exc()
+            # As text: to unpickle it, the process that serves might have to import torch.
+            error = CrashedJobError(
+                f"planning {job.name} failed: {type(crash).__name__}: {crash}".splitlines()[0]
+            )
+        try:
+            connection.send(error)
+        except BrokenPipeError:
+            return
+
+
+class _Worker:
+    """A process that runs one job after another."""
+
+    def __init__(self) -> None:
+        self._connection, theirs = _spawn.Pipe()
+        self._process = _spawn.Process(
+            target=serve_jobs, args=(theirs,), name="layout-planner-worker", daemon=True
+        )
+        self._process.start()
+        # With this copy open, the process could end and the connection would not.
+        theirs.close()
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+    def run(self, job: Job, seconds: float) -> None:
+        """Has a job done. No process is left after ``OvertimeError`` and ``LostWorkerError``."""
+        try:
+            self._connection.send(job)
+            if not self._connection.poll(seconds):
+                self.kill()
+                raise OvertimeError(
+                    f"planning {job.name} took longer than {seconds:g} s and was stopped: "
+                    "hand in a smaller program, or give the service more time"
+                )
+            error: Exception | None = self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise LostWorkerError(
+                f"the process that was planning {job.name} has {self._end()}: "
+                "try again, with more memory if that ran out"
+            ) from None
+        if error is not None:
+            raise error
+
+    def _end(self) -> str:
+        code = self._process.exitcode or 0
+        if code < 0:
+            return f"been killed by {signal.Signals(-code).name}"
+        return f"ended with exit code {code}" if code else "ended"
+
+
+class Workers:
+    """Up to ``count`` worker processes, each with at most ``seconds`` for a job.
+
+    A process starts when there is a job and no process free for it, and is kept for the next:
+    importing ExecuTorch takes seconds.
+    """
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._seconds = seconds
+        # As many threads as processes, each waiting for the job of one.
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
+        self._lock = threading.Lock()
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []
+        self._stopped = False
+
+    async def run(self, job: Job) -> None:
+        """Runs a job once a process is free. Raises ``PlannerError`` and ``WorkerError``."""
+        self._check_running(job)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
+
+    def stop(self) -> None:
+        """Kills every process; jobs, waiting ones too, end with ``StoppedError``."""
+        with self._lock:
+            self._stopped = True
+            for worker in self._workers:
+                worker.kill()
+        self._threads.shutdown(wait=False)
+
+    def _run(self, job: Job) -> None:
+        worker = self._take(job)
+        try:
+            worker.run(job, self._seconds)
+        except LostWorkerError:
+            self._check_running(job)
+            raise
+        finally:
+            self._give_back(worker)
+
+    def _take(self, job: Job) -> _Worker:
+        with self._lock:
+            self._check_running(job)
+            while self._idle:
+                worker = self._idle.pop()
+                if worker.is_alive():
+                    return worker
+                self._workers.remove(worker)
+            worker = _Worker()
+            self._workers.add(worker)
+            return worker
+
+    def _give_back(self, worker: _Worker) -> None:
+        with self._lock:
+            if worker.is_alive():
+                self._idle.append(worker)
+            else:
+                self._workers.remove(worker)
+
+    def _check_running(self, job: Job) -> None:
+        if self._stopped:
+            raise StoppedError(f"the service shuts down: {job.name} was not planned, try again")

@@ -1,0 +1,1 @@
+"""The GPU on this machine, through wgpu (Vulkan is the native path)."""

@@ -1,0 +1,1 @@
+"""Writers: each puts a layout plan back into one kind of program."""

@@ -1,0 +1,76 @@
+"""What ExecuTorch's own pass does with the same graph, priced with the same costs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch.fx import GraphModule
+
+from planner.costs import CostModel
+from planner.frontends.fx import FxGraph, get_repr
+from planner.plan import operator_cost
+from planner.problem import Slot
+from planner.program import BaselineFigures
+from planner.representation import LABELS, TensorRepr
+from planner.stopwatch import stopwatch
+
+
+def detached_copy(graph_module: GraphModule) -> GraphModule:
+    """A copy of a graph module whose tensor specs can be tagged without touching the original's."""
+    graph = copy.deepcopy(graph_module.graph)
+    specs: dict[int, Any] = {}
+
+    def own(spec: Any) -> Any:
+        if isinstance(spec, (list, tuple)):
+            return type(spec)(own(s) for s in spec)
+        return specs.setdefault(id(spec), copy.copy(spec))
+
+    for node in graph.nodes:
+        if "spec" in node.meta:
+            node.meta["spec"] = own(node.meta["spec"])
+    return GraphModule(graph_module, graph)
+
+
+def run_baseline(
+    graph_module: GraphModule,
+    greedy: Callable[[GraphModule], object],
+    fx: FxGraph,
+    slots: Sequence[Slot],
+    costs: CostModel,
+) -> BaselineFigures:
+    """Runs the greedy pass on a detached copy of the graph that ``fx`` was read from.
+
+    Its transitions are the nodes that it adds. ``slots`` are the operands that cost something.
+    """
+    originals = {node.name for node in graph_module.graph.nodes}
+    with stopwatch() as watch:
+        greedy(graph_module)
+
+    by_name = {node.name: node for node in graph_module.graph.nodes}
+    tensor_of = {node.name: t for node, t in fx.tensor_of.items()}
+    repack_cost = transitions = 0
+    for node in graph_module.graph.nodes:
+        if node.name in originals:
+            continue
+        source, (made,), (target,) = node.args[0], get_repr(node.args[0]), get_repr(node)
+        assert made is not None and target is not None
+        tensor = fx.graph.tensors[tensor_of[source.name]]
+        prices = costs.transition(tensor.shape, tensor.dtype)
+        repack_cost += int(prices[LABELS[made], LABELS[target]])
+        transitions += 1
+
+    def representation(slot: Slot) -> TensorRepr | None:
+        node = by_name[fx.nodes[slot.operator].name]
+        if slot.is_output:
+            return get_repr(node)[slot.index]
+        arg = node.args[slot.index]
+        return get_repr(arg[0] if isinstance(arg, (list, tuple)) else arg)[0]
+
+    return BaselineFigures(
+        repack_cost=repack_cost,
+        cost=repack_cost + operator_cost(fx.graph, slots, costs, representation),
+        transitions=transitions,
+        seconds=watch.seconds,
+    )

@@ -1,0 +1,163 @@
+"""Plans a graph's layouts: the problem is built, solved, and read back as representations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from planner.costs import CostModel
+from planner.errors import NoRepresentationError, PlannerError
+from planner.graph import LayoutGraph
+from planner.problem import (
+    Constraints,
+    LayoutProblem,
+    Slot,
+    build_problem,
+    describe_variable,
+)
+from planner.representation import LABELS, REPRS, TensorRepr
+from solver import InfeasibleError, NoSolutionFoundError, Solution, Status, solve
+
+SEARCH_TIME: Final = 30.0
+"""CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """An argument of an operator, by the operator's index in the graph."""
+
+    operator: int
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A repack: ``tensor`` is copied from ``source`` to ``target`` once, for all its ``users``.
+
+    ``cost`` is in integer steps of the profile's unit.
+    """
+
+    tensor: int
+    source: TensorRepr
+    target: TensorRepr
+    cost: int
+    users: tuple[Operand, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutPlan:
+    """Representations for a whole graph, and the proof of their cost.
+
+    ``made[t]`` is the representation in which tensor ``t`` is made (None where nothing asks for
+    one). Costs are integer steps of the profile's unit: ``cost`` counts what the objective counts,
+    ``repack_cost`` the transitions alone; ``bound`` is a proven lower bound of ``cost``.
+    """
+
+    made: tuple[TensorRepr | None, ...]
+    transitions: tuple[Transition, ...]
+    cost: int
+    bound: int
+    status: Status
+    layout: LayoutProblem = field(repr=False)
+    solution: Solution = field(repr=False)
+
+    @property
+    def repack_cost(self) -> int:
+        """What the transitions cost together."""
+        return sum(t.cost for t in self.transitions)
+
+
+def plan_graph(
+    graph: LayoutGraph,
+    constraints: Constraints,
+    costs: CostModel,
+    *,
+    search_time: float = SEARCH_TIME,
+) -> LayoutPlan:
+    """The cheapest representations for a graph.
+
+    ``search_time`` bounds the search that remains after the exact reductions, if any does. Raises
+    ``NoRepresentationError`` where the constraints leave no plan, ``PlannerError`` where the search
+    finds none in its time.
+    """
+    layout = build_problem(graph, constraints, costs)
+    try:
+        solution = solve(layout.problem, time_limit=search_time)
+    except NoSolutionFoundError as error:
+        raise PlannerError(
+            "no plan was found in the time that the search may take: the graph is connected too "
+            "densely for exact reductions"
+        ) from error
+    except InfeasibleError as error:
+        involved = list(dict.fromkeys(describe_variable(graph, layout, v) for v in error.variables))
+        raise NoRepresentationError(
+            "no layouts satisfy all operators at once"
+            + (f" ({'; '.join(involved[:4])})" if involved else "")
+            + ": raise the texture limits (--texture-limits) or exclude fewer layouts"
+        ) from error
+    return read_plan(graph, layout, solution, costs)
+
+
+def read_plan(
+    graph: LayoutGraph, layout: LayoutProblem, solution: Solution, costs: CostModel
+) -> LayoutPlan:
+    """The plan that a solution of a graph's layout problem stands for."""
+    assignment = solution.assignment
+    made: list[TensorRepr | None] = []
+    transitions: list[Transition] = []
+    for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
+        if producer is None:
+            made.append(REPRS[assignment[readers[0].variable]] if readers else None)
+            continue
+        source = assignment[producer]
+        made.append(REPRS[source])
+        users: dict[int, list[Operand]] = {}
+        for slot in readers:
+            label = assignment[slot.variable]
+            if label != source:
+                users.setdefault(label, []).append(Operand(slot.operator, slot.index))
+        if users:
+            tensor = graph.tensors[t]
+            prices = costs.transition(tensor.shape, tensor.dtype)
+            transitions.extend(
+                Transition(
+                    t, REPRS[source], REPRS[label], int(prices[source, label]), tuple(operands)
+                )
+                for label, operands in users.items()
+            )
+    transitions.sort(key=lambda x: (x.users[0].operator, x.users[0].argument, x.tensor))
+    return LayoutPlan(
+        made=tuple(made),
+        transitions=tuple(transitions),
+        cost=solution.cost[0],
+        bound=solution.bound[0],
+        status=solution.status,
+        layout=layout,
+        solution=solution,
+    )
+
+
+def operator_cost(
+    graph: LayoutGraph,
+    slots: Iterable[Slot],
+    costs: CostModel,
+    representation: Callable[[Slot], TensorRepr | None],
+) -> int:
+    """What the operators themselves cost under given representations, transitions left out.
+
+    Slots without a representation cost nothing. In integer steps of the profile's unit.
+    """
+    total = 0
+    for index, group in groupby(slots, key=lambda slot: slot.operator):
+        chosen = [(slot, r) for slot in group if (r := representation(slot)) is not None]
+        for _, table in costs.operator(
+            graph.operators[index],
+            graph.tensors,
+            [slot.tensors for slot, _ in chosen],
+            [(LABELS[r],) for _, r in chosen],
+            sum(not slot.is_output for slot, _ in chosen),
+        ):
+            total += int(table.sum())
+    return total

@@ -1,0 +1,276 @@
+"""The planned program: delegates' plans put together for the flatbuffer and for the report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import planner
+from planner.graph import LayoutGraph
+from planner.options import PlanOptions
+from planner.physical import ImageExtents
+from planner.plan import LayoutPlan
+from planner.plan import Transition as PlannedTransition
+from planner.profile import DeviceProfile
+from planner.representation import TensorRepr
+from schema import (
+    DelegatePlan,
+    Figures,
+    PlannedProgram,
+    Status,
+    TensorPlan,
+    Transition,
+    TransitionUser,
+    VkStorageType,
+    VkTensor,
+)
+from schema.vkgraph import VkGraph
+from solver import Status as SolverStatus
+
+
+@dataclass(frozen=True, slots=True)
+class BaselineFigures:
+    """What ExecuTorch's own pass came to; costs in integer steps of the profile's unit."""
+
+    repack_cost: int
+    cost: int
+    transitions: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateResult:
+    """A planned delegate, and how long it took. Seconds are wall-clock."""
+
+    plan: DelegatePlan
+    graph: LayoutGraph = field(repr=False)
+    layout_plan: LayoutPlan = field(repr=False)
+    plan_seconds: float
+    baseline_seconds: float
+    verify_seconds: float
+
+    @property
+    def operators(self) -> int:
+        """Operators before planning."""
+        return len(self.graph.operators)
+
+    @property
+    def width(self) -> int:
+        """Treewidth of the order in which the solver eliminated the problem's variables."""
+        return self.layout_plan.solution.statistics.width
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The program that was handed in."""
+
+    name: str
+    sha256: str
+
+    @classmethod
+    def of(cls, name: str, data: bytes) -> Source:
+        """The source with these bytes."""
+        return cls(name, hashlib.sha256(data).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPlaces:
+    """Where a plan's parts are in the written graph.
+
+    ``copies[i]`` is the value that transition ``i`` makes and ``clones[i]`` the chain position of
+    the operator that makes it; ``operators[i]`` is the chain position of the graph's operator
+    ``i``; ``tensors[t]`` is the value of tensor ``t``.
+    """
+
+    tensors: Sequence[int]
+    operators: Sequence[int]
+    copies: Sequence[int]
+    clones: Sequence[int]
+
+
+def describe_delegate(
+    index: int,
+    graph: bytes,
+    written: VkGraph,
+    plan: LayoutPlan,
+    places: WrittenPlaces,
+    names: Mapping[int, str],
+    baseline: BaselineFigures,
+    profile: DeviceProfile,
+) -> DelegatePlan:
+    """What was planned for a delegate, in terms of the graph as it was ``written``.
+
+    ``graph`` are the flatbuffer bytes of ``written``; ``names`` are names of values.
+    """
+    transitions = tuple(
+        _describe_transition(t, places, copy, clone, written, profile)
+        for t, copy, clone in zip(plan.transitions, places.copies, places.clones, strict=True)
+    )
+    tensors = tuple(
+        TensorPlan(value_id, names.get(value_id, ""), value.storage_type, value.memory_layout)
+        for value_id, value in enumerate(written.values)
+        if isinstance(value, VkTensor) and value.storage_type != VkStorageType.DEFAULT_STORAGE
+    )
+    units = profile.in_units
+    return DelegatePlan(
+        index=index,
+        name=f"delegate {index}",
+        graph=graph,
+        tensors=tensors,
+        transitions=transitions,
+        figures=Figures(
+            repack_cost=units(plan.repack_cost),
+            objective_cost=units(plan.cost),
+            bound=units(plan.bound),
+            status=Status.OPTIMAL if plan.status is SolverStatus.OPTIMAL else Status.FEASIBLE,
+            transitions=len(plan.transitions),
+            baseline_repack_cost=units(baseline.repack_cost),
+            baseline_objective_cost=units(baseline.cost),
+            baseline_transitions=baseline.transitions,
+        ),
+    )
+
+
+def _describe_transition(
+    transition: PlannedTransition,
+    places: WrittenPlaces,
+    copy: int,
+    clone: int,
+    written: VkGraph,
+    profile: DeviceProfile,
+) -> Transition:
+    users = []
+    for user in transition.users:
+        position = places.operators[user.operator]
+        users.append(TransitionUser(position, written.chain[position].name, user.argument))
+    return Transition(
+        source=places.tensors[transition.tensor],
+        output=copy,
+        operator_index=clone,
+        from_storage=transition.source.storage_type,
+        from_layout=transition.source.memory_layout,
+        to_storage=transition.target.storage_type,
+        to_layout=transition.target.memory_layout,
+        cost=profile.in_units(transition.cost),
+        users=tuple(users),
+    )
+
+
+def assemble(
+    source: Source,
+    delegates: Sequence[DelegateResult],
+    options: PlanOptions,
+    texture_limits: ImageExtents,
+) -> PlannedProgram:
+    """The planned program of all delegates."""
+    return PlannedProgram(
+        planner_version=planner.__version__,
+        source_name=source.name,
+        source_sha256=source.sha256,
+        profile_name=options.profile.name,
+        profile_hash=options.profile.digest,
+        cost_unit=options.profile.unit,
+        objective=options.objective,
+        texture_limits=texture_limits,
+        excluded_layouts=tuple(sorted(options.excluded_layouts)),
+        delegates=tuple(d.plan for d in delegates),
+        total=_total([d.plan.figures for d in delegates]),
+    )
+
+
+def _total(figures: Sequence[Figures]) -> Figures:
+    optimal = all(f.status == Status.OPTIMAL for f in figures)
+    return Figures(
+        repack_cost=_sum([f.repack_cost for f in figures]),
+        objective_cost=_sum([f.objective_cost for f in figures]),
+        bound=_sum([f.bound for f in figures]),
+        status=Status.OPTIMAL if optimal else Status.FEASIBLE,
+        transitions=sum(f.transitions for f in figures),
+        baseline_repack_cost=_sum([f.baseline_repack_cost for f in figures]),
+        baseline_objective_cost=_sum([f.baseline_objective_cost for f in figures]),
+        baseline_transitions=sum(f.baseline_transitions for f in figures),
+    )
+
+
+def _sum(costs: Sequence[float]) -> float:
+    # Costs are multiples of 0.001: rounding takes back what binary fractions add.
+    return round(sum(costs), 3)
+
+
+def report(
+    program: PlannedProgram,
+    delegates: Sequence[DelegateResult],
+    *,
+    lowering_seconds: float,
+) -> dict[str, Any]:
+    """The plan as a JSON document. Costs are in ``unit``, times in seconds."""
+    return {
+        "planner_version": program.planner_version,
+        "source": {"name": program.source_name, "sha256": program.source_sha256},
+        "profile": {"name": program.profile_name, "hash": program.profile_hash},
+        "objective": program.objective,
+        "unit": program.cost_unit,
+        "texture_limits": list(program.texture_limits),
+        "excluded_layouts": [layout.name for layout in program.excluded_layouts],
+        "lowering_seconds": round(lowering_seconds, 3),
+        "total": _figures(program.total, delegates, program.cost_unit),
+        "delegates": [
+            {
+                "index": d.plan.index,
+                "name": d.plan.name,
+                **_figures(d.plan.figures, [d], program.cost_unit),
+                "transition_list": _transitions(d.plan, program.cost_unit),
+            }
+            for d in delegates
+        ],
+    }
+
+
+def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -> dict[str, Any]:
+    baseline, ours = figures.baseline_repack_cost, figures.repack_cost
+    return {
+        "repack_cost": _number(ours, unit),
+        "baseline_repack_cost": _number(baseline, unit),
+        "ratio": round(baseline / ours, 4) if ours else (1.0 if not baseline else None),
+        "transitions": figures.transitions,
+        "baseline_transitions": figures.baseline_transitions,
+        "objective_cost": _number(figures.objective_cost, unit),
+        "baseline_objective_cost": _number(figures.baseline_objective_cost, unit),
+        "status": figures.status.name,
+        "bound": _number(figures.bound, unit),
+        "operators": sum(d.operators for d in delegates),
+        "width": max((d.width for d in delegates), default=0),
+        "plan_seconds": round(sum(d.plan_seconds for d in delegates), 6),
+        "baseline_seconds": round(sum(d.baseline_seconds for d in delegates), 6),
+        "verify_seconds": round(sum(d.verify_seconds for d in delegates), 6),
+    }
+
+
+def _transitions(plan: DelegatePlan, unit: str) -> list[dict[str, Any]]:
+    names = {tensor.value_id: tensor.name for tensor in plan.tensors}
+    return [
+        {
+            "tensor": names.get(t.source, ""),
+            "source": t.source,
+            "output": t.output,
+            "operator_index": t.operator_index,
+            "from": str(TensorRepr(t.from_storage, t.from_layout)),
+            "to": str(TensorRepr(t.to_storage, t.to_layout)),
+            "cost": _number(t.cost, unit),
+            "users": [
+                {
+                    "operator_index": u.operator_index,
+                    "operator": u.operator_name,
+                    "argument": u.argument,
+                }
+                for u in t.users
+            ],
+        }
+        for t in plan.transitions
+    ]
+
+
+def _number(cost: float, unit: str) -> float:
+    return int(cost) if unit == "bytes" else cost

@@ -1,0 +1,55 @@
+"""The independent check of a plan that was written.
+
+Nothing here comes from the planner's own reasoning: the graph that goes out is decoded again, and
+shown to compute what the program computed, in representations that every operator accepts, for the
+price that the plan claims. The facts of ET-VK that this needs are written down here a second time,
+so that an error in one place is caught by the other.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from planner.errors import VerificationError
+from planner.profile import DeviceProfile
+from planner.verify.claims import check_claims
+from planner.verify.correspondence import match_programs
+from planner.verify.layouts import TextureLimits
+from planner.verify.operands import (
+    check_accepted,
+    check_representations,
+    check_synchronised,
+    read_demands,
+)
+from planner.verify.program import Program
+from planner.verify.resolution import check_resolution
+from schema import DelegatePlan, SchemaError, VkGraph, VkMemoryLayout
+
+__all__ = ["verify_delegate"]
+
+
+def verify_delegate(
+    plan: DelegatePlan,
+    before: VkGraph,
+    *,
+    profile: DeviceProfile,
+    objective: Literal["repack", "latency"],
+    texture_limits: TextureLimits,
+    excluded_layouts: frozenset[VkMemoryLayout] = frozenset(),
+) -> None:
+    """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
+
+    Storage, layout and memory object of the tensors in ``before`` are not looked at. Raises
+    ``VerificationError`` naming the operator, the operand and the rule that is broken.
+    """
+    try:
+        program = Program(plan.decode_graph())
+    except SchemaError as error:
+        raise VerificationError(f"the written graph is malformed: {error}") from error
+    check_representations(program, texture_limits, excluded_layouts)
+    repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
+    demands = read_demands(program, texture_limits, {repack.index for repack in repacks})
+    check_accepted(program, demands)
+    check_synchronised(program, demands, program.representations, "")
+    check_resolution(program, demands)
+    check_claims(plan, program, demands, repacks, profile, objective)

@@ -1,0 +1,140 @@
+"""What a plan says of its graph: representations, transitions and prices, all counted again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import isclose, isfinite
+from typing import Final, Literal
+
+from planner.profile import DeviceProfile, rate
+from planner.representation import TensorRepr
+from planner.verify.correspondence import Repack
+from planner.verify.layouts import memory_bytes
+from planner.verify.operands import Demand
+from planner.verify.program import Program, fail
+from schema import DelegatePlan, Figures, Status, Transition
+
+_TOLERANCE: Final = 1e-9
+"""Sums of floats may differ by their order."""
+
+
+def check_claims(
+    plan: DelegatePlan,
+    program: Program,
+    demands: Iterable[Demand],
+    repacks: Sequence[Repack],
+    profile: DeviceProfile,
+    objective: Literal["repack", "latency"],
+) -> None:
+    """Shows that everything that the plan says is so; baseline figures are not looked at."""
+    _check_tensors(plan, program)
+    costs = [_repack_steps(program, repack, profile) for repack in repacks]
+    _check_transitions(plan.transitions, program, repacks, [profile.in_units(c) for c in costs])
+    repack_cost = sum(costs)
+    objective_cost = repack_cost
+    if objective == "latency":
+        objective_cost += _access_steps(program, demands, profile)
+    _check_figures(
+        plan.figures,
+        len(repacks),
+        profile.in_units(repack_cost),
+        profile.in_units(objective_cost),
+    )
+
+
+def _check_tensors(plan: DelegatePlan, program: Program) -> None:
+    claimed: dict[int, TensorRepr] = {}
+    for tensor in plan.tensors:
+        place = f"tensor {tensor.value_id} ({tensor.name})"
+        representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
+        if tensor.value_id in claimed:
+            raise fail(place, "the plan lists it twice")
+        if program.representations.get(tensor.value_id) != representation:
+            raise fail(place, "the plan lists a representation that was not written")
+        claimed[tensor.value_id] = representation
+    for value_id in program.representations:
+        if value_id not in claimed:
+            raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
+
+
+def _check_transitions(
+    claims: Sequence[Transition],
+    program: Program,
+    repacks: Sequence[Repack],
+    costs: Sequence[float],
+) -> None:
+    claim_at = {claim.operator_index: claim for claim in claims}
+    if len(claim_at) != len(claims):
+        raise fail("the transitions", "two claims are for one operator")
+    if len(repacks) != len(claims):
+        # The walk found one at every claimed position that is in the chain.
+        raise fail("the transitions", "a claim is for an operator that is not there")
+    for repack, cost in zip(repacks, costs, strict=True):
+        claim = claim_at[repack.index]
+        place = program.place(repack.index)
+        source = program.representations[repack.source]
+        target = program.representations[repack.output]
+        if (claim.source, claim.output) != (repack.source, repack.output):
+            raise fail(
+                place,
+                f"the plan says {claim.source} -> {claim.output}, "
+                f"the graph {repack.source} -> {repack.output}",
+            )
+        if TensorRepr(claim.from_storage, claim.from_layout) != source:
+            raise fail(place, f"its source is {source}, which is not what the plan says")
+        if TensorRepr(claim.to_storage, claim.to_layout) != target:
+            raise fail(place, f"its target is {target}, which is not what the plan says")
+        users = [(index, program.calls[index].name, position) for index, position in repack.users]
+        said = [(user.operator_index, user.operator_name, user.argument) for user in claim.users]
+        if sorted(said) != sorted(users):
+            raise fail(place, f"its users are {users}, not {said}")
+        _check_cost(place, "its cost", claim.cost, cost)
+
+
+def _check_figures(
+    figures: Figures, transitions: int, repack_cost: float, objective_cost: float
+) -> None:
+    place = "the figures"
+    if figures.transitions != transitions:
+        raise fail(place, f"{transitions} transitions were written, not {figures.transitions}")
+    _check_cost(place, "the repack cost", figures.repack_cost, repack_cost)
+    _check_cost(place, "the objective cost", figures.objective_cost, objective_cost)
+    is_tight = isclose(figures.bound, objective_cost, rel_tol=_TOLERANCE)
+    if not isfinite(figures.bound) or (figures.bound > objective_cost and not is_tight):
+        raise fail(place, f"{figures.bound} is no lower bound of {objective_cost}")
+    if figures.status == Status.OPTIMAL and not is_tight:
+        raise fail(
+            place, f"a plan of {objective_cost} is not optimal under a bound of {figures.bound}"
+        )
+
+
+def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:
+    if not isclose(claimed, counted, rel_tol=_TOLERANCE):
+        raise fail(place, f"{what} is {counted}, not {claimed}")
+
+
+def _repack_steps(program: Program, repack: Repack, profile: DeviceProfile) -> int:
+    """Launch, bytes read and bytes written, in whole steps."""
+    rates, steps = profile.transition, profile.precision
+    source = program.representations[repack.source]
+    target = program.representations[repack.output]
+    tensor = program.tensor(repack.source)
+    read = rate(rates.read, source) * steps * memory_bytes(tensor, source)
+    written = rate(rates.write, target) * steps * memory_bytes(tensor, target)
+    return round(rates.launch * steps + read + written)
+
+
+def _access_steps(program: Program, demands: Iterable[Demand], profile: DeviceProfile) -> int:
+    """Bytes that operators read and write in operands that they constrain, in whole steps."""
+    if profile.access is None:
+        return 0
+    total = 0
+    for demand in demands:
+        for operand in demand.operands:
+            if operand.constant:
+                continue
+            representation = program.representations[operand.tensors[0]]
+            rates = profile.access.write if operand.is_output else profile.access.read
+            size = sum(memory_bytes(program.tensor(t), representation) for t in operand.tensors)
+            total += round(rate(rates, representation) * profile.precision * size)
+    return total

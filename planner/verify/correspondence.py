@@ -1,0 +1,239 @@
+"""The written graph computes what the program computed: one walk over both, side by side.
+
+Which ``aten.clone`` is a transition cannot always be told from the graph alone, as a program may
+have clones of its own. The plan says which ones it added; under that reading everything must
+match, so that a wrong claim is found rather than believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Final
+
+from planner.representation import TensorRepr
+from planner.verify.layouts import is_int8_layout
+from planner.verify.program import Program, fail
+from schema import VkDataType, VkGraph, VkTensor
+from schema.vkgraph import (
+    Double,
+    DoubleList,
+    Null,
+    OperatorCall,
+    SymInt,
+    Value,
+    ValueList,
+    VkBytes,
+)
+
+CLONE: Final = "aten.clone.default"
+
+_WRITTEN_ARGUMENTS: Final = {
+    "adamw_step": (0, 1, 2),
+    "sdpa_with_kv_cache": (3, 4),
+    "update_cache": (1,),
+}
+"""Arguments that an operator writes into, by its name without namespace and overload."""
+
+_STALE: Final = -1
+
+
+@dataclass(slots=True)
+class Repack:
+    """A transition that was found: the clone at ``index``, and (operator, argument) that use it."""
+
+    index: int
+    source: int
+    output: int
+    users: list[tuple[int, int]] = field(default_factory=list)
+
+
+def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> tuple[Repack, ...]:
+    """Shows that ``after`` is ``before`` with repacks for the operators at positions ``clones``.
+
+    Value ids, node ids and memory objects may differ. Returns the repacks, in order.
+    """
+    return _Walk(before, after).run(clones)
+
+
+class _Walk:
+    def __init__(self, before: VkGraph, after: Program) -> None:
+        self.before = before
+        self.program = after
+        self.after = after.graph
+        self.made: dict[int, int] = {}  # value of before: the one of after that stands for it
+        self.origin: dict[int, int] = {}  # value of after: the one of before that it holds
+        self.repack_of: dict[int, Repack] = {}  # by output
+        self.copies: dict[int, dict[TensorRepr, int]] = {}  # by value of before
+
+    def run(self, clones: Collection[int]) -> tuple[Repack, ...]:
+        before, after = self.before, self.after
+        for what in ("version", "shaders", "storage_type_override", "memory_layout_override"):
+            if getattr(before, what) != getattr(after, what):
+                raise fail("the written graph", f"its {what} is not the program's")
+        self._match_interface("input", before.input_ids, after.input_ids)
+        expected = iter(before.chain)
+        for index, call in enumerate(after.chain):
+            if index in clones:
+                self._repack(index, call)
+            else:
+                self._match_call(index, next(expected, None), call)
+        missing = next(expected, None)
+        if missing is not None:
+            raise fail(missing.name, "this operator of the program was not written")
+        self._match_interface("output", before.output_ids, after.output_ids)
+        for repack in self.repack_of.values():
+            if not repack.users:
+                raise fail(self.program.place(repack.index), "no operator reads this transition")
+        return tuple(self.repack_of.values())
+
+    def _match_interface(self, what: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
+        if len(before) != len(after):
+            raise fail(f"the graph's {what}s", f"there are {len(after)}, not {len(before)}")
+        for i, (theirs, ours) in enumerate(zip(before, after, strict=True)):
+            self._match(theirs, ours, f"graph {what} {i}")
+
+    def _match_call(self, index: int, theirs: OperatorCall | None, ours: OperatorCall) -> None:
+        place = self.program.place(index)
+        if theirs is None or theirs.name != ours.name:
+            wanted = "nothing" if theirs is None else theirs.name
+            note = ", and it is not claimed as a transition" if ours.name == CLONE else ""
+            raise fail(place, f"the program has {wanted} in its place{note}")
+        if len(theirs.args) != len(ours.args):
+            raise fail(place, f"it has {len(ours.args)} arguments, not {len(theirs.args)}")
+        if not ours.args:
+            return
+        written = _written_arguments(ours.name)
+        last = len(ours.args) - 1
+        for position in range(last):
+            self._match(
+                theirs.args[position],
+                ours.args[position],
+                self.program.place(index, f"argument {position}"),
+                None if position in written else (index, position),
+            )
+        self._match(theirs.args[last], ours.args[last], self.program.place(index, "output"))
+        for position in (*written, last):
+            if position <= last:
+                value = self.before.values[theirs.args[position]]
+                members = value.items if isinstance(value, ValueList) else (theirs.args[position],)
+                for member in members:
+                    self._forget_copies(member)
+
+    def _match(
+        self, theirs: int, ours: int, place: str, reader: tuple[int, int] | None = None
+    ) -> None:
+        """Shows that two values are the same. Only a ``reader`` may have a repacked copy."""
+        a, b = self.before.values[theirs], self.after.values[ours]
+        if type(a) is not type(b):
+            raise fail(place, f"it is a {type(b).__name__}, not a {type(a).__name__}")
+        if isinstance(a, ValueList):
+            assert isinstance(b, ValueList)
+            if len(a.items) != len(b.items):
+                raise fail(place, f"the list has {len(b.items)} members, not {len(a.items)}")
+            for i, (x, y) in enumerate(zip(a.items, b.items, strict=True)):
+                if isinstance(self.after.values[y], ValueList):
+                    raise fail(place, "a list cannot hold a list")
+                self._match(x, y, f"{place}, member {i}", reader)
+        elif isinstance(a, VkTensor):
+            assert isinstance(b, VkTensor)
+            if _type_of(a) != _type_of(b):
+                raise fail(place, f"it is a tensor {_say(b)}, not {_say(a)}")
+            if _constant(self.before, a) != _constant(self.after, b):
+                raise fail(place, "it is not the program's constant")
+            if a.constant_id < 0:
+                self._match_identity(theirs, ours, place, reader)
+        elif not _is_same(a, b):
+            raise fail(place, f"it is {b}, not {a}")
+        elif isinstance(a, SymInt):
+            self._match_identity(theirs, ours, place, None)
+
+    def _match_identity(
+        self, theirs: int, ours: int, place: str, reader: tuple[int, int] | None
+    ) -> None:
+        origin = self.origin.get(ours)
+        if origin is None and theirs not in self.made:
+            self.made[theirs] = ours
+            self.origin[ours] = theirs
+        elif origin == _STALE:
+            raise fail(place, f"value {ours} was copied before its source was overwritten")
+        elif origin != theirs:
+            raise fail(place, f"value {ours} is not what the program has here")
+        elif self.made[theirs] != ours:
+            if reader is None:
+                raise fail(place, f"value {ours} is a repacked copy, not the tensor itself")
+            users = self.repack_of[ours].users
+            if users[-1:] != [reader]:
+                users.append(reader)
+
+    def _repack(self, index: int, call: OperatorCall) -> None:
+        place = self.program.place(index)
+        if call.name != CLONE or len(call.args) != 3:
+            raise fail(place, f"it is claimed as a transition, but is no {CLONE}")
+        source_id, memory_format, output_id = call.args
+        source, output = self.after.values[source_id], self.after.values[output_id]
+        if not isinstance(self.after.values[memory_format], Null):
+            raise fail(place, "a transition leaves the memory format as it is")
+        if not isinstance(source, VkTensor) or not isinstance(output, VkTensor):
+            raise fail(place, "a transition makes a tensor of a tensor")
+        if source.constant_id >= 0 or output.constant_id >= 0:
+            raise fail(place, "a transition cannot have a constant: its operator prepacks it")
+        origin = self.origin.get(source_id, _STALE)
+        if origin == _STALE:
+            raise fail(place, f"value {source_id} holds no tensor of the program here")
+        if self.made[origin] != source_id:
+            raise fail(place, "a transition reads a tensor where it was made, not another copy")
+        if output_id in self.origin:
+            raise fail(place, f"value {output_id} is already in use")
+        if _type_of(source) != _type_of(output):
+            raise fail(place, f"it makes a tensor {_say(output)} of one {_say(source)}")
+        self._check_target(place, origin, source, source_id, output_id)
+        self.origin[output_id] = origin
+        self.repack_of[output_id] = Repack(index, source_id, output_id)
+
+    def _check_target(
+        self, place: str, origin: int, source: VkTensor, source_id: int, output_id: int
+    ) -> None:
+        from_repr = self.program.representations.get(source_id)
+        to_repr = self.program.representations.get(output_id)
+        if from_repr is None or to_repr is None:
+            raise fail(place, "a transition needs a representation at both ends")
+        if from_repr == to_repr:
+            raise fail(place, f"source and target are both {from_repr}")
+        if source.datatype == VkDataType.INT8 and is_int8_layout(from_repr) != is_int8_layout(
+            to_repr
+        ):
+            raise fail(place, f"no clone takes int8 elements from {from_repr} to {to_repr}")
+        if self.copies.setdefault(origin, {}).setdefault(to_repr, output_id) != output_id:
+            raise fail(place, f"another transition copies the same tensor to {to_repr}")
+
+    def _forget_copies(self, theirs: int) -> None:
+        """A tensor was overwritten: its copies hold what it was."""
+        for output_id in self.copies.pop(theirs, {}).values():
+            self.origin[output_id] = _STALE
+
+
+def _written_arguments(name: str) -> tuple[int, ...]:
+    for part in name.split("."):
+        if part in _WRITTEN_ARGUMENTS:
+            return _WRITTEN_ARGUMENTS[part]
+    return ()
+
+
+def _is_same(a: Value, b: Value) -> bool:
+    """Whether two literals are the same to the bit; any NaN is the same as another."""
+    if isinstance(a, (Double, DoubleList)):
+        return repr(a) == repr(b)
+    return a == b
+
+
+def _type_of(tensor: VkTensor) -> tuple[tuple[int, ...], VkDataType, VkDataType]:
+    return tensor.dims, tensor.datatype, tensor.staging_datatype
+
+
+def _say(tensor: VkTensor) -> str:
+    return f"{tensor.dims} of {tensor.datatype.name} (staged as {tensor.staging_datatype.name})"
+
+
+def _constant(graph: VkGraph, tensor: VkTensor) -> VkBytes | None:
+    return graph.constants[tensor.constant_id] if tensor.constant_id >= 0 else None

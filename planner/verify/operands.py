@@ -1,0 +1,272 @@
+"""What operators ask of their operands: representations that they accept, and that go together.
+
+The sets come from the registry; how ET-VK reads, filters and narrows them is written here again.
+Source of the facts: ExecuTorch, ``backends/vulkan/utils.py`` (``OpRepSets``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from planner.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
+from planner.registry import OpFeatures, lookup
+from planner.representation import REPRS, TensorRepr, TensorRepSet
+from planner.verify.layouts import TextureLimits, are_compatible, exists, why_not
+from planner.verify.program import Program, fail
+from schema import VkMemoryLayout, VkTensor
+from schema.vkgraph import (
+    Bool,
+    BoolList,
+    Double,
+    DoubleList,
+    Int,
+    IntList,
+    Null,
+    OperatorCall,
+    String,
+    Value,
+    ValueList,
+)
+
+_ANY: Final = TensorRepSet.from_reprs(REPRS)
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """An argument or output with a set: its tensors share one representation out of ``accepted``.
+
+    A ``constant`` operand has none, but its shape narrows what the others may have.
+    """
+
+    name: str
+    position: int
+    tensors: tuple[int, ...]
+    is_output: bool
+    constant: bool
+    accepted: TensorRepSet
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What the operator at ``index`` asks: of each operand, and of ``groups`` of them together."""
+
+    index: int
+    operands: tuple[Operand, ...]
+    groups: tuple[tuple[Operand, ...], ...]
+
+
+def check_representations(
+    program: Program, limits: TextureLimits, excluded: frozenset[VkMemoryLayout]
+) -> None:
+    """Shows that each tensor can have the representation that it was given."""
+    for value_id, representation in program.representations.items():
+        tensor = program.tensor(value_id)
+        rule = (
+            "a constant has no representation: its operator prepacks it"
+            if tensor.constant_id >= 0
+            else why_not(tensor, representation, limits)
+        )
+        if rule is None and representation.memory_layout in excluded:
+            rule = f"the layout {representation.memory_layout.name} was excluded"
+        if rule is not None:
+            raise fail(program.place_of(value_id), rule)
+
+
+def read_demands(
+    program: Program, limits: TextureLimits, repacks: Collection[int]
+) -> tuple[Demand, ...]:
+    """What each operator asks, except for the transitions among them (``repacks``).
+
+    Operators that are not registered ask for nothing, nor do those that make no tensor.
+    """
+    found = []
+    for index, call in enumerate(program.calls):
+        features = None if index in repacks else lookup(call.name)
+        if features is not None and program.outputs(call):
+            found.append(_demand(program, limits, index, call, features))
+    return tuple(found)
+
+
+def check_accepted(program: Program, demands: Iterable[Demand]) -> None:
+    """Shows that each operand has a representation that its operator accepts."""
+    for demand in demands:
+        for operand in demand.operands:
+            if operand.constant:
+                continue
+            for value_id in operand.tensors:
+                given = program.representations.get(value_id)
+                if given is None:
+                    raise fail(
+                        program.place(demand.index, operand.name), "it has no representation"
+                    )
+                if given not in operand.accepted:
+                    raise fail(
+                        program.place(demand.index, operand.name),
+                        f"{given} is not accepted here, only {operand.accepted}",
+                    )
+
+
+def check_synchronised(
+    program: Program,
+    demands: Iterable[Demand],
+    representations: Mapping[int, TensorRepr],
+    when: str,
+) -> None:
+    """Shows that operands that must be compatible are, and that members of a list are equal."""
+    for demand in demands:
+        for operand in demand.operands:
+            if not operand.constant and len(operand.tensors) > 1:
+                members = {representations[value_id] for value_id in operand.tensors}
+                if len(members) > 1:
+                    raise fail(
+                        program.place(demand.index, operand.name),
+                        f"members of the list differ{when}: {_listed(members)}",
+                    )
+        for group in demand.groups:
+            given = [(o, representations[o.tensors[0]]) for o in group if not o.constant]
+            for operand, representation in given[1:]:
+                first, wanted = given[0]
+                if not are_compatible(representation, wanted):
+                    raise fail(
+                        program.place(demand.index, operand.name),
+                        f"{representation} does not go with {wanted} of {first.name}{when}",
+                    )
+
+
+def _demand(
+    program: Program, limits: TextureLimits, index: int, call: OperatorCall, features: OpFeatures
+) -> Demand:
+    inputs, outputs = _sets(program, index, call, features)
+    arguments = [
+        _operand(program, limits, f"argument {position}", position, members, accepted)
+        for position, members in program.arguments(call)
+        if (accepted := _at(inputs, position))
+    ]
+    last = len(call.args) - 1
+    results = [
+        _operand(program, limits, f"output {i}", last, (value_id,), _at(outputs, i), True)
+        for i, value_id in enumerate(program.outputs(call))
+    ]
+    # One registered set binds all arguments, or all outputs, together.
+    groups = [arguments] if len(inputs) == 1 else [[operand] for operand in arguments]
+    result_groups = [results] if len(outputs) == 1 else [[operand] for operand in results]
+    # The same set at both ends binds the first argument to the first output.
+    if arguments and _at(inputs, arguments[0].position) == _at(outputs, 0):
+        groups[0] = groups[0] + result_groups.pop(0)
+    narrowed = [_narrow(group) for group in (*groups, *result_groups) if group]
+    return Demand(
+        index,
+        tuple(operand for group in narrowed for operand in group),
+        tuple(group for group in narrowed if len(group) > 1),
+    )
+
+
+def _operand(
+    program: Program,
+    limits: TextureLimits,
+    name: str,
+    position: int,
+    tensors: tuple[int, ...],
+    accepted: TensorRepSet,
+    is_output: bool = False,
+) -> Operand:
+    for value_id in tensors:
+        accepted &= _existing(program.tensor(value_id).dims, limits)
+    constant = any(program.is_constant(value_id) for value_id in tensors)
+    return Operand(name, position, tensors, is_output, constant, accepted)
+
+
+@lru_cache(maxsize=65536)
+def _existing(dims: tuple[int, ...], limits: TextureLimits) -> TensorRepSet:
+    return TensorRepSet.from_reprs(r for r in REPRS if exists(dims, r, limits))
+
+
+def _narrow(group: Sequence[Operand]) -> tuple[Operand, ...]:
+    """Synchronised operands accept what all of them accept."""
+    if len(group) == 1:
+        return (group[0],)
+    common = _ANY
+    for operand in group:
+        common &= operand.accepted
+    return tuple(
+        Operand(o.name, o.position, o.tensors, o.is_output, o.constant, common) for o in group
+    )
+
+
+def _sets(
+    program: Program, index: int, call: OperatorCall, features: OpFeatures
+) -> tuple[tuple[TensorRepSet, ...], tuple[TensorRepSet, ...]]:
+    if features.pick is None:
+        return features.inputs, features.outputs
+    try:
+        return features.pick(*_as_operator(program, call))
+    except (ArithmeticError, AssertionError, LookupError, TypeError) as error:
+        raise fail(
+            program.place(index), f"its arguments are not those of this operator: {error}"
+        ) from error
+
+
+def _at(sets: Sequence[TensorRepSet], position: int) -> TensorRepSet:
+    if len(sets) == 1:
+        return sets[0]
+    return sets[position] if position < len(sets) else TensorRepSet.of()
+
+
+def _as_operator(program: Program, call: OperatorCall) -> tuple[Operator, list[Tensor]]:
+    """The call in the registry's words, with the tensors that it names."""
+    tensors: list[Tensor] = []
+    values = program.graph.values
+
+    def tensor(value_id: int) -> int:
+        found = program.tensor(value_id)
+        tensors.append(Tensor(f"v{value_id}", found.dims, found.datatype, found.constant_id >= 0))
+        return len(tensors) - 1
+
+    def argument(value_id: int) -> Argument:
+        value = values[value_id]
+        if isinstance(value, VkTensor):
+            return TensorArg(tensor(value_id))
+        if not isinstance(value, ValueList):
+            return _literal(value)
+        if any(isinstance(values[member], VkTensor) for member in value.items):
+            return TensorListArg(
+                tuple(
+                    tensor(member) if isinstance(values[member], VkTensor) else None
+                    for member in value.items
+                )
+            )
+        return tuple(_scalar(values[member]) for member in value.items)
+
+    args = tuple(argument(value_id) for value_id in call.args[:-1])
+    outputs = tuple(tensor(value_id) for value_id in program.outputs(call))
+    return Operator(call.name, args, outputs), tensors
+
+
+def _literal(value: Value) -> Argument:
+    if isinstance(value, (IntList, DoubleList, BoolList)):
+        return tuple(value.items)
+    return _scalar(value)
+
+
+def _scalar(value: Value) -> Scalar | Symbolic:
+    match value:
+        case Null():
+            return None
+        case Int(int_val=number):
+            return number
+        case Double(double_val=number):
+            # ExecuTorch's builder shares equal numbers: the 1 of an argument may be written 1.0.
+            return int(number) if number.is_integer() else number
+        case Bool(bool_val=truth):
+            return truth
+        case String(string_val=text):
+            return text
+        case _:
+            return Symbolic.VALUE
+
+
+def _listed(representations: Iterable[TensorRepr]) -> str:
+    return ", ".join(sorted(map(str, representations)))

@@ -1,0 +1,36 @@
+"""The wire formats: the Vulkan delegate's graph and blob, and the planned program.
+
+`schema.vkgraph` and `schema.plan` have the classes, each with its `decode` and `encode`.
+"""
+
+from schema.delegate import DelegateBlob, join_delegate, split_delegate
+from schema.error import SchemaError
+from schema.plan import (
+    DelegatePlan,
+    Figures,
+    PlannedProgram,
+    Status,
+    TensorPlan,
+    Transition,
+    TransitionUser,
+)
+from schema.vkgraph import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
+
+__all__ = [
+    "DelegateBlob",
+    "DelegatePlan",
+    "Figures",
+    "PlannedProgram",
+    "SchemaError",
+    "Status",
+    "TensorPlan",
+    "Transition",
+    "TransitionUser",
+    "VkDataType",
+    "VkGraph",
+    "VkMemoryLayout",
+    "VkStorageType",
+    "VkTensor",
+    "join_delegate",
+    "split_delegate",
+]

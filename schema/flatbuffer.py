@@ -1,0 +1,258 @@
+"""Bytes of a flatbuffer: a reader that trusts none of them, and a writer.
+
+The reader never touches a byte outside of the buffer, and does no more work, and keeps no more
+memory, than a fixed multiple of the buffer's length: offsets may share their targets, but only
+within a budget. `schema.tables` says what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any, NamedTuple, Protocol
+
+from schema.error import SchemaError
+
+Row = tuple[Any, ...]
+
+# Every byte may be visited this many times, so that writers may share strings and vectors.
+_VISITS_PER_BYTE = 4
+# A table takes at least an offset to it and its offset to a vtable.
+_TABLE_COST = 8
+# A compiled vtable takes far more memory than its bytes. Writers share them: few are expected.
+_VTABLE_COST = 256
+# Enough for the vtables of a small buffer.
+_FREE_COST = 1 << 16
+
+_IDENTIFIER = slice(4, 8)
+
+# The offset from a table to its vtable is signed.
+_MOST_BYTES = 2**31 - 1
+
+_unpack_unsigned = struct.Struct("<I").unpack_from
+_unpack_signed = struct.Struct("<i").unpack_from
+_pack_unsigned = struct.Struct("<I").pack_into
+
+
+class Shape(Protocol):
+    """What the reader and the writer need to know of a kind of table."""
+
+    @property
+    def formats(self) -> str:
+        """The struct format of every slot, in slot order; "I" for an offset."""
+
+    @property
+    def defaults(self) -> Row:
+        """The value of every slot that a vtable leaves out."""
+
+    @property
+    def vtable(self) -> bytes:
+        """The vtable of every table that the writer writes."""
+
+
+class Layout(NamedTuple):
+    """One vtable, compiled: where it puts the slots of one kind of table."""
+
+    extent: int  # bytes that a table takes, its offset to the vtable included
+    offsets: tuple[int, ...]  # by slot, relative to the table; 0 for one that is left out
+    unpack: Callable[[bytes, int], Row]
+    order: Callable[[Row], Row]  # from what was unpacked, and the defaults, to slot order
+
+
+class Reader:
+    """Bounds-checked access to a flatbuffer that anyone may have written.
+
+    Every method raises `SchemaError` where the bytes contradict themselves.
+    """
+
+    __slots__ = ("_budget", "_layouts", "data", "has_unknown_fields", "size")
+
+    def __init__(self, data: bytes | bytearray | memoryview) -> None:
+        self.data = bytes(data)
+        self.size = len(self.data)
+        # Whether a table seen so far has a field that its shape does not know.
+        self.has_unknown_fields = False
+        self._budget = self.size * _VISITS_PER_BYTE + _FREE_COST
+        self._layouts: dict[tuple[Shape, int], Layout] = {}
+
+    def root(self, identifier: bytes) -> int:
+        """The position of the root table of a buffer with this file identifier."""
+        if self.size < _IDENTIFIER.stop:
+            raise SchemaError(f"{self.size} bytes are too few for a flatbuffer")
+        if self.data[_IDENTIFIER] != identifier:
+            raise SchemaError(
+                f"the file identifier is {self.data[_IDENTIFIER]!r}, not {identifier!r}"
+            )
+        position: int = _unpack_unsigned(self.data)[0]
+        return position
+
+    def charge(self, cost: int) -> None:
+        """Takes `cost` bytes from the budget."""
+        self._budget -= cost
+        if self._budget < 0:
+            raise SchemaError(
+                f"the {self.size}-byte buffer refers to its own bytes too many times over"
+            )
+
+    def layout(self, shape: Shape, position: int) -> Layout:
+        """The layout of the table at `position`, all of which is inside of the buffer."""
+        self.charge(_TABLE_COST)
+        if position + 4 > self.size:
+            raise self._outside(position)
+        vtable = position - _unpack_signed(self.data, position)[0]
+        layout = self._layouts.get((shape, vtable))
+        if layout is None:
+            layout = self._layouts[shape, vtable] = self._compile(shape, vtable)
+        if position + layout.extent > self.size:
+            raise SchemaError(
+                f"the table of {layout.extent} bytes at 0x{position:x} ends outside of the "
+                f"{self.size}-byte buffer"
+            )
+        return layout
+
+    def count(self, position: int, item_size: int) -> int:
+        """The length of the vector at `position`, all of which is inside of the buffer."""
+        start = position + 4
+        if start > self.size:
+            raise self._outside(position)
+        count: int = _unpack_unsigned(self.data, position)[0]
+        if count * item_size > self.size - start:
+            raise SchemaError(
+                f"the vector of {count} items of {item_size} bytes at 0x{position:x} ends outside "
+                f"of the {self.size}-byte buffer"
+            )
+        self.charge(4 + count * item_size)
+        return count
+
+    def text(self, position: int) -> str:
+        """The string at `position`."""
+        start = position + 4
+        end = start + self.count(position, 1)
+        # The runtime reads up to the zero byte.
+        if end == self.size or self.data[end]:
+            raise SchemaError(f"the string at 0x{position:x} does not end in a zero byte")
+        try:
+            return self.data[start:end].decode()
+        except UnicodeDecodeError as error:
+            raise SchemaError(
+                f"the string at 0x{position:x} is not UTF-8: {error.reason}"
+            ) from None
+
+    def numbers(self, position: int, item_format: str, item_size: int) -> Row:
+        """The vector of numbers at `position`."""
+        count = self.count(position, item_size)
+        return struct.unpack_from(f"<{count}{item_format}", self.data, position + 4)
+
+    def _compile(self, shape: Shape, vtable: int) -> Layout:
+        if vtable < 0 or vtable + 4 > self.size:
+            raise SchemaError(f"a vtable at {vtable:#x} is outside of the {self.size}-byte buffer")
+        size, extent = struct.unpack_from("<HH", self.data, vtable)
+        if size < 4 or size % 2 or extent < 4 or vtable + size > self.size:
+            raise SchemaError(f"the vtable at 0x{vtable:x} has impossible sizes")
+        self.charge(_VTABLE_COST + size)
+        slots = len(shape.formats)
+        entries = struct.unpack_from(f"<{size // 2 - 2}H", self.data, vtable + 4)
+        if any(entries[slots:]):
+            self.has_unknown_fields = True
+        offsets = (*entries[:slots], *(0 for _ in range(slots - len(entries))))
+
+        layout, end, taken = "<", 0, [0] * slots
+        present = sorted((offset, slot) for slot, offset in enumerate(offsets) if offset)
+        for index, (offset, slot) in enumerate(present):
+            # The first four bytes are the table's offset to this vtable.
+            if offset < max(end, 4):
+                raise SchemaError(f"the vtable at 0x{vtable:x} has fields that overlap")
+            layout += f"{offset - end}x{shape.formats[slot]}"
+            end = offset + struct.calcsize(f"<{shape.formats[slot]}")
+            taken[slot] = index + 1
+        if end > extent:
+            raise SchemaError(f"the vtable at 0x{vtable:x} has a field outside of its table")
+        order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
+        return Layout(extent, offsets, struct.Struct(layout).unpack_from, picker(order))
+
+    def _outside(self, position: int) -> SchemaError:
+        return SchemaError(f"offset 0x{position:x} points outside of the {self.size}-byte buffer")
+
+
+class Writer:
+    """A flatbuffer that grows at its end: what an offset leads to comes after the offset.
+
+    Equal values make equal bytes. Raises `SchemaError` for more bytes than offsets can span, and
+    what `struct` does for a number that does not fit: `schema.tables` knows its name.
+    """
+
+    __slots__ = ("_vtables", "out")
+
+    def __init__(self, identifier: bytes) -> None:
+        # The first four bytes become the offset to the root table.
+        self.out = bytearray(4) + identifier
+        self._vtables: dict[Shape, int] = {}
+
+    def finish(self, root: int) -> bytes:
+        """The buffer whose root table is at `root`."""
+        self.point(0, root)
+        _check_size(len(self.out))
+        return bytes(self.out)
+
+    def align(self, lead: int, alignment: int) -> int:
+        """Pads so that what follows the next `lead` bytes is aligned; returns the position."""
+        position = len(self.out)
+        _check_size(position)
+        padding = -(position + lead) % alignment
+        self.out += bytes(padding)
+        return position + padding
+
+    def vtable(self, shape: Shape) -> int:
+        """The position of the one vtable that all tables of this shape have."""
+        position = self._vtables.get(shape)
+        if position is None:
+            position = self._vtables[shape] = self.align(0, 4)
+            self.out += shape.vtable
+        return position
+
+    def point(self, at: int, target: int) -> None:
+        """Makes the offset at `at` lead to `target`."""
+        _pack_unsigned(self.out, at, target - at)
+
+    def text(self, value: str) -> int:
+        """Appends a string; returns its position."""
+        encoded = value.encode()
+        _check_size(len(encoded))
+        position = self.align(4, 4)
+        self.out += struct.pack("<I", len(encoded)) + encoded + b"\0"
+        return position
+
+    def numbers(self, values: Sequence[Any], item_format: str, item_size: int) -> int:
+        """Appends a vector of numbers; returns its position."""
+        packed = struct.pack(f"<I{len(values)}{item_format}", len(values), *values)
+        position = self.align(4, max(item_size, 4))
+        self.out += packed
+        return position
+
+    def blob(self, value: bytes, alignment: int) -> int:
+        """Appends a vector of bytes; returns its position."""
+        _check_size(len(value))
+        position = self.align(4, max(alignment, 4))
+        self.out += struct.pack("<I", len(value)) + value
+        return position
+
+    def offsets(self, count: int) -> int:
+        """Appends a vector of offsets that lead nowhere yet; returns its position."""
+        position = self.align(4, 4)
+        self.out += struct.pack("<I", count) + bytes(4 * count)
+        return position
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST_BYTES:
+        raise SchemaError(f"{size} bytes are too many for a flatbuffer")
+
+
+def picker(indices: Sequence[int]) -> Callable[[Row], Row]:
+    """A function that takes the items at `indices` out of a tuple, as a tuple."""
+    if len(indices) > 1:
+        return itemgetter(*indices)
+    if len(indices) == 1:
+        return itemgetter(slice(indices[0], indices[0] + 1))
+    return itemgetter(slice(0, 0))

@@ -1,0 +1,1 @@
+"""Code that `python -m schema.generate` wrote: do not edit."""

@@ -1,0 +1,235 @@
+"""A planned program: `plan.fbs` as Python classes.
+
+`decode` checks that the bytes are well formed, not that the plan is right: that its ids lead to
+something in its graphs is for a checker that knows graphs to say.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from schema import vkgraph
+from schema.error import SchemaError
+from schema.flatbuffer import Reader, Writer
+from schema.tables import Blob, Enumeration, Members, Numbers, Scalar, Table, Tables, Text
+from schema.vkgraph import VkGraph, VkMemoryLayout, VkStorageType
+
+FILE_IDENTIFIER = b"LP01"
+
+COST_UNITS = ("bytes", "ns")
+OBJECTIVES = ("repack", "latency")
+
+
+class Status(IntEnum):
+    """How good a plan is known to be."""
+
+    OPTIMAL = 0
+    FEASIBLE = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a plan costs, and the baseline, in the program's `cost_unit`.
+
+    No plan has an objective cost below `bound`.
+    """
+
+    repack_cost: float
+    objective_cost: float
+    bound: float
+    status: Status
+    transitions: int
+    baseline_repack_cost: float
+    baseline_objective_cost: float
+    baseline_transitions: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionUser:
+    """An argument, by position, of the operator at `operator_index` of the chain."""
+
+    operator_index: int
+    operator_name: str
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A repacked copy of a tensor: the values `source` and `output`, and who reads the output.
+
+    The copy is made by the operator at `operator_index` of the chain.
+    """
+
+    source: int
+    output: int
+    operator_index: int
+    from_storage: VkStorageType
+    from_layout: VkMemoryLayout
+    to_storage: VkStorageType
+    to_layout: VkMemoryLayout
+    cost: float
+    users: tuple[TransitionUser, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TensorPlan:
+    """The representation of one tensor; `value_id` is its id in the graph."""
+
+    value_id: int
+    name: str
+    storage_type: VkStorageType
+    memory_layout: VkMemoryLayout
+
+
+@dataclass(frozen=True, slots=True)
+class DelegatePlan:
+    """The plan of one delegate; `graph` is the flatbuffer of the graph to run."""
+
+    index: int
+    name: str
+    graph: bytes
+    tensors: tuple[TensorPlan, ...]
+    transitions: tuple[Transition, ...]
+    figures: Figures
+
+    def decode_graph(self) -> VkGraph:
+        """The graph to run; raises `SchemaError` if its bytes are not one."""
+        try:
+            return vkgraph.decode(self.graph)
+        except SchemaError as error:
+            raise error.within("graph") from None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedProgram:
+    """The plan of a program.
+
+    `cost_unit` is one of `COST_UNITS`, `objective` one of `OBJECTIVES`; `texture_limits` are the
+    largest width, height and depth of an image.
+    """
+
+    planner_version: str
+    source_name: str
+    source_sha256: str
+    profile_name: str
+    profile_hash: str
+    cost_unit: str
+    objective: str
+    texture_limits: tuple[int, int, int]
+    excluded_layouts: tuple[VkMemoryLayout, ...]
+    delegates: tuple[DelegatePlan, ...]
+    total: Figures
+
+
+_STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
+_LAYOUT = Enumeration("B", VkMemoryLayout, VkMemoryLayout.DEFAULT_LAYOUT)
+_NUMBER = Scalar("I")
+_COST = Scalar("d", 0.0)
+
+FIGURES = Table(
+    "Figures",
+    Figures,
+    {
+        "repack_cost": _COST,
+        "objective_cost": _COST,
+        "bound": _COST,
+        "status": Enumeration("B", Status, Status.FEASIBLE),
+        "transitions": _NUMBER,
+        "baseline_repack_cost": _COST,
+        "baseline_objective_cost": _COST,
+        "baseline_transitions": _NUMBER,
+    },
+)
+TRANSITION_USER = Table(
+    "TransitionUser",
+    TransitionUser,
+    {"operator_index": _NUMBER, "operator_name": Text(), "argument": _NUMBER},
+)
+TRANSITION = Table(
+    "Transition",
+    Transition,
+    {
+        "source": _NUMBER,
+        "output": _NUMBER,
+        "operator_index": _NUMBER,
+        "from_storage": _STORAGE,
+        "from_layout": _LAYOUT,
+        "to_storage": _STORAGE,
+        "to_layout": _LAYOUT,
+        "cost": _COST,
+        "users": Tables(TRANSITION_USER),
+    },
+)
+TENSOR_PLAN = Table(
+    "TensorPlan",
+    TensorPlan,
+    {
+        "value_id": _NUMBER,
+        "name": Text(),
+        "storage_type": _STORAGE,
+        "memory_layout": _LAYOUT,
+    },
+)
+DELEGATE_PLAN = Table(
+    "DelegatePlan",
+    DelegatePlan,
+    {
+        "index": _NUMBER,
+        "name": Text(),
+        "graph": Blob(alignment=16),
+        "tensors": Tables(TENSOR_PLAN),
+        "transitions": Tables(TRANSITION),
+        "figures": FIGURES,
+    },
+)
+PLANNED_PROGRAM = Table(
+    "PlannedProgram",
+    PlannedProgram,
+    {
+        "planner_version": Text(),
+        "source_name": Text(),
+        "source_sha256": Text(),
+        "profile_name": Text(),
+        "profile_hash": Text(),
+        "cost_unit": Text(),
+        "objective": Text(),
+        "texture_limits": Numbers("I"),
+        "excluded_layouts": Members("B", VkMemoryLayout),
+        "delegates": Tables(DELEGATE_PLAN),
+        "total": FIGURES,
+    },
+)
+
+
+def decode(data: bytes | bytearray | memoryview) -> PlannedProgram:
+    """Reads a planned program; raises `SchemaError` for bytes that are not one.
+
+    The graphs stay bytes: see `DelegatePlan.decode_graph`.
+    """
+    reader = Reader(data)
+    program = PLANNED_PROGRAM.read(reader, reader.root(FILE_IDENTIFIER))
+    _check(program)
+    return program
+
+
+def encode(program: PlannedProgram) -> bytes:
+    """Writes a planned program: equal programs make equal bytes.
+
+    Raises `SchemaError` for a value that the format cannot hold.
+    """
+    _check(program)
+    writer = Writer(FILE_IDENTIFIER)
+    return writer.finish(PLANNED_PROGRAM.write(writer, program))
+
+
+def _check(program: PlannedProgram) -> None:
+    if program.cost_unit not in COST_UNITS:
+        raise SchemaError(f"{program.cost_unit!r} is not one of {COST_UNITS}", "cost_unit")
+    if program.objective not in OBJECTIVES:
+        raise SchemaError(f"{program.objective!r} is not one of {OBJECTIVES}", "objective")
+    if len(program.texture_limits) != 3:
+        raise SchemaError(
+            f"{len(program.texture_limits)} numbers are not a width, height and depth",
+            "texture_limits",
+        )

@@ -1,0 +1,305 @@
+"""The graph that the Vulkan delegate runs: `vkgraph.fbs` as Python classes.
+
+`decode` trusts nothing. What it returns is whole: every id leads to something, every number of
+an enumeration is one of its members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from schema.error import SchemaError
+from schema.flatbuffer import Reader, Writer
+from schema.tables import Enumeration, Numbers, OneOf, Scalar, Table, Tables, Text
+
+FILE_IDENTIFIER = b"VK00"
+
+
+class VkDataType(IntEnum):
+    """The type of a tensor's elements."""
+
+    BOOL = 0
+    UINT8 = 1
+    INT8 = 2
+    INT32 = 3
+    FLOAT16 = 4
+    FLOAT32 = 5
+    FLOAT64 = 6
+    INT64 = 7
+    UNSET = 127
+
+
+class VkStorageType(IntEnum):
+    """The kind of GPU resource behind a tensor."""
+
+    BUFFER = 0
+    TEXTURE_3D = 1
+    TEXTURE_2D = 2
+    DEFAULT_STORAGE = 255
+
+
+class VkMemoryLayout(IntEnum):
+    """The order of a tensor's elements inside its resource."""
+
+    TENSOR_WIDTH_PACKED = 0
+    TENSOR_HEIGHT_PACKED = 1
+    TENSOR_CHANNELS_PACKED = 2
+    PACKED_INT8_4W4C = 3
+    PACKED_INT8_4H4W = 4
+    PACKED_INT8_4W = 5
+    PACKED_INT8_4C = 6
+    PACKED_INT8_4C1W = 8
+    PACKED_INT8_CONV2D = 9
+    DEFAULT_LAYOUT = 255
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCall:
+    """One operator; `args` are value ids, the output last."""
+
+    node_id: int
+    name: str
+    args: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VkTensor:
+    """A tensor; `dims` from the outermost in, a negative `constant_id` or `mem_obj_id` is none."""
+
+    datatype: VkDataType
+    dims: tuple[int, ...]
+    constant_id: int = -1
+    mem_obj_id: int = -1
+    storage_type: VkStorageType = VkStorageType.DEFAULT_STORAGE
+    memory_layout: VkMemoryLayout = VkMemoryLayout.DEFAULT_LAYOUT
+    staging_datatype: VkDataType = VkDataType.UNSET
+
+
+@dataclass(frozen=True, slots=True)
+class Null:
+    """An argument that is not given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Int:
+    """A 64-bit signed integer."""
+
+    int_val: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bool:
+    """A truth value."""
+
+    bool_val: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Double:
+    """A 64-bit float."""
+
+    double_val: float
+
+
+@dataclass(frozen=True, slots=True)
+class IntList:
+    """64-bit signed integers."""
+
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DoubleList:
+    """64-bit floats."""
+
+    items: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BoolList:
+    """Truth values."""
+
+    items: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ValueList:
+    """Other values, by id."""
+
+    items: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class String:
+    """A string."""
+
+    string_val: str
+
+
+@dataclass(frozen=True, slots=True)
+class SymInt:
+    """An integer that is known when the graph runs; `value` is what it starts from."""
+
+    value: int
+
+
+Value = (
+    Null
+    | Int
+    | Double
+    | Bool
+    | VkTensor
+    | IntList
+    | DoubleList
+    | BoolList
+    | ValueList
+    | String
+    | SymInt
+)
+
+
+@dataclass(frozen=True, slots=True)
+class VkBytes:
+    """A range of the delegate's constant bytes, or, at `NAMED_DATA`, the data of that key."""
+
+    offset: int
+    length: int
+    named_key: str = ""
+
+
+NAMED_DATA = 2**64 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class VkGraph:
+    """A delegate's graph; the index of a value is its id."""
+
+    version: str
+    chain: tuple[OperatorCall, ...]
+    values: tuple[Value, ...]
+    input_ids: tuple[int, ...]
+    output_ids: tuple[int, ...]
+    constants: tuple[VkBytes, ...] = ()
+    shaders: tuple[VkBytes, ...] = ()
+    storage_type_override: VkStorageType = VkStorageType.DEFAULT_STORAGE
+    memory_layout_override: VkMemoryLayout = VkMemoryLayout.DEFAULT_LAYOUT
+
+
+_STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
+_LAYOUT = Enumeration("B", VkMemoryLayout, VkMemoryLayout.DEFAULT_LAYOUT)
+
+OPERATOR_CALL = Table(
+    "OperatorCall",
+    OperatorCall,
+    {"node_id": Scalar("I"), "name": Text(), "args": Numbers("i")},
+)
+VK_TENSOR = Table(
+    "VkTensor",
+    VkTensor,
+    {
+        "datatype": Enumeration("b", VkDataType, VkDataType.BOOL),
+        "dims": Numbers("I"),
+        "constant_id": Scalar("i"),
+        "mem_obj_id": Scalar("i"),
+        "storage_type": _STORAGE,
+        "memory_layout": _LAYOUT,
+        "staging_datatype": Enumeration("b", VkDataType, VkDataType.UNSET),
+    },
+)
+VK_VALUE = OneOf(
+    "VkValue",
+    "value",
+    [
+        Table("Null", Null, {}),
+        Table("Int", Int, {"int_val": Scalar("q")}),
+        Table("Double", Double, {"double_val": Scalar("d", 0.0)}),
+        Table("Bool", Bool, {"bool_val": Scalar("?", False)}),
+        VK_TENSOR,
+        Table("IntList", IntList, {"items": Numbers("q")}),
+        Table("DoubleList", DoubleList, {"items": Numbers("d")}),
+        Table("BoolList", BoolList, {"items": Numbers("?")}),
+        Table("ValueList", ValueList, {"items": Numbers("i")}),
+        Table("String", String, {"string_val": Text()}),
+        Table("SymInt", SymInt, {"value": Scalar("i")}),
+    ],
+)
+VK_BYTES = Table(
+    "VkBytes",
+    VkBytes,
+    {"offset": Scalar("Q"), "length": Scalar("Q"), "named_key": Text()},
+)
+VK_GRAPH = Table(
+    "VkGraph",
+    VkGraph,
+    {
+        "version": Text(),
+        "chain": Tables(OPERATOR_CALL),
+        "values": Tables(VK_VALUE),
+        "input_ids": Numbers("I"),
+        "output_ids": Numbers("I"),
+        "constants": Tables(VK_BYTES),
+        "shaders": Tables(VK_BYTES),
+        "storage_type_override": _STORAGE,
+        "memory_layout_override": _LAYOUT,
+    },
+)
+
+
+def decode(data: bytes | bytearray | memoryview) -> VkGraph:
+    """Reads a graph; raises `SchemaError` for bytes that are not one.
+
+    A value without a type is an error: the runtime has no use for it. A string or list that was
+    left out reads as an empty one.
+    """
+    reader = Reader(data)
+    graph = VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
+    _check_ids(graph)
+    return graph
+
+
+def encode(graph: VkGraph) -> bytes:
+    """Writes a graph: equal graphs make equal bytes.
+
+    Raises `SchemaError` for an id that leads nowhere and for a number or string that the format
+    cannot hold.
+    """
+    _check_ids(graph)
+    writer = Writer(FILE_IDENTIFIER)
+    return writer.finish(VK_GRAPH.write(writer, graph))
+
+
+def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
+    """Whether a graph has fields of a newer schema, which `decode` leaves out.
+
+    Raises `SchemaError` as `decode` does.
+    """
+    reader = Reader(data)
+    VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
+    return reader.has_unknown_fields
+
+
+def _check_ids(graph: VkGraph) -> None:
+    """Raises `SchemaError` for the first id that leads nowhere."""
+    values, constants = len(graph.values), len(graph.constants)
+    for index, call in enumerate(graph.chain):
+        _check_range(call.args, values, f"chain[{index}].args")
+    for index, value in enumerate(graph.values):
+        if isinstance(value, VkTensor):
+            if value.constant_id >= constants:
+                raise SchemaError(
+                    f"there is no constant {value.constant_id}: the graph has {constants}",
+                    f"values[{index}].value.constant_id",
+                )
+        elif isinstance(value, ValueList):
+            _check_range(value.items, values, f"values[{index}].value.items")
+    _check_range(graph.input_ids, values, "input_ids")
+    _check_range(graph.output_ids, values, "output_ids")
+
+
+def _check_range(ids: tuple[int, ...], values: int, place: str) -> None:
+    if ids and (min(ids) < 0 or max(ids) >= values):
+        index = next(i for i, value_id in enumerate(ids) if not 0 <= value_id < values)
+        raise SchemaError(
+            f"there is no value {ids[index]}: the graph has {values}", f"{place}[{index}]"
+        )

@@ -1,0 +1,94 @@
+"""The tables that stand for a shared-copies factor over free source and users."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solver.problem import FORBIDDEN, Costs
+
+Domain = tuple[int, ...]
+
+
+class CopyTables:
+    """Builds cost tables of copies; tensors with equal prices and domains get the same array."""
+
+    def __init__(self, levels: int, labels: int) -> None:
+        self._levels = levels
+        self._labels = labels
+        self._identity = np.eye(labels, dtype=np.int64)
+        self._prices: dict[int, tuple[Costs, Costs | None]] = {}
+        self._uses: dict[tuple[frozenset[int], tuple[Domain, ...]], Costs] = {}
+        self._dense: dict[tuple[int, Domain, frozenset[int], tuple[Domain, ...]], Costs] = {}
+        self._made: dict[tuple[int, Domain, int], Costs] = {}
+        self._needs: dict[tuple[int, int], Costs] = {}
+
+    def dense(
+        self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
+    ) -> Costs:
+        """Return the costs over (source, users...), with `fixed` targets needed in any case."""
+        key = id(prices), source, fixed, users
+        if key not in self._dense:
+            finite, forbidden = self._clean(prices)
+            if len(users) == 1 and not fixed and forbidden is None:
+                # By far the most frequent case.
+                costs = finite.take(source, axis=1).take(users[0], axis=2)
+                self._dense[key] = costs
+                return costs
+            shape = (self._levels, len(source), *map(len, users))
+            uses = self._targets_used(fixed, users)
+            rows = list(source)
+            costs = (finite[:, rows] @ uses).reshape(shape)
+            if forbidden is not None:
+                costs[0, (forbidden[rows] @ uses > 0).reshape(shape[1:])] = FORBIDDEN
+            self._dense[key] = costs
+        return self._dense[key]
+
+    def made(self, prices: Costs, source: Domain, target: int) -> Costs:
+        """Return the costs over (source, is the target there: no or yes).
+
+        A target that is there without need costs something or nothing, never less: the least
+        cost over these nodes is that of the copies that are needed.
+        """
+        key = id(prices), source, target
+        if key not in self._made:
+            finite, forbidden = self._clean(prices)
+            costs = np.zeros((self._levels, len(source), 2), np.int64)
+            rows = list(source)
+            costs[:, :, 1] = finite[:, rows, target]
+            if forbidden is not None:
+                costs[0, forbidden[rows, target] > 0, 1] = FORBIDDEN
+            self._made[key] = costs
+        return self._made[key]
+
+    def needs(self, user: Domain, target: int) -> Costs:
+        """Return 0 or FORBIDDEN over (user, is the target there): who needs it must have it."""
+        key = len(user), user.index(target)
+        if key not in self._needs:
+            costs = np.zeros((self._levels, len(user), 2), np.int64)
+            costs[0, key[1], 0] = FORBIDDEN
+            self._needs[key] = costs
+        return self._needs[key]
+
+    def _clean(self, prices: Costs) -> tuple[Costs, Costs | None]:
+        """Split prices into finite numbers and a 0/1 mask of the forbidden ones, if there are."""
+        if id(prices) not in self._prices:
+            finite = prices.copy()
+            diagonal = np.arange(self._labels)
+            finite[:, diagonal, diagonal] = 0
+            mask = finite[0] >= FORBIDDEN
+            finite[:, mask] = 0
+            self._prices[id(prices)] = finite, mask.astype(np.int64) if mask.any() else None
+        return self._prices[id(prices)]
+
+    def _targets_used(self, fixed: frozenset[int], users: tuple[Domain, ...]) -> Costs:
+        """Return 0/1 over (target, combinations of the users' labels): is the target used."""
+        key = fixed, users
+        if key not in self._uses:
+            uses = np.zeros((self._labels, *[1] * len(users)), np.int64)
+            uses[list(fixed)] = 1
+            for axis, domain in enumerate(users, 1):
+                shape = [self._labels] + [1] * len(users)
+                shape[axis] = len(domain)
+                uses = uses | self._identity[:, list(domain)].reshape(shape)
+            self._uses[key] = uses.reshape(self._labels, -1)
+        return self._uses[key]

@@ -1,0 +1,320 @@
+"""What CP-SAT is asked: the core that elimination leaves, or a whole problem as it is stated."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from solver.problem import (
+    FORBIDDEN,
+    LIMIT,
+    Agree,
+    Costs,
+    CostTable,
+    Problem,
+    ProblemError,
+    SharedCopies,
+)
+from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
+
+Literal: TypeAlias = Any
+"""A Boolean variable of CP-SAT, which has no types of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class CoreSolution:
+    """Values for the core's nodes."""
+
+    values: dict[int, int]
+    bound: list[int]
+    """By level, as far as known: the levels before the last are proven optimal."""
+    proven: bool
+    """Is every level proven optimal?"""
+
+
+def solve_core(
+    nodes: Sequence[int],
+    sizes: Sequence[int],
+    tables: Sequence[tuple[tuple[int, ...], Costs]],
+    levels: int,
+    time_limit: float,
+) -> CoreSolution:
+    """Minimise the sum of cost tables over nodes, level by level."""
+    hint = _dive(nodes, sizes, tables)
+    model = _Model(levels)
+    literals = {v: model.choice(sizes[v]) for v in nodes}
+    for scope, costs in tables:
+        model.add_table([literals[v] for v in scope], costs)
+    for v, value in hint.values.items():
+        for position, literal in enumerate(literals[v]):
+            model.cp.add_hint(literal, int(position == value))
+    outcome = model.minimise(time_limit)
+    if outcome.chosen is None:
+        if not hint.valid:
+            raise NoSolutionFoundError(_no_solution(time_limit))
+        return CoreSolution(hint.values, outcome.bound, False)
+    values = {v: _position(outcome.chosen, literals[v]) for v in nodes}
+    return CoreSolution(values, outcome.bound, outcome.proven)
+
+
+def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
+    """Solve a problem by CP-SAT alone, straight from its definition.
+
+    It shares nothing with `solve` but the problem, so that each can check the other. The time
+    limit is in CP-SAT's deterministic time, whose unit is a second or some.
+    """
+    started = perf_counter()
+    problem.validate()
+    model = _Model(problem.levels)
+    literals = [model.choice(len(variable.domain)) for variable in problem.variables]
+    takes = [
+        dict(zip(variable.domain, choice, strict=True))
+        for variable, choice in zip(problem.variables, literals, strict=True)
+    ]
+    for factor in problem.factors:
+        if isinstance(factor, CostTable):
+            model.add_table([literals[v] for v in factor.scope], factor.costs)
+        elif isinstance(factor, SharedCopies):
+            users = [takes[u] for u in dict.fromkeys(factor.users)]
+            model.add_copies(takes[factor.source], users, factor.prices)
+        else:
+            model.add_agree([takes[v] for v in factor.scope], factor)
+    outcome = model.minimise(time_limit)
+    if outcome.chosen is None:
+        raise NoSolutionFoundError(_no_solution(time_limit))
+    chosen = outcome.chosen
+    assignment = tuple(
+        variable.domain[_position(chosen, choice)]
+        for variable, choice in zip(problem.variables, literals, strict=True)
+    )
+    cost = problem.cost(assignment)
+    if cost is None:
+        raise AssertionError("CP-SAT returned an assignment that the problem forbids")
+    bound = (*outcome.bound, *model.least[len(outcome.bound) :])
+    statistics = Statistics(
+        variables=len(problem.variables),
+        merged=len(problem.variables),
+        nodes=len(problem.variables),
+        width=0,
+        largest_table=0,
+        core=len(problem.variables),
+        lanes=problem.levels,
+        seconds={"cpsat": perf_counter() - started},
+    )
+    status = Status.OPTIMAL if outcome.proven else Status.FEASIBLE
+    return Solution(assignment, cost, bound, status, statistics)
+
+
+@dataclass(slots=True)
+class _Objective:
+    literals: list[Literal] = field(default_factory=list)
+    costs: list[int] = field(default_factory=list)
+    constant: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    chosen: set[int] | None
+    """The literals that are true, by index; None if no solution was found."""
+    bound: list[int]
+    proven: bool
+
+
+class _Model:
+    """A CP-SAT model of one-of-n choices, with an objective for each level."""
+
+    def __init__(self, levels: int) -> None:
+        from ortools.sat.python import cp_model
+
+        self._library = cp_model
+        self.cp: Any = cp_model.CpModel()
+        self._objectives = [_Objective() for _ in range(levels)]
+
+    @property
+    def least(self) -> list[int]:
+        """A bound for each level that needs no search."""
+        return [
+            objective.constant + sum(min(cost, 0) for cost in objective.costs)
+            for objective in self._objectives
+        ]
+
+    def choice(self, size: int) -> list[Literal]:
+        """Add a variable of `size` values: a literal for each, of which one is true."""
+        literals = [self.cp.new_bool_var("") for _ in range(size)]
+        self.cp.add_exactly_one(literals)
+        return literals
+
+    def add_table(self, axes: Sequence[Sequence[Literal]], costs: Costs) -> None:
+        """Add costs over choices; where they are FORBIDDEN, the combination is barred."""
+        allowed = costs[0] < FORBIDDEN
+        if not allowed.any():
+            raise InfeasibleError
+        finite = costs[:, allowed]
+        if finite.max() >= LIMIT or finite.min() <= -LIMIT:
+            raise ProblemError(f"a cost is {LIMIT} or more; express costs in a coarser unit")
+        least = finite.min(axis=1)
+        above = (costs - least.reshape(-1, *[1] * len(axes)))[:, allowed].T.tolist()
+        for objective, constant in zip(self._objectives, least.tolist(), strict=True):
+            objective.constant += constant
+        for index in np.argwhere(~allowed).tolist():
+            self.cp.add_bool_or([axis[i].negated() for axis, i in zip(axes, index, strict=True)])
+        if not any(map(any, above)):
+            return
+        where = np.argwhere(allowed).tolist()
+        if len(axes) == 1:
+            entries = [axes[0][index[0]] for index in where]
+        else:
+            # The entries of a table are a distribution whose marginals are the choices.
+            entries = [self.cp.new_bool_var("") for _ in where]
+            for number, axis in enumerate(axes):
+                slices: list[list[Literal]] = [[] for _ in axis]
+                for index, entry in zip(where, entries, strict=True):
+                    slices[index[number]].append(entry)
+                for literal, members in zip(axis, slices, strict=True):
+                    self.cp.add(sum(members) == literal)
+        for entry, cost in zip(entries, above, strict=True):
+            self._charge(entry, cost)
+
+    def add_copies(
+        self,
+        source: dict[int, Literal],
+        users: Sequence[dict[int, Literal]],
+        prices: Costs,
+    ) -> None:
+        """Add one copy for each target that users can need, made from whatever the source is."""
+        for target in sorted(set(itertools.chain.from_iterable(users))):
+            made = []
+            for label, literal in source.items():
+                price = prices[:, label, target].tolist()
+                if label != target and price[0] < FORBIDDEN:
+                    # A copy exists, and it is made from this label of the source.
+                    copy = self.cp.new_bool_var("")
+                    self.cp.add_implication(copy, literal)
+                    self._charge(copy, price)
+                    made.append(copy)
+            exists = self.cp.new_bool_var("")
+            self.cp.add(sum(made) == exists)
+            there = [exists, source[target]] if target in source else [exists]
+            for user in users:
+                if target in user:
+                    self.cp.add_bool_or([user[target].negated(), *there])
+
+    def add_agree(self, variables: Sequence[dict[int, Literal]], agree: Agree) -> None:
+        """Add that all variables take labels of the class that the first takes."""
+        first = variables[0]
+        for other in variables[1:]:
+            for group in set(agree.classes):
+                ours, theirs = (
+                    sum(literal for label, literal in v.items() if agree.classes[label] == group)
+                    for v in (first, other)
+                )
+                if not (isinstance(ours, int) and isinstance(theirs, int)):
+                    self.cp.add(ours == theirs)
+
+    def minimise(self, time_limit: float) -> _Outcome:
+        """Minimise the levels one after the other, each with the earlier ones at their best."""
+        solver: Any = self._library.CpSolver()
+        solver.parameters.num_workers = 1
+        solver.parameters.random_seed = 1
+        left = time_limit
+        chosen: set[int] | None = None
+        bound: list[int] = []
+        for level, objective in enumerate(self._objectives):
+            if chosen is not None and not any(objective.costs):
+                bound.append(objective.constant)
+                continue
+            if 2 * sum(map(abs, objective.costs)) >= FORBIDDEN:
+                raise ProblemError(
+                    f"level {level}: the costs are too large for CP-SAT to add; "
+                    f"express them in a coarser unit"
+                )
+            expression = self._library.LinearExpr.weighted_sum(objective.literals, objective.costs)
+            self.cp.minimize(expression)
+            solver.parameters.max_deterministic_time = max(left, 0.0)
+            status = solver.solve(self.cp)
+            left -= solver.response_proto.deterministic_time
+            if status == self._library.MODEL_INVALID:
+                raise AssertionError(self.cp.validate())
+            if status == self._library.INFEASIBLE and chosen is None:
+                raise InfeasibleError
+            found = status in {self._library.OPTIMAL, self._library.FEASIBLE}
+            if found:
+                values = list(solver.response_proto.solution)
+                chosen = {index for index, value in enumerate(values) if value}
+            if status != self._library.OPTIMAL:
+                bound.append(max(self.least[level], self._bound(solver, objective)))
+                return _Outcome(chosen, bound, False)
+            best = sum(
+                cost
+                for literal, cost in zip(objective.literals, objective.costs, strict=True)
+                if literal.index in (chosen or ())
+            )
+            bound.append(objective.constant + best)
+            self.cp.add(expression <= best)
+            self.cp.clear_hints()
+            for index, value in enumerate(values):
+                self.cp.add_hint(self.cp.get_bool_var_from_proto_index(index), value)
+        return _Outcome(chosen, bound, True)
+
+    @staticmethod
+    def _bound(solver: Any, objective: _Objective) -> int:
+        bound: float = solver.best_objective_bound
+        if not math.isfinite(bound):
+            return -LIMIT
+        # CP-SAT reports a float: keep clear of its rounding, on the safe side.
+        slack = 1e-6 + abs(bound) * 2.0**-50
+        return objective.constant + math.ceil(bound - slack)
+
+    def _charge(self, literal: Literal, cost: Sequence[int]) -> None:
+        for objective, amount in zip(self._objectives, cost, strict=True):
+            if amount:
+                objective.literals.append(literal)
+                objective.costs.append(amount)
+
+
+@dataclass(frozen=True, slots=True)
+class _Dive:
+    values: dict[int, int]
+    valid: bool
+
+
+def _dive(
+    nodes: Sequence[int], sizes: Sequence[int], tables: Sequence[tuple[tuple[int, ...], Costs]]
+) -> _Dive:
+    """Fix one node after the other at the value whose tables have the least entries left."""
+    around: dict[int, list[int]] = {v: [] for v in nodes}
+    left = []
+    for number, (scope, costs) in enumerate(tables):
+        left.append((scope, costs[0]))
+        for v in scope:
+            around[v].append(number)
+    values: dict[int, int] = {}
+    valid = True
+    for v in nodes:
+        score = [0] * sizes[v]
+        for number in around[v]:
+            scope, costs = left[number]
+            others = tuple(axis for axis, u in enumerate(scope) if u != v)
+            score = [a + b for a, b in zip(score, costs.min(axis=others).tolist(), strict=True)]
+        value = score.index(min(score))
+        valid = valid and score[value] < FORBIDDEN // 2
+        values[v] = value
+        for number in around[v]:
+            scope, costs = left[number]
+            axis = scope.index(v)
+            left[number] = scope[:axis] + scope[axis + 1 :], costs.take(value, axis=axis)
+    return _Dive(values, valid)
+
+
+def _position(chosen: set[int], choice: Sequence[Literal]) -> int:
+    return next(i for i, literal in enumerate(choice) if literal.index in chosen)
+
+
+def _no_solution(time_limit: float) -> str:
+    return f"CP-SAT found no valid assignment in {time_limit} units of deterministic time"

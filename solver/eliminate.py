@@ -1,0 +1,145 @@
+"""Exact min-plus elimination: nodes leave one at a time, each as a table of its best values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.lanes import Lanes, Packed
+from solver.order import Order
+
+Table: TypeAlias = tuple[tuple[int, ...], Lanes, int]
+"""Scope in order of elimination, lanes over the scope, and where it comes from: the number of a
+table of the reduced problem, or ~v for the message that node v left."""
+
+
+class DeadEndError(Exception):
+    """No value of some node is possible; `tables` are the numbers of those that rule it out."""
+
+    def __init__(self, tables: list[int]) -> None:
+        self.tables = tables
+        super().__init__(f"tables {tables} exclude each other")
+
+
+@dataclass(frozen=True, slots=True)
+class Elimination:
+    """What elimination leaves: the tables of the core, and the best values of what has left."""
+
+    order: Order
+    choices: list[NDArray[np.integer[Any]] | None]
+    """For each eliminated node: its best value by the values of its neighbours; None if free."""
+    core: list[Table]
+    total: list[int]
+    """What the parts that are wholly eliminated cost, as the numbers of a packed vector."""
+
+    def complete(self, values: list[int]) -> None:
+        """Given the core's values, fill in those of the eliminated nodes."""
+        nodes = self.order.nodes
+        neighbours = self.order.neighbours
+        for place in reversed(range(len(neighbours))):
+            choice = self.choices[place]
+            if choice is not None:
+                at = tuple([values[u] for u in neighbours[place]])
+                values[nodes[place]] = choice.item(at)
+
+
+def eliminate(
+    order: Order, sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], packed: Packed
+) -> Elimination:
+    """Eliminate all nodes of the order but the core."""
+    position = order.position
+    buckets: list[list[Table]] = [[] for _ in sizes]
+    origins: dict[int, list[int]] = {}
+    for number, (scope, table) in enumerate(zip(scopes, packed.tables, strict=True)):
+        if len(scope) == 1:
+            buckets[scope[0]].append((scope, table, number))
+            continue
+        places = [position[v] for v in scope]
+        first = scope[places.index(min(places))]
+        buckets[first].append((*_sorted(scope, places, table), number))
+
+    choices: list[NDArray[np.integer[Any]] | None] = []
+    total = [0] * len(packed.weights)
+    for v, near in zip(order.nodes, order.neighbours, strict=False):
+        bucket = buckets[v]
+        if not bucket:
+            choices.append(None)
+            continue
+        scope = (v, *near)
+        joined = _join(bucket, scope, sizes)
+        choice, best = _best(joined)
+        if packed.forbids:
+            origins[v] = [origin for _, _, origin in bucket]
+            if best.item(0).real == np.inf and np.isinf(best[0]).all():
+                raise DeadEndError(_causes(v, origins))
+        bucket.clear()
+        # Small tables are many, large ones are worth shrinking.
+        choices.append(choice if choice.size < 1024 else choice.astype(np.int16))
+        if near:
+            buckets[near[0]].append((scope[1:], best, ~v))
+        else:
+            total = [a + b for a, b in zip(total, packed.numbers(best), strict=True)]
+    core = [table for v in order.core for table in buckets[v]]
+    return Elimination(order, choices, core, total)
+
+
+def _sorted(
+    scope: tuple[int, ...], places: list[int], table: Lanes
+) -> tuple[tuple[int, ...], Lanes]:
+    """Bring the axes of a table into the order of elimination."""
+    if len(scope) == 2 and places[0] < places[1]:
+        return scope, table
+    axes = sorted(range(len(scope)), key=places.__getitem__)
+    return tuple([scope[axis] for axis in axes]), table.transpose(0, *[a + 1 for a in axes])
+
+
+def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> Lanes:
+    """Add the tables of a bucket over their common scope."""
+    if len(bucket) > 2:
+        # Small ones first: most additions then make small tables.
+        bucket.sort(key=_axes)
+    joined: Lanes | None = None
+    for ours, table, _ in bucket:
+        if len(ours) == len(scope):
+            aligned = table
+        else:
+            aligned = table.reshape(-1, *[sizes[u] if u in ours else 1 for u in scope])
+        joined = aligned if joined is None else joined + aligned
+    assert joined is not None
+    return joined
+
+
+def _axes(table: Table) -> int:
+    return len(table[0])
+
+
+def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
+    """Return the first value of the first node that is lexicographically least, and its lanes."""
+    if len(joined) == 1:
+        return np.asarray(joined[0].argmin(0)), np.minimum.reduce(joined, axis=1)
+    least = np.minimum.reduce(joined[0], axis=0)
+    lanes = [least]
+    tied = joined[0] == least
+    for lane in joined[1:]:
+        open_ = np.where(tied, lane, np.inf)
+        least = np.minimum.reduce(open_, axis=0)
+        lanes.append(least)
+        tied = open_ == least
+    return np.asarray(tied.argmax(0)), np.array(lanes)
+
+
+def _causes(v: int, origins: dict[int, list[int]]) -> list[int]:
+    """Return the tables that went, directly or by messages, into the bucket of v."""
+    causes = []
+    stack = [v]
+    while stack:
+        for origin in origins[stack.pop()]:
+            if origin < 0:
+                stack.append(~origin)
+            else:
+                causes.append(origin)
+    return sorted(causes)

@@ -1,0 +1,137 @@
+"""Cost vectors packed into as few machine numbers as hold them exactly.
+
+Consecutive levels share one number, each scaled by more than the levels below it can sum to, so
+that numbers add and compare lexicographically as the vectors do. The numbers are the integers
+that a float represents exactly. Two of them make a complex number, which NumPy compares
+lexicographically as well; a table of these costs about what one of floats does. Infinity, which
+absorbs whatever is added, stands for what is forbidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.problem import FORBIDDEN, LIMIT, Costs, ProblemError
+
+Lanes: TypeAlias = NDArray[np.inexact[Any]]
+"""A table whose leading axis runs over lanes: one, unless the vectors need four numbers or so."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The packed tables of one problem."""
+
+    weights: list[list[int]]
+    """For each number of a packed vector: the factor of each level, 0 if it has no part in it."""
+    tables: list[Lanes]
+    lanes: int
+    forbids: bool
+    """Does any table forbid anything?"""
+
+    def pack(self, cost: Sequence[int]) -> list[int]:
+        """Return the numbers of one finite cost vector."""
+        return [sum(w * c for w, c in zip(row, cost, strict=True)) for row in self.weights]
+
+    def numbers(self, lanes: Lanes) -> list[int]:
+        """Return the numbers of one finite entry, given by its lanes."""
+        parts = []
+        for lane in lanes.tolist():
+            parts += [int(lane.real), int(lane.imag)]
+        return parts[: len(self.weights)] if np.iscomplexobj(lanes) else parts[::2]
+
+
+def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
+    """Pack tables of one problem; `separate` gives each level its own lane of floats."""
+    slots: dict[int, int] = {}
+    unique: list[Costs] = []
+    slot_of = []
+    for table in tables:
+        slot = slots.setdefault(id(table), len(unique))
+        if slot == len(unique):
+            unique.append(table)
+        slot_of.append(slot)
+    if not unique:
+        return Packed(_weights([0] * levels, separate=separate), [], 1, False)
+
+    flat = np.concatenate([table.reshape(levels, -1) for table in unique], axis=1)
+    ends = np.cumsum([table.size // levels for table in unique])
+    barred = flat[0] >= FORBIDDEN
+    forbids = bool(barred.any())
+    if forbids:
+        flat[:, barred] = 0
+    weights = _weights(_spans(flat, ends, np.bincount(slot_of)), separate=separate)
+    lanes = _lanes(flat, weights, separate=separate)
+    if forbids:
+        lanes[0, barred] = np.inf
+    packed = []
+    start = 0
+    for table, end in zip(unique, ends.tolist(), strict=True):
+        packed.append(lanes[:, start:end].reshape(-1, *table.shape[1:]))
+        start = end
+    return Packed(weights, [packed[slot] for slot in slot_of], len(lanes), forbids)
+
+
+def unpack(table: Lanes) -> Costs:
+    """Return the cost vectors of a table that was packed with separate levels."""
+    forbidden = np.isinf(table[0])
+    costs = np.where(forbidden, 0, table.real).astype(np.int64)
+    costs[0, forbidden] = FORBIDDEN
+    return costs
+
+
+def _lanes(flat: Costs, weights: list[list[int]], *, separate: bool) -> Lanes:
+    numbers = np.zeros((len(weights), flat.shape[1]))
+    for row, factors in enumerate(weights):
+        exact = sum(flat[level] * factor for level, factor in enumerate(factors) if factor)
+        numbers[row] = exact
+    if separate or len(weights) == 1:
+        return numbers
+    lanes = np.zeros((-(-len(weights) // 2), flat.shape[1]), np.complex128)
+    lanes.real = numbers[::2]
+    lanes.imag[: len(weights) // 2] = numbers[1::2]
+    return lanes
+
+
+def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
+    """Return by how much, at each level, the sums of any two choices of entries can differ.
+
+    Zero counts among the entries, which bounds the sums themselves as well.
+    """
+    starts = np.concatenate(([0], ends[:-1]))
+    high = np.maximum.reduceat(flat, starts, axis=1).clip(min=0)
+    low = np.minimum.reduceat(flat, starts, axis=1).clip(max=0)
+    for level, (top, bottom) in enumerate(zip(high.max(1), low.min(1), strict=True)):
+        if top >= LIMIT or bottom <= -LIMIT:
+            raise _too_large(level)
+    span = high - low
+    if int(span.max()) * int(counts.sum()) < FORBIDDEN:
+        exact: list[int] = (span @ counts).tolist()
+        return exact
+    times = counts.tolist()
+    return [sum(s * n for s, n in zip(row, times, strict=True)) for row in span.tolist()]
+
+
+def _weights(spans: list[int], *, separate: bool) -> list[list[int]]:
+    """Give each level its factor, starting a new number when the one at hand is full."""
+    weights: list[list[int]] = []
+    factor = 1
+    for level in reversed(range(len(spans))):
+        if spans[level] >= LIMIT:
+            raise _too_large(level)
+        if separate or not weights or factor * (spans[level] + 1) > LIMIT:
+            weights.insert(0, [0] * len(spans))
+            factor = 1
+        weights[0][level] = factor
+        factor *= spans[level] + 1
+    return weights
+
+
+def _too_large(level: int) -> ProblemError:
+    return ProblemError(
+        f"level {level}: the costs can sum to {LIMIT} or more; express them in a coarser unit"
+    )

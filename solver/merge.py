@@ -1,0 +1,86 @@
+"""Equality: variables that must take the same label become one class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from solver.problem import Agree, Problem
+from solver.solution import InfeasibleError
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The classes of equal variables, each named by its lowest member."""
+
+    root: list[int]
+    """The class of each variable."""
+    domains: list[tuple[int, ...]]
+    """By class: the labels that all members allow, in the order of the lowest member."""
+    agrees: list[int]
+    """Factors that are Agree and more than an equality."""
+
+
+def merge(problem: Problem) -> Merged:
+    """Unite variables across each Agree that no two different labels can satisfy."""
+    parent = list(range(len(problem.variables)))
+    domains = [variable.domain for variable in problem.variables]
+    common: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...]] = {}
+    equality: dict[tuple[tuple[int, ...], frozenset[tuple[int, ...]]], bool] = {}
+
+    def find(v: int) -> int:
+        while parent[v] != v:
+            parent[v] = v = parent[parent[v]]
+        return v
+
+    agrees = [n for n, factor in enumerate(problem.factors) if isinstance(factor, Agree)]
+    # Merging shrinks domains, which can make an equality of an Agree that was none before.
+    for _ in range(2):
+        rest = []
+        for number in agrees:
+            factor = problem.factors[number]
+            assert isinstance(factor, Agree)
+            roots = {find(v) for v in factor.scope}
+            if len(roots) == 1:
+                continue
+            key = factor.classes, frozenset([domains[r] for r in roots])
+            if key not in equality:
+                equality[key] = _is_equality(*key)
+            if not equality[key]:
+                rest.append(number)
+                continue
+            first = min(roots)
+            for other in sorted(roots):
+                parent[other] = first
+                a, b = domains[first], domains[other]
+                if a is b:
+                    continue
+                if (a, b) not in common:
+                    common[a, b] = a if a == b else tuple(label for label in a if label in b)
+                domains[first] = common[a, b]
+            if not domains[first]:
+                _contradiction(problem, parent, first, number)
+        if len(rest) == len(agrees):
+            break
+        agrees = rest
+    return Merged([find(v) for v in range(len(parent))], domains, agrees)
+
+
+def _is_equality(classes: tuple[int, ...], domains: frozenset[tuple[int, ...]]) -> bool:
+    labels = set().union(*domains)
+    return len({classes[label] for label in labels}) == len(labels)
+
+
+def _contradiction(problem: Problem, parent: list[int], root: int, last: int) -> None:
+    members = set()
+    for v in range(len(parent)):
+        r = v
+        while parent[r] != r:
+            r = parent[r]
+        if r == root:
+            members.add(v)
+    factors = tuple(
+        number
+        for number, factor in enumerate(problem.factors)
+        if isinstance(factor, Agree) and members.intersection(factor.scope)
+    )
+    raise InfeasibleError(tuple(sorted(members)), factors)

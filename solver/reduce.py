@@ -1,0 +1,177 @@
+"""From a problem to plain tables over free nodes: merge, condition, expand shared copies."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from solver.conflict import behind
+from solver.copies import CopyTables, Domain
+from solver.merge import Merged, merge
+from solver.problem import FORBIDDEN, Agree, Costs, CostTable, Problem, SharedCopies
+from solver.solution import InfeasibleError
+
+DENSE_LIMIT = 1024
+"""Shared copies that need more entries are expressed with one yes/no node for each target."""
+
+
+@dataclass(slots=True)
+class Reduced:
+    """Cost tables over nodes: the classes of variables still free, then auxiliary yes/no nodes."""
+
+    merged: Merged
+    node: list[int]
+    """The node of each class; -1 if the class is fixed."""
+    sizes: list[int]
+    """The number of values of each node; a value is a position in the class's domain."""
+    scopes: list[tuple[int, ...]] = field(default_factory=list)
+    tables: list[Costs] = field(default_factory=list)
+    """Of shape (levels, sizes of the scope's nodes...); equal tables are often one array."""
+    origins: list[int] = field(default_factory=list)
+    """The factor that each table comes from."""
+    constant: list[int] = field(default_factory=list)
+    """What the fixed part costs, at each level."""
+
+
+def reduce(problem: Problem, table_limit: int) -> Reduced:
+    """Reduce a problem to tables; those made of shared copies have at most table_limit entries."""
+    merged = merge(problem)
+    node = [-1] * len(problem.variables)
+    sizes: list[int] = []
+    for v, r in enumerate(merged.root):
+        if v == r and len(merged.domains[v]) > 1:
+            node[v] = len(sizes)
+            sizes.append(len(merged.domains[v]))
+    reduction = _Reduction(problem, Reduced(merged, node, sizes), min(DENSE_LIMIT, table_limit))
+    for number, factor in enumerate(problem.factors):
+        if isinstance(factor, CostTable):
+            reduction.add_table(number, factor)
+        elif isinstance(factor, SharedCopies):
+            reduction.add_copies(number, factor)
+    for number in merged.agrees:
+        factor = problem.factors[number]
+        assert isinstance(factor, Agree)
+        reduction.add_agree(number, factor)
+    return reduction.finish()
+
+
+class _Reduction:
+    """Adds the factors of a problem to its reduced form, one at a time."""
+
+    def __init__(self, problem: Problem, reduced: Reduced, dense_limit: int) -> None:
+        self._problem = problem
+        self._reduced = reduced
+        self._dense_limit = dense_limit
+        self._root = reduced.merged.root
+        self._domains = reduced.merged.domains
+        self._node = reduced.node
+        self._copies = CopyTables(problem.levels, problem.labels)
+        self._constants: list[tuple[int, Costs]] = []
+        self._positions: dict[tuple[Domain, Domain], list[int]] = {}
+        self._agrees: dict[tuple[Domain, Domain, Domain], Costs] = {}
+
+    def add_table(self, number: int, factor: CostTable) -> None:
+        """Restrict a table to the labels that are left and to its free, distinct classes."""
+        costs = factor.costs
+        roots = []
+        for axis, v in enumerate(factor.scope, 1):
+            root = self._root[v]
+            roots.append(root)
+            ours, left = self._problem.variables[v].domain, self._domains[root]
+            if ours is not left and ours != left:
+                if (ours, left) not in self._positions:
+                    self._positions[ours, left] = [ours.index(label) for label in left]
+                costs = costs.take(self._positions[ours, left], axis=axis)
+        if len(roots) > 1 and len(set(roots)) < len(roots):
+            # An array and its axes' names to einsum: a name that repeats takes the diagonal.
+            names = [1 + roots.index(root) for root in roots]
+            costs = np.einsum(costs, [0, *names], [0, *dict.fromkeys(names)])
+            roots = list(dict.fromkeys(roots))
+        self._add(number, roots, costs)
+
+    def add_copies(self, number: int, factor: SharedCopies) -> None:
+        """Express shared copies as one table, or with yes/no nodes: is this target there?"""
+        root, domains, node = self._root, self._domains, self._node
+        source = root[factor.source]
+        users: list[int] = []
+        fixed: set[int] = set()
+        for user in factor.users:
+            r = root[user]
+            if r == source or r in users:
+                continue
+            if node[r] < 0:
+                fixed.add(domains[r][0])
+            else:
+                users.append(r)
+        if not users and not fixed:
+            return
+        made = domains[source]
+        needed = tuple([domains[u] for u in users])
+        if len(users) <= 1 or len(made) * math.prod(map(len, needed)) <= self._dense_limit:
+            costs = self._copies.dense(factor.prices, made, frozenset(fixed), needed)
+            self._add(number, [source, *users], costs)
+            return
+        if fixed:
+            costs = self._copies.dense(factor.prices, made, frozenset(fixed), ())
+            self._add(number, [source], costs)
+        reduced = self._reduced
+        there: dict[int, int] = {}
+        for target in sorted(set().union(*needed) - fixed):
+            if made == (target,):
+                continue
+            there[target] = len(reduced.sizes)
+            reduced.sizes.append(2)
+            costs = self._copies.made(factor.prices, made, target)
+            if node[source] < 0:
+                self._append(number, (there[target],), costs[:, 0])
+            else:
+                self._append(number, (node[source], there[target]), costs)
+        for user, domain in zip(users, needed, strict=True):
+            for target in domain:
+                if target in there:
+                    costs = self._copies.needs(domain, target)
+                    self._append(number, (node[user], there[target]), costs)
+
+    def add_agree(self, number: int, factor: Agree) -> None:
+        """Forbid labels of two classes, between the first member and each other one."""
+        roots = list(dict.fromkeys([self._root[v] for v in factor.scope]))
+        first = roots[0]
+        for other in roots[1:]:
+            a, b = self._domains[first], self._domains[other]
+            key = factor.classes, a, b
+            if key not in self._agrees:
+                classes = np.array(factor.classes)
+                costs = np.zeros((self._problem.levels, len(a), len(b)), np.int64)
+                costs[0, classes[list(a)][:, None] != classes[list(b)]] = FORBIDDEN
+                self._agrees[key] = costs
+            self._add(number, [first, other], self._agrees[key])
+
+    def finish(self) -> Reduced:
+        """Sum what turned out constant and return the reduced problem."""
+        reduced = self._reduced
+        reduced.constant = [0] * self._problem.levels
+        if self._constants:
+            stacked = np.array([costs for _, costs in self._constants])
+            forbidden = np.flatnonzero(stacked[:, 0] >= FORBIDDEN)
+            if forbidden.size:
+                number = self._constants[int(forbidden[0])][0]
+                raise InfeasibleError((), behind(self._problem, self._root, [number]))
+            reduced.constant = [sum(level) for level in stacked.T.tolist()]
+        return reduced
+
+    def _add(self, number: int, roots: list[int], costs: Costs) -> None:
+        scope = tuple([n for r in roots if (n := self._node[r]) >= 0])
+        if len(scope) < len(roots):
+            if not scope:
+                self._constants.append((number, costs.reshape(-1)))
+                return
+            sizes = self._reduced.sizes
+            costs = costs.reshape(-1, *[sizes[n] for n in scope])
+        self._append(number, scope, costs)
+
+    def _append(self, number: int, scope: tuple[int, ...], costs: Costs) -> None:
+        self._reduced.scopes.append(scope)
+        self._reduced.tables.append(costs)
+        self._reduced.origins.append(number)

@@ -1,0 +1,155 @@
+"""The way from a problem to its proven optimum: reduce, order, pack, eliminate, complete."""
+
+from __future__ import annotations
+
+from time import perf_counter
+
+from solver.conflict import behind, smallest_conflict
+from solver.eliminate import DeadEndError, eliminate
+from solver.lanes import Packed, pack, unpack
+from solver.order import Order, elimination_order
+from solver.problem import FORBIDDEN, Costs, Problem
+from solver.reduce import Reduced, reduce
+from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
+
+TABLE_LIMIT = 2**20
+CONFLICT_LIMIT = 2000
+"""A conflict among more factors than this is reported as it was found."""
+
+
+def solve(
+    problem: Problem, *, table_limit: int = TABLE_LIMIT, time_limit: float = 30.0
+) -> Solution:
+    """Find an assignment of least cost, with its proof.
+
+    Variables are eliminated exactly as long as the tables that this takes have at most
+    `table_limit` entries. What is left goes to CP-SAT, for at most `time_limit` units of its
+    deterministic time (a second or some each); only there can the proof stay incomplete.
+    Raises InfeasibleError, or NoSolutionFoundError if time ran out before any solution was found.
+    """
+    started = perf_counter()
+    problem.validate()
+    try:
+        return _solve(problem, table_limit, time_limit, started)
+    except InfeasibleError as error:
+        if not 0 < len(error.factors) <= CONFLICT_LIMIT:
+            raise
+        factors = error.factors
+
+    def feasible(part: Problem) -> bool:
+        try:
+            _solve(part, table_limit, time_limit, perf_counter())
+        except InfeasibleError:
+            return False
+        except NoSolutionFoundError:
+            # Unknown: to keep more than is needed is no mistake.
+            return True
+        return True
+
+    raise InfeasibleError(*smallest_conflict(problem, factors, feasible))
+
+
+def _solve(problem: Problem, table_limit: int, time_limit: float, started: float) -> Solution:
+    times = [started, perf_counter()]
+    reduced = reduce(problem, table_limit)
+    times.append(perf_counter())
+    order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+    times.append(perf_counter())
+    core = order.core
+    # CP-SAT takes the levels one by one, so that their sums must not be mixed before.
+    packed = pack(reduced.tables, problem.levels, separate=bool(core))
+    times.append(perf_counter())
+    values = [0] * len(reduced.sizes)
+    try:
+        elimination = eliminate(order, reduced.sizes, reduced.scopes, packed)
+    except DeadEndError as error:
+        factors = {reduced.origins[table] for table in error.tables}
+        raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
+    times.append(perf_counter())
+    status = Status.OPTIMAL
+    claimed = packed.pack(reduced.constant)
+    _accumulate(claimed, elimination.total)
+    bound: tuple[int, ...] | None = None
+    if core:
+        from solver.cpsat import solve_core
+
+        tables = [(scope, unpack(table)) for scope, table, _ in elimination.core]
+        solution = solve_core(core, reduced.sizes, tables, problem.levels, time_limit)
+        for v, value in solution.values.items():
+            values[v] = value
+        if not solution.proven:
+            status = Status.FEASIBLE
+            bound = _bound(reduced, packed, claimed, solution.bound)
+        for scope, table in tables:
+            _accumulate(claimed, _entry(scope, table, values))
+    times.append(perf_counter())
+    elimination.complete(values)
+    assignment = _labels(reduced, values)
+    cost = problem.cost(assignment)
+    if cost is None:
+        raise AssertionError("the assignment found is forbidden by the problem")
+    packed_cost = packed.pack(cost)
+    if packed_cost > claimed or (status is Status.OPTIMAL and packed_cost != claimed):
+        raise AssertionError(f"the assignment found costs {cost}, which is not what was minimised")
+    times.append(perf_counter())
+    stages = ("validate", "reduce", "order", "pack", "eliminate", "cpsat", "complete")
+    seconds = {
+        stage: end - start for stage, start, end in zip(stages, times, times[1:], strict=False)
+    }
+    statistics = _statistics(problem, reduced, order, packed, seconds)
+    return Solution(assignment, cost, cost if bound is None else bound, status, statistics)
+
+
+def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
+    """Return the label of every variable, given the values of the free nodes."""
+    domains, node = reduced.merged.domains, reduced.node
+    labels: list[int] = []
+    for v, root in enumerate(reduced.merged.root):
+        if root < v:
+            labels.append(labels[root])
+        else:
+            labels.append(domains[v][values[node[v]] if node[v] >= 0 else 0])
+    return tuple(labels)
+
+
+def _bound(
+    reduced: Reduced, packed: Packed, eliminated: list[int], core: list[int]
+) -> tuple[int, ...]:
+    """Return what any assignment costs at least, as far as the core's bound reaches."""
+    least = list(reduced.constant)
+    for table in packed.tables:
+        costs = unpack(table)
+        finite = costs[:, costs[0] < FORBIDDEN]
+        _accumulate(least, finite.min(axis=1).tolist())
+    known = [a + b for a, b in zip(eliminated, core, strict=False)]
+    last = len(known) - 1
+    known[last] = max(known[last], least[last])
+    return (*known, *least[len(known) :])
+
+
+def _entry(scope: tuple[int, ...], costs: Costs, values: list[int]) -> list[int]:
+    for v in reversed(scope):
+        costs = costs[..., values[v]]
+    entry: list[int] = costs.tolist()
+    return entry
+
+
+def _accumulate(total: list[int], cost: list[int]) -> None:
+    for level, amount in enumerate(cost):
+        total[level] += amount
+
+
+def _statistics(
+    problem: Problem, reduced: Reduced, order: Order, packed: Packed, seconds: dict[str, float]
+) -> Statistics:
+    root = reduced.merged.root
+    return Statistics(
+        variables=len(problem.variables),
+        merged=sum(v == r for v, r in enumerate(root)),
+        nodes=len(reduced.sizes),
+        width=order.width,
+        largest_table=order.largest,
+        core=len(order.core),
+        lanes=packed.lanes,
+        seconds=seconds,
+    )

@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+
+def _save(module: Any, *inputs: Any) -> bytes:
+    import torch
+
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(module.eval(), inputs), file)
+    return file.getvalue()
+
+
+@pytest.fixture(scope="session")
+def conv() -> bytes:
+    """A ``.pt2`` file that Vulkan can run."""
+    import torch
+
+    class Conv(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(3, 8, 3, padding=1)
+            self.linear = torch.nn.Linear(8, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            pooled = torch.relu(self.conv(x)).mean((2, 3), keepdim=True)
+            scores: torch.Tensor = self.linear(pooled.view(1, 8))
+            return scores
+
+    torch.manual_seed(0)
+    return _save(Conv(), torch.randn(1, 3, 16, 16))
+
+
+@pytest.fixture(scope="session")
+def sort() -> bytes:
+    """A ``.pt2`` file without an operator that Vulkan supports."""
+    import torch
+
+    class Sort(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.sort(x)[0]
+
+    return _save(Sort(), torch.randn(4, 8))

@@ -1,0 +1,54 @@
+"""Programs that several tests share: each is exported and lowered once a run."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from unittest.mock import patch
+
+import nets
+import torch
+
+from api import zoo
+from planner.baseline import detached_copy
+from planner.exported import PlannedExport, plan_exported
+from planner.lowering import Planning
+from planner.options import make_options
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """A planned program, and its delegates' graph modules as they were before planning."""
+
+    name: str
+    data: bytes
+    planned: PlannedExport
+    graph_modules: tuple[Any, ...]
+
+
+@cache
+def exported(name: str) -> bytes:
+    """The .pt2 bytes of a net of ``nets`` or a small model of the zoo."""
+    if name not in nets.NETS:
+        return zoo.save(name, "small")
+    buffer = io.BytesIO()
+    torch.export.save(nets.export(name), buffer)
+    return buffer.getvalue()
+
+
+@cache
+def lower(name: str) -> Lowered:
+    """Plans a program with the profile ``bytes`` and keeps what the pass was given."""
+    modules = []
+    plan = Planning.plan
+
+    def record(self: Planning, graph_module: Any, greedy: Any) -> None:
+        modules.append(detached_copy(graph_module))
+        plan(self, graph_module, greedy)
+
+    data = exported(name)
+    with patch.object(Planning, "plan", record):
+        planned = plan_exported(data, f"{name}.pt2", make_options("bytes"))
+    return Lowered(name, data, planned, tuple(modules))
