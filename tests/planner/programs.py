@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import nets
+import pytest
 import torch
 
 from api import zoo
@@ -16,6 +17,11 @@ from planner.baseline import detached_copy
 from planner.exported import PlannedExport, plan_exported
 from planner.lowering import Planning
 from planner.options import make_options
+
+PROGRAMS = [
+    pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in (*nets.NETS, *zoo.names())
+]
+"""Names of all programs, each with its tests on one worker of a parallel run."""
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ from executorch.backends.vulkan.serialization.vulkan_graph_serialize import (
 )
 from executorch.exir import to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
-from programs import exported, lower
+from programs import PROGRAMS, exported, lower
 
-from api import zoo
 from planner.errors import InputError, NoRepresentationError
 from planner.exported import plan_exported
 from planner.lowering import planning
@@ -35,8 +34,6 @@ from planner.representation import LABELS
 from schema import plan as plan_schema
 from schema import split_delegate
 from solver import Status, solve_whole
-
-PROGRAMS = (*nets.NETS, *zoo.names())
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

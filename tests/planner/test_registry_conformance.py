@@ -10,11 +10,9 @@ import pytest
 import torch
 from executorch.backends.vulkan import op_registry
 from executorch.exir.dialects._ops import ops as exir_ops
-from nets import NETS
-from programs import lower
+from programs import PROGRAMS, lower
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from api import zoo
 from planner import representation
 from planner.frontends.fx import read_graph_module
 from planner.graph import TensorArg
@@ -129,7 +127,7 @@ def compare(graph_module: Any, limits: tuple[int, int, int]) -> set[str]:
     return seen
 
 
-@pytest.mark.parametrize("name", [*NETS, *zoo.names()])
+@pytest.mark.parametrize("name", PROGRAMS)
 def test_every_node_of_real_models_has_the_same_sets(name: str) -> None:
     seen: set[str] = set()
     for graph_module in lower(name).graph_modules:
