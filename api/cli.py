@@ -113,11 +113,9 @@ def plan(
     if report_path is not None:
         write_whole(report_path, (json.dumps(planned.report, indent=2) + "\n").encode())
 
-    from rich.console import Console
+    from api.tables import plan_table, stdout
 
-    from api.tables import plan_table
-
-    Console().print(plan_table(planned.report))
+    stdout().print(plan_table(planned.report))
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from api import zoo
-from api.tables import plan_table
+from api.tables import plan_table, stdout
 from planner.errors import OptionError, PlannerError
 from schema import plan
 
@@ -26,7 +26,7 @@ def run(name: str, size: zoo.Size) -> None:
     """
     if name not in zoo.names():
         raise OptionError(f"unknown model {name!r}: use one of {', '.join(zoo.names())}")
-    console = Console()
+    console = stdout()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{name}.pt2"
         console.print(f"exporting {name} ...")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
+
+
+def stdout() -> Console:
+    """Standard output: as wide as the terminal, or as a table needs where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def plan_table(report: dict[str, Any]) -> Table:
