@@ -2,7 +2,7 @@
 
 ExecuTorch's Vulkan backend has no hook for its layout pass. So ``planning`` replaces names of its
 preprocessing module while its body runs, for the thread that runs it: the reader of the compile
-options, the pass, the builder of the VkGraph, and its serialiser.
+options, the pass, the memory planner, the builder of the VkGraph, and its serialiser.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import operator
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -261,6 +261,7 @@ def planning(
 
     parse, make_pass = etvk.parse_compile_spec, etvk.TagMemoryMetaPass
     make_builder, serialize = etvk.VkGraphBuilder, etvk.serialize_vulkan_graph
+    place = etvk.greedy
     is_compatible = VulkanSupportedOperators.op_node_is_compatible
 
     def begin(*args: Any) -> Any:
@@ -270,6 +271,11 @@ def planning(
 
     def tag(*args: Any, **kw: Any) -> Any:
         return _PlanningPass(session, make_pass(*args, **kw))
+
+    def place_in_order(
+        alignment: int, specs: Any, graph: GraphModule, *args: Any, **kw: Any
+    ) -> Any:
+        return place(alignment, in_graph_order(specs, graph), graph, *args, **kw)
 
     def build(*args: Any, **kw: Any) -> Any:
         return session.build(make_builder, *args, **kw)
@@ -291,6 +297,7 @@ def planning(
         for owner_of, name, original, replacement in (
             (etvk, "parse_compile_spec", parse, begin),
             (etvk, "TagMemoryMetaPass", make_pass, tag),
+            (etvk, "greedy", place, place_in_order),
             (etvk, "VkGraphBuilder", make_builder, build),
             (etvk, "serialize_vulkan_graph", serialize, write),
             (VulkanSupportedOperators, "op_node_is_compatible", is_compatible, compatible),
@@ -303,6 +310,20 @@ def planning(
             if session.error is not None:
                 raise session.error from None
             raise
+
+
+def in_graph_order(specs: Collection[Any], graph_module: GraphModule) -> list[Any]:
+    """Tensor specs in the order in which the nodes of a graph have them.
+
+    ExecuTorch plans memory from a set of them, whose order is that of addresses in this process:
+    the same program would get other memory objects on another day.
+    """
+    position: dict[int, int] = {}
+    for node in graph_module.graph.nodes:
+        found = node.meta.get("spec")
+        for spec in found if isinstance(found, (list, tuple)) else [found]:
+            position.setdefault(id(spec), len(position))
+    return sorted(specs, key=lambda spec: position[id(spec)])
 
 
 def to_edge_transform_and_lower(

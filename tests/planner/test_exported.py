@@ -27,7 +27,7 @@ from programs import PROGRAMS, exported, lower
 
 from planner.errors import InputError, NoRepresentationError
 from planner.exported import plan_exported
-from planner.lowering import planning
+from planner.lowering import in_graph_order, planning
 from planner.lowering import to_edge_transform_and_lower as planned_lowering
 from planner.options import make_options
 from planner.representation import LABELS
@@ -114,6 +114,18 @@ def test_the_same_input_gives_the_same_bytes() -> None:
     first = lower("mixed")
     again = plan_exported(first.data, "mixed.pt2", make_options("bytes"))
     assert again.flatbuffer() == first.planned.flatbuffer()
+
+
+def test_memory_is_planned_in_the_order_of_the_graph() -> None:
+    graph = torch.fx.Graph()
+    specs = [object() for _ in range(200)]
+    for i in range(0, 200, 2):
+        node = graph.placeholder(f"x{i}")
+        node.meta["spec"] = specs[i] if i % 4 else specs[i : i + 2]
+    graph.output(())
+    module = torch.fx.GraphModule({}, graph)
+    expected = [s for i, s in enumerate(specs) if i % 4 != 3]
+    assert in_graph_order(set(expected), module) == expected
 
 
 def test_a_script_changes_by_one_line() -> None:
