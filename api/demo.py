@@ -69,8 +69,8 @@ def _post(console: Console, address: str, source: Path) -> None:
         location, flatbuffer = answer.headers["Location"], answer.read()
     program = plan.decode(flatbuffer)
     console.print(
-        f"{len(flatbuffer):,} bytes of planned program with {len(program.delegates)} delegates, "
-        f"at {location}"
+        f"{len(flatbuffer):,} bytes of planned program for {len(program.delegates)} Vulkan "
+        f"delegate{'s' * (len(program.delegates) != 1)}, at {location}"
     )
     with urllib.request.urlopen(f"{address}{location}", timeout=_TIMEOUT) as answer:
         console.print(plan_table(json.load(answer)))

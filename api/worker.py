@@ -21,6 +21,9 @@ from planner.options import PlanOptions
 # A forked process would share the threads' locks of this one, held by threads that it lacks.
 _spawn = multiprocessing.get_context("spawn")
 
+_END_SECONDS = 5.0
+"""How long a process may take to end by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -112,6 +115,12 @@ class _Worker:
         self._process.kill()
         self._process.join()
 
+    def end(self) -> None:
+        """Lets an idle process end by itself, so that it can clean up after its libraries."""
+        self._connection.close()
+        self._process.join(_END_SECONDS)
+        self.kill()
+
     def run(self, job: Job, seconds: float) -> None:
         """Has a job done. No process is left after ``OvertimeError`` and ``LostWorkerError``."""
         try:
@@ -161,11 +170,14 @@ class Workers:
         await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
 
     def stop(self) -> None:
-        """Kills every process; jobs, waiting ones too, end with ``StoppedError``."""
+        """Ends every process; jobs, waiting ones too, end with ``StoppedError``."""
         with self._lock:
             self._stopped = True
             for worker in self._workers:
-                worker.kill()
+                if worker in self._idle:
+                    worker.end()
+                else:
+                    worker.kill()
         self._threads.shutdown(wait=False)
 
     def _run(self, job: Job) -> None:

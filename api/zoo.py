@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from planner.exported import quiet
+
 Size = Literal["small", "full"]
 
 
@@ -142,10 +144,11 @@ def export(name: str, size: Size = "full") -> Any:
 
 def save(name: str, size: Size = "full") -> bytes:
     """The bytes of a model's ``.pt2`` file."""
-    import torch
+    with quiet():
+        import torch
 
-    buffer = io.BytesIO()
-    torch.export.save(export(name, size), buffer)
+        buffer = io.BytesIO()
+        torch.export.save(export(name, size), buffer)
     return buffer.getvalue()
 
 

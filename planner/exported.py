@@ -39,7 +39,7 @@ class PlannedExport:
 
         Raises ``VerificationError`` if a delegate in it is not the one that was checked.
         """
-        with _quiet():
+        with quiet():
             data: bytes = self._edge.to_executorch().buffer
         for delegate in self.program.delegates:
             if delegate.graph not in data:
@@ -61,7 +61,7 @@ def plan_exported(
     ``repeats`` is for benchmarks: see ``planner.lowering.planning``.
     """
     check_is_exported(io.BytesIO(data), name)
-    with _quiet():
+    with quiet():
         progress("loading", None)
         exported = _load(data, name)
         # Imported once the cheap checks have passed: it takes seconds.
@@ -137,7 +137,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keeps what ExecuTorch and torch log and warn of away from the user's terminal."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings():
