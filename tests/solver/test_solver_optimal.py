@@ -90,7 +90,7 @@ def test_whole_model_against_brute_force() -> None:
 
 
 def test_larger_problems_against_the_whole_model() -> None:
-    for seed in range(150):
+    for seed in range(2000):
         problem = random_problem(Random(seed), variables=12, factors=16, scale=50)
         assert optimum(problem) == whole_optimum(problem), seed
 
