@@ -5,13 +5,16 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 
-.PHONY: run test lint bench generate clean
+.PHONY: run test fuzz lint bench generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+fuzz: $(READY)
+	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -21,6 +24,7 @@ lint: $(READY)
 
 bench: $(READY)
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
+	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate

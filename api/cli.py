@@ -57,6 +57,12 @@ def _planning_options(command: F) -> F:
             help="Largest image extents in texels [default: ExecuTorch's, 16384,16384,2048].",
         ),
         click.option(
+            "--buffer-limit",
+            type=int,
+            metavar="N",
+            help="Fewest elements that are too many for a buffer [default: no limit].",
+        ),
+        click.option(
             "--without-layout",
             "without_layouts",
             multiple=True,
@@ -79,37 +85,55 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("source", metavar="INPUT.pt2", type=_PATH)
-@click.option("-o", "--output", type=_PATH, help="Write the planned program (flatbuffer) here.")
+@click.argument("source", metavar="INPUT", type=_PATH)
+@click.option(
+    "-o",
+    "--output",
+    type=_PATH,
+    help="Write here: for a .pt2 the planned program (flatbuffer), for a .pte or VkGraph the same "
+    "with its new layouts.",
+)
+@click.option(
+    "--plan", "plan_path", type=_PATH, help="Write the planned program (flatbuffer) here."
+)
 @click.option("--pte", type=_PATH, help="Write the planned program for ExecuTorch's runtime here.")
 @click.option("--report", "report_path", type=_PATH, help="Write the JSON report here.")
 @_planning_options
 def plan(
     source: Path,
     output: Path | None,
+    plan_path: Path | None,
     pte: Path | None,
     report_path: Path | None,
     profile: str,
     objective: str,
     texture_limits: str | None,
+    buffer_limit: int | None,
     without_layouts: tuple[str, ...],
 ) -> None:
-    """Plan a program saved by torch.export.save, and compare with ExecuTorch's own pass."""
-    from api.files import check_writable, read_input, write_whole
-    from planner.exported import plan_exported
-    from planner.options import make_options
+    """Plan a program: a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
 
-    options = make_options(profile, objective, texture_limits, without_layouts)
-    for path in (output, pte, report_path):
+    Its layouts are compared with those of ExecuTorch's own pass, or with those that it came with.
+    """
+    from api.files import check_writable, read_input, write_whole
+    from planner.inputs import plan_program
+    from planner.options import make_options
+    from planner.replan import Replanned
+
+    options = make_options(profile, objective, texture_limits, without_layouts, buffer_limit)
+    for path in (output, plan_path, pte, report_path):
         check_writable(path)
     data = read_input(source)
     with _progress() as progress:
-        planned = plan_exported(data, source.name, options, progress)
+        planned = plan_program(data, source.name, options, progress)
         if pte is not None:
             progress("writing the .pte", None)
             write_whole(pte, planned.pte())
     if output is not None:
-        write_whole(output, planned.flatbuffer())
+        lowered = planned.data if isinstance(planned, Replanned) else None
+        write_whole(output, planned.flatbuffer() if lowered is None else lowered)
+    if plan_path is not None:
+        write_whole(plan_path, planned.flatbuffer())
     if report_path is not None:
         write_whole(report_path, (json.dumps(planned.report, indent=2) + "\n").encode())
 
@@ -136,6 +160,62 @@ def _progress() -> Iterator[Progress]:
             p.update(task, description=stage + (f": delegate {done}" if delegate else ""))
 
         yield progress
+
+
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@click.argument("source", metavar="FILE", type=_PATH)
+@_JSON
+def show(source: Path, as_json: bool) -> None:
+    """Print the operators, representations and repacks of a .pte, a VkGraph or a plan."""
+    from api.files import read_input
+    from planner.listing import describe
+
+    description = describe(read_input(source), source.name)
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+        return
+    from api.show import show_table
+    from api.tables import stdout
+
+    console = stdout()
+    for part in show_table(description):
+        console.print(part)
+
+
+@main.command()
+@click.argument("before", metavar="A", type=_PATH)
+@click.argument("after", metavar="B", type=_PATH)
+@click.option(
+    "--profile",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if the two differ.")
+@_JSON
+def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool) -> None:
+    """Print what changed between two plans, .pte files or VkGraphs of one program."""
+    from api.files import read_input
+    from planner.difference import compare
+    from planner.profile import load_profile
+
+    prices = load_profile(profile)
+    difference = compare(read_input(before), before.name, read_input(after), after.name, prices)
+    if as_json:
+        click.echo(json.dumps(difference, indent=2))
+    else:
+        from api.show import diff_table
+        from api.tables import stdout
+
+        console = stdout()
+        for part in diff_table(difference):
+            console.print(part)
+    if exit_code and not difference["is_equal"]:
+        raise SystemExit(1)
 
 
 @main.command()
@@ -219,6 +299,7 @@ def bench_models(
     profile: str,
     objective: str,
     texture_limits: str | None,
+    buffer_limit: int | None,
     without_layouts: tuple[str, ...],
 ) -> None:
     """Plan the models of the zoo: cost and planning time against ExecuTorch's own pass."""
@@ -227,8 +308,32 @@ def bench_models(
     from planner.options import make_options
 
     check_writable(output)
-    options = make_options(profile, objective, texture_limits, without_layouts)
+    options = make_options(profile, objective, texture_limits, without_layouts, buffer_limit)
     models(names, "small" if small else "full", options, repeats, cpsat, output)
+
+
+@bench.command("replan")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--operators",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="A size to measure [default: 100 to 100,000]. May be repeated.",
+)
+@click.option("-o", "--output", type=_PATH, help="Write the table here, as Markdown.")
+def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Path | None) -> None:
+    """Re-plan graphs of growing size: times to parse, solve and write, and memory.
+
+    For FILES, the CPU time of planning each in a process of its own instead.
+    """
+    from api.files import check_writable
+    from api.scaling import SIZES, scaling, whole_process
+
+    if files:
+        whole_process(files)
+        return
+    check_writable(output)
+    scaling(operators or SIZES, output)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ from api.store import DirectoryStore, PlanFiles, PlanStore
 from api.worker import CrashedJobError, Job, OvertimeError, WorkerError, Workers
 from planner.costs import Objective
 from planner.errors import InputError, OptionError, PlannerError, VerificationError
-from planner.exported import check_is_exported
+from planner.inputs import check_input
 from planner.options import PlanOptions, make_options
 from planner.profile import builtin_names, load_profile
 from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
@@ -157,6 +157,12 @@ class PlanQuery(BaseModel):
         "that ExecuTorch lowers with.",
         examples=["2048,2048,2048"],
     )
+    buffer_limit: int | None = Field(
+        None,
+        description="Fewest elements that are too many for a buffer of the device; left out, no "
+        "limit.",
+        examples=[2**27],
+    )
     without_layout: list[
         Annotated[
             str,
@@ -180,7 +186,13 @@ class PlanQuery(BaseModel):
             raise OptionError(
                 f"unknown profile {self.profile!r}: use one of {', '.join(builtin_names())}"
             )
-        return make_options(self.profile, self.objective, self.texture_limits, self.without_layout)
+        return make_options(
+            self.profile,
+            self.objective,
+            self.texture_limits,
+            self.without_layout,
+            self.buffer_limit,
+        )
 
     def file_name(self) -> str:
         """The name without folders or characters that do not print; never empty."""
@@ -376,7 +388,12 @@ def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
 )
 def get_program(service: Service, plan_id: PlanId) -> FileResponse:
     """The planned program as ExecuTorch's runtime loads it."""
-    return _download(_files(service, plan_id).program, f"{plan_id}.pte")
+    program = _files(service, plan_id).program
+    if program.stat().st_size == 0:
+        raise HTTPException(
+            404, f"plan {plan_id!r} is of a VkGraph alone: /plans/{plan_id}/graph holds it"
+        )
+    return _download(program, f"{plan_id}.pte")
 
 
 @router.get("/profiles", summary="List the device profiles")
@@ -482,6 +499,7 @@ def _plan_id(sha256: str, options: PlanOptions) -> str:
         "profile": options.profile.digest,
         "objective": options.objective,
         "texture_limits": options.texture_limits,
+        "buffer_limit": options.buffer_limit,
         "excluded_layouts": sorted(layout.name for layout in options.excluded_layouts),
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
@@ -496,7 +514,7 @@ def _check_size(size: int, limit: int) -> None:
 def _check_body(path: Path, name: str) -> None:
     try:
         with path.open("rb") as file:
-            check_is_exported(file, name)
+            check_input(file, name)
     except InputError as error:
         raise HTTPException(400, str(error)) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 
@@ -18,26 +19,44 @@ def plan_table(report: dict[str, Any]) -> Table:
     """Before and after, per delegate and in total, of a plan's JSON report."""
     unit, total = report["unit"], report["total"]
     table = Table(
-        title=f"{report['source']['name']}: repack cost, profile {report['profile']['name']}",
-        caption=(
-            f"lowering took {seconds(report['lowering_seconds'])}, "
-            f"checking the plan {seconds(total['verify_seconds'])}"
+        title=escape(
+            f"{report['source']['name']}: repack cost, profile {report['profile']['name']}"
         ),
+        caption=_caption(report),
     )
     table.add_column("delegate")
-    for heading in ("operators", "transitions", "ExecuTorch", "ours", "ratio"):
+    theirs = "ExecuTorch" if report["baseline"] == "executorch" else "before"
+    for heading in ("operators", "transitions", theirs, "ours", "ratio"):
         table.add_column(heading, justify="right")
     table.add_column("proof")
     for heading in ("ExecuTorch's pass", "planning"):
         table.add_column(heading, justify="right")
     if report["objective"] == "latency":
-        for heading in ("ExecuTorch, latency", "ours, latency"):
+        for heading in (f"{theirs}, latency", "ours, latency"):
             table.add_column(heading, justify="right")
     for delegate in report["delegates"]:
         table.add_row(*_figures(delegate["name"], delegate, unit, report["objective"]))
     table.add_section()
     table.add_row(*_figures("total", total, unit, report["objective"]), style="bold")
     return table
+
+
+def _caption(report: dict[str, Any]) -> str:
+    total = report["total"]
+    lines = [f"checking the plan took {seconds(total['verify_seconds'])}"]
+    if report["kind"] == "pt2":
+        lines[0] = f"lowering took {seconds(report['lowering_seconds'])}, {lines[0]}"
+    if "memory_bytes" in total:
+        lines.append(
+            f"tensors take {cost(total['memory_bytes'], 'bytes')}, "
+            f"{cost(total['greedy_memory_bytes'], 'bytes')} by ExecuTorch's memory planner"
+        )
+    for delegate in report["delegates"]:
+        lines += [f"{delegate['name']}, {warning}" for warning in delegate["warnings"]]
+    pinned = sorted({name for d in report["delegates"] for name in d["pinned_operators"]})
+    if pinned:
+        lines.append(f"not in the registry, left as they were: {', '.join(pinned)}")
+    return escape("\n".join(lines))
 
 
 def _figures(name: str, figures: dict[str, Any], unit: str, objective: str) -> list[str]:
@@ -49,7 +68,7 @@ def _figures(name: str, figures: dict[str, Any], unit: str, objective: str) -> l
         cost(figures["repack_cost"], unit),
         ratio(figures["ratio"]),
         proof(figures, unit),
-        seconds(figures["baseline_seconds"]),
+        seconds(figures["baseline_seconds"]) if figures["baseline_seconds"] else "–",
         seconds(figures["plan_seconds"]),
     ]
     if objective == "latency":

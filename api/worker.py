@@ -27,7 +27,7 @@ _END_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A ``.pt2`` file to plan, what to call it in messages, and where to write the plan."""
+    """A program to plan, what to call it in messages, and where to write the plan."""
 
     source: Path
     name: str
@@ -57,10 +57,11 @@ class StoppedError(WorkerError):
 
 def run_job(job: Job) -> None:
     """Plans a file and writes the plan's files. Raises ``PlannerError``."""
-    from planner.exported import plan_exported
+    from planner.inputs import plan_program
 
-    planned = plan_exported(job.source.read_bytes(), job.name, job.options)
-    job.files.program.write_bytes(planned.pte())
+    planned = plan_program(job.source.read_bytes(), job.name, job.options)
+    is_program = planned.report["kind"] != "vkgraph"
+    job.files.program.write_bytes(planned.pte() if is_program else b"")
     job.files.graph.write_bytes(planned.flatbuffer())
     job.files.report.write_text(json.dumps(planned.report, allow_nan=False), "utf-8")
 

@@ -1,8 +1,3 @@
 """Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked."""
 
-from importlib.metadata import PackageNotFoundError, version
-
-try:
-    __version__ = version("layout-planner")
-except PackageNotFoundError:  # running from a source tree that was never installed
-    __version__ = "0+source"
+__version__ = "0.1.0"

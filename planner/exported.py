@@ -99,7 +99,10 @@ def plan_exported(
     program = assemble(Source.of(name, data), delegates, options, session.texture_limits)
     ours = sum(d.plan_seconds + d.baseline_seconds + d.verify_seconds for d in delegates)
     return PlannedExport(
-        program, report(program, delegates, lowering_seconds=seconds - ours), tuple(delegates), edge
+        program,
+        report(program, delegates, kind="pt2", lowering_seconds=seconds - ours),
+        tuple(delegates),
+        edge,
     )
 
 

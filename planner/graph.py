@@ -6,10 +6,11 @@ where the graph came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
+from planner.representation import TensorRepr
 from schema import VkDataType
 
 
@@ -73,12 +74,21 @@ class Operator:
 
 
 @dataclass(frozen=True, slots=True)
+class PinnedReprs:
+    """What an operator keeps, by argument and by output; None where it has no representation."""
+
+    args: Mapping[int, TensorRepr | None]
+    outs: tuple[TensorRepr | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LayoutGraph:
     """One delegate's program, in execution order.
 
     Tensors that no operator with rep sets produces (graph inputs, prepacked constants) may take
     any representation for free; so may graph outputs. ``textures_first`` asks for textures
-    wherever an operator has them, as ET-VK does for programs forced to float16.
+    wherever an operator has them, as ET-VK does for programs forced to float16. ``pinned`` are
+    operators, by index, that keep the representations that they have.
     """
 
     name: str
@@ -87,3 +97,4 @@ class LayoutGraph:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     textures_first: bool = False
+    pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)

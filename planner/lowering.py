@@ -96,7 +96,9 @@ class Planning:
         costs = ProfileCosts(self.options.profile, self.options.objective)
         delegate.untagged = detached_copy(graph_module)
         delegate.texture_limits = greedy.texture_limits
-        constraints = Constraints(greedy.texture_limits, self.options.excluded_layouts)
+        constraints = Constraints(
+            greedy.texture_limits, self.options.excluded_layouts, self.options.buffer_limit
+        )
 
         def plan_in_place(target: GraphModule) -> float:
             costs = ProfileCosts(self.options.profile, self.options.objective)
@@ -170,6 +172,7 @@ class Planning:
                 objective=self.options.objective,
                 texture_limits=delegate.texture_limits,
                 excluded_layouts=self.options.excluded_layouts,
+                buffer_limit=self.options.buffer_limit,
             )
         result = DelegateResult(
             plan=plan,

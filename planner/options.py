@@ -16,12 +16,17 @@ from schema import VkMemoryLayout
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """How to plan. ``texture_limits`` of None takes those that the program is lowered with."""
+    """How to plan.
+
+    ``texture_limits`` of None takes those that the program is lowered with. A buffer must have
+    fewer elements than ``buffer_limit``; None leaves that to the partitioner, as ExecuTorch does.
+    """
 
     profile: DeviceProfile = field(default_factory=lambda: load_profile("default"))
     objective: Objective = "repack"
     texture_limits: ImageExtents | None = None
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
+    buffer_limit: int | None = None
 
 
 def make_options(
@@ -29,6 +34,7 @@ def make_options(
     objective: str = "repack",
     texture_limits: str | None = None,
     without_layouts: Iterable[str] = (),
+    buffer_limit: int | None = None,
 ) -> PlanOptions:
     """Options from what a user wrote; raises ``OptionError`` naming the one that is wrong."""
     return PlanOptions(
@@ -36,6 +42,7 @@ def make_options(
         objective=parse_objective(objective),
         texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
         excluded_layouts=frozenset(map(parse_layout, without_layouts)),
+        buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
     )
 
 
@@ -59,6 +66,13 @@ def parse_texture_limits(text: str) -> ImageExtents:
             "write X,Y,Z, as in 2048,2048,2048"
         )
     return x, y, z
+
+
+def check_buffer_limit(elements: int) -> int:
+    """A limit of elements in a buffer that is one."""
+    if not 1 <= elements < 2**63:
+        raise OptionError(f"buffer limit {elements} is not a positive number of elements")
+    return elements
 
 
 def parse_layout(name: str) -> VkMemoryLayout:

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Final
 
 from planner.costs import CostModel
-from planner.errors import NoRepresentationError, PlannerError
+from planner.errors import InputError, NoRepresentationError, PlannerError
 from planner.graph import LayoutGraph
 from planner.problem import (
     Constraints,
@@ -18,7 +18,14 @@ from planner.problem import (
     describe_variable,
 )
 from planner.representation import LABELS, REPRS, TensorRepr
-from solver import InfeasibleError, NoSolutionFoundError, Solution, Status, solve
+from solver import (
+    InfeasibleError,
+    NoSolutionFoundError,
+    ProblemError,
+    Solution,
+    Status,
+    solve,
+)
 
 SEARCH_TIME: Final = 30.0
 """CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
@@ -79,8 +86,8 @@ def plan_graph(
     """The cheapest representations for a graph.
 
     ``search_time`` bounds the search that remains after the exact reductions, if any does. Raises
-    ``NoRepresentationError`` where the constraints leave no plan, ``PlannerError`` where the search
-    finds none in its time.
+    ``NoRepresentationError`` where the constraints leave no plan, ``InputError`` for tensors that
+    are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
     """
     layout = build_problem(graph, constraints, costs)
     try:
@@ -89,6 +96,10 @@ def plan_graph(
         raise PlannerError(
             "no plan was found in the time that the search may take: the graph is connected too "
             "densely for exact reductions"
+        ) from error
+    except ProblemError as error:
+        raise InputError(
+            f"the tensors are too large for their prices to be added exactly: {error}"
         ) from error
     except InfeasibleError as error:
         involved = list(dict.fromkeys(describe_variable(graph, layout, v) for v in error.variables))
@@ -147,10 +158,13 @@ def operator_cost(
 ) -> int:
     """What the operators themselves cost under given representations, transitions left out.
 
-    Slots without a representation cost nothing. In integer steps of the profile's unit.
+    Slots without a representation, and pinned operators, cost nothing. In integer steps of the
+    profile's unit.
     """
     total = 0
     for index, group in groupby(slots, key=lambda slot: slot.operator):
+        if index in graph.pinned:
+            continue
         chosen = [(slot, r) for slot in group if (r := representation(slot)) is not None]
         for _, table in costs.operator(
             graph.operators[index],

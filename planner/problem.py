@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Final
 
 import numpy as np
@@ -18,7 +19,7 @@ from planner.costs import CostModel
 from planner.errors import NoRepresentationError
 from planner.graph import LayoutGraph, Operator, Tensor
 from planner.physical import ImageExtents
-from planner.registry import OpRepSets, op_rep_sets, written_args
+from planner.registry import OpRepSets, op_rep_sets, pinned_rep_sets, written_args
 from planner.representation import (
     ANY_TEXTURE,
     CHANNELS,
@@ -96,10 +97,11 @@ class LayoutProblem:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What the device and the user rule out."""
+    """What the device and the user rule out. A buffer has fewer elements than ``buffer_limit``."""
 
     texture_limits: ImageExtents
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
+    buffer_limit: int | None = None
 
     def excluded_mask(self) -> int:
         """Bit mask over labels of the representations with an excluded layout."""
@@ -134,7 +136,10 @@ class _Builder:
 
     def build(self) -> LayoutProblem:
         for index, operator in enumerate(self.graph.operators):
-            sets = op_rep_sets(operator, self.graph.tensors, self.constraints.texture_limits)
+            if index in self.graph.pinned:
+                sets: OpRepSets | None = pinned_rep_sets(operator, self.graph.pinned[index])
+            else:
+                sets = op_rep_sets(operator, self.graph.tensors, self.constraints.texture_limits)
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()
@@ -185,12 +190,18 @@ class _Builder:
         first_output = len(slots)
         outs = []
         for j, t in enumerate(operator.outputs):
-            slot = self._add_slot(index, True, j, (t,), sets.outs[j].mask)
+            accepted = sets.outs[j]
+            if accepted is None:
+                continue
+            slot = self._add_slot(index, True, j, (t,), accepted.mask)
             slots.append(slot)
             outs.append(slot.variable)
             self.producers[t] = slot.variable
+        if not slots:
+            return
         self.slots.extend(slots)
-        self.slots_of.append((slots, first_output))
+        if index not in self.graph.pinned:
+            self.slots_of.append((slots, first_output))
 
         # Where the primary argument is a constant, all synchronised arguments stand for it.
         groups: list[list[int]] = []
@@ -213,6 +224,9 @@ class _Builder:
         mask = accepted & self.allowed
         for t in members:
             mask &= _PLAIN if self.graph.tensors[t].dtype != VkDataType.INT8 else mask
+            limit = self.constraints.buffer_limit
+            if limit is not None and prod(self.graph.tensors[t].shape) >= limit:
+                mask &= ANY_TEXTURE.mask
         if self.graph.textures_first and mask & ANY_TEXTURE.mask:
             mask &= ANY_TEXTURE.mask
         if not mask:
@@ -227,17 +241,20 @@ class _Builder:
             "x".join(map(str, self.graph.tensors[t].shape)) or "scalar" for t in members
         )
         what = f"{op.name}, {'output' if is_output else 'argument'} {index} ({shapes})"
-        if accepted:
+        if accepted and self.constraints.excluded_layouts:
             names = ", ".join(sorted(layout.name for layout in self.constraints.excluded_layouts))
             accepts = TensorRepSet(accepted)
             return NoRepresentationError(
                 f"{what} accepts only {accepts}, and {names} is excluded: "
                 "plan with one of its layouts (drop a --without-layout)"
             )
-        limits = ",".join(map(str, self.constraints.texture_limits))
+        limits = f"texture limits {','.join(map(str, self.constraints.texture_limits))}"
+        option = "--texture-limits X,Y,Z"
+        if self.constraints.buffer_limit is not None:
+            limits += f" and the buffer limit {self.constraints.buffer_limit}"
+            option += ", --buffer-limit N"
         return NoRepresentationError(
-            f"{what} has no representation within the texture limits {limits}: raise them "
-            "(--texture-limits X,Y,Z)"
+            f"{what} has no representation within the {limits}: raise them ({option})"
         )
 
     def _add_free_producers(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import planner
 from planner.graph import LayoutGraph
@@ -29,15 +29,26 @@ from schema import (
 from schema.vkgraph import VkGraph
 from solver import Status as SolverStatus
 
+Kind = Literal["pt2", "pte", "vkgraph"]
+"""What a program was handed in as."""
+
 
 @dataclass(frozen=True, slots=True)
 class BaselineFigures:
-    """What ExecuTorch's own pass came to; costs in integer steps of the profile's unit."""
+    """What the alternative came to; costs in integer steps of the profile's unit."""
 
     repack_cost: int
     cost: int
     transitions: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryFigures:
+    """Bytes that the tensors of a graph take together, and with ExecuTorch's greedy planner."""
+
+    planned: int
+    greedy: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +61,9 @@ class DelegateResult:
     plan_seconds: float
     baseline_seconds: float
     verify_seconds: float
+    pinned_operators: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    memory: MemoryFigures | None = None
 
     @property
     def operators(self) -> int:
@@ -203,11 +217,18 @@ def report(
     program: PlannedProgram,
     delegates: Sequence[DelegateResult],
     *,
+    kind: Kind,
     lowering_seconds: float,
 ) -> dict[str, Any]:
-    """The plan as a JSON document. Costs are in ``unit``, times in seconds."""
+    """The plan as a JSON document. Costs are in ``unit``, times in seconds, memory in bytes.
+
+    The baseline is ExecuTorch's own pass on the same graph; for a program that came lowered, the
+    layouts that it came with.
+    """
     return {
         "planner_version": program.planner_version,
+        "kind": kind,
+        "baseline": "executorch" if kind == "pt2" else "file",
         "source": {"name": program.source_name, "sha256": program.source_sha256},
         "profile": {"name": program.profile_name, "hash": program.profile_hash},
         "objective": program.objective,
@@ -221,6 +242,8 @@ def report(
                 "index": d.plan.index,
                 "name": d.plan.name,
                 **_figures(d.plan.figures, [d], program.cost_unit),
+                "pinned_operators": list(d.pinned_operators),
+                "warnings": list(d.warnings),
                 "transition_list": _transitions(d.plan, program.cost_unit),
             }
             for d in delegates
@@ -230,6 +253,7 @@ def report(
 
 def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -> dict[str, Any]:
     baseline, ours = figures.baseline_repack_cost, figures.repack_cost
+    memory = [d.memory for d in delegates if d.memory is not None]
     return {
         "repack_cost": _number(ours, unit),
         "baseline_repack_cost": _number(baseline, unit),
@@ -245,6 +269,14 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
         "plan_seconds": round(sum(d.plan_seconds for d in delegates), 6),
         "baseline_seconds": round(sum(d.baseline_seconds for d in delegates), 6),
         "verify_seconds": round(sum(d.verify_seconds for d in delegates), 6),
+        **(
+            {
+                "memory_bytes": sum(m.planned for m in memory),
+                "greedy_memory_bytes": sum(m.greedy for m in memory),
+            }
+            if memory
+            else {}
+        ),
     }
 
 

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from planner.graph import Operator, Tensor, TensorArg, TensorListArg
+from planner.errors import InputError
+from planner.graph import Argument, Operator, PinnedReprs, Tensor, TensorArg, TensorListArg
 from planner.physical import ImageExtents, fitting
 from planner.representation import (
     ANY_BUFFER,
@@ -31,6 +32,7 @@ from planner.representation import (
     PACKED_INT8_CHANNELS_PACKED_BUFFER,
     PACKED_INT8_CONV2D_BUFFER,
     WIDTH_PACKED_TEXTURE,
+    TensorRepr,
     TensorRepSet,
 )
 from schema import VkDataType
@@ -68,13 +70,13 @@ class OpRepSets:
     """What one call of an operator accepts, given the shapes of its operands.
 
     ``args[i]`` is None where argument ``i`` is no tensor or a weight that the operator prepacks
-    itself. ``primary_arg`` is the first argument with a set. The three rules ask for compatible
-    representations: of all arguments; of the primary argument and the first output; of all
-    outputs.
+    itself, and ``outs[i]`` where a pinned output has no representation. ``primary_arg`` is the
+    first argument with a set. The three rules ask for compatible representations: of all
+    arguments; of the primary argument and the first output; of all outputs.
     """
 
     args: tuple[TensorRepSet | None, ...]
-    outs: tuple[TensorRepSet, ...]
+    outs: tuple[TensorRepSet | None, ...]
     sync_args: bool
     sync_primary_io: bool
     sync_outs: bool
@@ -92,12 +94,34 @@ def lookup(name: str) -> OpFeatures | None:
 
 def written_args(name: str) -> tuple[int, ...]:
     """Arguments into which an operator writes: what it is given must be the tensor itself."""
-    return _WRITTEN_ARGS.get(name.removesuffix(".default").rpartition(".")[2], ())
+    return next((_WRITTEN_ARGS[part] for part in name.split(".") if part in _WRITTEN_ARGS), ())
 
 
 def registered_names() -> tuple[str, ...]:
     """Names of all registered operators; those of custom operators lack the overload."""
     return tuple(_REGISTRY)
+
+
+def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
+    """Raises ``InputError`` where arguments are not those of the operator, as far as sets show."""
+    features = lookup(operator.name)
+    if features is None or not operator.outputs:
+        return
+    inputs, outputs = features.inputs, features.outputs
+    if features.pick is not None:
+        inputs, outputs = features.pick(operator, tensors)
+    if not _at(outputs, 0):
+        raise InputError(f"{operator.name}: ET-VK has no kernel for these arguments")
+    made = ((i, (out,)) for i, out in enumerate(operator.outputs))
+    for what, sets, operands in (
+        ("argument", inputs, operator.tensor_args()),
+        ("output", outputs, made),
+    ):
+        for index, members in operands:
+            accepted = _at(sets, index)
+            is_int8 = all(tensors[t].dtype == VkDataType.INT8 for t in members)
+            if accepted and not is_int8 and all(r.is_packed_int8 for r in accepted):
+                raise InputError(f"{operator.name}: {what} {index} should be of INT8 elements")
 
 
 def op_rep_sets(
@@ -161,6 +185,22 @@ def op_rep_sets(
     )
 
 
+def pinned_rep_sets(operator: Operator, pinned: PinnedReprs) -> OpRepSets:
+    """The sets of an operator that keeps what it has: one representation for each operand."""
+
+    def only(representation: TensorRepr | None) -> TensorRepSet | None:
+        return None if representation is None else TensorRepSet.from_reprs([representation])
+
+    return OpRepSets(
+        args=tuple(only(pinned.args.get(i)) for i in range(len(operator.args))),
+        outs=tuple(map(only, pinned.outs)),
+        sync_args=False,
+        sync_primary_io=False,
+        sync_outs=False,
+        primary_arg=None,
+    )
+
+
 def _at(sets: RepSets, index: int) -> TensorRepSet:
     """The set for a position: one set stands for all; beyond the last there is none."""
     if len(sets) == 1:
@@ -173,9 +213,23 @@ def _at(sets: RepSets, index: int) -> TensorRepSet:
 _FLOAT = (VkDataType.FLOAT16, VkDataType.FLOAT32)
 
 
-def _tensor(operator: Operator, tensors: Sequence[Tensor], index: int) -> Tensor:
-    arg = operator.args[index]
-    assert isinstance(arg, TensorArg), f"{operator.name}: argument {index} should be a tensor"
+def _argument(operator: Operator, index: int, wanted: str) -> Argument:
+    if index >= len(operator.args):
+        raise _unexpected(operator, index, wanted)
+    return operator.args[index]
+
+
+def _unexpected(operator: Operator, index: int, wanted: str) -> InputError:
+    return InputError(f"{operator.name}: argument {index} should be {wanted}")
+
+
+def _tensor(
+    operator: Operator, tensors: Sequence[Tensor], index: int, least_dims: int = 0
+) -> Tensor:
+    wanted = "a tensor" + (f" of at least {least_dims} dimensions" if least_dims else "")
+    arg = _argument(operator, index, wanted)
+    if not isinstance(arg, TensorArg) or len(tensors[arg.tensor].shape) < least_dims:
+        raise _unexpected(operator, index, wanted)
     return tensors[arg.tensor]
 
 
@@ -187,7 +241,7 @@ def _pick_to_copy(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSet
 
 
 def _reduced_dims(operator: Operator, tensors: Sequence[Tensor]) -> tuple[int, ...]:
-    """Dimensions that a reduction removes, outermost first and not negative."""
+    """Dimensions that a reduction removes, outermost first; -1 only of a tensor that has none."""
     ndim = len(_tensor(operator, tensors, 0).shape)
     dims = operator.args[1] if len(operator.args) > 1 else None
     if dims is None:
@@ -196,8 +250,14 @@ def _reduced_dims(operator: Operator, tensors: Sequence[Tensor]) -> tuple[int, .
         dims = 1 if is_vector and ndim == 2 else tuple(range(ndim))
     if isinstance(dims, int):
         dims = (dims,)
-    assert isinstance(dims, tuple)
-    return tuple(d % ndim if d < 0 else d for d in dims if isinstance(d, int))
+    # As in PyTorch, a tensor without dimensions may be reduced along 0 or -1.
+    names = range(-max(ndim, 1), max(ndim, 1))
+    found = []
+    for dim in dims if isinstance(dims, tuple) else (dims,):
+        if not isinstance(dim, int) or dim not in names:
+            raise _unexpected(operator, 1, f"dimensions of a tensor that has {ndim}")
+        found.append(dim + ndim if dim < 0 else dim)
+    return tuple(found)
 
 
 def _pick_reduce(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
@@ -220,8 +280,9 @@ def _pick_reduce(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets
 def _pick_convolution(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
     sets = CHANNELS_PACKED_TEXTURE
     source = _tensor(operator, tensors, 0).shape
+    weight = _tensor(operator, tensors, 1, least_dims=3).shape
     if len(source) == 3:
-        weight, groups = _tensor(operator, tensors, 1).shape, operator.args[8]
+        groups = _argument(operator, 8, "the number of groups")
         pointwise = weight[2] == 1
         depthwise = groups == source[1] == weight[0] and weight[1] == 1
         if pointwise or depthwise:
@@ -230,12 +291,15 @@ def _pick_convolution(operator: Operator, tensors: Sequence[Tensor]) -> tuple[Re
 
 
 def _pick_index(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
-    shape, indices = _tensor(operator, tensors, 0).shape, operator.args[1]
-    given = (
-        [dim for dim, t in enumerate(indices.tensors) if t is not None]
-        if isinstance(indices, TensorListArg)
-        else []
-    )
+    wanted = "a list of tensors"
+    shape, indices = _tensor(operator, tensors, 0).shape, _argument(operator, 1, wanted)
+    if isinstance(indices, TensorListArg):
+        members = indices.tensors
+    elif isinstance(indices, tuple) and all(member is None for member in indices):
+        members = (None,) * len(indices)
+    else:
+        raise _unexpected(operator, 1, wanted)
+    given = [dim for dim, t in enumerate(members) if t is not None]
     one_index = len(given) == 1 and given[0] < len(shape)
     sets = CONTIGUOUS_BUFFER if one_index and len(shape) > 1 else ANY_STORAGE
     return (sets,), (sets,)

@@ -8,6 +8,7 @@ so that an error in one place is caught by the other.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 from planner.errors import VerificationError
@@ -21,11 +22,12 @@ from planner.verify.operands import (
     check_synchronised,
     read_demands,
 )
+from planner.verify.pinned import check_pinned as verify_pinned
 from planner.verify.program import Program
 from planner.verify.resolution import check_resolution
 from schema import DelegatePlan, SchemaError, VkGraph, VkMemoryLayout
 
-__all__ = ["verify_delegate"]
+__all__ = ["verify_contraction", "verify_delegate", "verify_pinned"]
 
 
 def verify_delegate(
@@ -36,20 +38,30 @@ def verify_delegate(
     objective: Literal["repack", "latency"],
     texture_limits: TextureLimits,
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset(),
+    buffer_limit: int | None = None,
 ) -> None:
     """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
 
-    Storage, layout and memory object of the tensors in ``before`` are not looked at. Raises
+    Storage, layout and memory object of the tensors in ``before`` are not looked at. A buffer must
+    have fewer elements than ``buffer_limit``. Raises
     ``VerificationError`` naming the operator, the operand and the rule that is broken.
     """
     try:
         program = Program(plan.decode_graph())
     except SchemaError as error:
         raise VerificationError(f"the written graph is malformed: {error}") from error
-    check_representations(program, texture_limits, excluded_layouts)
+    check_representations(program, texture_limits, excluded_layouts, buffer_limit)
     repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
     demands = read_demands(program, texture_limits, {repack.index for repack in repacks})
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     check_resolution(program, demands)
     check_claims(plan, program, demands, repacks, profile, objective)
+
+
+def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:
+    """Shows that a file's graph is ``before`` with repacks at these positions of its chain.
+
+    Raises ``VerificationError`` naming the operator where the two part.
+    """
+    match_programs(before, Program(file), frozenset(clones))

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf, prod
 from typing import Final
 
+from planner.errors import InputError
 from planner.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
 from planner.registry import OpFeatures, lookup
 from planner.representation import REPRS, TensorRepr, TensorRepSet
@@ -59,7 +61,10 @@ class Demand:
 
 
 def check_representations(
-    program: Program, limits: TextureLimits, excluded: frozenset[VkMemoryLayout]
+    program: Program,
+    limits: TextureLimits,
+    excluded: frozenset[VkMemoryLayout],
+    buffer_limit: int | None,
 ) -> None:
     """Shows that each tensor can have the representation that it was given."""
     for value_id, representation in program.representations.items():
@@ -71,6 +76,9 @@ def check_representations(
         )
         if rule is None and representation.memory_layout in excluded:
             rule = f"the layout {representation.memory_layout.name} was excluded"
+        elements = prod(tensor.dims)
+        if rule is None and representation.is_buffer and elements >= (buffer_limit or inf):
+            rule = f"{elements} elements are too many for a buffer (limit {buffer_limit})"
         if rule is not None:
             raise fail(program.place_of(value_id), rule)
 
@@ -203,7 +211,7 @@ def _sets(
         return features.inputs, features.outputs
     try:
         return features.pick(*_as_operator(program, call))
-    except (ArithmeticError, AssertionError, LookupError, TypeError) as error:
+    except InputError as error:
         raise fail(
             program.place(index), f"its arguments are not those of this operator: {error}"
         ) from error

@@ -14,7 +14,7 @@ from planner.verify.layouts import INT8_LAYOUTS, PACKINGS, C, W, are_compatible,
 from planner.verify.operands import Demand, Operand, check_synchronised
 from planner.verify.program import Program, fail
 from schema import VkMemoryLayout, VkStorageType, VkTensor
-from schema.vkgraph import Int, OperatorCall
+from schema.vkgraph import Double, Int, OperatorCall, Value
 
 Layouts = dict[int, VkMemoryLayout]
 
@@ -117,26 +117,33 @@ def _asked_by_conv2d(
         values[call.args[position]] if position < len(call.args) else None
         for position in (0, 13, 15)
     )
-    if not isinstance(groups, Int):
-        # ExecuTorch's builder shares equal numbers, so that 1 may be written as the Double 1.0.
-        raise fail(
-            program.place(index, "argument 13"),
-            f"the runtime reads groups as an Int to choose a layout, and cannot read {groups}",
-        )
     if (
         not isinstance(source, VkTensor)
         or not isinstance(output, VkTensor)
-        or groups.int_val <= 0
+        or (count := _whole(groups)) <= 0
         or min(len(source.dims), len(output.dims)) < 3
     ):
         raise fail(program.place(index), "its arguments are not those of a convolution")
-    channels = source.dims[-3] // groups.int_val
+    channels = source.dims[-3] // count
     if channels % 4 != 0:
         return DIRECT
     small = output.dims[-2] * output.dims[-1] <= 4096
-    if is_mali or (groups.int_val == 1 and (channels >= 32 or small)):
+    if is_mali or (count == 1 and (channels >= 32 or small)):
         return IM2COL
     return DIRECT
+
+
+def _whole(value: Value | None) -> int:
+    """A number of groups; 0 for what is none.
+
+    ExecuTorch's builder shares equal scalars, so that a 1 may be written as the Double 1.0. Its
+    runtime cannot load that, whatever the layouts are.
+    """
+    if isinstance(value, Int):
+        return value.int_val
+    if isinstance(value, Double) and value.double_val.is_integer():
+        return int(value.double_val)
+    return 0
 
 
 def _check_kernels(

@@ -11,6 +11,8 @@ from unittest.mock import patch
 import nets
 import pytest
 import torch
+from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
 from api import zoo
 from planner.baseline import detached_copy
@@ -42,6 +44,19 @@ def exported(name: str) -> bytes:
     buffer = io.BytesIO()
     torch.export.save(nets.export(name), buffer)
     return buffer.getvalue()
+
+
+@cache
+def greedy(name: str) -> bytes:
+    """The .pte that ExecuTorch's own pass makes of a program."""
+    program = torch.export.load(io.BytesIO(exported(name)))
+    edge = to_edge_transform_and_lower(
+        program,
+        partitioner=[VulkanPartitioner()],
+        compile_config=EdgeCompileConfig(_check_ir_validity=False),
+    )
+    data: bytes = edge.to_executorch().buffer
+    return data
 
 
 @cache

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import io
-import json
-import re
 import subprocess
 import sys
 import zipfile
-from typing import Any
-from unittest.mock import patch
 
 import nets
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-from executorch.backends.vulkan.serialization import vulkan_graph_serialize
 from executorch.backends.vulkan.serialization.vulkan_graph_schema import VkTensor as EtVkTensor
-from executorch.backends.vulkan.serialization.vulkan_graph_serialize import (
-    extract_vk_flatbuffer,
-    flatbuffer_to_vk_graph,
-)
 from executorch.exir import to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
 from programs import PROGRAMS, exported, lower
+from readback import decode_as_executorch
 
 from planner.errors import InputError, NoRepresentationError
 from planner.exported import plan_exported
@@ -89,25 +81,6 @@ def test_executorch_reads_back_exactly_what_was_planned(name: str) -> None:
         assert read == {
             t.value_id: (int(t.storage_type), int(t.memory_layout)) for t in delegate.tensors
         }
-
-
-def decode_as_executorch(blob: bytes) -> Any:
-    """ExecuTorch's own decoder, with its JSON reader told what flatc calls infinity.
-
-    Without that it cannot read its own graphs either, once they hold an attention mask.
-    """
-
-    def load(file: Any) -> Any:
-        return json.loads(
-            re.sub(r"(?<=[:\s\[-])(inf|nan)(?=[,\s\]}])", _as_json, file.read().decode())
-        )
-
-    with patch.object(vulkan_graph_serialize.json, "load", load):
-        return flatbuffer_to_vk_graph(extract_vk_flatbuffer(bytes(blob)))
-
-
-def _as_json(match: re.Match[str]) -> str:
-    return {"inf": "Infinity", "nan": "NaN"}[match[0]]
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:

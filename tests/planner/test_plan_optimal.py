@@ -99,7 +99,9 @@ class BruteForce:
                 if (accepts := sets.args[position]) and not graph.tensors[members[0]].constant:
                     args.append(self.slot(index, False, members, accepts, constraints))
             for j, t in enumerate(op.outputs):
-                outs.append(self.slot(index, True, (t,), sets.outs[j], constraints))
+                made = sets.outs[j]
+                assert made is not None
+                outs.append(self.slot(index, True, (t,), made, constraints))
             if sets.sync_args:
                 self.rules.append(tuple(args))
             if sets.sync_outs:

@@ -864,18 +864,23 @@ def test_a_convolution_without_groups_is_refused() -> None:
     )
 
 
-def test_groups_that_the_runtime_cannot_read_are_refused() -> None:
-    # As ExecuTorch writes a 1 after a 1.0; the runtime takes it for an Int unseen.
+@pytest.mark.parametrize("number", [1.0, 1.5])
+def test_groups_may_be_written_as_a_float_if_whole(number: float) -> None:
+    # As ExecuTorch writes a 1 after a 1.0.
     s = Sketch()
     shape, int8 = (1, 8, 12, 12), VkDataType.INT8
     x = s.input(shape, Q_CONV2D, int8)
-    one = s.value(Double(1.0))
-    case = s.finish(quantized_convolution(s, "q8ta_conv2d", x, s.tensor(shape, Q_4W4C, int8), one))
-    refuses(
-        case,
-        operator("et_vk.q8ta_conv2d.default", "argument 13")
-        + r": the runtime reads groups as an Int .* cannot read Double\(double_val=1.0\)",
-    )
+    groups = s.value(Double(number))
+    out = s.tensor(shape, Q_4W4C, int8)
+    case = s.finish(quantized_convolution(s, "q8ta_conv2d", x, out, groups))
+    if number.is_integer():
+        case.verify()
+    else:
+        refuses(
+            case,
+            operator("et_vk.q8ta_conv2d.default")
+            + ": its arguments are not those of a convolution",
+        )
 
 
 def test_a_dimension_may_be_written_as_a_float() -> None:

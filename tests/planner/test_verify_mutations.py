@@ -66,7 +66,9 @@ def breaks_a_rule(case: Case) -> bool:
                 return True
             args.extend(found)
         outs = [given_reprs[out] for out in operator.outputs]
-        if any(r not in accepted for r, accepted in zip(outs, sets.outs, strict=True)):
+        if any(
+            not accepted or r not in accepted for r, accepted in zip(outs, sets.outs, strict=True)
+        ):
             return True
         groups = [
             args if sets.sync_args else [],

@@ -6,7 +6,7 @@ two agree is part of what the tests show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
@@ -389,7 +389,7 @@ def _access_cost(graph: VkGraph, repacks: set[int], profile: DeviceProfile) -> f
         return 0.0
     operators, tensors = as_operators(graph)
 
-    def price(rates: dict[str, float], members: Sequence[int]) -> float:
+    def price(rates: Mapping[str, float], members: Sequence[int]) -> float:
         tensor = graph.values[members[0]]
         assert isinstance(tensor, VkTensor)
         size = sum(

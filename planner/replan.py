@@ -1,0 +1,274 @@
+"""Plans what is already lowered: a ``.pte``, a VkGraph, or a Vulkan delegate's blob. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from planner.backends.vkgraph import is_written, write_vkgraph, written_places
+from planner.costs import CostModel, ProfileCosts
+from planner.errors import InputError, OptionError, VerificationError
+from planner.frontends.vkgraph import ContractedGraph, read_vkgraph, without_representations
+from planner.frontends.wellformed import warnings_of
+from planner.memory import apply as apply_memory
+from planner.memory import check_memory, greedy_plan, plan_memory, used_bytes
+from planner.options import PlanOptions
+from planner.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents
+from planner.plan import LayoutPlan, Operand, operator_cost, plan_graph
+from planner.problem import Constraints, Slot
+from planner.program import (
+    BaselineFigures,
+    DelegateResult,
+    Kind,
+    MemoryFigures,
+    Source,
+    assemble,
+    describe_delegate,
+    report,
+)
+from planner.representation import LABELS, TensorRepr
+from planner.stopwatch import stopwatch
+from planner.verify import verify_contraction, verify_delegate, verify_pinned
+from schema import (
+    PlannedProgram,
+    SchemaError,
+    VkGraph,
+    join_delegate,
+    plan,
+    split_delegate,
+    vkgraph,
+)
+from schema.executorch_program import (
+    BlobKey,
+    DelegateEntry,
+    is_executorch_program,
+    read_program,
+    replace_blobs,
+)
+
+VULKAN_BACKEND: Final = "VulkanBackend"
+
+Progress = Callable[[str, DelegateResult | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A program that was planned again. ``data`` is it, in the form in which it came."""
+
+    program: PlannedProgram
+    report: dict[str, Any]
+    delegates: tuple[DelegateResult, ...]
+    data: bytes
+
+    def flatbuffer(self) -> bytes:
+        """The planned program as a flatbuffer (``plan.fbs``)."""
+        return plan.encode(self.program)
+
+    def pte(self) -> bytes:
+        """The program for ExecuTorch's runtime; raises ``OptionError`` where none was handed in."""
+        if self.report["kind"] != "pte":
+            raise OptionError(
+                "a VkGraph alone is no program for the runtime: hand in the .pte that it is from"
+            )
+        return self.data
+
+
+def is_lowered(data: bytes) -> bool:
+    """Whether the bytes are of a kind that ``replan`` takes."""
+    return is_executorch_program(data) or data[4:8] in (vkgraph.FILE_IDENTIFIER, b"VH00")
+
+
+def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
+    """The blobs (or, under None, the one graph) of the Vulkan delegates in a lowered program.
+
+    Raises ``InputError`` for a program without any, and for damaged bytes.
+    """
+    if not is_executorch_program(data):
+        return {None: data}
+    blobs: dict[BlobKey | None, bytes] = {
+        e.key: e.blob for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
+    }
+    if not blobs:
+        raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
+    return blobs
+
+
+def lowered_limits(data: bytes, name: str) -> ImageExtents:
+    """The texture limits that a program was lowered with; those of a VkGraph alone are not known.
+
+    Where delegates differ, an extent is the least of any. Raises ``InputError`` for damaged bytes.
+    """
+    limits = DEFAULT_TEXTURE_LIMITS
+    if is_executorch_program(data):
+        for entry in _entries(data, name):
+            specs = {s.key: int.from_bytes(s.value, "little") for s in entry.compile_specs}
+            if entry.backend_id != VULKAN_BACKEND:
+                continue
+            default = (
+                SMALL_TEXTURE_LIMITS
+                if specs.get("small_texture_limits")
+                else DEFAULT_TEXTURE_LIMITS
+            )
+            x, y, z = (
+                min(have, specs.get(f"texture_limits_{axis}", extent))
+                for axis, extent, have in zip("xyz", default, limits, strict=True)
+            )
+            limits = (x, y, z)
+    return limits
+
+
+def _entries(data: bytes, name: str) -> tuple[DelegateEntry, ...]:
+    try:
+        return read_program(data).delegates
+    except SchemaError as error:
+        raise InputError(f"{name} is damaged: {error}") from error
+
+
+def graph_of(blob: bytes) -> bytes:
+    """The VkGraph's flatbuffer in a delegate's blob, or the blob itself where it is one."""
+    if blob[4:8] == vkgraph.FILE_IDENTIFIER:
+        return bytes(blob)
+    return bytes(split_delegate(blob).flatbuffer)
+
+
+def replan(
+    data: bytes,
+    name: str,
+    options: PlanOptions,
+    progress: Progress = lambda stage, delegate: None,
+) -> Replanned:
+    """Plans every Vulkan delegate of a lowered program again.
+
+    Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
+    where the options leave an operator without representation.
+    """
+    limits = options.texture_limits or lowered_limits(data, name)
+    results: list[DelegateResult] = []
+    changed: dict[BlobKey | None, bytes] = {}
+    blobs = delegates_of(data, name)
+    progress("planning", None)
+    for key, blob in blobs.items():
+        try:
+            result, graph = _Delegate(len(results), graph_of(blob), options, limits).replan()
+        except SchemaError as error:
+            place = f"{name}, delegate {len(results)}"
+            raise InputError(f"{place} is damaged: {error}") from error
+        results.append(result)
+        progress("planning", result)
+        if graph is not None:
+            is_bare = blob[4:8] == vkgraph.FILE_IDENTIFIER
+            changed[key] = (
+                graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
+            )
+    program = assemble(Source.of(name, data), results, options, limits)
+    kind: Kind = "pte" if is_executorch_program(data) else "vkgraph"
+    return Replanned(
+        program=program,
+        report=report(program, results, kind=kind, lowering_seconds=0.0),
+        delegates=tuple(results),
+        data=_put_back(data, changed),
+    )
+
+
+def _put_back(data: bytes, changed: dict[BlobKey | None, bytes]) -> bytes:
+    if None in changed:
+        return changed[None]
+    blobs = {key: blob for key, blob in changed.items() if key is not None}
+    written = replace_blobs(data, blobs) if blobs else data
+    if blobs:
+        found = {e.key: e.blob for e in read_program(written).delegates}
+        if any(found[key] != blob for key, blob in blobs.items()):
+            raise VerificationError("the written program does not hold the checked delegates")
+    return written
+
+
+class _Delegate:
+    """A delegate's graph on its way through planning."""
+
+    def __init__(self, index: int, data: bytes, options: PlanOptions, limits: ImageExtents) -> None:
+        self.index, self.data = index, data
+        self.options, self.limits = options, limits
+        self.costs: CostModel = ProfileCosts(options.profile, options.objective)
+
+    def replan(self) -> tuple[DelegateResult, bytes | None]:
+        """The result, and the new graph's bytes; None where the file's are right already."""
+        constraints = Constraints(
+            self.limits, self.options.excluded_layouts, self.options.buffer_limit
+        )
+        with stopwatch() as watch:
+            file = vkgraph.decode(self.data)
+            source = read_vkgraph(file, f"delegate {self.index}")
+            planned = plan_graph(source.graph, constraints, self.costs)
+            graph: VkGraph = file
+            if is_written(source, planned):
+                places, data = written_places(source, planned), self.data
+            else:
+                written = write_vkgraph(source, planned)
+                graph = apply_memory(written.graph, plan_memory(written.graph))
+                places, data = written.places, vkgraph.encode(graph)
+        described = describe_delegate(
+            index=self.index,
+            graph=data,
+            written=graph,
+            plan=planned,
+            places=places,
+            names={value: f"v{value}" for value in range(len(graph.values))},
+            baseline=self._baseline(source, planned),
+            profile=self.options.profile,
+        )
+        with stopwatch() as checking:
+            before = without_representations(source.written)
+            verify_contraction(before, file, [t.position for t in source.transitions])
+            verify_delegate(
+                described,
+                before,
+                profile=self.options.profile,
+                objective=self.options.objective,
+                texture_limits=self.limits,
+                excluded_layouts=self.options.excluded_layouts,
+                buffer_limit=self.options.buffer_limit,
+            )
+            verify_pinned(file, graph, source.unknown)
+            check_memory(graph)
+        result = DelegateResult(
+            plan=described,
+            graph=source.graph,
+            layout_plan=planned,
+            plan_seconds=watch.seconds,
+            baseline_seconds=0.0,
+            verify_seconds=checking.seconds,
+            pinned_operators=source.unknown,
+            warnings=warnings_of(file),
+            memory=MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes),
+        )
+        return result, None if data is self.data else data
+
+    def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
+        """What the layouts that the file came with cost."""
+        repack_cost = 0
+        copied: dict[Operand, TensorRepr] = {}
+        for t in source.transitions:
+            tensor = source.graph.tensors[t.tensor]
+            prices = self.costs.transition(tensor.shape, tensor.dtype)
+            repack_cost += int(prices[LABELS[t.source], LABELS[t.target]])
+            copied.update(dict.fromkeys(t.users, t.target))
+
+        def representation(slot: Slot) -> TensorRepr | None:
+            if not slot.is_output:
+                copy = copied.get(Operand(slot.operator, slot.index))
+                if copy is not None:
+                    return copy
+            return source.made[slot.tensors[0]]
+
+        operators = operator_cost(source.graph, planned.layout.slots, self.costs, representation)
+        return BaselineFigures(repack_cost, repack_cost + operators, len(source.transitions), 0.0)
+
+
+def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:
+    """The graphs of a lowered program's Vulkan delegates. Raises ``InputError``."""
+    for index, blob in enumerate(delegates_of(data, name).values()):
+        try:
+            yield vkgraph.decode(graph_of(blob))
+        except SchemaError as error:
+            raise InputError(f"{name}, delegate {index} is damaged: {error}") from error
