@@ -204,6 +204,7 @@ class _Delegate:
             if is_written(source, planned):
                 places, data = written_places(source, planned), self.data
             else:
+                self._check_can_be_written()
                 written = write_vkgraph(source, planned)
                 graph = apply_memory(written.graph, plan_memory(written.graph))
                 places, data = written.places, vkgraph.encode(graph)
@@ -243,6 +244,13 @@ class _Delegate:
             memory=MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes),
         )
         return result, None if data is self.data else data
+
+    def _check_can_be_written(self) -> None:
+        if vkgraph.has_unknown_fields(self.data):
+            raise InputError(
+                f"delegate {self.index} has fields that this release does not know and would lose: "
+                "lower the model with the executorch release that the planner is pinned to"
+            )
 
     def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
         """What the layouts that the file came with cost."""
