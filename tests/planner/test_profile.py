@@ -13,7 +13,8 @@ from planner.representation import REPRS
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    return json.loads(load_profile("default").to_json()) | changes  # type: ignore[no-any-return]
+    fields: dict[str, Any] = json.loads(load_profile("default").to_json())
+    return fields | changes
 
 
 @pytest.mark.parametrize("name", builtin_names())
