@@ -135,11 +135,14 @@ class _Builder:
         self._preferences: dict[int, NDArray[np.int64]] = {}
 
     def build(self) -> LayoutProblem:
+        tensors, limits = self.graph.tensors, self.constraints.texture_limits
         for index, operator in enumerate(self.graph.operators):
             if index in self.graph.pinned:
-                sets: OpRepSets | None = pinned_rep_sets(operator, self.graph.pinned[index])
+                sets: OpRepSets | None = pinned_rep_sets(
+                    operator, self.graph.pinned[index], tensors, limits
+                )
             else:
-                sets = op_rep_sets(operator, self.graph.tensors, self.constraints.texture_limits)
+                sets = op_rep_sets(operator, tensors, limits)
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()

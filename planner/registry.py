@@ -185,15 +185,31 @@ def op_rep_sets(
     )
 
 
-def pinned_rep_sets(operator: Operator, pinned: PinnedReprs) -> OpRepSets:
-    """The sets of an operator that keeps what it has: one representation for each operand."""
+def pinned_rep_sets(
+    operator: Operator,
+    pinned: PinnedReprs,
+    tensors: Sequence[Tensor],
+    texture_limits: ImageExtents,
+) -> OpRepSets:
+    """The sets of an operator that keeps what it has: one representation for each operand.
 
-    def only(representation: TensorRepr | None) -> TensorRepSet | None:
-        return None if representation is None else TensorRepSet.from_reprs([representation])
+    Empty where a texture is beyond the limits.
+    """
 
+    def only(representation: TensorRepr | None, members: tuple[int, ...]) -> TensorRepSet | None:
+        if representation is None:
+            return None
+        kept = TensorRepSet.from_reprs([representation])
+        for member in members:
+            kept &= fitting(tensors[member].shape, texture_limits)
+        return kept
+
+    args: list[TensorRepSet | None] = [None] * len(operator.args)
+    for index, members in operator.tensor_args():
+        args[index] = only(pinned.args.get(index), members)
     return OpRepSets(
-        args=tuple(only(pinned.args.get(i)) for i in range(len(operator.args))),
-        outs=tuple(map(only, pinned.outs)),
+        args=tuple(args),
+        outs=tuple(only(r, (out,)) for r, out in zip(pinned.outs, operator.outputs, strict=True)),
         sync_args=False,
         sync_primary_io=False,
         sync_outs=False,

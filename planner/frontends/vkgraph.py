@@ -208,8 +208,11 @@ class _Reader:
 
     def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> frozenset[int]:
         """Values that only transitions use: their copies, and the arguments left empty."""
-        used = {member for call in chain for i in call.args for member in members_of(self.file, i)}
+        used = {i for call in chain for i in call.args}
         used.update(self.file.input_ids, self.file.output_ids)
+        for value in self.file.values:
+            if isinstance(value, ValueList):
+                used.update(value.items)
         dropped = set(self.copies)
         for call in clones:
             dropped.update(i for i in call.args[1:-1] if i not in used)
@@ -309,7 +312,7 @@ class _Reader:
             kept.append(found)
         return PinnedReprs(
             args={argument: found[0] for argument, found in enumerate(kept[:-1]) if found},
-            outs=kept[-1],
+            outs=tuple(r for r in kept[-1] if r is not None),
         )
 
     def _has_tensors(self, position: int) -> bool:

@@ -23,7 +23,10 @@ import pytest
 import planner
 import schema.plan
 
-_NO_ZIP = "is not a zip archive: hand in a file written by torch.export.save"
+_NO_ZIP = (
+    "is not a zip archive: hand in a file written by torch.export.save, a lowered program (.pte), "
+    "or a VkGraph"
+)
 _SERVE = """
 import sys
 from pathlib import Path
@@ -134,6 +137,23 @@ def test_keeps_the_plan_where_location_says(planned: httpx.Response, server: Ser
     assert beyond.status_code == 416
 
 
+def test_takes_what_is_lowered_already(planned: httpx.Response, server: Server) -> None:
+    program = server.client.get(f"{planned.headers['location']}/program.pte").content
+    answer = _post(server, program, name="lowered.pte")
+    assert answer.status_code == 200
+    location = answer.headers["location"]
+    assert server.client.get(location).json()["kind"] == "pte"
+    assert server.client.get(f"{location}/program.pte").content == program
+
+    graph = schema.plan.decode(answer.content).delegates[0].graph
+    answer = _post(server, graph)
+    location = answer.headers["location"]
+    assert schema.plan.decode(answer.content).delegates[0].graph == graph
+    assert server.client.get(location).json()["kind"] == "vkgraph"
+    missing = server.client.get(f"{location}/program.pte")
+    assert missing.status_code == 404 and "is of a VkGraph alone" in _detail(missing)
+
+
 @pytest.mark.parametrize(
     ("name", "disposition"),
     [
@@ -228,7 +248,7 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, detail: str) -> None
         (
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
-            "(there are profile, objective, texture_limits, without_layout, name)",
+            "(there are profile, objective, texture_limits, buffer_limit, without_layout, name)",
         ),
     ],
 )

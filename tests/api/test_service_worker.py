@@ -81,7 +81,8 @@ def _fails(workers: Workers, job: Job, kind: type[WorkerError], act: object) -> 
 
 def test_a_refusal_keeps_its_type_and_text(workers: Workers, no_archive: Job) -> None:
     assert _refusal(workers, no_archive) == (
-        "net.pt2 is not a zip archive: hand in a file written by torch.export.save"
+        "net.pt2 is not a zip archive: hand in a file written by torch.export.save, a lowered "
+        "program (.pte), or a VkGraph"
     )
 
 

@@ -281,6 +281,11 @@ def test_an_empty_argument_may_be_in_a_list_too() -> None:
     written(graph([*values, tensor(TEX_W)], *chain, outputs=(4,)))
 
 
+def test_a_list_that_nothing_names() -> None:
+    values: list[Value] = [tensor(), tensor(BUF_W), Null(), ValueList((2, 1, 0))]
+    written(graph([*values, tensor()], (CLONE, (0, 2, 1)), (RELU, (1, 4)), outputs=(4,)))
+
+
 def test_shared_lists_cannot_blow_up() -> None:
     """10 million members, if every operator went through its list."""
     values: list[Value] = [tensor(), ValueList((0,) * 10_000), String("x" * 10_000), Null()]
@@ -468,6 +473,12 @@ def test_unknown_operators_need_something_to_keep() -> None:
         graph(values, (RELU, (0, 1)), (UNKNOWN, (2, 3))),
         rf"operator 1 \({UNKNOWN}\), argument 0: members of the list differ in representation",
     )
+
+
+def test_unknown_operators_beyond_the_texture_limits() -> None:
+    hostile = graph([tensor(), tensor(dims=(1, 16385, 1, 1))], (UNKNOWN, (0, 1)))
+    with pytest.raises(NoRepresentationError, match=r"output 0 .* within the texture limits"):
+        planned(hostile)
 
 
 def test_unknown_operators_without_tensors_are_left_alone() -> None:
