@@ -292,23 +292,28 @@ class _Reader:
         )
 
     def _pinned(self, position: int) -> PinnedReprs:
-        """What the operator at a position of the file's chain has."""
+        """What the operator at a position of the file's chain has, and so keeps."""
         kept: list[tuple[TensorRepr | None, ...]] = []
         args = self.file.chain[position].args
         for argument, value_id in enumerate(args):
             members = members_of(self.file, value_id)
             found = tuple(self._repr(i) for i in members)
-            if any(is_variable(self.file.values[i]) for i in members):
-                is_output = argument == len(args) - 1
-                place = place_of(self.name, self.file, position)
-                place += ", output" if is_output else f", argument {argument}"
-                if None in found:
-                    raise InputError(
-                        f"{place}: the registry does not know this operator, so that it keeps its "
-                        "representations, but here it has none"
-                    )
-                if not is_output and len(set(found)) > 1:
-                    raise InputError(f"{place}: members of the list differ in representation")
+            is_output = argument == len(args) - 1
+            wrong = None
+            if not any(is_variable(self.file.values[i]) for i in members):
+                pass
+            elif None in found:
+                wrong = "it has none here"
+            elif any(r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in found if r):
+                wrong = "PACKED_INT8_CONV2D becomes another one when the program is loaded"
+            elif not is_output and len(set(found)) > 1:
+                wrong = "members of a list differ"
+            if wrong is not None:
+                raise InputError(
+                    f"{place_of(self.name, self.file, position)}, "
+                    f"{'output' if is_output else f'argument {argument}'}: the registry does not "
+                    f"know this operator, so that it must keep its representations, but {wrong}"
+                )
             kept.append(found)
         return PinnedReprs(
             args={argument: found[0] for argument, found in enumerate(kept[:-1]) if found},
