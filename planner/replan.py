@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from planner.backends.vkgraph import is_written, write_vkgraph, written_places
+from planner.backends.vkgraph import WrittenGraph, is_written, write_vkgraph, written_places
 from planner.costs import CostModel, ProfileCosts
 from planner.errors import InputError, OptionError, VerificationError
 from planner.frontends.vkgraph import ContractedGraph, read_vkgraph, without_representations
@@ -204,10 +204,9 @@ class _Delegate:
             if is_written(source, planned):
                 places, data = written_places(source, planned), self.data
             else:
-                self._check_can_be_written()
                 written = write_vkgraph(source, planned)
                 graph = apply_memory(written.graph, plan_memory(written.graph))
-                places, data = written.places, vkgraph.encode(graph)
+                places, data = written.places, self._encode(graph, written)
         described = describe_delegate(
             index=self.index,
             graph=data,
@@ -245,12 +244,18 @@ class _Delegate:
         )
         return result, None if data is self.data else data
 
-    def _check_can_be_written(self) -> None:
-        if vkgraph.has_unknown_fields(self.data):
+    def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:
+        """The graph's bytes, with what the file has of a newer schema than ours."""
+        if not vkgraph.has_unknown_fields(self.data):
+            return vkgraph.encode(graph)
+        try:
+            return vkgraph.amend(self.data, graph, written.operators, written.values)
+        except SchemaError as error:
             raise InputError(
-                f"delegate {self.index} has fields that this release does not know and would lose: "
-                "lower the model with the executorch release that the planner is pinned to"
-            )
+                f"delegate {self.index} has fields that this release does not know and would "
+                f"lose ({error}): lower the model with the executorch release that the planner is "
+                "pinned to"
+            ) from error
 
     def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
         """What the layouts that the file came with cost."""

@@ -56,6 +56,7 @@ class Layout(NamedTuple):
 
     extent: int  # bytes that a table takes, its offset to the vtable included
     offsets: tuple[int, ...]  # by slot, relative to the table; 0 for one that is left out
+    others: tuple[tuple[int, int], ...]  # slot and offset of fields that its shape does not know
     unpack: Callable[[bytes, int], Row]
     order: Callable[[Row], Row]  # from what was unpacked, and the defaults, to slot order
 
@@ -71,7 +72,7 @@ class Reader:
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.data = bytes(data)
         self.size = len(self.data)
-        # Whether a table seen so far has a field that its shape does not know.
+        # Whether a table seen since this was last False has a field that its shape does not know.
         self.has_unknown_fields = False
         self._budget = self.size * _VISITS_PER_BYTE + _FREE_COST
         self._layouts: dict[tuple[Shape, int], Layout] = {}
@@ -104,6 +105,8 @@ class Reader:
         layout = self._layouts.get((shape, vtable))
         if layout is None:
             layout = self._layouts[shape, vtable] = self._compile(shape, vtable)
+        if layout.others:
+            self.has_unknown_fields = True
         if position + layout.extent > self.size:
             raise SchemaError(
                 f"the table of {layout.extent} bytes at 0x{position:x} ends outside of the "
@@ -153,8 +156,7 @@ class Reader:
         self.charge(_VTABLE_COST + size)
         slots = len(shape.formats)
         entries = struct.unpack_from(f"<{size // 2 - 2}H", self.data, vtable + 4)
-        if any(entries[slots:]):
-            self.has_unknown_fields = True
+        others = tuple((slot, at) for slot, at in enumerate(entries[slots:], slots) if at)
         offsets = (*entries[:slots], *(0 for _ in range(slots - len(entries))))
 
         layout, end, taken = "<", 0, [0] * slots
@@ -169,7 +171,7 @@ class Reader:
         if end > extent:
             raise SchemaError(f"the vtable at 0x{vtable:x} has a field outside of its table")
         order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
-        return Layout(extent, offsets, struct.Struct(layout).unpack_from, picker(order))
+        return Layout(extent, offsets, others, struct.Struct(layout).unpack_from, picker(order))
 
     def _outside(self, position: int) -> SchemaError:
         return SchemaError(f"offset 0x{position:x} points outside of the {self.size}-byte buffer")
@@ -188,6 +190,13 @@ class Writer:
         # The first four bytes become the offset to the root table.
         self.out = bytearray(4) + identifier
         self._vtables: dict[Shape, int] = {}
+
+    @classmethod
+    def after(cls, data: bytes) -> Writer:
+        """A writer that goes on behind the bytes of a flatbuffer."""
+        writer = cls(b"")
+        writer.out = bytearray(data)
+        return writer
 
     def finish(self, root: int) -> bytes:
         """The buffer whose root table is at `root`."""

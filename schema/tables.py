@@ -185,14 +185,15 @@ class Tables:
 class Table(Generic[T]):
     """A table, and the dataclass that it is read into.
 
-    `fields` names the dataclass's fields in the order of the table's; `build` is the dataclass.
+    `fields` names the dataclass's fields in the order of the table's; `build` is the dataclass,
+    and `row` takes its fields out of it, as a tuple.
     """
 
     def __init__(self, name: str, build: Callable[..., T], fields: Mapping[str, Field]) -> None:
         self.name = name
         self.build = build
         self.fields = dict(fields)
-        self._row = _row(list(fields))
+        self.row = _row(list(fields))
         self._references: list[tuple[int, str, Reference]] = []
         self._enumerations: list[tuple[int, str, type[IntEnum], dict[int, IntEnum]]] = []
         formats: list[str] = []
@@ -259,7 +260,7 @@ class Table(Generic[T]):
 
     def write(self, writer: Writer, value: T) -> int:
         """Appends the table; returns its position."""
-        row = self._row(value)
+        row = self.row(value)
         vtable = writer.vtable(self)
         position = writer.align(4, self._alignment)
         try:
@@ -298,8 +299,8 @@ class OneOf:
         """Raises `SchemaError`: a table has no default."""
         raise SchemaError(f"the {self.name} is missing")
 
-    def read(self, reader: Reader, position: int) -> Any:
-        """The value of the table inside of the one at `position`."""
+    def inside(self, reader: Reader, position: int) -> tuple[Table[Any], int, int]:
+        """The table inside of the one at `position`: what it is, where, and where its offset is."""
         layout = reader.layout(self, position)
         tag, offset = layout.order(layout.unpack(reader.data, position) + self.defaults)
         table = self._tables.get(tag)
@@ -308,8 +309,14 @@ class OneOf:
             raise SchemaError(f"the union has {kind}", self.field)
         if offset is None:
             raise SchemaError(f"the {table.name} is missing", self.field)
+        at = position + layout.offsets[1]
+        return table, at + offset, at
+
+    def read(self, reader: Reader, position: int) -> Any:
+        """The value of the table inside of the one at `position`."""
+        table, inner, _ = self.inside(reader, position)
         try:
-            return table.read(reader, position + layout.offsets[1] + offset)
+            return table.read(reader, inner)
         except SchemaError as error:
             raise error.within(self.field) from None
 

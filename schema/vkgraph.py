@@ -6,9 +6,11 @@ an enumeration is one of its members.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from schema.amend import amend as amend_table
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
 from schema.tables import Enumeration, Numbers, OneOf, Scalar, Table, Tables, Text
@@ -267,6 +269,29 @@ def encode(graph: VkGraph) -> bytes:
     _check_ids(graph)
     writer = Writer(FILE_IDENTIFIER)
     return writer.finish(VK_GRAPH.write(writer, graph))
+
+
+def amend(
+    data: bytes, graph: VkGraph, chain: Sequence[int | None], values: Sequence[int | None]
+) -> bytes:
+    """Writes a graph into the bytes of another one, with all fields of a newer schema in these.
+
+    `chain` has, for each operator of `graph`, the index in `data` of the operator that it was, or
+    None for a new one, and `values` the same for values. Fields that are not known stay as they
+    are in the graph itself and in operators and values that stay; those of the others are gone.
+
+    The bytes grow by what changes, and by their own length once if `graph` has more operators or
+    values than they have and one of these has such fields. Raises `SchemaError` as `decode` and
+    `encode` do, and, with the place, where a table has no room for a field that it left out, or
+    where tables are shared or overlap such that they cannot differ.
+    """
+    intended = encode(graph)
+    amended = amend_table(
+        data, FILE_IDENTIFIER, VK_GRAPH, graph, {"chain": chain, "values": values}
+    )
+    if encode(decode(amended)) != intended:
+        raise SchemaError("tables that are to differ overlap")
+    return amended
 
 
 def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:

@@ -16,10 +16,16 @@ from schema.vkgraph import Null, OperatorCall, Value, ValueList
 
 @dataclass(frozen=True, slots=True)
 class WrittenGraph:
-    """A VkGraph with a plan in it, and where the plan's parts are."""
+    """A VkGraph with a plan in it, and where the plan's parts are.
+
+    ``operators`` and ``values`` have, for each one of the graph, the index of the one in the file
+    that it was, or None for one that is new. A transition that the file has too is not new.
+    """
 
     graph: VkGraph
     places: WrittenPlaces
+    operators: tuple[int | None, ...]
+    values: tuple[int | None, ...]
 
 
 def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
@@ -61,6 +67,9 @@ class _Writer:
         self.copies: list[int] = []  # by transition
         self.empty: list[int] = []  # by transition: the clone's argument that is not given
         self.lists: dict[Operand, int] = {}
+        self.origins: list[int | None] = []  # by value
+        present = {(t.tensor, t.target): t for t in source.transitions}
+        self.present = [present.get((t.tensor, t.target)) for t in plan.transitions]
         # Any object will do until memory is planned; none where the file does not share memory.
         self.shared = max(
             (v.mem_obj_id for v in source.written.values if isinstance(v, VkTensor)), default=-1
@@ -75,6 +84,7 @@ class _Writer:
         self._add_values(read_copy)
         chain: list[OperatorCall] = []
         operators: list[int] = []
+        positions: list[int | None] = []
         clones = [-1] * len(plan.transitions)
         starting: dict[int, list[int]] = {}
         for i, transition in enumerate(plan.transitions):
@@ -83,7 +93,10 @@ class _Writer:
             for i in starting.get(index, ()):
                 clones[i] = len(chain)
                 chain.append(self._clone(i, call.node_id))
+                present = self.present[i]
+                positions.append(None if present is None else present.position)
             operators.append(len(chain))
+            positions.append(self.source.positions[index])
             chain.append(self._call(index, call, read_copy))
         graph = replace(
             written,
@@ -98,7 +111,7 @@ class _Writer:
             copies=self.copies,
             clones=clones,
         )
-        return WrittenGraph(graph, places)
+        return WrittenGraph(graph, places, tuple(positions), tuple(self.origins))
 
     def _add_values(self, read_copy: dict[Operand, dict[int, int]]) -> None:
         """Lays out the values of the file in their order, with copies after their tensors."""
@@ -114,13 +127,15 @@ class _Writer:
                 continue
             t = tensor_of.get(value_id)
             if t is None or not isinstance(value, VkTensor):
-                self.moved[value_id] = self._add(value)
+                self.moved[value_id] = self._add(value, value_id)
                 continue
-            self.moved[value_id] = self._add(_represented(value, plan.made[t]))
+            self.moved[value_id] = self._add(_represented(value, plan.made[t]), value_id)
             for i in copies_of.get(t, ()):
                 self.empty[i] = self._add(Null())
                 copy = _represented(value, plan.transitions[i].target)
-                self.copies[i] = self._add(replace(copy, mem_obj_id=self.shared))
+                present = self.present[i]
+                origin = None if present is None else present.copy
+                self.copies[i] = self._add(replace(copy, mem_obj_id=self.shared), origin)
         self._point_lists(read_copy)
 
     def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:
@@ -143,8 +158,9 @@ class _Writer:
             else:
                 self.lists[operand] = self._add(items)
 
-    def _add(self, value: Value) -> int:
+    def _add(self, value: Value, origin: int | None = None) -> int:
         self.values.append(value)
+        self.origins.append(origin)
         return len(self.values) - 1
 
     def _clone(self, transition: int, node_id: int) -> OperatorCall:

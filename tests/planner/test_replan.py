@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +20,6 @@ from planner.options import make_options
 from planner.replan import Replanned, delegates_of, graph_of, replan
 from schema import VkDataType, VkGraph, VkStorageType, VkTensor, join_delegate, vkgraph
 from schema import plan as plan_schema
-from schema.generate import flatc
 from schema.vkgraph import Null, OperatorCall
 
 OPTIONS = make_options("bytes")
@@ -190,28 +187,3 @@ def test_a_clone_of_the_model_stays() -> None:
     again = replan(vkgraph.encode(result), "x", OPTIONS)
     assert again.report["total"]["transitions"] == 1
     assert again.data == vkgraph.encode(result)
-
-
-def newer(graph: VkGraph, folder: Path) -> bytes:
-    """A graph as a newer schema writes it, with a field that ours does not have."""
-    schema = Path(vkgraph.__file__).with_name("vkgraph.fbs").read_text()
-    schema = re.sub(r"(table VkGraph \{)(.*?)\n\}", r"\1\2\n  added:uint;\n}", schema, flags=re.S)
-    (folder / "newer.fbs").write_text(schema)
-    (folder / "graph.bin").write_bytes(vkgraph.encode(graph))
-    compiler = [str(flatc()), "-o", str(folder)]
-    decode = [*compiler, "--json", "--strict-json", "--raw-binary", str(folder / "newer.fbs")]
-    subprocess.run([*decode, "--", str(folder / "graph.bin")], check=True)
-    document = json.loads((folder / "graph.json").read_text())
-    (folder / "graph.json").write_text(json.dumps(document | {"added": 7}))
-    encode = [*compiler, "--binary", str(folder / "newer.fbs"), str(folder / "graph.json")]
-    subprocess.run(encode, check=True)
-    return (folder / "graph.bin").read_bytes()
-
-
-def test_fields_of_a_newer_schema_are_never_lost(tmp_path: Path) -> None:
-    data = newer(first_graph(), tmp_path)
-    with pytest.raises(InputError, match="delegate 0 has fields that this release does not know"):
-        replan(data, "x", OPTIONS)
-    optimal = vkgraph.decode(replan(vkgraph.encode(first_graph()), "x", OPTIONS).data)
-    data = newer(optimal, tmp_path)
-    assert replan(data, "x", OPTIONS).data == data
