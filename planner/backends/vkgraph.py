@@ -131,11 +131,13 @@ class _Writer:
                 continue
             self.moved[value_id] = self._add(_represented(value, plan.made[t]), value_id)
             for i in copies_of.get(t, ()):
-                self.empty[i] = self._add(Null())
-                copy = _represented(value, plan.transitions[i].target)
                 present = self.present[i]
-                origin = None if present is None else present.copy
-                self.copies[i] = self._add(replace(copy, mem_obj_id=self.shared), origin)
+                self.empty[i] = self._add(Null(), None if present is None else present.empty)
+                copy = _represented(value, plan.transitions[i].target)
+                self.copies[i] = self._add(
+                    replace(copy, mem_obj_id=self.shared),
+                    None if present is None else present.copy,
+                )
         self._point_lists(read_copy)
 
     def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:

@@ -47,7 +47,8 @@ from schema.vkgraph import (
 class PresentTransition:
     """A transition that the file has: tensor of the graph, from and to, and who reads it.
 
-    ``copy`` is the value that it makes, ``position`` that of its operator in the file's chain.
+    ``copy`` is the value that it makes, ``empty`` that of its argument that is not given, and
+    ``position`` that of its operator in the file's chain.
     """
 
     tensor: int
@@ -55,6 +56,7 @@ class PresentTransition:
     target: TensorRepr
     users: tuple[Operand, ...]
     copy: int
+    empty: int
     position: int
 
 
@@ -245,6 +247,7 @@ class _Reader:
                         target,
                         tuple(reads[copy]),
                         copy,
+                        self.file.chain[self.clone_at[copy]].args[1],
                         self.clone_at[copy],
                     )
                 )
