@@ -1,0 +1,162 @@
+"""Where each element of a tensor lies in GPU memory.
+
+Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/api/containers/Tensor.cpp`` (block
+sizes, order of blocks, image extents); see ``planner.physical``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Final
+
+from gpu.errors import GpuError
+from planner.physical import BLOCKED_LAYOUTS, TEXEL_ELEMENTS, BlockedLayout, image_extents
+from planner.representation import CHANNELS, HEIGHT, WIDTH, TensorRepr
+from schema import VkMemoryLayout, VkStorageType
+
+BATCH: Final = 3
+"""The outermost dimension in WHCN order; outer ones of a buffer are folded into it."""
+
+Extents = tuple[int, int, int, int]
+"""Elements along width, height, channels and batch."""
+
+CONTIGUOUS: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.TENSOR_WIDTH_PACKED)
+"""Row-major without padding, for elements of any size: what staging reads and writes."""
+
+MOST_BUFFER_DIMS: Final = 8
+MOST_TEXTURE_DIMS: Final = 4
+UNIT: Final = TEXEL_ELEMENTS
+"""Elements along the packed dimension that are read or written together."""
+
+TEXEL_FORMATS: Final = {1: "rgba8uint", 2: "rgba16uint", 4: "rgba32uint"}
+"""Image formats by bytes of an element. Unsigned, so that a repack moves bits and no driver
+canonicalises a NaN or flushes a denormal; the texel is as large as that of ET-VK's formats."""
+
+
+def whcn(shape: Sequence[int]) -> Extents:
+    """Extents of a shape (outermost first), dimensions beyond four folded into the batch."""
+    *outer, channels, height, width = (*([1] * (4 - len(shape))), *shape)
+    return width, height, channels, prod(outer)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A tensor's shape (outermost first), representation and bytes of an element (1, 2 or 4).
+
+    int8 representations have elements of one byte; ``CONTIGUOUS`` and the other float buffers and
+    textures take any.
+    """
+
+    shape: tuple[int, ...]
+    representation: TensorRepr
+    element_bytes: int
+
+    def __post_init__(self) -> None:
+        most = MOST_BUFFER_DIMS if self.representation.is_buffer else MOST_TEXTURE_DIMS
+        if len(self.shape) > most:
+            raise GpuError(
+                f"a tensor of {len(self.shape)} dimensions is no {self.representation}: "
+                f"at most {most} are possible"
+            )
+        if 0 in self.shape:
+            raise GpuError(f"a tensor of shape {list(self.shape)} has no elements to place")
+        if self.element_bytes not in TEXEL_FORMATS:
+            raise GpuError(f"elements of {self.element_bytes} bytes have no GPU format: 1, 2 or 4")
+        if self.representation.is_packed_int8 and self.element_bytes != 1:
+            raise GpuError(f"{self.representation} holds elements of one byte")
+
+    @cached_property
+    def extents(self) -> Extents:
+        """Elements along width, height, channels and batch."""
+        return whcn(self.shape)
+
+    @property
+    def is_texture(self) -> bool:
+        """Whether the tensor is a 3D image."""
+        return not self.representation.is_buffer
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a buffer without blocks, and so without padding."""
+        return self.representation.is_buffer and not self.representation.is_packed_int8
+
+    @cached_property
+    def blocks(self) -> BlockedLayout:
+        """How the layout groups elements; a texel is a block of four along the packed dimension."""
+        return BLOCKED_LAYOUTS[self.representation.memory_layout]
+
+    @property
+    def packed_dim(self) -> int:
+        """P: the dimension (WHCN) along which a unit's four elements follow each other."""
+        return self.blocks.inner_dim
+
+    @property
+    def outer_dim(self) -> int | None:
+        """Q: the dimension along which a block holds four units; None where it holds one."""
+        return self.blocks.outer_dim if self.blocks.outer_size == UNIT else None
+
+    @cached_property
+    def order(self) -> tuple[int, ...]:
+        """Dimensions (WHCN) of a buffer's blocks, outermost first."""
+        inner, outer = self.blocks.inner_dim, self.blocks.outer_dim
+        rest = tuple(d for d in (BATCH, CHANNELS, HEIGHT, WIDTH) if d not in (inner, outer))
+        return (*rest, inner, outer) if self.blocks.transposed else (*rest, outer, inner)
+
+    @property
+    def fast_dim(self) -> int:
+        """The dimension along which consecutive units, or texels of a row, follow each other."""
+        return WIDTH if self.is_texture else self.order[-1]
+
+    @cached_property
+    def grid(self) -> Extents:
+        """Blocks (in a buffer) along width, height, channels and batch; padding included."""
+        counts = list(self.extents)
+        for dim, size in (
+            (self.blocks.inner_dim, self.blocks.inner_size),
+            (self.blocks.outer_dim, self.blocks.outer_size),
+        ):
+            counts[dim] = -(-counts[dim] // size)
+        return counts[0], counts[1], counts[2], counts[3]
+
+    @cached_property
+    def strides(self) -> Extents:
+        """Blocks from one to the next along width, height, channels and batch, in a buffer."""
+        strides = [0, 0, 0, 0]
+        step = 1
+        for dim in reversed(self.order):
+            strides[dim] = step
+            step *= self.grid[dim]
+        return strides[0], strides[1], strides[2], strides[3]
+
+    @property
+    def block_elements(self) -> int:
+        """Elements in a block."""
+        return self.blocks.inner_size * self.blocks.outer_size
+
+    @cached_property
+    def image_extents(self) -> tuple[int, int, int]:
+        """Texels of the image along x, y and z."""
+        return image_extents(self.shape, self.representation.memory_layout)
+
+    @cached_property
+    def bytes(self) -> int:
+        """Bytes that the elements and their padding take."""
+        if self.is_texture:
+            return prod(self.image_extents) * UNIT * self.element_bytes
+        return prod(self.grid) * self.block_elements * self.element_bytes
+
+    @cached_property
+    def linear_order(self) -> tuple[tuple[int, int], ...] | None:
+        """(dimension, extent) of the elements in memory, outermost first; extents of 1 left out.
+
+        None where memory is more than a permutation of the elements: an image, padding, or blocks
+        of more than one unit.
+        """
+        if self.is_texture or prod(self.grid) * self.block_elements != prod(self.extents):
+            return None
+        if self.outer_dim is not None or self.order[-1] != self.packed_dim:
+            return None
+        return tuple((d, self.extents[d]) for d in self.order if self.extents[d] > 1)

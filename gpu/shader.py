@@ -1,0 +1,90 @@
+"""Generates the WGSL that converts a tensor from one placement to another.
+
+One generator makes every variant: quantize, dequantize, repack and staging differ only in what is
+read, what is written and what happens to four elements in between. Shapes become constants, so
+that divisions by extents are multiplications and bounds that always hold cost nothing.
+
+A *unit* is four elements along the packed dimension of a placement: a texel, a word of int8, or
+four neighbours in a buffer. An invocation converts a brick of the tensor that is four elements
+wide along each dimension in which the source or the target holds units or blocks of units, so that
+it reads and writes whole ones. Where source and target are packed along different dimensions, it
+transposes its brick in registers. Where consecutive units run along different dimensions, a
+workgroup converts a tile of bricks: read along the source's dimension, exchanged in workgroup
+memory, written along the target's.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from math import prod
+
+from gpu.access import WORD_BYTES, is_aligned
+from gpu.bricks import BrickKernel
+from gpu.errors import GpuError
+from gpu.kernel import Kernel, Shader, Step
+from gpu.placement import CONTIGUOUS, UNIT, Placement
+from gpu.words import WordKernel
+from planner.physical import BlockedLayout
+from planner.representation import CHANNELS, WIDTH
+from schema import VkMemoryLayout
+
+
+@lru_cache(maxsize=4096)
+def shader(source: Placement, target: Placement, step: Step = "repack") -> Shader:
+    """The shader that converts ``source`` to ``target``.
+
+    Raises ``GpuError`` where shapes differ or where types do not go with the step.
+    """
+    _check(source, target, step)
+    source, target = map(_widened, _collapsed(source, target, step))
+    if target.is_plain and target.element_bytes < WORD_BYTES and not is_aligned(target):
+        kernel: Kernel = WordKernel(source, target, step)
+    else:
+        kernel = BrickKernel(source, target, step)
+    return kernel.shader()
+
+
+def _check(source: Placement, target: Placement, step: Step) -> None:
+    if source.shape != target.shape:
+        raise GpuError(f"shapes differ: {list(source.shape)} and {list(target.shape)}")
+    sizes = source.element_bytes, target.element_bytes
+    if step == "repack":
+        is_right = sizes[0] == sizes[1]
+    elif step == "quantize":
+        is_right = sizes[0] in (2, 4) and sizes[1] == 1
+    else:
+        is_right = sizes[0] == 1 and sizes[1] in (2, 4)
+    if not is_right:
+        raise GpuError(f"cannot {step} elements of {sizes[0]} bytes to elements of {sizes[1]}")
+
+
+def _collapsed(source: Placement, target: Placement, step: Step) -> tuple[Placement, Placement]:
+    """The same conversion in one dimension, where both hold the elements in the same order."""
+    order = source.linear_order
+    if order is None or order != target.linear_order:
+        return source, target
+    count = prod(source.shape)
+    size = source.element_bytes
+    if step == "repack" and count * size % WORD_BYTES == 0:
+        count, size = count * size // WORD_BYTES, WORD_BYTES
+        return (Placement((count,), CONTIGUOUS, size),) * 2
+    return (
+        Placement((count,), CONTIGUOUS, size),
+        Placement((count,), CONTIGUOUS, target.element_bytes),
+    )
+
+
+class _Widened(Placement):
+    """4C1W where rows are whole: its words lie in memory as blocks of four by four would."""
+
+    @property
+    def blocks(self) -> BlockedLayout:
+        """Four words along the width to a block."""
+        return BlockedLayout(CHANNELS, UNIT, WIDTH, UNIT, transposed=True)
+
+
+def _widened(placement: Placement) -> Placement:
+    is_4c1w = placement.representation.memory_layout == VkMemoryLayout.PACKED_INT8_4C1W
+    if is_4c1w and placement.extents[WIDTH] % UNIT == 0:
+        return _Widened(placement.shape, placement.representation, placement.element_bytes)
+    return placement

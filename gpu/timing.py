@@ -1,0 +1,114 @@
+"""Times work on the GPU with timestamp queries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpu.convert import Dispatch
+from gpu.device import Gpu
+from gpu.errors import GpuError
+from gpu.tensor import GpuTensor
+
+_MOST_QUERIES = 4096
+
+
+class Work(Protocol):
+    """Something that can be recorded between two timestamps."""
+
+    def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
+        """Records the work ``count`` times, with timestamps ``first`` and ``first + 1`` around."""
+
+
+class Dispatches:
+    """Dispatches in one compute pass; each sees what the ones before it wrote."""
+
+    def __init__(self, *dispatches: Dispatch) -> None:
+        self.dispatches = dispatches
+
+    def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
+        """Records them in order, the whole row ``count`` times."""
+        compute_pass = encoder.begin_compute_pass(
+            timestamp_writes={
+                "query_set": queries,
+                "beginning_of_pass_write_index": first,
+                "end_of_pass_write_index": first + 1,
+            }
+        )
+        for _ in range(count):
+            for dispatch in self.dispatches:
+                dispatch.encode(compute_pass)
+        compute_pass.end()
+
+
+class BufferCopy:
+    """The driver's copy from one buffer to another: the speed that a repack is held against."""
+
+    def __init__(self, source: GpuTensor, target: GpuTensor, size: int) -> None:
+        self.source, self.target, self.size = source.memory, target.memory, size
+
+    def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
+        """Records ``count`` copies."""
+        from wgpu.backends.wgpu_native.extras import write_timestamp
+
+        write_timestamp(encoder, queries, first)
+        for _ in range(count):
+            encoder.copy_buffer_to_buffer(self.source, 0, self.target, 0, self.size)
+        write_timestamp(encoder, queries, first + 1)
+
+
+class Timer:
+    """Times work on one GPU. Raises ``GpuError`` where the adapter has no timestamps."""
+
+    def __init__(self, gpu: Gpu) -> None:
+        if not gpu.has_timestamps:
+            raise GpuError(f"{gpu.info.name} has no timestamp queries: it cannot be measured")
+        self.gpu = gpu
+        self._nanoseconds = _timestamp_period(gpu)
+
+    def times(self, works: Sequence[Work], repeats: int, count: int = 1) -> NDArray[np.float64]:
+        """Nanoseconds (works, repeats) of one execution of each work.
+
+        Works take turns, so that drift touches all alike. ``count`` executions lie between two
+        timestamps: the result is their mean.
+        """
+        rounds = max(1, _MOST_QUERIES // (2 * len(works)))
+        parts = []
+        for first in range(0, repeats, rounds):
+            part = partial(self._times, works, min(rounds, repeats - first), count)
+            parts.append(self.gpu.guarded(part))
+        return np.concatenate(parts, axis=1)
+
+    def _times(self, works: Sequence[Work], repeats: int, count: int) -> NDArray[np.float64]:
+        import wgpu
+
+        device = self.gpu.device
+        total = 2 * len(works) * repeats
+        queries = device.create_query_set(type=wgpu.QueryType.timestamp, count=total)
+        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
+        resolved = device.create_buffer(size=8 * total, usage=usage)
+        first = 0
+        for _ in range(repeats):
+            encoder = device.create_command_encoder()
+            for work in works:
+                work.record(encoder, queries, first, count)
+                first += 2
+            self.gpu.queue.submit([encoder.finish()])
+        encoder = device.create_command_encoder()
+        encoder.resolve_query_set(queries, 0, total, resolved, 0)
+        self.gpu.queue.submit([encoder.finish()])
+        ticks = np.frombuffer(self.gpu.queue.read_buffer(resolved), np.uint64)
+        resolved.destroy()
+        began, ended = ticks.astype(np.float64).reshape(repeats, len(works), 2).T
+        return (ended - began) * (self._nanoseconds / count)
+
+
+def _timestamp_period(gpu: Gpu) -> float:
+    """Nanoseconds of one tick. wgpu tells it through its native library alone."""
+    from wgpu.backends.wgpu_native._ffi import lib
+
+    return float(lib.wgpuQueueGetTimestampPeriod(gpu.queue._internal))
