@@ -42,11 +42,21 @@ def amend(data: bytes, identifier: bytes, table: Table[Any], value: Any, origins
     that a field refers to, where its value changes and it is not named here, is written anew.
 
     A field that its table left out as it had the default gets the room of a vector of numbers in
-    the same table, which moves. Raises `SchemaError` for bytes that are no such buffer and, with
-    the field's place, where there is no such room, where items that are to differ share a table,
-    and for an item that would change its kind.
+    the same table, which moves. Raises `SchemaError` for bytes that are no such buffer, for a value
+    that they cannot hold, and, with the field's place, where there is no such room, where items
+    that are to differ share a table, and for an item that would change its kind.
     """
-    return _Amender(data, identifier, table).amend(value, origins)
+    intended = _anew(identifier, table, value)
+    amended = _Amender(data, identifier, table).amend(value, origins)
+    reader = Reader(amended)
+    if _anew(identifier, table, table.read(reader, reader.root(identifier))) != intended:
+        raise SchemaError("tables that are to differ overlap")
+    return amended
+
+
+def _anew(identifier: bytes, table: Table[Any], value: Any) -> bytes:
+    writer = Writer(identifier)
+    return writer.finish(table.write(writer, value))
 
 
 class _Item(NamedTuple):

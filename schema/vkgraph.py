@@ -285,13 +285,9 @@ def amend(
     `encode` do, and, with the place, where a table has no room for a field that it left out, or
     where tables are shared or overlap such that they cannot differ.
     """
-    intended = encode(graph)
-    amended = amend_table(
-        data, FILE_IDENTIFIER, VK_GRAPH, graph, {"chain": chain, "values": values}
-    )
-    if encode(decode(amended)) != intended:
-        raise SchemaError("tables that are to differ overlap")
-    return amended
+    _check_ids(graph)
+    origins = {"chain": chain, "values": values}
+    return amend_table(data, FILE_IDENTIFIER, VK_GRAPH, graph, origins)
 
 
 def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
