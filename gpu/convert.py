@@ -41,9 +41,13 @@ class Dispatch:
     pipeline: Any
     bindings: Any
     groups: tuple[int, int, int]
+    source: GpuTensor
+    target: GpuTensor
 
     def encode(self, compute_pass: Any) -> None:
-        """Appends the dispatch to a compute pass."""
+        """Appends the dispatch to a compute pass; raises ``ValueError`` if a tensor is freed."""
+        self.source.check()
+        self.target.check()
         compute_pass.set_pipeline(self.pipeline)
         compute_pass.set_bind_group(0, self.bindings)
         compute_pass.dispatch_workgroups(*self.groups)
@@ -104,7 +108,7 @@ class Converter:
             entries.append({"binding": 2, "resource": resource})
         layout = pipeline.get_bind_group_layout(0)
         bindings = device.create_bind_group(layout=layout, entries=entries)
-        return Dispatch(pipeline, bindings, made.groups)
+        return Dispatch(pipeline, bindings, made.groups, source, target)
 
     def run(self, *dispatches: Dispatch) -> None:
         """Runs dispatches in order, and does not wait for them."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
@@ -25,6 +27,7 @@ _LIMITS: Final = (
     "max-compute-workgroup-size-x",
     "max-compute-workgroup-storage-size",
 )
+_OUT_OF_MEMORY: Final = "not enough memory"
 T = TypeVar("T")
 
 
@@ -63,19 +66,24 @@ class Gpu:
         return int(self.device.limits[name])
 
     def guarded(self, action: Callable[[], T]) -> T:
-        """The action's result; raises ``GpuError`` for what the device or driver refuses."""
+        """The action's result; raises ``GpuError`` for what the device or driver refuses.
+
+        ``OutOfMemoryError`` and ``DeviceLostError`` are told apart.
+        """
         import wgpu
 
         try:
             return action()
-        except wgpu.GPUOutOfMemoryError as error:
-            raise OutOfMemoryError(
-                f"{self.info.name} is out of memory: use smaller tensors or close other programs "
-                f"({_first_line(error)})"
-            ) from error
         except (wgpu.GPUError, RuntimeError) as error:
-            text = _first_line(error)
-            if "lost" in text.lower():
+            text = _one_line(error)
+            # wgpu-native reports most of both as validation errors: only their text tells.
+            is_memory = isinstance(error, wgpu.GPUOutOfMemoryError)
+            if is_memory or _OUT_OF_MEMORY in text.lower():
+                raise OutOfMemoryError(
+                    f"{self.info.name} is out of memory: use smaller tensors or close other "
+                    f"programs ({text})"
+                ) from error
+            if "device is lost" in text.lower() or "device lost" in text.lower():
                 raise DeviceLostError(
                     f"{self.info.name} was lost (driver reset or crash): run the command again, "
                     f"with smaller tensors if it recurs ({text})"
@@ -84,15 +92,24 @@ class Gpu:
 
     def wait(self) -> None:
         """Waits until all that was submitted is done."""
-        self.guarded(self.queue.on_submitted_work_done_sync)
+        self.guarded(self._wait)
+
+    def _wait(self) -> None:
+        import wgpu
+
+        # The queue works in order: what is read back tells that all before it is done. (The queue's
+        # own on_submitted_work_done fails in wgpu-py 0.32: its callback has the wrong type.)
+        buffer = self.device.create_buffer(size=4, usage=wgpu.BufferUsage.COPY_SRC)
+        self.queue.read_buffer(buffer)
+        buffer.destroy()
 
     def close(self) -> None:
         """Gives the device back."""
         self.device.destroy()
 
 
-def _first_line(error: BaseException) -> str:
-    """What happened: the innermost line of wgpu's chain of causes."""
+def _one_line(error: BaseException) -> str:
+    """What happened: wgpu's chain of causes, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines)[:400] if lines else type(error).__name__
 
@@ -108,26 +125,9 @@ def parse_backend(text: str | None) -> Backend | None:
 
 
 def open_gpu(backend: Backend | None = None, adapter: str | None = None) -> Gpu:
-    """Opens a GPU: Vulkan's first where no backend is asked for, hardware before software.
-
-    ``adapter`` is a part of the wanted adapter's name. Raises ``GpuError`` where there is none, and
-    says what to install.
-    """
+    """Opens the GPU that ``choose`` takes; raises ``GpuError`` where there is none or it fails."""
     found = _adapters()
-    wanted = [
-        (info, handle)
-        for name in BACKENDS
-        for info, handle in found
-        if info.backend == name and backend in (None, name)
-    ]
-    if adapter is not None:
-        wanted = [pair for pair in wanted if adapter.lower() in pair[0].name.lower()]
-    if not wanted:
-        raise GpuError(_none_text(backend, adapter, [info for info, _ in found]))
-    # A stable sort: backends stay in order among the adapters of one kind.
-    info, handle = min(
-        wanted, key=lambda pair: (BACKENDS.index(_backend(pair[0])), pair[0].is_software)
-    )
+    info, handle = found[choose([info for info, _ in found], backend, adapter)]
     import wgpu
 
     features = [f for f in _FEATURES if f in handle.features]
@@ -135,12 +135,28 @@ def open_gpu(backend: Backend | None = None, adapter: str | None = None) -> Gpu:
     try:
         device = handle.request_device_sync(required_features=features, required_limits=limits)
     except (wgpu.GPUError, RuntimeError) as error:
-        raise GpuError(f"{info.name} refuses to open: {_first_line(error)}") from error
+        raise GpuError(f"{info.name} refuses to open: {_one_line(error)}") from error
     return Gpu(info, device)
 
 
-def _backend(info: AdapterInfo) -> Backend:
-    return next(name for name in BACKENDS if name == info.backend)
+def choose(
+    adapters: Sequence[AdapterInfo], backend: Backend | None = None, adapter: str | None = None
+) -> int:
+    """Index of the adapter to use: Vulkan's where no backend is asked for, hardware first.
+
+    ``adapter`` is a part of the wanted adapter's name. Raises ``GpuError`` where there is none, and
+    says what there is or what to install.
+    """
+    wanted = [
+        (BACKENDS.index(name), info.is_software, index)
+        for index, info in enumerate(adapters)
+        for name in BACKENDS
+        if info.backend == name and backend in (None, name)
+        if adapter is None or adapter.lower() in info.name.lower()
+    ]
+    if not wanted:
+        raise GpuError(_none_text(backend, adapter, adapters))
+    return min(wanted)[2]
 
 
 def list_adapters() -> list[AdapterInfo]:
@@ -152,7 +168,9 @@ def _adapters() -> list[tuple[AdapterInfo, Any]]:
     try:
         import wgpu
     except (ImportError, OSError) as error:
-        raise GpuError(f"wgpu cannot be loaded: {_first_line(error)}") from error
+        raise GpuError(f"wgpu cannot be loaded: {_one_line(error)}") from error
+    # Without it the OpenGL drivers of a machine without a desktop write errors to the terminal.
+    os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     adapters = wgpu.gpu.enumerate_adapters_sync()
     return [(_info(adapter), adapter) for adapter in adapters]
 

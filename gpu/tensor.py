@@ -26,12 +26,26 @@ class GpuTensor:
         check_limits(gpu, placement)
         self.gpu = gpu
         self.placement = placement
-        self.memory: Any = gpu.guarded(self._allocate)
+        self._memory: Any = gpu.guarded(self._allocate)
         self.binding: Any = (
             self.memory.create_view()
             if placement.is_texture
             else {"buffer": self.memory, "offset": 0, "size": self.memory.size}
         )
+
+    @property
+    def memory(self) -> Any:
+        """The buffer or image; raises ``ValueError`` once it is freed."""
+        self.check()
+        return self._memory
+
+    def check(self) -> None:
+        """Raises ``ValueError`` once the tensor is freed.
+
+        wgpu would abort the process where commands use memory that is gone.
+        """
+        if self._memory is None:
+            raise ValueError("the tensor is freed")
 
     def _allocate(self) -> Any:
         import wgpu
@@ -100,8 +114,10 @@ class GpuTensor:
         return rows.reshape(z, y, stride)[:, :, :row].reshape(-1).copy()
 
     def free(self) -> None:
-        """Gives the memory back."""
-        self.memory.destroy()
+        """Gives the memory back; nothing can use the tensor afterwards."""
+        if self._memory is not None:
+            self._memory.destroy()
+        self._memory = None
 
 
 def check_limits(gpu: Gpu, placement: Placement) -> None:

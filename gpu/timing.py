@@ -49,7 +49,7 @@ class BufferCopy:
     """The driver's copy from one buffer to another: the speed that a repack is held against."""
 
     def __init__(self, source: GpuTensor, target: GpuTensor, size: int) -> None:
-        self.source, self.target, self.size = source.memory, target.memory, size
+        self.source, self.target, self.size = source, target, size
 
     def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
         """Records ``count`` copies."""
@@ -57,7 +57,7 @@ class BufferCopy:
 
         write_timestamp(encoder, queries, first)
         for _ in range(count):
-            encoder.copy_buffer_to_buffer(self.source, 0, self.target, 0, self.size)
+            encoder.copy_buffer_to_buffer(self.source.memory, 0, self.target.memory, 0, self.size)
         write_timestamp(encoder, queries, first + 1)
 
 
