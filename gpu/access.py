@@ -115,7 +115,7 @@ class Memory:
             return f"{self.name}[{at}]"
         bits = 8 * self.placement.element_bytes
         word = f"{self.name}[{at} / {per_word}u]"
-        return f"({word} >> ({at} % {per_word}u * {bits}u) & {hex((1 << bits) - 1)}u)"
+        return f"(({word} >> (({at} % {per_word}u) * {bits}u)) & {hex((1 << bits) - 1)}u)"
 
 
 def is_aligned(placement: Placement) -> bool:

@@ -47,6 +47,16 @@ class AdapterInfo:
         """Whether a CPU does the work."""
         return self.kind == "CPU"
 
+    @property
+    def has_timestamps(self) -> bool:
+        """Whether work can be timed on it."""
+        return "timestamp-query" in self.features
+
+    @property
+    def has_f16(self) -> bool:
+        """Whether shaders can compute in float16."""
+        return "shader-f16" in self.features
+
 
 class Gpu:
     """An open device. Use ``open_gpu`` to get one."""

@@ -23,6 +23,7 @@ from gpu.bricks import BrickKernel
 from gpu.errors import GpuError
 from gpu.kernel import Kernel, Shader, Step
 from gpu.placement import CONTIGUOUS, UNIT, Placement
+from gpu.tiles import TileKernel
 from gpu.words import WordKernel
 from planner.physical import BlockedLayout
 from planner.representation import CHANNELS, WIDTH
@@ -39,9 +40,23 @@ def shader(source: Placement, target: Placement, step: Step = "repack") -> Shade
     source, target = map(_widened, _collapsed(source, target, step))
     if target.is_plain and target.element_bytes < WORD_BYTES and not is_aligned(target):
         kernel: Kernel = WordKernel(source, target, step)
+    elif _is_exchanged(source, target):
+        kernel = TileKernel(source, target, step)
     else:
         kernel = BrickKernel(source, target, step)
     return kernel.shader()
+
+
+def _is_exchanged(source: Placement, target: Placement) -> bool:
+    """Whether workgroup memory pays.
+
+    It does where units follow each other along different dimensions, where images are read or
+    written by small rectangles, and where several units in flight are all that is wanted; not
+    where blocks of int8 are rows of the other side.
+    """
+    is_turned = source.fast_dim != target.fast_dim
+    has_image = source.is_texture or target.is_texture
+    return is_turned or has_image or (source.is_plain and target.is_plain)
 
 
 def _check(source: Placement, target: Placement, step: Step) -> None:

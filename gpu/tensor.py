@@ -21,16 +21,20 @@ Bytes = NDArray[np.uint8]
 class GpuTensor:
     """A tensor on a GPU. Its memory holds zeros at first."""
 
-    def __init__(self, gpu: Gpu, placement: Placement) -> None:
-        """Raises ``GpuError`` where the tensor is beyond a limit of the device or its memory."""
+    def __init__(self, gpu: Gpu, placement: Placement, memory: Any = None) -> None:
+        """Allocates memory, or takes the start of a buffer that is there already.
+
+        Raises ``GpuError`` where the tensor is beyond a limit of the device or its memory.
+        """
         check_limits(gpu, placement)
         self.gpu = gpu
         self.placement = placement
-        self._memory: Any = gpu.guarded(self._allocate)
+        self._is_borrowed = memory is not None
+        self._memory: Any = gpu.guarded(self._allocate) if memory is None else memory
         self.binding: Any = (
             self.memory.create_view()
             if placement.is_texture
-            else {"buffer": self.memory, "offset": 0, "size": self.memory.size}
+            else {"buffer": self.memory, "offset": 0, "size": bound_bytes(placement)}
         )
 
     @property
@@ -52,9 +56,7 @@ class GpuTensor:
 
         placement, device = self.placement, self.gpu.device
         if not placement.is_texture:
-            size = -(-placement.bytes // _BINDING_ALIGNMENT) * _BINDING_ALIGNMENT
-            usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
-            return device.create_buffer(size=size, usage=usage)
+            return create_buffer(self.gpu, bound_bytes(placement))
         return device.create_texture(
             size=placement.image_extents,
             dimension="3d",
@@ -71,7 +73,7 @@ class GpuTensor:
             raise ValueError(f"{data.nbytes} bytes given, {self.placement.bytes} expected")
         queue = self.gpu.queue
         if not self.placement.is_texture:
-            padded = np.zeros(self.memory.size, np.uint8)
+            padded = np.zeros(bound_bytes(self.placement), np.uint8)
             padded[: data.nbytes] = data
             self.gpu.guarded(lambda: queue.write_buffer(self.memory, 0, padded))
             return
@@ -90,7 +92,8 @@ class GpuTensor:
     def read(self) -> Bytes:
         """The memory's ``placement.bytes`` bytes, padding included."""
         if not self.placement.is_texture:
-            memory = self.gpu.guarded(lambda: self.gpu.queue.read_buffer(self.memory))
+            size = bound_bytes(self.placement)
+            memory = self.gpu.guarded(lambda: self.gpu.queue.read_buffer(self.memory, 0, size))
             return np.frombuffer(memory, np.uint8)[: self.placement.bytes].copy()
         return self.gpu.guarded(self._read_image)
 
@@ -114,10 +117,23 @@ class GpuTensor:
         return rows.reshape(z, y, stride)[:, :, :row].reshape(-1).copy()
 
     def free(self) -> None:
-        """Gives the memory back; nothing can use the tensor afterwards."""
-        if self._memory is not None:
+        """Gives the memory back, where it is the tensor's own; nothing can use it afterwards."""
+        if self._memory is not None and not self._is_borrowed:
             self._memory.destroy()
         self._memory = None
+
+
+def bound_bytes(placement: Placement) -> int:
+    """Bytes that the buffer of a placement is bound with: whole vectors of four words."""
+    return -(-placement.bytes // _BINDING_ALIGNMENT) * _BINDING_ALIGNMENT
+
+
+def create_buffer(gpu: Gpu, size: int) -> Any:
+    """A buffer that shaders and copies read and write, of ``size`` bytes."""
+    import wgpu
+
+    usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
+    return gpu.device.create_buffer(size=size, usage=usage)
 
 
 def check_limits(gpu: Gpu, placement: Placement) -> None:

@@ -67,8 +67,15 @@ class Timer:
     def __init__(self, gpu: Gpu) -> None:
         if not gpu.has_timestamps:
             raise GpuError(f"{gpu.info.name} has no timestamp queries: it cannot be measured")
+        import wgpu
+
         self.gpu = gpu
         self._nanoseconds = _timestamp_period(gpu)
+        self._queries = gpu.device.create_query_set(
+            type=wgpu.QueryType.timestamp, count=_MOST_QUERIES
+        )
+        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
+        self._resolved = gpu.device.create_buffer(size=8 * _MOST_QUERIES, usage=usage)
 
     def times(self, works: Sequence[Work], repeats: int, count: int = 1) -> NDArray[np.float64]:
         """Nanoseconds (works, repeats) of one execution of each work.
@@ -84,27 +91,21 @@ class Timer:
         return np.concatenate(parts, axis=1)
 
     def _times(self, works: Sequence[Work], repeats: int, count: int) -> NDArray[np.float64]:
-        import wgpu
-
-        device = self.gpu.device
+        device, queue = self.gpu.device, self.gpu.queue
         total = 2 * len(works) * repeats
-        queries = device.create_query_set(type=wgpu.QueryType.timestamp, count=total)
-        usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
-        resolved = device.create_buffer(size=8 * total, usage=usage)
         first = 0
         for _ in range(repeats):
             encoder = device.create_command_encoder()
             for work in works:
-                work.record(encoder, queries, first, count)
+                work.record(encoder, self._queries, first, count)
                 first += 2
-            self.gpu.queue.submit([encoder.finish()])
+            queue.submit([encoder.finish()])
         encoder = device.create_command_encoder()
-        encoder.resolve_query_set(queries, 0, total, resolved, 0)
-        self.gpu.queue.submit([encoder.finish()])
-        ticks = np.frombuffer(self.gpu.queue.read_buffer(resolved), np.uint64)
-        resolved.destroy()
-        began, ended = ticks.astype(np.float64).reshape(repeats, len(works), 2).T
-        return (ended - began) * (self._nanoseconds / count)
+        encoder.resolve_query_set(self._queries, 0, total, self._resolved, 0)
+        queue.submit([encoder.finish()])
+        ticks = np.frombuffer(queue.read_buffer(self._resolved, 0, 8 * total), np.uint64)
+        began, ended = np.moveaxis(ticks.reshape(repeats, len(works), 2), 2, 0).astype(np.float64)
+        return (ended - began).T * (self._nanoseconds / count)
 
 
 def _timestamp_period(gpu: Gpu) -> float:

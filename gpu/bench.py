@@ -1,0 +1,217 @@
+"""Times every conversion against a plain copy of as many bytes, in the same run."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Final, Literal
+
+import numpy as np
+
+from gpu.convert import Converter, Dispatch, QuantParams
+from gpu.device import Gpu
+from gpu.kernel import Step
+from gpu.placement import CONTIGUOUS, Placement
+from gpu.tensor import GpuTensor, create_buffer
+from gpu.timing import BufferCopy, Dispatches, Timer, Work
+from planner.representation import REPRS, PackedDimInfo, TensorRepr
+from schema import VkMemoryLayout
+
+Kind = Literal["repack, same order", "repack, transposing", "quantize", "dequantize", "staging"]
+
+FLOATS: Final = tuple(r for r in REPRS if not r.is_packed_int8)
+INT8S: Final = tuple(
+    r
+    for r in REPRS
+    # The runtime turns this one into 4C or 4C1W before any tensor is made.
+    if r.is_packed_int8 and r.memory_layout != VkMemoryLayout.PACKED_INT8_CONV2D
+)
+HARDWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112), (64, 96, 112, 112))
+SOFTWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112))
+"""The last hardware shape is larger than any GPU's cache; a CPU shows its speed well before."""
+
+_PATTERN_BYTES: Final = 2**22
+_PARAMETERS: Final = QuantParams(0.05, 3)
+_WARM_SECONDS: Final = 0.03
+_SHORT_NS: Final = 50_000
+_MOST_TOGETHER: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """A step between two representations; sizes are bytes of an element."""
+
+    step: Step
+    source: TensorRepr
+    target: TensorRepr
+    source_bytes: int
+    target_bytes: int
+
+    @property
+    def kind(self) -> Kind:
+        """What it is, for the table."""
+        if self.step != "repack":
+            return self.step
+        if self.source_bytes == 1 and CONTIGUOUS in (self.source, self.target):
+            return "staging"
+        same = PackedDimInfo.of(self.source).packed_dim == PackedDimInfo.of(self.target).packed_dim
+        return "repack, same order" if same else "repack, transposing"
+
+    def placements(self, shape: tuple[int, ...]) -> tuple[Placement, Placement]:
+        """Source and target for a tensor of this shape."""
+        return (
+            Placement(shape, self.source, self.source_bytes),
+            Placement(shape, self.target, self.target_bytes),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How long a conversion took, and a copy of as many bytes; nanoseconds, medians.
+
+    ``moved`` are the bytes that are read and written, padding included. ``copy_ns`` is the faster
+    of the driver's copy and of a shader that copies 16 bytes an invocation.
+    """
+
+    conversion: Conversion
+    shape: tuple[int, ...]
+    moved: int
+    ns: float
+    copy_ns: float
+
+    @property
+    def gigabytes_per_second(self) -> float:
+        """Bytes moved in a nanosecond."""
+        return self.moved / self.ns
+
+    @property
+    def ratio(self) -> float:
+        """The conversion's speed as a part of the copy's."""
+        return self.copy_ns / self.ns
+
+
+def conversions(float_bytes: int = 4) -> Iterator[Conversion]:
+    """Every conversion that a plan can contain, for float elements of so many bytes."""
+    for source, target in product(FLOATS, FLOATS):
+        if source != target:
+            yield Conversion("repack", source, target, float_bytes, float_bytes)
+    for source, target in product((*INT8S, CONTIGUOUS), (*INT8S, CONTIGUOUS)):
+        if source != target:
+            yield Conversion("repack", source, target, 1, 1)
+    for source, target in product(FLOATS, INT8S):
+        yield Conversion("quantize", source, target, float_bytes, 1)
+    for source, target in product(INT8S, FLOATS):
+        yield Conversion("dequantize", source, target, 1, float_bytes)
+
+
+class Bench:
+    """Times conversions on one GPU.
+
+    All buffers lie in the same two pieces of memory, the copies' too: where a driver puts a buffer
+    changes its speed, and this way it changes all alike.
+    """
+
+    def __init__(self, gpu: Gpu, most_bytes: int) -> None:
+        """``most_bytes`` is what the largest tensor or copy takes."""
+        self.gpu = gpu
+        self.timer = Timer(gpu)
+        self.converter = Converter(gpu)
+        self._arenas = gpu.guarded(lambda: [create_buffer(gpu, most_bytes) for _ in range(2)])
+        self._images: dict[tuple[Placement, int], GpuTensor] = {}
+        gpu.guarded(lambda: self._fill(most_bytes))
+
+    def time(self, conversion: Conversion, shape: tuple[int, ...], repeats: int) -> Timing:
+        """Times one conversion and the copy that it is held against, in turns."""
+        source, target = conversion.placements(shape)
+        moved = source.bytes + target.bytes
+        copied = Placement((-(-moved // 32) * 4,), CONTIGUOUS, 4)
+        copies = self._tensor(copied, 0), self._tensor(copied, 1)
+        work = self.dispatch(conversion.step, source, target)
+        copy = self.converter.prepare(*copies)
+        works: list[Work] = [
+            Dispatches(work),
+            Dispatches(copy),
+            BufferCopy(*copies, copied.bytes),
+        ]
+        ns, *copy_ns = self.measure(works, repeats)
+        return Timing(conversion, shape, moved, ns, min(copy_ns))
+
+    def dispatch(self, step: Step, source: Placement, target: Placement) -> Dispatch:
+        """The conversion's dispatch, on tensors that the bench holds."""
+        tensors = self._tensor(source, 0), self._tensor(target, 1)
+        return self.converter.prepare(*tensors, step, _PARAMETERS)
+
+    def measure(self, works: Sequence[Work], repeats: int) -> list[float]:
+        """Median nanoseconds of each work, on a device that is awake.
+
+        Works that are short are repeated between two timestamps.
+        """
+        end = time.monotonic() + _WARM_SECONDS
+        first = self.timer.times(works, 1)
+        while time.monotonic() < end:
+            first = self.timer.times(works, 1)
+        together = int(min(_MOST_TOGETHER, max(1.0, _SHORT_NS / max(1.0, first.min()))))
+        return [float(x) for x in np.median(self.timer.times(works, repeats, together), axis=1)]
+
+    def forget(self) -> None:
+        """Frees the images that were made for the shapes so far."""
+        for image in self._images.values():
+            image.free()
+        self._images.clear()
+
+    def close(self) -> None:
+        """Frees all memory."""
+        self.forget()
+        for arena in self._arenas:
+            arena.destroy()
+
+    def _tensor(self, placement: Placement, side: int) -> GpuTensor:
+        if not placement.is_texture:
+            return GpuTensor(self.gpu, placement, self._arenas[side])
+        image = self._images.get((placement, side))
+        if image is None:
+            image = self._images[placement, side] = GpuTensor(self.gpu, placement)
+            flat = Placement(placement.shape, CONTIGUOUS, placement.element_bytes)
+            self.converter.run(self.converter.prepare(self._tensor(flat, 0), image))
+        return image
+
+    def _fill(self, size: int) -> None:
+        """Writes a pattern into the first arena, then doubles what is there until it is full."""
+        rng = np.random.default_rng(0)
+        pattern = rng.integers(0, 64, min(size, _PATTERN_BYTES), dtype=np.uint8)
+        done = pattern.size
+        first, second = self._arenas
+        self.gpu.queue.write_buffer(first, 0, pattern)
+        while done < size:
+            part = min(done, size - done)
+            encoder = self.gpu.device.create_command_encoder()
+            encoder.copy_buffer_to_buffer(first, 0, second, 0, part)
+            encoder.copy_buffer_to_buffer(second, 0, first, done, part)
+            self.gpu.queue.submit([encoder.finish()])
+            done += part
+
+
+def run(
+    gpu: Gpu,
+    shapes: Sequence[tuple[int, ...]],
+    wanted: Sequence[Conversion],
+    repeats: int,
+    progress: Callable[[Timing], None] = lambda timing: None,
+) -> list[Timing]:
+    """Times each conversion for each shape. Raises ``GpuError`` where one does not fit."""
+    timings = []
+    for shape in shapes:
+        bench = Bench(gpu, arena_bytes(c.placements(shape) for c in wanted))
+        for conversion in wanted:
+            timings.append(bench.time(conversion, shape, repeats))
+            progress(timings[-1])
+        bench.close()
+    return timings
+
+
+def arena_bytes(pairs: Iterable[tuple[Placement, Placement]]) -> int:
+    """Bytes of an arena in which any of these tensors, or their copies, fit."""
+    most = max(max(a.bytes, b.bytes, (a.bytes + b.bytes) // 2) for a, b in pairs)
+    return -(-most // 16) * 16 + 16
