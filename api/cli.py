@@ -75,6 +75,24 @@ def _planning_options(command: F) -> F:
     return command
 
 
+def _gpu_options(command: F) -> F:
+    options = (
+        click.option(
+            "--backend",
+            metavar="vulkan|metal|d3d12|opengl",
+            help="Use a GPU of this backend [default: the first of these that there is].",
+        ),
+        click.option(
+            "--adapter",
+            metavar="NAME",
+            help="Use a GPU with this in its name [default: hardware before software].",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -334,6 +352,30 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
         return
     check_writable(output)
     scaling(operators or SIZES, output)
+
+
+@main.group("gpu")
+def gpu_group() -> None:
+    """The GPU of this machine, through Vulkan or what else there is."""
+
+
+@gpu_group.command("info")
+@_gpu_options
+@_JSON
+def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
+    """Print every GPU of this machine, and which one is used: drivers, features, limits."""
+    from api.gpu_tables import adapters_table, describe_adapters
+    from gpu.device import choose, list_adapters, parse_backend
+
+    wanted = parse_backend(backend)
+    adapters = list_adapters()
+    description = describe_adapters(adapters, choose(adapters, wanted, adapter))
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+        return
+    from api.tables import stdout
+
+    stdout().print(adapters_table(description))
 
 
 if __name__ == "__main__":
