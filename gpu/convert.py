@@ -12,7 +12,7 @@ from gpu.device import Gpu
 from gpu.errors import GpuError
 from gpu.kernel import Shader, Step
 from gpu.shader import shader
-from gpu.tensor import GpuTensor
+from gpu.tensor import GpuTensor, check_writable
 
 LEAST_SCALE: Final = 2.0**-125
 MOST_SCALE: Final = 2.0**125
@@ -87,6 +87,7 @@ class Converter:
     ) -> Dispatch:
         import wgpu
 
+        check_writable(target)
         device = self.gpu.device
         pipeline = self._pipelines.get(made.code)
         if pipeline is None:

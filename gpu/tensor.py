@@ -154,3 +154,16 @@ def check_limits(gpu: Gpu, placement: Placement) -> None:
                 f"{what} takes {placement.bytes} bytes, and {gpu.info.name} binds at most {most}: "
                 "use a smaller tensor"
             )
+
+
+def check_writable(tensor: GpuTensor) -> None:
+    """Raises ``GpuError`` where shaders cannot write all of the tensor.
+
+    wgpu's OpenGL backend binds the first layer of a 3D image alone; writes to others are lost.
+    """
+    placement, info = tensor.placement, tensor.gpu.info
+    if placement.is_texture and info.backend == "opengl" and placement.image_extents[2] > 1:
+        raise GpuError(
+            f"{info.name} writes only the first layer of a 3D image through OpenGL: use a GPU "
+            "with a Vulkan driver, or a buffer"
+        )

@@ -198,6 +198,22 @@ def test_freed_tensors(gpu: Gpu) -> None:
         converter.prepare(source, target)
 
 
+def test_images_through_opengl(gpu: Gpu) -> None:
+    """wgpu's OpenGL backend would leave all layers but the first as they are."""
+    through_opengl = Gpu(replace(gpu.info, backend="opengl"), gpu.device)
+    deep, flat = (Placement((channels, 8, 8), TEXTURES[2], 4) for channels in (5, 4))
+    for placement in (deep, flat):
+        source = GpuTensor(through_opengl, Placement(placement.shape, CONTIGUOUS, 4))
+        image = GpuTensor(through_opengl, placement)
+        converter = Converter(through_opengl)
+        converter.prepare(image, source)
+        if placement == flat:
+            converter.prepare(source, image)
+        else:
+            with pytest.raises(GpuError, match="only the first layer of a 3D image through OpenGL"):
+                converter.prepare(source, image)
+
+
 def test_tensors_of_another_device(gpu: Gpu) -> None:
     other = open_gpu()
     placement = Placement((4,), CONTIGUOUS, 4)
