@@ -220,3 +220,14 @@ def test_dispatches_of_two_dimensions(
             shader(before, after, step)
     finally:
         shader.cache_clear()
+
+
+def test_more_workgroups_than_a_dimension_takes(machine: Machine) -> None:
+    """65 MiB, in rows that do not start at words: a dispatch of 66,563 workgroups."""
+    shape = (16385, 64, 65)
+    rows, columns = (
+        Placement(shape, BY_NAME[f"buffer:{n}_PACKED"], 1) for n in ("WIDTH", "HEIGHT")
+    )
+    assert shader(columns, rows).groups == (65535, 2, 1)
+    values = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    machine.check(values, columns, rows)
