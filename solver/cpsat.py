@@ -23,6 +23,9 @@ from solver.problem import (
 )
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
+MODEL_LIMIT = 2**18
+"""Entries of all tables of a core: each becomes a variable, and their presolve has no limit."""
+
 Literal: TypeAlias = Any
 """A Boolean variable of CP-SAT, which has no types of its own."""
 
@@ -44,9 +47,16 @@ def solve_core(
     tables: Sequence[tuple[tuple[int, ...], Costs]],
     levels: int,
     time_limit: float,
+    deadline: float = math.inf,
 ) -> CoreSolution:
-    """Minimise the sum of cost tables over nodes, level by level."""
+    """Minimise the sum of cost tables over nodes, level by level.
+
+    It stops after `time_limit` units of deterministic time, or when `perf_counter` reaches the
+    deadline. Where tables are too large for a model of them, a greedy choice has to do.
+    """
     hint = _dive(nodes, sizes, tables)
+    if sum(costs[0].size for _, costs in tables) > MODEL_LIMIT or perf_counter() >= deadline:
+        return _unproven(hint, [_least(tables)], time_limit)
     model = _Model(levels)
     literals = {v: model.choice(sizes[v]) for v in nodes}
     for scope, costs in tables:
@@ -54,13 +64,25 @@ def solve_core(
     for v, value in hint.values.items():
         for position, literal in enumerate(literals[v]):
             model.cp.add_hint(literal, int(position == value))
-    outcome = model.minimise(time_limit)
+    outcome = model.minimise(time_limit, deadline)
     if outcome.chosen is None:
-        if not hint.valid:
-            raise NoSolutionFoundError(_no_solution(time_limit))
-        return CoreSolution(hint.values, outcome.bound, False)
+        return _unproven(hint, outcome.bound, time_limit)
     values = {v: _position(outcome.chosen, literals[v]) for v in nodes}
     return CoreSolution(values, outcome.bound, outcome.proven)
+
+
+def _unproven(hint: _Dive, bound: list[int], time_limit: float) -> CoreSolution:
+    if not hint.valid:
+        raise NoSolutionFoundError(_no_solution(time_limit))
+    return CoreSolution(hint.values, bound, False)
+
+
+def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
+    """What the first level costs at least, each table by itself."""
+    least = [int(costs[0].min()) for _, costs in tables]
+    if max(least, default=0) >= FORBIDDEN:
+        raise InfeasibleError
+    return sum(least)
 
 
 def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
@@ -217,7 +239,7 @@ class _Model:
                 if not (isinstance(ours, int) and isinstance(theirs, int)):
                     self.cp.add(ours == theirs)
 
-    def minimise(self, time_limit: float) -> _Outcome:
+    def minimise(self, time_limit: float, deadline: float = math.inf) -> _Outcome:
         """Minimise the levels one after the other, each with the earlier ones at their best."""
         solver: Any = self._library.CpSolver()
         solver.parameters.num_workers = 1
@@ -237,6 +259,7 @@ class _Model:
             expression = self._library.LinearExpr.weighted_sum(objective.literals, objective.costs)
             self.cp.minimize(expression)
             solver.parameters.max_deterministic_time = max(left, 0.0)
+            solver.parameters.max_time_in_seconds = max(deadline - perf_counter(), 0.0)
             status = solver.solve(self.cp)
             left -= solver.response_proto.deterministic_time
             if status == self._library.MODEL_INVALID:

@@ -76,8 +76,22 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
     return Packed(weights, [packed[slot] for slot in slot_of], len(lanes), forbids)
 
 
-def unpack(table: Lanes) -> Costs:
-    """Return the cost vectors of a table that was packed with separate levels."""
+def unpack(tables: Sequence[Lanes]) -> list[Costs]:
+    """Return the cost vectors of tables that were packed with separate levels.
+
+    Tables that are the same memory, seen in the same way, become one array.
+    """
+    unpacked: dict[object, Costs] = {}
+    found = []
+    for table in tables:
+        key = table.__array_interface__["data"], table.shape, table.strides
+        if key not in unpacked:
+            unpacked[key] = _unpack(table)
+        found.append(unpacked[key])
+    return found
+
+
+def _unpack(table: Lanes) -> Costs:
     forbidden = np.isinf(table[0])
     costs = np.where(forbidden, 0, table.real).astype(np.int64)
     costs[0, forbidden] = FORBIDDEN

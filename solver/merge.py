@@ -58,7 +58,8 @@ def merge(problem: Problem) -> Merged:
                     common[a, b] = a if a == b else tuple(label for label in a if label in b)
                 domains[first] = common[a, b]
             if not domains[first]:
-                _contradiction(problem, parent, first, number)
+                members = {v for v in range(len(parent)) if find(v) == first}
+                raise _contradiction(problem, members)
         if len(rest) == len(agrees):
             break
         agrees = rest
@@ -70,17 +71,10 @@ def _is_equality(classes: tuple[int, ...], domains: frozenset[tuple[int, ...]]) 
     return len({classes[label] for label in labels}) == len(labels)
 
 
-def _contradiction(problem: Problem, parent: list[int], root: int, last: int) -> None:
-    members = set()
-    for v in range(len(parent)):
-        r = v
-        while parent[r] != r:
-            r = parent[r]
-        if r == root:
-            members.add(v)
+def _contradiction(problem: Problem, members: set[int]) -> InfeasibleError:
     factors = tuple(
         number
         for number, factor in enumerate(problem.factors)
         if isinstance(factor, Agree) and members.intersection(factor.scope)
     )
-    raise InfeasibleError(tuple(sorted(members)), factors)
+    return InfeasibleError(tuple(sorted(members)), factors)

@@ -30,10 +30,17 @@ class Order:
         return max(map(len, self.neighbours), default=0)
 
 
+WORK_LIMIT = 2**27
+"""Entries of all tables together: a second or some, and a quarter of a gigabyte at most."""
+
+
 def elimination_order(
     sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], table_limit: int
 ) -> Order:
-    """Eliminate the node whose table is smallest, ties to the lowest, while it has room."""
+    """Eliminate the node whose table is smallest, ties to the lowest, while it has room.
+
+    A table has room for `table_limit` entries, and all that are made together for `WORK_LIMIT`.
+    """
     adjacency: list[set[int]] = [set() for _ in sizes]
     for scope in scopes:
         if len(scope) == 2:
@@ -63,12 +70,13 @@ def elimination_order(
     heap = [(weight, v) for v, weight in enumerate(weights)]
     heapq.heapify(heap)
     nodes: list[int] = []
-    largest = 0
+    largest = work = 0
     while heap:
         weight, v = heapq.heappop(heap)
         if weights[v] != weight:
             continue
-        if weight == too_large:
+        work += weight
+        if weight == too_large or work > WORK_LIMIT:
             break
         weights[v] = gone
         nodes.append(v)

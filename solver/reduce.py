@@ -97,9 +97,8 @@ class _Reduction:
         source = root[factor.source]
         users: list[int] = []
         fixed: set[int] = set()
-        for user in factor.users:
-            r = root[user]
-            if r == source or r in users:
+        for r in dict.fromkeys([root[user] for user in factor.users]):
+            if r == source:
                 continue
             if node[r] < 0:
                 fixed.add(domains[r][0])

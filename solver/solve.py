@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from time import perf_counter
 
 from solver.conflict import behind, smallest_conflict
@@ -13,32 +14,51 @@ from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 TABLE_LIMIT = 2**20
-CONFLICT_LIMIT = 2000
-"""A conflict among more factors than this is reported as it was found."""
+CORE_TABLE_LIMIT = 2**10
+"""Where a core is left: CP-SAT does better with many small tables than with few large ones."""
+
+CONFLICT_WORK = 200_000
+"""Factors of all parts that are tried to find a small conflict: some seconds. Then the conflict is
+reported as it was found."""
 
 
 def solve(
-    problem: Problem, *, table_limit: int = TABLE_LIMIT, time_limit: float = 30.0
+    problem: Problem,
+    *,
+    table_limit: int = TABLE_LIMIT,
+    time_limit: float = 30.0,
+    search_seconds: float = math.inf,
 ) -> Solution:
     """Find an assignment of least cost, with its proof.
 
     Variables are eliminated exactly as long as the tables that this takes have at most
     `table_limit` entries. What is left goes to CP-SAT, for at most `time_limit` units of its
     deterministic time (a second or some each); only there can the proof stay incomplete.
+
+    `search_seconds` of wall-clock time are when CP-SAT, and the search for a small conflict, stop
+    at the latest. The deterministic limit is meant to strike first, so that results do not depend
+    on the machine; this is for machines that are so slow that somebody would wait too long.
+
     Raises InfeasibleError, or NoSolutionFoundError if time ran out before any solution was found.
     """
     started = perf_counter()
     problem.validate()
     try:
-        return _solve(problem, table_limit, time_limit, started)
+        return _solve(problem, table_limit, time_limit, started, started + search_seconds)
     except InfeasibleError as error:
-        if not 0 < len(error.factors) <= CONFLICT_LIMIT:
+        if not error.factors:
             raise
-        factors = error.factors
+        found = error
+    work = 0
 
     def feasible(part: Problem) -> bool:
+        nonlocal work
+        work += len(part.factors)
+        now = perf_counter()
+        if work > CONFLICT_WORK or now >= started + search_seconds:
+            raise found
         try:
-            _solve(part, table_limit, time_limit, perf_counter())
+            _solve(part, table_limit, 0.0, now, now)
         except InfeasibleError:
             return False
         except NoSolutionFoundError:
@@ -46,14 +66,18 @@ def solve(
             return True
         return True
 
-    raise InfeasibleError(*smallest_conflict(problem, factors, feasible))
+    raise InfeasibleError(*smallest_conflict(problem, found.factors, feasible))
 
 
-def _solve(problem: Problem, table_limit: int, time_limit: float, started: float) -> Solution:
+def _solve(
+    problem: Problem, table_limit: int, time_limit: float, started: float, deadline: float
+) -> Solution:
     times = [started, perf_counter()]
     reduced = reduce(problem, table_limit)
     times.append(perf_counter())
     order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+    if order.core and table_limit > CORE_TABLE_LIMIT:
+        order = elimination_order(reduced.sizes, reduced.scopes, CORE_TABLE_LIMIT)
     times.append(perf_counter())
     core = order.core
     # CP-SAT takes the levels one by one, so that their sums must not be mixed before.
@@ -73,8 +97,9 @@ def _solve(problem: Problem, table_limit: int, time_limit: float, started: float
     if core:
         from solver.cpsat import solve_core
 
-        tables = [(scope, unpack(table)) for scope, table, _ in elimination.core]
-        solution = solve_core(core, reduced.sizes, tables, problem.levels, time_limit)
+        scopes = [scope for scope, _, _ in elimination.core]
+        tables = list(zip(scopes, unpack([table for _, table, _ in elimination.core]), strict=True))
+        solution = solve_core(core, reduced.sizes, tables, problem.levels, time_limit, deadline)
         for v, value in solution.values.items():
             values[v] = value
         if not solution.proven:
@@ -117,8 +142,7 @@ def _bound(
 ) -> tuple[int, ...]:
     """Return what any assignment costs at least, as far as the core's bound reaches."""
     least = list(reduced.constant)
-    for table in packed.tables:
-        costs = unpack(table)
+    for costs in unpack(packed.tables):
         finite = costs[:, costs[0] < FORBIDDEN]
         _accumulate(least, finite.min(axis=1).tolist())
     known = [a + b for a, b in zip(eliminated, core, strict=False)]

@@ -1,3 +1,4 @@
+import sys
 from random import Random
 
 import numpy as np
@@ -13,14 +14,18 @@ from solver import (
     Problem,
     ProblemError,
     SharedCopies,
+    Solution,
     Status,
     Variable,
+    cpsat,
+    order,
     solve,
     solve_whole,
 )
 from solver.conflict import scope_of
 from solver.problem import LIMIT, Factor
 
+SOLVE = sys.modules["solver.solve"]
 BOTH = Variable((0, 1))
 
 
@@ -99,6 +104,56 @@ def test_time_limit_after_the_first_level() -> None:
     assert limited.bound <= best.cost <= limited.cost
 
 
+def assert_honest(limited: Solution, problem: Problem, best: Solution) -> None:
+    """A core was left, and not proven: the bound and the cost are on the two sides of the best."""
+    assert best.status is Status.OPTIMAL
+    assert limited.statistics.core > 0
+    assert limited.status is Status.FEASIBLE
+    assert limited.bound <= best.cost <= limited.cost
+    assert problem.cost(limited.assignment) == limited.cost
+
+
+def test_seconds_that_are_over_before_the_search_begins() -> None:
+    problem = dense_problem(1, variables=11, labels=3)
+    limited = solve(problem, table_limit=16, search_seconds=0.0)
+    assert_honest(limited, problem, solve(problem, search_seconds=0.0))
+
+
+def test_seconds_that_are_over_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock stands still until the search has begun."""
+    problem = dense_problem(1, variables=11, labels=3)
+    times = iter([0.0] * 2)
+    monkeypatch.setattr(cpsat, "perf_counter", lambda: next(times, 1e9))
+    monkeypatch.setattr(SOLVE, "perf_counter", lambda: 0.0)
+    limited = solve(problem, table_limit=16, search_seconds=1e-9)
+    assert_honest(limited, problem, solve(problem))
+
+
+def test_a_core_too_large_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = dense_problem(1, variables=11, labels=3)
+    monkeypatch.setattr(cpsat, "MODEL_LIMIT", 9 * 54)
+    assert_honest(solve(problem, table_limit=16), problem, solve(problem))
+    monkeypatch.setattr(cpsat, "MODEL_LIMIT", 9 * 55)
+    assert solve(problem, table_limit=16).status is Status.OPTIMAL
+
+
+def test_cores_are_left_in_small_tables() -> None:
+    problem = dense_problem(3, variables=40, labels=3)
+    solution = solve(problem, time_limit=0.0)
+    assert solution.statistics.core > 30
+    assert solution.statistics.largest_table <= SOLVE.CORE_TABLE_LIMIT
+
+
+def test_many_large_tables_are_left_to_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = dense_problem(4, variables=8, labels=3)
+    best = solve(problem)
+    assert best.statistics.core == 0
+    monkeypatch.setattr(order, "WORK_LIMIT", 3**8 - 1)
+    limited = solve(problem)
+    assert limited.statistics.core > 0
+    assert limited.cost == best.cost
+
+
 def test_no_time_and_no_solution_at_hand() -> None:
     unequal = [[[FORBIDDEN if i == j else 0 for j in range(3)] for i in range(3)]]
     colour = Variable((0, 1, 2))
@@ -159,6 +214,27 @@ def test_a_conflict_across_merged_variables_names_the_merge() -> None:
         solve(Problem(2, 1, (zero, free, free, one, free, free), factors))
     assert caught.value.variables == (0, 1, 2, 3)
     assert caught.value.factors == (0, 1, 2)
+
+
+def test_a_conflict_of_many_is_reported_as_it_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chain whose ends differ, none of which can be left out; and factors beside it."""
+    count = 40
+    equal = [[[0, FORBIDDEN], [FORBIDDEN, 0]]]
+    chain = [table(v, v + 1, costs=equal) for v in range(count - 1)]
+    ends = [table(0, costs=[[0, FORBIDDEN]]), table(count - 1, costs=[[FORBIDDEN, 0]])]
+    beside = [table(0, costs=[[0, 1]])]
+    problem = Problem(2, 1, (BOTH,) * count, (*chain, *ends, *beside))
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem)
+    assert caught.value.factors == tuple(range(count + 1))
+    assert caught.value.variables == tuple(range(count))
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem, search_seconds=0.0)
+    assert caught.value.factors == tuple(range(count + 2))
+    monkeypatch.setattr(SOLVE, "CONFLICT_WORK", 100)
+    with pytest.raises(InfeasibleError) as caught:
+        solve(problem)
+    assert caught.value.factors == tuple(range(count + 2))
 
 
 def test_copies_that_no_source_can_make() -> None:
