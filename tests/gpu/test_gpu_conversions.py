@@ -223,7 +223,7 @@ def test_dispatches_of_two_dimensions(
 
 
 def test_more_workgroups_than_a_dimension_takes(machine: Machine) -> None:
-    """65 MiB, in rows that do not start at words: a dispatch of 66,563 workgroups."""
+    """65 MiB, in rows that do not start at words: a dispatch of 66,565 workgroups."""
     shape = (16385, 64, 65)
     rows, columns = (
         Placement(shape, BY_NAME[f"buffer:{n}_PACKED"], 1) for n in ("WIDTH", "HEIGHT")
