@@ -28,6 +28,11 @@ class Tensor:
     dtype: VkDataType
     constant: bool = False
 
+    @property
+    def shape_text(self) -> str:
+        """The shape in a message."""
+        return "x".join(map(str, self.shape)) or "scalar"
+
 
 @dataclass(frozen=True, slots=True)
 class TensorArg:
@@ -88,7 +93,8 @@ class LayoutGraph:
     Tensors that no operator with rep sets produces (graph inputs, prepacked constants) may take
     any representation for free; so may graph outputs. ``textures_first`` asks for textures
     wherever an operator has them, as ET-VK does for programs forced to float16. ``pinned`` are
-    operators, by index, that keep the representations that they have.
+    operators, by index, that keep the representations that they have. ``positions`` are those of
+    the operators in the chain that they were read from; empty where they are the same.
     """
 
     name: str
@@ -98,3 +104,9 @@ class LayoutGraph:
     outputs: tuple[int, ...]
     textures_first: bool = False
     pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)
+    positions: tuple[int, ...] = ()
+
+    def place_of(self, operator: int) -> str:
+        """Names an operator, by its index, in a message; within the graph."""
+        position = self.positions[operator] if self.positions else operator
+        return f"operator {position} ({self.operators[operator].name})"

@@ -184,11 +184,19 @@ def apply(graph: VkGraph, plan: MemoryPlan) -> VkGraph:
 def check_memory(graph: VkGraph) -> None:
     """Shows that no two tensors share memory while both are alive.
 
+    Raises ``VerificationError`` that names two tensors that break the rule; or a list in a list.
+    """
+    error = sharing_error(graph)
+    if error is not None:
+        raise VerificationError(error)
+
+
+def sharing_error(graph: VkGraph) -> str | None:
+    """Two tensors that share memory while both are alive, in words; or a list in a list.
+
     Every tensor that an operator names is alive while it runs; inputs are alive from the start,
     outputs to the end. Prepacked tensors, and those that are read before anything wrote them, are
     alive from the start to the end of every run. Follows the chain by itself, apart from planning.
-
-    Raises ``VerificationError`` that names two tensors that break the rule; or a list in a list.
     """
     contents: dict[int, tuple[int, ...]] = {}
     for list_id, value in enumerate(graph.values):
@@ -196,7 +204,7 @@ def check_memory(graph: VkGraph) -> None:
             contents[list_id] = value.items
     for list_id, items in contents.items():
         if any(item in contents for item in items):
-            raise VerificationError(f"value {list_id} is a list that holds a list")
+            return f"value {list_id} is a list that holds a list"
 
     def named(ids: Iterable[int]) -> set[int]:
         return {item for value_id in ids for item in contents.get(value_id, (value_id,))}
@@ -228,11 +236,12 @@ def check_memory(graph: VkGraph) -> None:
         for value_id in sorted(ids & shared.keys()):
             holder = holders.get(shared[value_id], value_id)
             if holder != value_id and last_step[holder] >= step:
-                raise VerificationError(
+                return (
                     f"tensors {holder} and {value_id} share memory object {shared[value_id]} "
                     "while both are alive"
                 )
             holders[shared[value_id]] = value_id
+    return None
 
 
 def _tensors(graph: VkGraph, ids: Iterable[int]) -> Iterator[int]:

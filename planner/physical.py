@@ -32,7 +32,7 @@ BUFFER_LIMIT: Final = 128 * 2**20
 """A buffer holds fewer elements than this."""
 
 TEXEL_ELEMENTS: Final = 4
-_MAX_TEXTURE_DIMS: Final = 4
+MAX_TEXTURE_DIMS: Final = 4
 
 ELEMENT_BYTES: Final[dict[VkDataType, int]] = {
     VkDataType.BOOL: 1,
@@ -82,9 +82,9 @@ def image_extents(shape: Sequence[int], layout: VkMemoryLayout) -> ImageExtents:
     ``shape`` is outermost first. The packed dimension is divided by 4 and rounded up; channels are
     divided before they are multiplied by the batch. Raises ``ValueError`` for more dimensions.
     """
-    if len(shape) > _MAX_TEXTURE_DIMS:
+    if len(shape) > MAX_TEXTURE_DIMS:
         raise ValueError(f"a tensor of {len(shape)} dimensions cannot be a texture")
-    batch, *extents = (*([1] * (_MAX_TEXTURE_DIMS - len(shape))), *shape)
+    batch, *extents = (*([1] * (MAX_TEXTURE_DIMS - len(shape))), *shape)
     whc = extents[::-1]
     packed = BLOCKED_LAYOUTS[layout].inner_dim
     whc[packed] = -(-whc[packed] // TEXEL_ELEMENTS)
@@ -119,7 +119,7 @@ def fitting(shape: tuple[int, ...], limits: ImageExtents) -> TensorRepSet:
     ``limits`` (texels in x, y, z).
     """
     fits = ~ANY_TEXTURE.mask & (1 << len(REPRS)) - 1
-    if len(shape) <= _MAX_TEXTURE_DIMS:
+    if len(shape) <= MAX_TEXTURE_DIMS:
         for label, representation in enumerate(REPRS):
             if representation.is_buffer:
                 continue

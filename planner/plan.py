@@ -27,8 +27,13 @@ from solver import (
     solve,
 )
 
-SEARCH_TIME: Final = 30.0
+SEARCH_TIME: Final = 3.0
 """CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
+
+SEARCH_SECONDS: Final = 20.0
+"""Wall-clock time after which a search ends in any case: some times what ``SEARCH_TIME`` takes."""
+
+_NAMED_OPERANDS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +87,21 @@ def plan_graph(
     costs: CostModel,
     *,
     search_time: float = SEARCH_TIME,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> LayoutPlan:
     """The cheapest representations for a graph.
 
-    ``search_time`` bounds the search that remains after the exact reductions, if any does. Raises
+    ``search_time`` bounds the search that remains after the exact reductions, if any does; the plan
+    is then the best that was found, with status ``FEASIBLE`` and a bound that was proven. Exact
+    reductions solve real models, and the search's deterministic time strikes before
+    ``search_seconds`` do, so that a graph has the same plan on every machine; but nobody waits
+    longer than those for a search, however densely somebody connects a graph. Raises
     ``NoRepresentationError`` where the constraints leave no plan, ``InputError`` for tensors that
     are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
     """
     layout = build_problem(graph, constraints, costs)
     try:
-        solution = solve(layout.problem, time_limit=search_time)
+        solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
     except NoSolutionFoundError as error:
         raise PlannerError(
             "no plan was found in the time that the search may take: the graph is connected too "
@@ -102,13 +112,28 @@ def plan_graph(
             f"the tensors are too large for their prices to be added exactly: {error}"
         ) from error
     except InfeasibleError as error:
-        involved = list(dict.fromkeys(describe_variable(graph, layout, v) for v in error.variables))
-        raise NoRepresentationError(
-            "no layouts satisfy all operators at once"
-            + (f" ({'; '.join(involved[:4])})" if involved else "")
-            + ": raise the texture limits (--texture-limits) or exclude fewer layouts"
-        ) from error
+        raise NoRepresentationError(_conflict(graph, layout, constraints, error)) from error
     return read_plan(graph, layout, solution, costs)
+
+
+def _conflict(
+    graph: LayoutGraph, layout: LayoutProblem, constraints: Constraints, error: InfeasibleError
+) -> str:
+    involved = [describe_variable(graph, layout, v) for v in error.variables[:_NAMED_OPERANDS]]
+    ways = []
+    if constraints.excluded_layouts:
+        ways.append("exclude fewer layouts (--without-layout)")
+    if any(constraints.lacks_texture(tensor) for tensor in graph.tensors):
+        ways.append("raise the texture limits (--texture-limits)")
+    if constraints.buffer_limit is not None:
+        ways.append("raise the buffer limit (--buffer-limit)")
+    ways = ways or ["keep one of them out of the delegate (the partitioner's operator_blocklist)"]
+    return (
+        (f"{graph.name}: " if graph.name else "")
+        + "no layouts satisfy all operators at once"
+        + (f" ({'; '.join(dict.fromkeys(involved))})" if involved else "")
+        + f": {' or '.join(ways)}"
+    )
 
 
 def read_plan(

@@ -7,7 +7,7 @@ graph input, a prepacked constant) gets a variable of its own once two slots rea
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner.costs import CostModel
 from planner.errors import NoRepresentationError
 from planner.graph import LayoutGraph, Operator, Tensor
-from planner.physical import ImageExtents
+from planner.physical import MAX_TEXTURE_DIMS, ImageExtents, fitting
 from planner.registry import OpRepSets, op_rep_sets, pinned_rep_sets, written_args
 from planner.representation import (
     ANY_TEXTURE,
@@ -109,6 +109,51 @@ class Constraints:
             r for r in REPRS if r.memory_layout in self.excluded_layouts
         ).mask
 
+    def possible(self, tensor: Tensor) -> int:
+        """Bit mask over labels of the representations that a tensor can have."""
+        mask = fitting(tensor.shape, self.texture_limits).mask & ~self.excluded_mask()
+        if tensor.dtype != VkDataType.INT8:
+            mask &= _PLAIN
+        if self.buffer_limit is not None and prod(tensor.shape) >= self.buffer_limit:
+            mask &= ANY_TEXTURE.mask
+        return mask
+
+    def lacks_texture(self, tensor: Tensor) -> bool:
+        """Whether the texture limits take a texture from a tensor that could be one."""
+        fits = fitting(tensor.shape, self.texture_limits).mask
+        return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
+
+    def none_left(self, what: str, accepted: int, tensors: Iterable[Tensor]) -> str:
+        """Why ``what`` has no representation, and what to do about it.
+
+        ``accepted`` are those that it could have by the shapes of ``tensors``: its own, and those
+        that need to be compatible with it.
+        """
+        if accepted and not accepted & ~self.excluded_mask():
+            names = ", ".join(sorted(layout.name for layout in self.excluded_layouts))
+            return (
+                f"{what} accepts only {TensorRepSet(accepted)}, and {names} is excluded: "
+                "plan with one of its layouts (drop a --without-layout)"
+            )
+        buffers = accepted and self.buffer_limit is not None
+        limits, options = [], []
+        if all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
+            limits.append(f"texture limits {','.join(map(str, self.texture_limits))}")
+            options.append("--texture-limits X,Y,Z")
+        elif not buffers:
+            return (
+                f"{what} can only be a texture, and textures hold at most {MAX_TEXTURE_DIMS} "
+                "dimensions: reshape its tensors, or keep it out of the delegate (the "
+                "partitioner's operator_blocklist)"
+            )
+        if buffers:
+            limits.append(f"buffer limit {self.buffer_limit}")
+            options.append("--buffer-limit N")
+        return (
+            f"{what} has no representation within the {' and the '.join(limits)}: "
+            f"raise {'them' if limits[0].startswith('texture') else 'it'} ({', '.join(options)})"
+        )
+
 
 def build_problem(graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> LayoutProblem:
     """The layout problem of a graph.
@@ -124,13 +169,13 @@ class _Builder:
         self.graph = graph
         self.constraints = constraints
         self.costs = costs
-        self.allowed = ~constraints.excluded_mask()
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
         self.synced: list[tuple[int, ...]] = []
         self.slots_of: list[tuple[list[Slot], int]] = []  # by operator; index of first output
         self.producers: list[int | None] = [None] * len(graph.tensors)
         self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
+        self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], NDArray[np.int64]] = {}
         self._preferences: dict[int, NDArray[np.int64]] = {}
 
@@ -224,12 +269,9 @@ class _Builder:
     def _add_slot(
         self, operator: int, is_output: bool, index: int, members: tuple[int, ...], accepted: int
     ) -> Slot:
-        mask = accepted & self.allowed
+        mask = accepted
         for t in members:
-            mask &= _PLAIN if self.graph.tensors[t].dtype != VkDataType.INT8 else mask
-            limit = self.constraints.buffer_limit
-            if limit is not None and prod(self.graph.tensors[t].shape) >= limit:
-                mask &= ANY_TEXTURE.mask
+            mask &= self._possible(self.graph.tensors[t])
         if self.graph.textures_first and mask & ANY_TEXTURE.mask:
             mask &= ANY_TEXTURE.mask
         if not mask:
@@ -239,26 +281,23 @@ class _Builder:
     def _no_representation(
         self, operator: int, is_output: bool, index: int, members: Sequence[int], accepted: int
     ) -> NoRepresentationError:
-        op = self.graph.operators[operator]
-        shapes = ", ".join(
-            "x".join(map(str, self.graph.tensors[t].shape)) or "scalar" for t in members
-        )
-        what = f"{op.name}, {'output' if is_output else 'argument'} {index} ({shapes})"
-        if accepted and self.constraints.excluded_layouts:
-            names = ", ".join(sorted(layout.name for layout in self.constraints.excluded_layouts))
-            accepts = TensorRepSet(accepted)
-            return NoRepresentationError(
-                f"{what} accepts only {accepts}, and {names} is excluded: "
-                "plan with one of its layouts (drop a --without-layout)"
-            )
-        limits = f"texture limits {','.join(map(str, self.constraints.texture_limits))}"
-        option = "--texture-limits X,Y,Z"
-        if self.constraints.buffer_limit is not None:
-            limits += f" and the buffer limit {self.constraints.buffer_limit}"
-            option += ", --buffer-limit N"
+        op, tensors = self.graph.operators[operator], self.graph.tensors
+        shapes = ", ".join(tensors[t].shape_text for t in members[:4])
+        more = ", ..." if len(members) > 4 else ""
+        place = f"{self.graph.name}, " if self.graph.name else ""
+        place += self.graph.place_of(operator)
+        what = f"{place}, {'output' if is_output else 'argument'} {index} ({shapes}{more})"
+        ids = {t for _, args in op.tensor_args() for t in args}.union(op.outputs)
         return NoRepresentationError(
-            f"{what} has no representation within the {limits}: raise them ({option})"
+            self.constraints.none_left(what, accepted, [tensors[t] for t in ids])
         )
+
+    def _possible(self, tensor: Tensor) -> int:
+        key = tensor.shape, tensor.dtype
+        found = self._possible_of.get(key)
+        if found is None:
+            found = self._possible_of[key] = self.constraints.possible(tensor)
+        return found
 
     def _add_free_producers(self) -> None:
         for t, slots in enumerate(self.readers):
@@ -365,8 +404,8 @@ def describe_variable(graph: LayoutGraph, layout: LayoutProblem, variable: int) 
     """What a variable stands for, in a user's words."""
     for slot in layout.slots:
         if slot.variable == variable:
-            name = graph.operators[slot.operator].name
-            return f"{'output' if slot.is_output else 'argument'} {slot.index} of {name}"
+            what = "output" if slot.is_output else "argument"
+            return f"{what} {slot.index} of {graph.place_of(slot.operator)}"
     for t, producer in enumerate(layout.producers):
         if producer == variable:
             return f"tensor {graph.tensors[t].name}"

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planner.backends.vkgraph import WrittenGraph, is_written, write_vkgraph, written_places
 from planner.costs import CostModel, ProfileCosts
-from planner.errors import InputError, OptionError, VerificationError
+from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.frontends.vkgraph import ContractedGraph, read_vkgraph, without_representations
 from planner.frontends.wellformed import warnings_of
 from planner.memory import apply as apply_memory
-from planner.memory import check_memory, greedy_plan, plan_memory, used_bytes
+from planner.memory import check_memory, greedy_plan, plan_memory, sharing_error, used_bytes
 from planner.options import PlanOptions
-from planner.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents
-from planner.plan import LayoutPlan, Operand, operator_cost, plan_graph
+from planner.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents, fitting
+from planner.plan import LayoutPlan, Operand, operator_cost, plan_graph, read_plan
 from planner.problem import Constraints, Slot
 from planner.program import (
     BaselineFigures,
@@ -27,13 +27,15 @@ from planner.program import (
     describe_delegate,
     report,
 )
-from planner.representation import LABELS, TensorRepr
+from planner.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.stopwatch import stopwatch
 from planner.verify import verify_contraction, verify_delegate, verify_pinned
 from schema import (
     PlannedProgram,
     SchemaError,
     VkGraph,
+    VkMemoryLayout,
+    VkStorageType,
     join_delegate,
     plan,
     split_delegate,
@@ -46,8 +48,12 @@ from schema.executorch_program import (
     read_program,
     replace_blobs,
 )
+from solver import Status as SolverStatus
 
 VULKAN_BACKEND: Final = "VulkanBackend"
+_DYNAMIC: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)
+"""Nothing to choose freely: the runtime turns it into what operators nearby have."""
+_NO_LABEL: Final = -1
 
 Progress = Callable[[str, DelegateResult | None], None]
 
@@ -200,8 +206,11 @@ class _Delegate:
             file = vkgraph.decode(self.data)
             source = read_vkgraph(file, f"delegate {self.index}")
             planned = plan_graph(source.graph, constraints, self.costs)
+            if planned.status is SolverStatus.FEASIBLE:
+                planned = self._no_worse_than_file(source, planned)
+            planned = self._with_free_tensors(source, planned, constraints)
             graph: VkGraph = file
-            if is_written(source, planned):
+            if is_written(source, planned) and sharing_error(file) is None:
                 places, data = written_places(source, planned), self.data
             else:
                 written = write_vkgraph(source, planned)
@@ -244,6 +253,46 @@ class _Delegate:
         )
         return result, None if data is self.data else data
 
+    def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
+        """The plan, or the layouts of the file where those are valid and cost no more."""
+        layout, represented = planned.layout, _representations(source)
+        chosen = [_NO_LABEL] * len(layout.problem.variables)
+        for t, producer in enumerate(layout.producers):
+            if producer is not None:
+                chosen[producer] = _label(source.made[t])
+        for slot in layout.slots:
+            chosen[slot.variable] = _label(represented(slot))
+        cost = layout.problem.cost(chosen)
+        if cost is None or cost > planned.solution.cost:
+            return planned
+        solution = replace(planned.solution, assignment=tuple(chosen), cost=cost)
+        return read_plan(source.graph, layout, solution, self.costs)
+
+    def _with_free_tensors(
+        self, source: ContractedGraph, planned: LayoutPlan, constraints: Constraints
+    ) -> LayoutPlan:
+        """The plan with a representation for tensors that no operator constrains.
+
+        They keep the one that the file gave them, unless the device or the user rules it out.
+        """
+        made = list(planned.made)
+        for t, (want, have) in enumerate(zip(planned.made, source.made, strict=True)):
+            if want is not None or have is None:
+                continue
+            tensor = source.graph.tensors[t]
+            possible = TensorRepSet(constraints.possible(tensor))
+            if have not in possible:
+                family = [
+                    r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != _DYNAMIC
+                ]
+                made[t] = next((r for r in family if r in possible), None)
+                if made[t] is None:
+                    what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
+                    accepted = TensorRepSet.from_reprs(family).mask
+                    accepted &= fitting(tensor.shape, self.limits).mask
+                    raise NoRepresentationError(constraints.none_left(what, accepted, [tensor]))
+        return replace(planned, made=tuple(made))
+
     def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:
         """The graph's bytes, with what the file has of a newer schema than ours."""
         if not vkgraph.has_unknown_fields(self.data):
@@ -260,22 +309,28 @@ class _Delegate:
     def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
         """What the layouts that the file came with cost."""
         repack_cost = 0
-        copied: dict[Operand, TensorRepr] = {}
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
             prices = self.costs.transition(tensor.shape, tensor.dtype)
             repack_cost += int(prices[LABELS[t.source], LABELS[t.target]])
-            copied.update(dict.fromkeys(t.users, t.target))
-
-        def representation(slot: Slot) -> TensorRepr | None:
-            if not slot.is_output:
-                copy = copied.get(Operand(slot.operator, slot.index))
-                if copy is not None:
-                    return copy
-            return source.made[slot.tensors[0]]
-
-        operators = operator_cost(source.graph, planned.layout.slots, self.costs, representation)
+        represented = _representations(source)
+        operators = operator_cost(source.graph, planned.layout.slots, self.costs, represented)
         return BaselineFigures(repack_cost, repack_cost + operators, len(source.transitions), 0.0)
+
+
+def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:
+    """The representation of each operand in the file."""
+    copied = {user: t.target for t in source.transitions for user in t.users}
+
+    def represented(slot: Slot) -> TensorRepr | None:
+        copy = None if slot.is_output else copied.get(Operand(slot.operator, slot.index))
+        return source.made[slot.tensors[0]] if copy is None else copy
+
+    return represented
+
+
+def _label(representation: TensorRepr | None) -> int:
+    return _NO_LABEL if representation is None else LABELS[representation]
 
 
 def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:

@@ -292,6 +292,7 @@ class _Reader:
                 for v in graph.values
             ),
             pinned=pinned,
+            positions=tuple(positions),
         )
 
     def _pinned(self, position: int) -> PinnedReprs:

@@ -6,7 +6,7 @@ from math import prod
 from typing import Final
 
 from planner.errors import InputError
-from planner.physical import ELEMENT_BYTES
+from planner.physical import ELEMENT_BYTES, MAX_TEXTURE_DIMS
 from planner.representation import LABELS, TensorRepr
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import (
@@ -30,7 +30,9 @@ MAX_ARGUMENT_ITEMS: Final = 2**22
 """In all arguments of all operators together: they may share lists, so a small file could ask for
 any amount of work."""
 
-_MAX_TEXTURE_DIMS: Final = 4
+MAX_LIST_TENSORS: Final = 2**17
+"""The same for tensors in lists of tensors, each of which is work for the solver."""
+
 _UNPLANNED: Final = TensorRepr(VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT)
 _QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
 
@@ -111,15 +113,24 @@ class _Check:
 
     def _check_amount(self) -> None:
         sizes = [_items(value) for value in self.graph.values]
-        amount = 0
-        for position, call in enumerate(self.graph.chain):
-            amount += sum(sizes[value_id] for value_id in call.args)
-            if amount > MAX_ARGUMENT_ITEMS:
-                raise InputError(
-                    f"{place_of(self.name, self.graph, position)}: up to here arguments come to "
-                    f"{amount} items, lists counted where they are named: at most "
-                    f"{MAX_ARGUMENT_ITEMS} can be planned"
-                )
+        listed = [self._listed_tensors(value) for value in self.graph.values]
+        for what, counts, limit in (
+            ("arguments come to {} items", sizes, MAX_ARGUMENT_ITEMS),
+            ("lists come to {} tensors", listed, MAX_LIST_TENSORS),
+        ):
+            amount = 0
+            for position, call in enumerate(self.graph.chain):
+                amount += sum(counts[value_id] for value_id in call.args)
+                if amount > limit:
+                    raise InputError(
+                        f"{place_of(self.name, self.graph, position)}: up to here "
+                        f"{what.format(amount)}, lists counted where they are named: at most "
+                        f"{limit} can be planned"
+                    )
+
+    def _listed_tensors(self, value: Value) -> int:
+        items = value.items if isinstance(value, ValueList) else ()
+        return sum(isinstance(self.graph.values[i], VkTensor) for i in items)
 
     def _user_of(self, value_id: int) -> str:
         """Names a value, by the first operator that names it if there is one."""
@@ -249,6 +260,6 @@ def _wrong_with_tensor(tensor: VkTensor) -> str | None:
         return f"a constant has no representation, but this one has {given}"
     if representation.is_packed_int8 and dtype != VkDataType.INT8:
         return f"{given} is for INT8 elements, not for {dtype.name}"
-    if not representation.is_buffer and len(dims) > _MAX_TEXTURE_DIMS:
+    if not representation.is_buffer and len(dims) > MAX_TEXTURE_DIMS:
         return f"a texture cannot have {len(dims)} dimensions"
     return None
