@@ -19,7 +19,7 @@ from planner.costs import CostModel
 from planner.errors import NoRepresentationError
 from planner.graph import LayoutGraph, Operator, Tensor
 from planner.physical import MAX_TEXTURE_DIMS, ImageExtents, fitting
-from planner.registry import OpRepSets, op_rep_sets, pinned_rep_sets, written_args
+from planner.registry import CLONE, OpRepSets, op_rep_sets, pinned_rep_sets, written_args
 from planner.representation import (
     ANY_TEXTURE,
     CHANNELS,
@@ -171,7 +171,7 @@ class _Builder:
         self.costs = costs
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
-        self.synced: list[tuple[int, ...]] = []
+        self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.slots_of: list[tuple[list[Slot], int]] = []  # by operator; index of first output
         self.producers: list[int | None] = [None] * len(graph.tensors)
         self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
@@ -194,7 +194,7 @@ class _Builder:
         conv2d_read = self._restrict_conv2d()
         domains = [labels_of(mask) for mask in self.masks]
         factors: list[CostTable | SharedCopies | Agree] = [
-            Agree(scope, COMPATIBILITY_CLASSES) for scope in self.synced
+            Agree(scope, classes) for scope, classes in self.synced
         ]
         factors.extend(Agree(scope, _SAME) for scope in self._written_in_place())
         factors.extend(
@@ -264,7 +264,9 @@ class _Builder:
             groups[0] = groups[0] + group_outs
         else:
             groups.append(group_outs)
-        self.synced.extend(tuple(group) for group in groups if len(group) > 1)
+        # A clone that changes its layout would be a transition, and be read as one.
+        classes = _SAME if operator.name == CLONE else COMPATIBILITY_CLASSES
+        self.synced.extend((tuple(group), classes) for group in groups if len(group) > 1)
 
     def _add_slot(
         self, operator: int, is_output: bool, index: int, members: tuple[int, ...], accepted: int
