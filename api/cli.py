@@ -21,13 +21,18 @@ USER_ERROR = 2
 
 
 class _Group(click.Group):
-    """Prints the planner's errors in one line and exits with 2, as for a wrong option."""
+    """Prints the planner's errors, and wrong options, in one line and exits with 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PlannerError as error:
             _fail(str(error))
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = (error.ctx or ctx).command_path
+            _fail(f"{error.format_message()} See {command} --help.")
 
 
 def _fail(text: str) -> NoReturn:

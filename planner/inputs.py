@@ -45,7 +45,8 @@ def check_input(file: BinaryIO, name: str) -> None:
 
 def _check_is_known(start: bytes, name: str) -> None:
     if not start.startswith(_ZIP):
+        wrong = "not a zip archive" if start else "empty"
         raise InputError(
-            f"{name} is not a zip archive: hand in a file written by torch.export.save, a lowered "
+            f"{name} is {wrong}: hand in a file written by torch.export.save, a lowered "
             "program (.pte), or a VkGraph"
         )

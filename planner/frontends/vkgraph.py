@@ -163,7 +163,7 @@ class _Reader:
             for value_id in call.args[:-1]:
                 read.update(members_of(graph, value_id))
             for argument in written_args(call.name):
-                for value_id in call.args[argument : argument + 1]:
+                for value_id in call.args[:-1][argument : argument + 1]:
                     overwritten.update(members_of(graph, value_id))
         stays = overwritten.union(graph.output_ids)
         clones, chain, positions = [], [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import subprocess
 import sys
 from dataclasses import replace
@@ -22,7 +23,7 @@ from schema import (
     plan,
     vkgraph,
 )
-from schema.vkgraph import OperatorCall
+from schema.vkgraph import OperatorCall, String
 
 
 def run(*args: object) -> Result:
@@ -141,10 +142,45 @@ def test_options_that_are_wrong(source: Path, tmp_path: Path) -> None:
 
 
 def test_inputs_that_are_wrong(tmp_path: Path) -> None:
-    missing, text = tmp_path / "none.pt2", tmp_path / "text.pt2"
+    missing, text, empty = (tmp_path / f"{name}.pt2" for name in ("none", "text", "empty"))
     text.write_text("hello")
+    empty.touch()
     assert "cannot read" in failure("plan", missing)
     assert "text.pt2 is not a zip archive: hand in" in failure("plan", text)
+    assert "empty.pt2 is empty: hand in" in failure("plan", empty)
+
+
+@pytest.mark.parametrize("command", [["plan"], ["show"], ["diff", __file__]])
+def test_a_directory_is_no_input(command: list[str], tmp_path: Path) -> None:
+    message = failure(*command, tmp_path)
+    assert "is a directory. See " in message and message.endswith(f"{command[0]} --help.\n")
+
+
+def test_commands_that_are_wrong(source: Path) -> None:
+    assert "Missing argument 'INPUT'. See" in failure("plan")
+    assert "No such command 'pan'" in failure("pan")
+    assert "No such option '--profil'" in failure("plan", source, "--profil", "bytes")
+    assert "'many' is not a valid integer" in failure("plan", source, "--buffer-limit", "many")
+
+
+def test_damaged_graphs_leave_what_is_there(tmp_path: Path) -> None:
+    whole = vkgraph.encode(VkGraph("0", (), (String("x" * 100),), (), ()))
+    damaged, out, report = (tmp_path / name for name in ("net.bin", "out.bin", "out.json"))
+    out.write_bytes(b"what was there")
+    for data in (
+        whole[:-1],
+        whole[: len(whole) // 2],
+        whole[:8],
+        struct.pack("<I", 2**32 - 1) + whole[4:],  # the root is far outside
+        struct.pack("<I", 0) + whole[4:],  # and at itself
+        struct.pack("<I4s", 0, b"VH00") + whole,
+        struct.pack("<I4s", 0, b"ET12") + whole,
+    ):
+        damaged.write_bytes(data)
+        for command in (["plan", "-o", out, "--report", report], ["show"], ["diff", damaged]):
+            assert "net.bin" in failure(*command, damaged)
+    assert out.read_bytes() == b"what was there"
+    assert {path.name for path in tmp_path.iterdir()} == {"net.bin", "out.bin"}
 
 
 def test_nothing_is_written_when_planning_fails(source: Path, tmp_path: Path) -> None:

@@ -502,6 +502,14 @@ def test_a_copy_keeps_what_was_overwritten() -> None:
     assert names(after) == ["prepack", "clone", "update_cache", "relu"]
 
 
+def test_what_an_operator_makes_is_not_what_it_overwrites() -> None:
+    """With so few arguments, the place of the one that is written into is that of the output."""
+    values: list[Value] = [tensor(BUF_W), tensor(BUF_W), tensor(TEX_C)]
+    chain = ("llama.update_cache.default", (0, 1)), ("aten.avg_pool2d.default", (1, 2))
+    after = written(graph(values, *chain, outputs=(2,)))
+    assert names(after) == ["update_cache", "clone", "avg_pool2d"]
+
+
 def test_int8_words_that_a_clone_cannot_take_apart() -> None:
     int8 = VkDataType.INT8
     values: list[Value] = [tensor(Q_4C1W, dtype=int8), Null(), tensor(BUF_W, dtype=int8)]
