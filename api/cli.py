@@ -383,5 +383,63 @@ def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
     stdout().print(adapters_table(description))
 
 
+@gpu_group.command("bench")
+@_gpu_options
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="N,C,H,W",
+    help="A tensor to measure with [default: a small, a middling, and for hardware a large one]. "
+    "May be repeated.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=15, show_default=True)
+@click.option("--float16", is_flag=True, help="Float tensors of 2 bytes an element.")
+@click.option("-o", "--output", type=_PATH, help="Write the tables here, as Markdown.")
+def gpu_bench(
+    backend: str | None,
+    adapter: str | None,
+    shapes: tuple[str, ...],
+    repeats: int,
+    float16: bool,
+    output: Path | None,
+) -> None:
+    """Time every quantize, dequantize and repack against a plain copy of as many bytes."""
+    from api.files import check_writable
+    from api.gpu_bench import bench as run
+    from gpu.bench import parse_shape
+    from gpu.device import parse_backend
+
+    check_writable(output)
+    parsed = [parse_shape(text) for text in shapes]
+    run(parse_backend(backend), adapter, parsed, repeats, 2 if float16 else 4, output)
+
+
+@main.command()
+@_gpu_options
+@click.option("-o", "--output", type=_PATH, required=True, help="Write the profile here, as JSON.")
+@click.option("--name", help="The profile's name [default: the adapter's].")
+@click.option("--repeats", type=click.IntRange(min=1), default=11, show_default=True)
+@click.option(
+    "--report", "report_path", type=_PATH, help="Write how well it fits here, as Markdown."
+)
+def calibrate(
+    backend: str | None,
+    adapter: str | None,
+    output: Path,
+    name: str | None,
+    repeats: int,
+    report_path: Path | None,
+) -> None:
+    """Measure this machine's GPU and write a profile for plan --profile."""
+    from api.files import check_writable
+    from api.gpu_bench import calibration
+    from gpu.device import parse_backend
+
+    for path in (output, report_path):
+        check_writable(path)
+    calibration(parse_backend(backend), adapter, name, repeats, output, report_path)
+
+
 if __name__ == "__main__":
     main()

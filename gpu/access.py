@@ -94,18 +94,16 @@ class Memory:
         return wgsl_sum(terms + inner)
 
     def load(self, offsets: Offsets) -> str:
-        """The unit: as a word for elements of one byte, else as four elements."""
+        """The unit, packed into as few words as it fills: one, two or four."""
         placement = self.placement
         size = placement.element_bytes
         if placement.is_texture:
             texel = f"textureLoad({self.name}, {self.texel(offsets)}, 0)"
-            return f"pack_bytes({texel})" if size == 1 else texel
+            return packed(texel, size)
         if not placement.is_plain or self.is_aligned:
-            item = f"{self.name}[{self.item(offsets)}]"
-            return f"unpack_halves({item})" if size == 2 else item
+            return f"{self.name}[{self.item(offsets)}]"
         elements = ", ".join(self.load_element(k, offsets) for k in range(UNIT))
-        elements = f"vec4<u32>({elements})"
-        return f"pack_bytes({elements})" if size == 1 else elements
+        return packed(f"vec4<u32>({elements})", size)
 
     def load_element(self, k: int, offsets: Offsets) -> str:
         """An element of a buffer, ``k`` elements behind the one at the coordinates."""
@@ -116,6 +114,16 @@ class Memory:
         bits = 8 * self.placement.element_bytes
         word = f"{self.name}[{at} / {per_word}u]"
         return f"(({word} >> (({at} % {per_word}u) * {bits}u)) & {hex((1 << bits) - 1)}u)"
+
+
+def packed(elements: str, size: int) -> str:
+    """WGSL that packs four elements of so many bytes into words."""
+    return {1: f"pack_bytes({elements})", 2: f"pack_halves({elements})", 4: elements}[size]
+
+
+def unpacked(words: str, size: int) -> str:
+    """WGSL for the four elements of so many bytes that words hold."""
+    return {1: f"unpack_bytes({words})", 2: f"unpack_halves({words})", 4: words}[size]
 
 
 def is_aligned(placement: Placement) -> bool:

@@ -14,8 +14,10 @@ from gpu.convert import Converter, Dispatch, QuantParams
 from gpu.device import Gpu
 from gpu.kernel import Step
 from gpu.placement import CONTIGUOUS, Placement
+from gpu.sweep import SCALARS, read_shader, write_shader
 from gpu.tensor import GpuTensor, create_buffer
 from gpu.timing import BufferCopy, Dispatches, Timer, Work
+from planner.errors import OptionError
 from planner.representation import REPRS, PackedDimInfo, TensorRepr
 from schema import VkMemoryLayout
 
@@ -106,6 +108,17 @@ def conversions(float_bytes: int = 4) -> Iterator[Conversion]:
         yield Conversion("dequantize", source, target, 1, float_bytes)
 
 
+def parse_shape(text: str) -> tuple[int, ...]:
+    """A shape of four positive extents, from ``N,C,H,W``; raises ``OptionError``."""
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    if len(shape) != 4 or min(shape) < 1:
+        raise OptionError(f"shape {text!r} is not four positive numbers: write N,C,H,W")
+    return shape
+
+
 class Bench:
     """Times conversions on one GPU.
 
@@ -142,6 +155,16 @@ class Bench:
         """The conversion's dispatch, on tensors that the bench holds."""
         tensors = self._tensor(source, 0), self._tensor(target, 1)
         return self.converter.prepare(*tensors, step, _PARAMETERS)
+
+    def read(self, placement: Placement) -> Dispatch:
+        """Reads a whole tensor."""
+        tensors = self._tensor(placement, 0), self._tensor(SCALARS, 1)
+        return self.converter.prepare_shader(read_shader(placement), *tensors)
+
+    def write(self, placement: Placement) -> Dispatch:
+        """Writes a whole tensor."""
+        tensors = self._tensor(SCALARS, 0), self._tensor(placement, 1)
+        return self.converter.prepare_shader(write_shader(placement), *tensors)
 
     def measure(self, works: Sequence[Work], repeats: int) -> list[float]:
         """Median nanoseconds of each work, on a device that is awake.

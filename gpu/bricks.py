@@ -7,7 +7,7 @@ from itertools import product
 from math import prod
 from typing import Final
 
-from gpu.access import AXES, Offsets, scaled
+from gpu.access import AXES, Offsets, packed, scaled, unpacked
 from gpu.kernel import THREADS, Kernel, Step
 from gpu.placement import BATCH, UNIT, Placement
 from planner.representation import CHANNELS, HEIGHT, WIDTH
@@ -25,7 +25,8 @@ class BrickKernel(Kernel):
         dims = {source.packed_dim, target.packed_dim, source.outer_dim, target.outer_dim}
         self.brick = tuple(UNIT if dim in dims else 1 for dim in range(4))
         self.grid = tuple(-(-e // b) for e, b in zip(self.extents, self.brick, strict=True))
-        self.is_words = 1 in (source.element_bytes, target.element_bytes)
+        # A unit is turned, and exchanged, on the side where it is smaller.
+        self.turned_bytes = min(source.element_bytes, target.element_bytes)
 
     @property
     def groups(self) -> int:
@@ -78,6 +79,7 @@ class BrickKernel(Kernel):
                 continue
             value = self.source.load(offsets)
             if self.step == "quantize":
+                value = unpacked(value, source.element_bytes)
                 value = f"from_half({value})" if source.element_bytes == 2 else value
                 value = f"pack_bytes(quantize({value}))"
             yield f"let {name} = {value};"
@@ -92,14 +94,20 @@ class BrickKernel(Kernel):
                 continue
             column = _moved(offsets, p, 0)
             rows = [_register("s", _moved(column, q, j)) for j in range(UNIT)]
-            part = _COMPONENTS[offsets[p]]
-            if not self.is_words:
+            index = offsets[p]
+            part = _COMPONENTS[index]
+            if self.turned_bytes == 4:
                 yield f"let {name} = vec4<u32>({', '.join(f'{row}.{part}' for row in rows)});"
-                continue
-            matrix = _register("m", column)
-            if offsets[p] == 0:
-                yield f"let {matrix} = transpose_bytes(vec4<u32>({', '.join(rows)}));"
-            yield f"let {name} = {matrix}.{part};"
+            elif self.turned_bytes == 2:
+                words = (
+                    f"vec4<u32>({', '.join(f'{row}.{_COMPONENTS[index // 2]}' for row in rows)})"
+                )
+                yield f"let {name} = {'high' if index % 2 else 'low'}_halves({words});"
+            else:
+                matrix = _register("m", column)
+                if index == 0:
+                    yield f"let {matrix} = transpose_bytes(vec4<u32>({', '.join(rows)}));"
+                yield f"let {name} = {matrix}.{part};"
 
     def item(self, offsets: Offsets) -> str:
         """A unit of the target, or the block of four that starts with it."""
@@ -112,19 +120,22 @@ class BrickKernel(Kernel):
     def write(self, offsets: Offsets, value: str) -> Iterator[str]:
         """Writes an item of the target; what lies outside of the tensor becomes 0."""
         target = self.target.placement
-        packed, outer = target.packed_dim, target.outer_dim
+        dim, outer = target.packed_dim, target.outer_dim
         if self.step == "dequantize":
             value = f"dequantize(unpack_bytes({value}))"
             value = f"to_half({value})" if target.element_bytes == 2 else value
+            value = packed(value, target.element_bytes)
         name = _register("o", offsets)
         yield f"var {name} = {value};"
-        if not target.is_plain and self.extents[packed] % UNIT:
-            left = f"{self.extents[packed]}u - {AXES[packed]}"
+        if not target.is_plain and self.extents[dim] % UNIT:
+            left = f"{self.extents[dim]}u - {AXES[dim]}"
             if target.element_bytes == 1:
                 yield f"if ({left} < {UNIT}u) {{ {name} &= {_splat(outer, left)}; }}"
             else:
                 part = "vec4<u32>(0u, 1u, 2u, 3u)"
-                yield f"{name} = select(vec4<u32>(0u), {name}, {part} < vec4<u32>({left}));"
+                elements = unpacked(name, target.element_bytes)
+                kept = f"select(vec4<u32>(0u), {elements}, {part} < vec4<u32>({left}))"
+                yield f"{name} = {packed(kept, target.element_bytes)};"
         if outer is not None and self.extents[outer] % UNIT:
             part = "vec4<u32>(0u, 1u, 2u, 3u)"
             left = f"vec4<u32>({self.extents[outer]}u - {AXES[outer]})"
@@ -150,11 +161,10 @@ class BrickKernel(Kernel):
         memory, target = self.target, self.target.placement
         size = target.element_bytes
         if target.is_texture:
-            texel = f"unpack_bytes({value})" if size == 1 else value
+            texel = unpacked(value, size)
             return [f"textureStore(result, {memory.texel(offsets)}, {texel});"]
         if not target.is_plain or memory.is_aligned:
-            packed = f"pack_halves({value})" if size == 2 else value
-            return [f"result[{memory.item(offsets)}] = {packed};"]
+            return [f"result[{memory.item(offsets)}] = {value};"]
         packed_dim = target.packed_dim
         first = f"first_{_register('o', offsets)}"
         lines = [f"let {first} = {memory.element(offsets)};"]

@@ -75,6 +75,17 @@ class Converter:
         made = shader(source.placement, target.placement, step)
         if made.has_parameters and parameters is None:
             raise GpuError(f"to {step} a tensor its scale and zero point are needed")
+        return self.prepare_shader(made, source, target, step, parameters)
+
+    def prepare_shader(
+        self,
+        made: Shader,
+        source: GpuTensor,
+        target: GpuTensor,
+        step: Step = "repack",
+        parameters: QuantParams | None = None,
+    ) -> Dispatch:
+        """The dispatch of a shader; raises ``GpuError`` for what the driver refuses."""
         return self.gpu.guarded(lambda: self._prepare(made, source, target, step, parameters))
 
     def _prepare(

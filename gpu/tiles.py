@@ -35,8 +35,8 @@ class TileKernel(BrickKernel):
 
     def __init__(self, source: Placement, target: Placement, step: Step) -> None:
         super().__init__(source, target, step)
-        is_word = self.is_words and target.outer_dim is None
-        self._item_type = "u32" if is_word else "vec4<u32>"
+        item_bytes = UNIT * self.turned_bytes * (1 if target.outer_dim is None else UNIT)
+        self._item_type = {4: "u32", 8: "vec2<u32>", 16: "vec4<u32>"}[item_bytes]
         self._rounds = 1
         if prod(self.grid) >= _MANY_BRICKS:
             element_bytes = max(source.element_bytes, target.element_bytes)
@@ -51,7 +51,7 @@ class TileKernel(BrickKernel):
         self._read_parts = _parts(source, self.tile, width)
         self._write_parts = _parts(target, self._counts, UNIT)
         # Slots are mixed within as many as one row of memory banks holds.
-        self._banks = min(32 if is_word else 8, prod(self._counts))
+        self._banks = min(128 // item_bytes, prod(self._counts))
 
     @property
     def threads(self) -> int:

@@ -54,6 +54,15 @@ fn unpack_halves(words: vec2<u32>) -> vec4<u32> {
   return vec4<u32>(words.x & 0xffffu, words.x >> 16u, words.y & 0xffffu, words.y >> 16u);
 }
 
+// The low, or the high, halves of four words.
+fn low_halves(words: vec4<u32>) -> vec2<u32> {
+  return (words.xz & vec2<u32>(0xffffu)) | (words.yw << vec2<u32>(16u));
+}
+
+fn high_halves(words: vec4<u32>) -> vec2<u32> {
+  return (words.xz >> vec2<u32>(16u)) | (words.yw & vec2<u32>(0xffff0000u));
+}
+
 // Four words of four bytes, as a 4x4 matrix: rows become columns.
 fn transpose_bytes(m: vec4<u32>) -> vec4<u32> {
   let low = (m.xz & vec2<u32>(0x00ff00ffu)) | ((m.yw & vec2<u32>(0x00ff00ffu)) << vec2<u32>(8u));
