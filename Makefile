@@ -4,17 +4,20 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
+FUZZ_EXAMPLES ?= 120000
 
-.PHONY: run test fuzz lint bench generate clean
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+.PHONY: run test fuzz lint bench gpu-bench vulkan generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
-test: $(READY)
+test: $(READY) vulkan
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(READY)
-	FUZZ_EXAMPLES=20000 $(BIN)/python -m pytest -q tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -25,6 +28,17 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
+
+# Tables and profile of this machine's GPU: make gpu-bench GPU=h200.
+GPU ?= lavapipe
+gpu-bench: $(READY) vulkan
+	$(BIN)/layout-planner gpu bench -o benchmarks/gpu-$(GPU).md
+	$(BIN)/layout-planner calibrate --name $(GPU) -o planner/profiles/$(GPU).json --report benchmarks/calibrate-$(GPU).md
+
+# The tests run on a real Vulkan driver: Mesa's software one where there is no other.
+vulkan: $(READY)
+	$(BIN)/layout-planner gpu info >/dev/null 2>&1 || \
+	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mesa-vulkan-drivers libvulkan1; }
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate
