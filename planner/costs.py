@@ -7,6 +7,7 @@ learned from measurements give tables over several operands of an operator toget
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from planner.graph import Operator, Tensor
 from planner.physical import ELEMENT_BYTES, padded_elements
-from planner.profile import DeviceProfile, rate
+from planner.profile import DeviceProfile, TransitionRates, rate
 from planner.representation import REPRS
 from schema import VkDataType
 
@@ -44,6 +45,52 @@ class CostModel(Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class _Curves:
+    """All curves of a profile: (curves,) labels, and (curves, knots) padded behind the last knot.
+
+    A knot's slope is that of the line which begins there.
+    """
+
+    source: NDArray[np.intp]
+    target: NDArray[np.intp]
+    bytes: NDArray[np.float64]
+    costs: NDArray[np.float64]
+    slopes: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, rates: TransitionRates) -> _Curves | None:
+        """The curves of these rates; None where they have none."""
+        curves = {
+            (i, j): curve
+            for i, source in enumerate(REPRS)
+            for j, target in enumerate(REPRS)
+            if i != j and (curve := rates.curve(source, target)) is not None
+        }
+        if not curves:
+            return None
+        knots = max(map(len, curves.values()))
+        bytes_ = np.full((len(curves), knots), np.inf)
+        costs, slopes = np.zeros((2, len(curves), knots))
+        for row, curve in enumerate(curves.values()):
+            x, y = np.array(curve).T
+            bytes_[row, : len(x)] = x
+            costs[row, : len(x)] = y
+            slopes[row, : len(x) - 1] = np.diff(y) / np.diff(x)
+            slopes[row, len(x) - 1] = max(0.0, slopes[row, len(x) - 2])
+        source, target = np.array(list(curves)).T
+        return cls(source, target, bytes_, costs, slopes)
+
+    def at(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Cost (curves,) of moving so many bytes by each."""
+        moved = np.maximum(moved, self.bytes[:, 0])
+        row = np.arange(len(moved))
+        knot = (self.bytes <= moved[:, None]).sum(axis=1) - 1
+        past = moved - self.bytes[row, knot]
+        found: NDArray[np.float64] = self.costs[row, knot] + self.slopes[row, knot] * past
+        return found
+
+
 class ProfileCosts:
     """Costs from a device profile; accesses count only under the objective ``latency``."""
 
@@ -57,6 +104,7 @@ class ProfileCosts:
         self._launch = rates.launch * scale
         self._read = np.array([rate(rates.read, r) for r in REPRS]) * scale
         self._write = np.array([rate(rates.write, r) for r in REPRS]) * scale
+        self._curves = _Curves.of(rates)
         if profile.access is not None:
             access = profile.access
             self._access_read = np.array([rate(access.read, r) for r in REPRS]) * scale
@@ -78,11 +126,15 @@ class ProfileCosts:
         return found
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """Launch, plus bytes read from the source, plus bytes written to the target."""
+        """By the pair's curve; else launch, bytes read from the source, and bytes written."""
         found = self._transitions.get((shape, dtype))
         if found is None:
             size = self._padded_bytes(shape, dtype)
             prices = self._launch + (self._read * size)[:, None] + (self._write * size)[None, :]
+            curves = self._curves
+            if curves is not None:
+                moved = size[curves.source] + size[curves.target]
+                prices[curves.source, curves.target] = curves.at(moved) * self.profile.precision
             found = np.rint(prices).astype(np.int64)
             np.fill_diagonal(found, 0)
             self._transitions[shape, dtype] = found

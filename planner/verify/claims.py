@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from math import isclose, isfinite
 from typing import Final, Literal
 
-from planner.profile import DeviceProfile, rate
+from planner.profile import Curve, DeviceProfile, rate
 from planner.representation import TensorRepr
 from planner.verify.correspondence import Repack
 from planner.verify.layouts import memory_bytes
@@ -114,14 +115,40 @@ def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:
 
 
 def _repack_steps(program: Program, repack: Repack, profile: DeviceProfile) -> int:
-    """Launch, bytes read and bytes written, in whole steps."""
+    """Its curve's cost; else launch, bytes read and bytes written; in whole steps."""
     rates, steps = profile.transition, profile.precision
     source = program.representations[repack.source]
     target = program.representations[repack.output]
     tensor = program.tensor(repack.source)
+    curve = _curve_of(rates.curves, source, target)
+    if curve is not None:
+        moved = memory_bytes(tensor, source) + memory_bytes(tensor, target)
+        return round(_cost_on(curve, moved) * steps)
     read = rate(rates.read, source) * steps * memory_bytes(tensor, source)
     written = rate(rates.write, target) * steps * memory_bytes(tensor, target)
     return round(rates.launch * steps + read + written)
+
+
+def _curve_of(curves: Mapping[str, Curve], source: TensorRepr, target: TensorRepr) -> Curve | None:
+    """The curve for a pair; layouts that are chosen when the program is loaded have stand-ins."""
+    names = str(source), str(target)
+    if (own := curves.get(">".join(names))) is not None:
+        return own
+    stand_in = "buffer:4C" if "buffer:4C1W" in names else "buffer:4C1W"
+    return curves.get(">".join(stand_in if n == "buffer:CONV2D" else n for n in names))
+
+
+def _cost_on(curve: Curve, moved: int) -> float:
+    """The cost of moving so many bytes, on the line between the two knots around them."""
+    right = bisect_right(curve, moved, key=lambda knot: knot[0])
+    if right == 0:
+        return curve[0][1]
+    is_beyond = right == len(curve)
+    (x0, y0), (x1, y1) = curve[-2:] if is_beyond else curve[right - 1 : right + 1]
+    slope = (y1 - y0) / (x1 - x0)
+    if is_beyond:
+        return y1 + max(0.0, slope) * (moved - x1)
+    return y0 + slope * (moved - x0)
 
 
 def _access_steps(program: Program, demands: Iterable[Demand], profile: DeviceProfile) -> int:

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from curves import curved
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from planner.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListAr
 from planner.physical import DEFAULT_TEXTURE_LIMITS
 from planner.plan import plan_graph
 from planner.problem import Constraints
-from planner.profile import load_profile
+from planner.profile import DeviceProfile, load_profile
 from planner.registry import op_rep_sets
 from planner.representation import LABELS, TensorRepr, TensorRepSet, compatible
 from schema import VkDataType, VkMemoryLayout
@@ -184,16 +185,19 @@ class BruteForce:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     graphs(),
-    st.sampled_from(["bytes", "default"]),
+    st.sampled_from([load_profile("bytes"), load_profile("default"), curved()]),
     st.sampled_from(["repack", "latency"]),
     st.sampled_from(
         [(), (VkMemoryLayout.TENSOR_WIDTH_PACKED,), (VkMemoryLayout.PACKED_INT8_4C1W,)]
     ),
 )
 def test_a_plan_is_the_brute_force_optimum(
-    graph: LayoutGraph, profile: str, objective: Objective, excluded: tuple[VkMemoryLayout, ...]
+    graph: LayoutGraph,
+    profile: DeviceProfile,
+    objective: Objective,
+    excluded: tuple[VkMemoryLayout, ...],
 ) -> None:
-    costs = ProfileCosts(load_profile(profile), objective)
+    costs = ProfileCosts(profile, objective)
     constraints = Constraints(DEFAULT_TEXTURE_LIMITS, frozenset(excluded))
     brute = BruteForce(graph, constraints, costs)
     assume(brute.combinations() <= 20_000)
