@@ -419,7 +419,7 @@ def gpu_bench(
 @_gpu_options
 @click.option("-o", "--output", type=_PATH, required=True, help="Write the profile here, as JSON.")
 @click.option("--name", help="The profile's name [default: the adapter's].")
-@click.option("--repeats", type=click.IntRange(min=1), default=11, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=21, show_default=True)
 @click.option(
     "--report", "report_path", type=_PATH, help="Write how well it fits here, as Markdown."
 )

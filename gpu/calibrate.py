@@ -29,11 +29,18 @@ Shape = tuple[int, ...]
 _SMALL: Final[tuple[Shape, ...]] = (
     (1, 8, 4, 4),
     (1, 24, 8, 8),
+    (1, 1, 64, 64),
     (1, 1, 49, 96),
     (1, 64, 14, 14),
+    (1, 32, 20, 20),
+    (1, 320, 8, 8),
+    (1, 144, 14, 14),
     (1, 1, 256, 160),
+    (1, 16, 56, 56),
     (1, 96, 28, 28),
+    (1, 24, 64, 64),
     (1, 8, 196, 100),
+    (1, 1, 197, 768),
     (1, 32, 80, 80),
     (1, 96, 56, 56),
     (1, 1, 784, 768),
@@ -43,8 +50,10 @@ _LARGE: Final[tuple[Shape, ...]] = (
     (1, 192, 96, 96),
     (1, 12, 784, 392),
     (4, 96, 112, 112),
+    (1, 64, 256, 256),
     (1, 512, 128, 160),
     (8, 96, 112, 224),
+    (1, 256, 320, 320),
     (16, 160, 128, 160),
     (64, 96, 112, 112),
 )
@@ -64,7 +73,7 @@ _LARGE_HELD_OUT: Final[tuple[Shape, ...]] = (
     (6, 128, 96, 160),
     (24, 96, 112, 112),
 )
-_KNOTS_PER_DECADE: Final = 2.0
+_KNOTS_PER_DECADE: Final = 1.5
 _LEAST_PART: Final = 0.5
 """No knot is lower than this part of the least time that was measured."""
 
@@ -108,7 +117,7 @@ def pairs() -> Iterator[tuple[Pair, int]]:
 def calibrate(
     gpu: Gpu,
     name: str,
-    repeats: int = 11,
+    repeats: int = 21,
     progress: Callable[[str, int, int], None] = lambda what, done, total: None,
 ) -> Calibration:
     """Measures repacks and accesses, and fits a profile called ``name``.
