@@ -12,7 +12,7 @@ from planner.costs import CostModel
 from planner.frontends.fx import FxGraph, get_repr
 from planner.plan import operator_cost
 from planner.problem import Slot
-from planner.program import BaselineFigures
+from planner.program import BaselineFigures, BaselineRepack
 from planner.representation import LABELS, TensorRepr
 from planner.stopwatch import stopwatch
 
@@ -50,7 +50,7 @@ def run_baseline(
 
     by_name = {node.name: node for node in graph_module.graph.nodes}
     tensor_of = {node.name: t for node, t in fx.tensor_of.items()}
-    repack_cost = transitions = 0
+    repacks = []
     for node in graph_module.graph.nodes:
         if node.name in originals:
             continue
@@ -58,8 +58,8 @@ def run_baseline(
         assert made is not None and target is not None
         tensor = fx.graph.tensors[tensor_of[source.name]]
         prices = costs.transition(tensor.shape, tensor.dtype)
-        repack_cost += int(prices[LABELS[made], LABELS[target]])
-        transitions += 1
+        cost = int(prices[LABELS[made], LABELS[target]])
+        repacks.append(BaselineRepack(tensor, made, target, cost))
 
     def representation(slot: Slot) -> TensorRepr | None:
         node = by_name[fx.nodes[slot.operator].name]
@@ -69,8 +69,7 @@ def run_baseline(
         return get_repr(arg[0] if isinstance(arg, (list, tuple)) else arg)[0]
 
     return BaselineFigures(
-        repack_cost=repack_cost,
-        cost=repack_cost + operator_cost(fx.graph, slots, costs, representation),
-        transitions=transitions,
+        repacks=tuple(repacks),
+        operator_cost=operator_cost(fx.graph, slots, costs, representation),
         seconds=watch.seconds,
     )

@@ -19,6 +19,7 @@ from planner.plan import LayoutPlan, Operand, operator_cost, plan_graph, read_pl
 from planner.problem import Constraints, Slot
 from planner.program import (
     BaselineFigures,
+    BaselineRepack,
     DelegateResult,
     Kind,
     MemoryFigures,
@@ -308,14 +309,15 @@ class _Delegate:
 
     def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
         """What the layouts that the file came with cost."""
-        repack_cost = 0
+        repacks = []
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
             prices = self.costs.transition(tensor.shape, tensor.dtype)
-            repack_cost += int(prices[LABELS[t.source], LABELS[t.target]])
+            cost = int(prices[LABELS[t.source], LABELS[t.target]])
+            repacks.append(BaselineRepack(tensor, t.source, t.target, cost))
         represented = _representations(source)
         operators = operator_cost(source.graph, planned.layout.slots, self.costs, represented)
-        return BaselineFigures(repack_cost, repack_cost + operators, len(source.transitions), 0.0)
+        return BaselineFigures(tuple(repacks), operators, 0.0)
 
 
 def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:

@@ -13,7 +13,7 @@ from schema import vkgraph
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
 from schema.tables import Blob, Enumeration, Members, Numbers, Scalar, Table, Tables, Text
-from schema.vkgraph import VkGraph, VkMemoryLayout, VkStorageType
+from schema.vkgraph import VkDataType, VkGraph, VkMemoryLayout, VkStorageType
 
 FILE_IDENTIFIER = b"LP01"
 
@@ -73,6 +73,19 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Repack:
+    """A change of a tensor's representation; `sizes` are its dimensions from the outermost in."""
+
+    sizes: tuple[int, ...]
+    datatype: VkDataType
+    from_storage: VkStorageType
+    from_layout: VkMemoryLayout
+    to_storage: VkStorageType
+    to_layout: VkMemoryLayout
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
 class TensorPlan:
     """The representation of one tensor; `value_id` is its id in the graph."""
 
@@ -84,7 +97,11 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class DelegatePlan:
-    """The plan of one delegate; `graph` is the flatbuffer of the graph to run."""
+    """The plan of one delegate; `graph` is the flatbuffer of the graph to run.
+
+    `baseline_repacks` are those of the plan to compare with, in the order in which it runs; plans
+    of releases that did not write them have none.
+    """
 
     index: int
     name: str
@@ -92,6 +109,7 @@ class DelegatePlan:
     tensors: tuple[TensorPlan, ...]
     transitions: tuple[Transition, ...]
     figures: Figures
+    baseline_repacks: tuple[Repack, ...] = ()
 
     def decode_graph(self) -> VkGraph:
         """The graph to run; raises `SchemaError` if its bytes are not one."""
@@ -161,6 +179,19 @@ TRANSITION = Table(
         "users": Tables(TRANSITION_USER),
     },
 )
+REPACK = Table(
+    "Repack",
+    Repack,
+    {
+        "sizes": Numbers("I"),
+        "datatype": Enumeration("b", VkDataType, VkDataType.BOOL),
+        "from_storage": _STORAGE,
+        "from_layout": _LAYOUT,
+        "to_storage": _STORAGE,
+        "to_layout": _LAYOUT,
+        "cost": _COST,
+    },
+)
 TENSOR_PLAN = Table(
     "TensorPlan",
     TensorPlan,
@@ -181,6 +212,7 @@ DELEGATE_PLAN = Table(
         "tensors": Tables(TENSOR_PLAN),
         "transitions": Tables(TRANSITION),
         "figures": FIGURES,
+        "baseline_repacks": Tables(REPACK),
     },
 )
 PLANNED_PROGRAM = Table(

@@ -8,12 +8,12 @@ from math import isclose, isfinite
 from typing import Final, Literal
 
 from planner.profile import Curve, DeviceProfile, rate
-from planner.representation import TensorRepr
+from planner.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
-from planner.verify.layouts import memory_bytes
+from planner.verify.layouts import ELEMENT_BYTES, memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program, fail
-from schema import DelegatePlan, Figures, Status, Transition
+from schema import DelegatePlan, Figures, Status, Transition, VkTensor
 
 _TOLERANCE: Final = 1e-9
 """Sums of floats may differ by their order."""
@@ -27,9 +27,13 @@ def check_claims(
     profile: DeviceProfile,
     objective: Literal["repack", "latency"],
 ) -> None:
-    """Shows that everything that the plan says is so; baseline figures are not looked at."""
+    """Shows that everything that the plan says is so.
+
+    What the baseline repacks is taken as said; that its figures are these repacks' is shown.
+    """
     _check_tensors(plan, program)
-    costs = [_repack_steps(program, repack, profile) for repack in repacks]
+    _check_baseline(plan, profile)
+    costs = [_planned_steps(program, repack, profile) for repack in repacks]
     _check_transitions(plan.transitions, program, repacks, [profile.in_units(c) for c in costs])
     repack_cost = sum(costs)
     objective_cost = repack_cost
@@ -56,6 +60,26 @@ def _check_tensors(plan: DelegatePlan, program: Program) -> None:
     for value_id in program.representations:
         if value_id not in claimed:
             raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
+
+
+def _check_baseline(plan: DelegatePlan, profile: DeviceProfile) -> None:
+    total = 0
+    for index, repack in enumerate(plan.baseline_repacks):
+        place = f"the baseline's repack {index}"
+        source = TensorRepr(repack.from_storage, repack.from_layout)
+        target = TensorRepr(repack.to_storage, repack.to_layout)
+        if source not in REPRS or target not in REPRS or repack.datatype not in ELEMENT_BYTES:
+            raise fail(place, "its representations or its type are none that a tensor has")
+        tensor = VkTensor(repack.datatype, repack.sizes)
+        steps = _repack_steps(tensor, source, target, profile)
+        _check_cost(place, "its cost", repack.cost, profile.in_units(steps))
+        total += steps
+    place, figures = "the baseline's figures", plan.figures
+    count = len(plan.baseline_repacks)
+    if figures.baseline_transitions != count:
+        raise fail(place, f"it has {count} repacks, not {figures.baseline_transitions}")
+    cost = profile.in_units(total)
+    _check_cost(place, "the repack cost", figures.baseline_repack_cost, cost)
 
 
 def _check_transitions(
@@ -114,12 +138,17 @@ def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:
         raise fail(place, f"{what} is {counted}, not {claimed}")
 
 
-def _repack_steps(program: Program, repack: Repack, profile: DeviceProfile) -> int:
-    """Its curve's cost; else launch, bytes read and bytes written; in whole steps."""
-    rates, steps = profile.transition, profile.precision
+def _planned_steps(program: Program, repack: Repack, profile: DeviceProfile) -> int:
     source = program.representations[repack.source]
     target = program.representations[repack.output]
-    tensor = program.tensor(repack.source)
+    return _repack_steps(program.tensor(repack.source), source, target, profile)
+
+
+def _repack_steps(
+    tensor: VkTensor, source: TensorRepr, target: TensorRepr, profile: DeviceProfile
+) -> int:
+    """Its curve's cost; else launch, bytes read and bytes written; in whole steps."""
+    rates, steps = profile.transition, profile.precision
     curve = _curve_of(rates.curves, source, target)
     if curve is not None:
         moved = memory_bytes(tensor, source) + memory_bytes(tensor, target)

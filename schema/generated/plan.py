@@ -322,6 +322,129 @@ def TransitionEnd(builder):
 
 
 
+class Repack(object):
+    __slots__ = ['_tab']
+
+    @classmethod
+    def GetRootAs(cls, buf, offset=0):
+        n = flatbuffers.encode.Get(flatbuffers.packer.uoffset, buf, offset)
+        x = Repack()
+        x.Init(buf, n + offset)
+        return x
+
+    @classmethod
+    def GetRootAsRepack(cls, buf, offset=0):
+        """This method is deprecated. Please switch to GetRootAs."""
+        return cls.GetRootAs(buf, offset)
+    @classmethod
+    def RepackBufferHasIdentifier(cls, buf, offset, size_prefixed=False):
+        return flatbuffers.util.BufferHasIdentifier(buf, offset, b"\x4C\x50\x30\x31", size_prefixed=size_prefixed)
+
+    # Repack
+    def Init(self, buf, pos):
+        self._tab = flatbuffers.table.Table(buf, pos)
+
+    # Repack
+    def Sizes(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            a = self._tab.Vector(o)
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, a + flatbuffers.number_types.UOffsetTFlags.py_type(j * 4))
+        return 0
+
+    # Repack
+    def SizesAsNumpy(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.GetVectorAsNumpy(flatbuffers.number_types.Uint32Flags, o)
+        return 0
+
+    # Repack
+    def SizesLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # Repack
+    def SizesIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        return o == 0
+
+    # Repack
+    def Datatype(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Int8Flags, o + self._tab.Pos)
+        return 0
+
+    # Repack
+    def FromStorage(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+    # Repack
+    def FromLayout(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(10))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+    # Repack
+    def ToStorage(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(12))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+    # Repack
+    def ToLayout(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(14))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+    # Repack
+    def Cost(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+def RepackStart(builder):
+    builder.StartObject(7)
+
+def RepackAddSizes(builder, sizes):
+    builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(sizes), 0)
+
+def RepackStartSizesVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
+
+def RepackAddDatatype(builder, datatype):
+    builder.PrependInt8Slot(1, datatype, 0)
+
+def RepackAddFromStorage(builder, fromStorage):
+    builder.PrependUint8Slot(2, fromStorage, 255)
+
+def RepackAddFromLayout(builder, fromLayout):
+    builder.PrependUint8Slot(3, fromLayout, 255)
+
+def RepackAddToStorage(builder, toStorage):
+    builder.PrependUint8Slot(4, toStorage, 255)
+
+def RepackAddToLayout(builder, toLayout):
+    builder.PrependUint8Slot(5, toLayout, 255)
+
+def RepackAddCost(builder, cost):
+    builder.PrependFloat64Slot(6, cost, 0.0)
+
+def RepackEnd(builder):
+    return builder.EndObject()
+
+
+
 class TensorPlan(object):
     __slots__ = ['_tab']
 
@@ -521,8 +644,32 @@ class DelegatePlan(object):
             return obj
         return None
 
+    # DelegatePlan
+    def BaselineRepacks(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 4
+            x = self._tab.Indirect(x)
+            obj = Repack()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # DelegatePlan
+    def BaselineRepacksLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # DelegatePlan
+    def BaselineRepacksIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
+        return o == 0
+
 def DelegatePlanStart(builder):
-    builder.StartObject(6)
+    builder.StartObject(7)
 
 def DelegatePlanAddIndex(builder, index):
     builder.PrependUint32Slot(0, index, 0)
@@ -555,6 +702,12 @@ def DelegatePlanStartTransitionsVector(builder, numElems):
 
 def DelegatePlanAddFigures(builder, figures):
     builder.PrependUOffsetTRelativeSlot(5, flatbuffers.number_types.UOffsetTFlags.py_type(figures), 0)
+
+def DelegatePlanAddBaselineRepacks(builder, baselineRepacks):
+    builder.PrependUOffsetTRelativeSlot(6, flatbuffers.number_types.UOffsetTFlags.py_type(baselineRepacks), 0)
+
+def DelegatePlanStartBaselineRepacksVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
 
 def DelegatePlanEnd(builder):
     return builder.EndObject()

@@ -19,10 +19,7 @@ from planner.physical import fitting, padded_bytes
 from planner.profile import DeviceProfile, Measurement, load_profile, parse_profile
 from planner.representation import LABELS, REPRS, TensorRepr
 from planner.verify.claims import _repack_steps
-from planner.verify.correspondence import Repack
-from planner.verify.program import Program
-from schema import VkDataType, VkGraph, VkTensor
-from schema.vkgraph import Value
+from schema import VkDataType, VkTensor
 
 FLOAT, INT8 = VkDataType.FLOAT32, VkDataType.INT8
 KEY = "texture:WIDTH_PACKED>buffer:HEIGHT_PACKED"
@@ -204,13 +201,8 @@ def test_the_checkers_prices_are_the_planners(
     if source == target or source not in fits or target not in fits:
         return
     profile = curved(seed)
-    values: tuple[Value, ...] = tuple(
-        VkTensor(dtype, shape, storage_type=r.storage_type, memory_layout=r.memory_layout)
-        for r in (source, target)
-    )
-    program = Program(VkGraph("0", (), values, (), ()))
     prices = ProfileCosts(profile, "repack").transition(shape, dtype)
-    counted = _repack_steps(program, Repack(0, 0, 1, []), profile)
+    counted = _repack_steps(VkTensor(dtype, shape), source, target, profile)
     assert counted == prices[LABELS[source], LABELS[target]]
 
 

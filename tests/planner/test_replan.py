@@ -38,6 +38,11 @@ def test_it_reaches_the_cost_that_planning_the_export_reaches(name: str) -> None
         *("baseline_repack_cost", "baseline_transitions"),
     ):
         assert from_file[key] == from_export[key], key
+    baselines = [
+        [d.baseline_repacks for d in program.delegates]
+        for program in (replanned(name).program, lower(name).planned.program)
+    ]
+    assert baselines[0] == baselines[1]
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -46,6 +46,7 @@ from planner.verify.layouts import are_compatible, exists, memory_bytes
 from planner.verify.program import Program
 from planner.verify.resolution import resolve
 from schema import (
+    Repack,
     Status,
     TensorPlan,
     TransitionUser,
@@ -903,7 +904,48 @@ def _tensor_plan(case: Case, **changes: Any) -> Case:
     return case.claimed(tensors=(replace(first, **changes), *others))
 
 
+def baseline(share: float, transitions: int = 1, cost: float = 0, **changes: Any) -> Case:
+    """A baseline with one repack, whose claimed cost is a share of the right one."""
+    right = 10_000 + 0.05 * 4 * (12 + 10) * 6 * 8
+    case = float_chain()
+    layouts = (VkMemoryLayout.TENSOR_WIDTH_PACKED, VkMemoryLayout.TENSOR_CHANNELS_PACKED)
+    source, target = ((VkStorageType.TEXTURE_3D, layout) for layout in layouts)
+    repack = Repack((1, 8, 6, 10), VkDataType.FLOAT32, *source, *target, share * right)
+    return case.claimed(
+        baseline_repacks=(replace(repack, **changes),),
+        figures=replace(
+            case.plan.figures,
+            baseline_repack_cost=cost or right,
+            baseline_transitions=transitions,
+        ),
+    )
+
+
+def test_a_right_baseline_is_accepted() -> None:
+    baseline(1.0).verify()
+
+
 CLAIMS: dict[str, Rule] = {
+    "baseline of other figures": (
+        lambda: baseline(1.0, transitions=2),
+        "the baseline's figures: it has 1 repacks, not 2",
+    ),
+    "baseline's cost": (
+        lambda: baseline(1.0, cost=17),
+        "the baseline's figures: the repack cost is",
+    ),
+    "cost of a baseline's repack": (
+        lambda: baseline(1.001),
+        "the baseline's repack 0: its cost is",
+    ),
+    "baseline in no layout": (
+        lambda: baseline(1.0, to_layout=VkMemoryLayout.DEFAULT_LAYOUT),
+        "the baseline's repack 0: its representations or its type are none",
+    ),
+    "baseline of no type": (
+        lambda: baseline(1.0, datatype=VkDataType.UNSET),
+        "the baseline's repack 0: its representations or its type are none",
+    ),
     "a tensor less": (
         lambda: float_chain().claimed(tensors=float_chain().plan.tensors[1:]),
         operator(CONV, "argument 0") + r": the plan does not list value \d+",

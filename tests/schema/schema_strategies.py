@@ -8,6 +8,7 @@ from schema import (
     DelegatePlan,
     Figures,
     PlannedProgram,
+    Repack,
     Status,
     TensorPlan,
     Transition,
@@ -140,6 +141,17 @@ def sample_program() -> PlannedProgram:
         ),
         (transition,),
         figures,
+        (
+            Repack(
+                (1, 8, 4, 4),
+                VkDataType.FLOAT16,
+                VkStorageType.TEXTURE_3D,
+                VkMemoryLayout.TENSOR_HEIGHT_PACKED,
+                VkStorageType.BUFFER,
+                VkMemoryLayout.TENSOR_WIDTH_PACKED,
+                12288.0,
+            ),
+        ),
     )
     return PlannedProgram(
         "0.1.0",
@@ -167,6 +179,16 @@ def programs() -> st.SearchStrategy[PlannedProgram]:
     transition = st.builds(
         Transition, UINT32, UINT32, UINT32, storage, layout, storage, layout, cost, users
     )
+    repack = st.builds(
+        Repack,
+        st.lists(UINT32, max_size=3).map(tuple),
+        st.sampled_from(VkDataType),
+        storage,
+        layout,
+        storage,
+        layout,
+        cost,
+    )
     delegate = st.builds(
         DelegatePlan,
         UINT32,
@@ -175,6 +197,7 @@ def programs() -> st.SearchStrategy[PlannedProgram]:
         st.lists(st.builds(TensorPlan, UINT32, TEXT, storage, layout), max_size=3).map(tuple),
         st.lists(transition, max_size=3).map(tuple),
         figures,
+        st.lists(repack, max_size=3).map(tuple),
     )
     return st.builds(
         PlannedProgram,

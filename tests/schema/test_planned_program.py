@@ -53,6 +53,8 @@ def test_the_generated_code_reads_what_encode_writes() -> None:
     assert transition.ToLayout() == VkMemoryLayout.PACKED_INT8_4C1W
     assert transition.Cost() == 4096.0
     assert transition.Users(1).OperatorName() == b"aten.cat"
+    assert delegate.BaselineRepacks(0).SizesAsNumpy().tolist() == [1, 8, 4, 4]
+    assert delegate.BaselineRepacks(0).Cost() == 12288.0
     assert delegate.GraphNestedRoot().ChainLength() == len(sample_graph().chain)
 
 
@@ -119,6 +121,18 @@ def test_a_table_that_is_missing_is_an_error() -> None:
     data[vtable + 24 : vtable + 26] = b"\0\0"
     with pytest.raises(SchemaError, match=r"^total: the Figures is missing$"):
         plan.decode(data)
+
+
+def test_a_plan_without_the_baselines_repacks_is_read() -> None:
+    program = sample_program()
+    data = bytearray(plan.encode(program))
+    root = generated.PlannedProgram.GetRootAs(data)
+    for index in range(root.DelegatesLength()):
+        table = root.Delegates(index)._tab
+        vtable = table.Pos - int.from_bytes(data[table.Pos : table.Pos + 4], "little", signed=True)
+        data[vtable + 16 : vtable + 18] = b"\0\0"
+    delegates = tuple(replace(d, baseline_repacks=()) for d in program.delegates)
+    assert plan.decode(data) == replace(program, delegates=delegates)
 
 
 def test_a_graph_is_not_a_program() -> None:
