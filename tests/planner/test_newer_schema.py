@@ -15,7 +15,7 @@ import pytest
 from programs import PROGRAMS, greedy
 from readback import decode_as_executorch
 
-from planner.errors import InputError
+from planner.errors import InputError, NoRepresentationError
 from planner.frontends.vkgraph import read_vkgraph, without_representations
 from planner.options import make_options
 from planner.replan import delegates_of, graph_of, replan
@@ -25,10 +25,12 @@ from schema import (
     VkMemoryLayout,
     VkTensor,
     join_delegate,
+    split_delegate,
     vkgraph,
 )
+from schema.executorch_program import replace_blobs
 from schema.generate import flatc
-from schema.vkgraph import Int, OperatorCall
+from schema.vkgraph import Int, Null, OperatorCall
 
 OPTIONS = make_options("bytes")
 ADDED = "  added:uint;\n  note:string;\n  numbers:[ulong];\n  more:Extra;\n  extras:[Extra];\n"
@@ -148,7 +150,9 @@ def check(newer: Newer, data: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("share", [1, 0.3])
-@pytest.mark.parametrize("kinds", [*([kind] for kind in sorted(KINDS)), KINDS], ids="-".join)
+@pytest.mark.parametrize(
+    "kinds", [*([kind] for kind in sorted(KINDS)), sorted(KINDS)], ids="-".join
+)
 def test_fields_of_a_newer_schema_are_kept(newer: Newer, kinds: list[str], share: float) -> None:
     data = newer.write(extended(newer.read(first_graph()), kinds, share))
     # Fewer transitions need no second copy.
@@ -190,6 +194,44 @@ def test_a_transition_that_stays_keeps_them(newer: Newer) -> None:
     assert len(after["chain"]) == len(before["chain"])
     for (_, old), (_, new) in zip(tables(before), tables(after), strict=True):
         assert added(new) == added(old)
+
+
+def test_a_program_keeps_them(newer: Newer) -> None:
+    program = greedy("embedded")
+    blobs = {
+        key: join_delegate(newer.write(extended(newer.read(graph_of(blob)))), b"constants")
+        for key, blob in delegates_of(program, "x").items()
+        if key is not None
+    }
+    data = replace_blobs(program, blobs)
+    result = replan(data, "x.pte", OPTIONS).pte()
+    after = delegates_of(result, "x")
+    assert result != data
+    for key, blob in blobs.items():
+        assert split_delegate(after[key]).constants == b"constants"
+        assert surviving(newer, graph_of(after[key])) == surviving(newer, graph_of(blob))
+
+
+def test_altered_bytes_are_planned_or_refused(newer: Newer) -> None:
+    tensor = VkTensor(VkDataType.FLOAT32, (1, 8, 4, 4))
+    values = (tensor, tensor, Null(), tensor, tensor)
+    chain = (
+        OperatorCall(0, "aten.avg_pool2d.default", (0, 1)),
+        OperatorCall(1, "aten.clone.default", (1, 2, 3)),
+        OperatorCall(2, "aten.linear.default", (3, 4)),
+    )
+    file = vkgraph.encode(VkGraph("0", chain, values, (0,), (4,)))
+    data = newer.write(extended(newer.read(file)))
+    planned, random = 0, Random(0)
+    for _ in range(1500):
+        altered = bytearray(data)
+        altered[random.randrange(len(data))] = random.choice([0, 4, 8, random.randrange(256)])
+        try:
+            replan(bytes(altered), "x", OPTIONS)
+            planned += 1
+        except (InputError, NoRepresentationError):
+            pass
+    assert planned > 100
 
 
 def test_a_graph_that_is_optimal_stays_as_it_is(newer: Newer) -> None:
