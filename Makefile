@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
-FUZZ_EXAMPLES ?= 120000
+FUZZ_EXAMPLES ?= 80000
 
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
@@ -17,7 +17,7 @@ test: $(READY) vulkan
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(READY)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import struct
 import tracemalloc
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,7 @@ from schema.executorch_program import (
 
 SEGMENT, INLINE = DataLocation.SEGMENT, DataLocation.INLINE
 ALIGNMENTS = [16, 128, 4096]
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "150"))
 
 # Lowering takes seconds: one worker of a parallel run does it.
 lowers = pytest.mark.xdist_group("executorch_program")
@@ -550,7 +552,7 @@ def test_flipped_bits(sample: bytes) -> None:
 
 @samples
 @given(data=st.data())
-@settings(deadline=None, max_examples=200)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_altered_bytes(sample: bytes, data: st.DataObject) -> None:
     altered = bytearray(sample)
     for _ in range(data.draw(st.integers(1, 6))):
@@ -570,7 +572,7 @@ def test_altered_bytes(sample: bytes, data: st.DataObject) -> None:
 
 @samples
 @given(noise=st.binary(max_size=400), kept=st.integers(0, 60))
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=EXAMPLES)
 def test_noise(sample: bytes, noise: bytes, kept: int) -> None:
     attempt(sample[:kept] + noise)
 
