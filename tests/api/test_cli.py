@@ -110,7 +110,7 @@ def test_a_profile_of_ones_own(source: Path, tmp_path: Path) -> None:
     [
         ("{", "invalid JSON"),
         ("{}", "format is missing"),
-        ('{"format": "layout-planner-profile", "version": 2}', "version should be 1"),
+        ('{"format": "layout-planner-profile", "version": 3}', "version should be 1 or 2"),
     ],
 )
 def test_a_profile_that_is_none(source: Path, tmp_path: Path, content: str, text: str) -> None:
