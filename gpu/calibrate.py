@@ -74,6 +74,7 @@ _LARGE_HELD_OUT: Final[tuple[Shape, ...]] = (
     (24, 96, 112, 112),
 )
 _KNOTS_PER_DECADE: Final = 1.5
+_DRAW: Final = 0.4
 _LEAST_PART: Final = 0.5
 """No knot is lower than this part of the least time that was measured."""
 
@@ -230,16 +231,35 @@ def _samples(measured: Sequence[tuple[int, float]]) -> Samples:
 def fit(samples: Samples) -> Curve:
     """The curve whose relative errors have the least squares.
 
-    Its knots lie at equal ratios of bytes between the least and the most that were measured.
+    Its knots lie at equal ratios of bytes between the least and the most that were measured. Each
+    is drawn a little to the line of launch and rate that fits all samples best, so that a knot
+    with few samples near it is not free to swing.
     """
     low, high = np.log10(samples.bytes[[0, -1]])
     count = max(2, 1 + round((high - low) * _KNOTS_PER_DECADE))
     knots = np.unique(np.rint(np.logspace(low, high, count)))
+    launch, slope = _line(samples)
+    line = launch + slope * knots
     # A hat for each knot: the curve is their sum, weighted by the knots' times.
     hats = np.stack([np.interp(samples.bytes, knots, row) for row in np.eye(len(knots))], axis=1)
-    weights = np.linalg.lstsq(hats / samples.ns[:, None], np.ones(len(samples.ns)), rcond=None)[0]
+    rows = np.concatenate([hats / samples.ns[:, None], _DRAW * np.diag(1 / line)])
+    wanted = np.concatenate([np.ones(len(samples.ns)), np.full(len(knots), _DRAW)])
+    weights = np.linalg.lstsq(rows, wanted, rcond=None)[0]
     weights = np.maximum(weights, _LEAST_PART * samples.ns.min())
     return tuple((int(x), round(float(y), 1)) for x, y in zip(knots, weights, strict=True))
+
+
+def _line(samples: Samples) -> tuple[float, float]:
+    """(ns, ns a byte) of the line of least relative squares that starts and goes up."""
+    columns = np.stack([np.ones_like(samples.bytes), samples.bytes], axis=1)
+    launch, slope = np.linalg.lstsq(
+        columns / samples.ns[:, None], np.ones(len(samples.ns)), rcond=None
+    )[0]
+    least = samples.ns.min()
+    if launch <= 0 or slope <= 0:
+        launch = least / 2
+        slope = float(np.median(np.maximum(samples.ns - launch, 1) / samples.bytes))
+    return float(launch), float(slope)
 
 
 def predict(curve: Curve, size: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -251,12 +271,8 @@ def predict(curve: Curve, size: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rate(samples: Samples) -> float:
-    """Nanoseconds a byte, once the launch is paid: the line of least relative squares."""
-    line = np.stack([np.ones_like(samples.bytes), samples.bytes], axis=1) / samples.ns[:, None]
-    launch, slope = np.linalg.lstsq(line, np.ones(len(samples.ns)), rcond=None)[0]
-    if launch < 0 or slope <= 0:
-        slope = float(np.median(samples.ns[-3:] / samples.bytes[-3:]))
-    return float(f"{slope:.4g}")
+    """Nanoseconds a byte, once the launch is paid."""
+    return float(f"{_line(samples)[1]:.4g}")
 
 
 def _with_default(rates: Mapping[str, float]) -> dict[str, float]:
