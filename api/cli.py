@@ -415,6 +415,59 @@ def gpu_bench(
     run(parse_backend(backend), adapter, parsed, repeats, 2 if float16 else 4, output)
 
 
+@main.command("replay")
+@click.argument("source", metavar="PLAN", type=_PATH)
+@_gpu_options
+@click.option(
+    "--profile",
+    metavar="NAME|FILE",
+    help="What predicts times [default: the plan's own costs, where they are in ns].",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=15,
+    show_default=True,
+    help="Keep the median of so many.",
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the tensors' data."
+)
+@_JSON
+@click.option("-o", "--output", type=_PATH, help="Write the tables here, as Markdown.")
+def replay_command(
+    source: Path,
+    backend: str | None,
+    adapter: str | None,
+    profile: str | None,
+    repeats: int,
+    seed: int,
+    as_json: bool,
+    output: Path | None,
+) -> None:
+    """Run a plan's repacks and the baseline's on this machine's GPU: check every bit, and measure.
+
+    PLAN is a planned program (plan --plan FILE), or a .pte or VkGraph, which has no baseline.
+    """
+    from api.files import check_writable, read_input
+    from api.replay import run
+    from gpu.device import parse_backend
+    from planner.profile import load_profile
+
+    check_writable(output)
+    run(
+        read_input(source),
+        source.name,
+        None if profile is None else load_profile(profile),
+        parse_backend(backend),
+        adapter,
+        repeats,
+        seed,
+        as_json,
+        output,
+    )
+
+
 @main.command()
 @_gpu_options
 @click.option("-o", "--output", type=_PATH, required=True, help="Write the profile here, as JSON.")
