@@ -36,8 +36,13 @@ SOFTWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112))
 
 _PATTERN_BYTES: Final = 2**22
 _PARAMETERS: Final = QuantParams(0.05, 3)
-_WARM_SECONDS: Final = 0.03
-_SHORT_NS: Final = 50_000
+AWAKE_SECONDS: Final = 0.3
+"""Within so much time of work an idle GPU raises its clock; while it works it needs less."""
+
+_STILL_AWAKE_SECONDS: Final = 0.03
+_SOFTWARE_SECONDS: Final = 0.1
+_WARM_ROUNDS: Final = 3
+_SHORT_NS: Final = 200_000
 _MOST_TOGETHER: Final = 32
 
 
@@ -135,7 +140,13 @@ class Bench:
         self._images: dict[tuple[Placement, int], GpuTensor] = {}
         gpu.guarded(lambda: self._fill(most_bytes))
 
-    def time(self, conversion: Conversion, shape: tuple[int, ...], repeats: int) -> Timing:
+    def time(
+        self,
+        conversion: Conversion,
+        shape: tuple[int, ...],
+        repeats: int,
+        warm_seconds: float = AWAKE_SECONDS,
+    ) -> Timing:
         """Times one conversion and the copy that it is held against, in turns."""
         source, target = conversion.placements(shape)
         moved = source.bytes + target.bytes
@@ -148,7 +159,7 @@ class Bench:
             Dispatches(copy),
             BufferCopy(*copies, copied.bytes),
         ]
-        ns, *copy_ns = self.measure(works, repeats)
+        ns, *copy_ns = self.measure(works, repeats, warm_seconds)
         return Timing(conversion, shape, moved, ns, min(copy_ns))
 
     def dispatch(self, step: Step, source: Placement, target: Placement) -> Dispatch:
@@ -166,16 +177,19 @@ class Bench:
         tensors = self._tensor(SCALARS, 0), self._tensor(placement, 1)
         return self.converter.prepare_shader(write_shader(placement), *tensors)
 
-    def measure(self, works: Sequence[Work], repeats: int) -> list[float]:
+    def measure(
+        self, works: Sequence[Work], repeats: int, warm_seconds: float = AWAKE_SECONDS
+    ) -> list[float]:
         """Median nanoseconds of each work, on a device that is awake.
 
-        Works that are short are repeated between two timestamps.
+        Works that are short are repeated between two timestamps. Before they are timed they keep
+        the device busy for ``warm_seconds``: one that was idle runs at a fraction of its clock.
         """
-        end = time.monotonic() + _WARM_SECONDS
-        first = self.timer.times(works, 1)
-        while time.monotonic() < end:
-            first = self.timer.times(works, 1)
+        first = self.timer.times(works, 2)[:, -1]
         together = int(min(_MOST_TOGETHER, max(1.0, _SHORT_NS / max(1.0, first.min()))))
+        end = time.monotonic() + (_SOFTWARE_SECONDS if self.gpu.info.is_software else warm_seconds)
+        while time.monotonic() < end:
+            self.timer.times(works, _WARM_ROUNDS, together)
         return [float(x) for x in np.median(self.timer.times(works, repeats, together), axis=1)]
 
     def forget(self) -> None:
@@ -227,8 +241,9 @@ def run(
     timings = []
     for shape in shapes:
         bench = Bench(gpu, arena_bytes(c.placements(shape) for c in wanted))
+        bench.time(wanted[0], shape, 1)
         for conversion in wanted:
-            timings.append(bench.time(conversion, shape, repeats))
+            timings.append(bench.time(conversion, shape, repeats, _STILL_AWAKE_SECONDS))
             progress(timings[-1])
         bench.close()
     return timings

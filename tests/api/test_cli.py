@@ -121,7 +121,7 @@ def test_a_profile_that_is_none(source: Path, tmp_path: Path, content: str, text
 
 
 def test_options_that_are_wrong(source: Path, tmp_path: Path) -> None:
-    assert "unknown profile 'phone': use one of bytes, default" in failure(
+    assert "unknown profile 'phone': use one of bytes, default, h200, lavapipe" in failure(
         "plan", source, "--profile", "phone"
     )
     assert "unknown objective 'speed': use repack or latency" in failure(
