@@ -1,0 +1,195 @@
+"""The cost database: what operators took on devices, in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from planner.errors import InputError
+from planner.representation import REPRS
+from planner.samples import Join, Sample
+
+VERSION: Final = 1
+_SCHEMA: Final = """
+CREATE TABLE device (
+  id INTEGER PRIMARY KEY,
+  name TEXT NOT NULL UNIQUE,
+  driver TEXT NOT NULL
+);
+CREATE TABLE run (
+  id INTEGER PRIMARY KEY,
+  device INTEGER NOT NULL REFERENCES device,
+  source TEXT NOT NULL,
+  etdump_sha256 TEXT NOT NULL,
+  graph_sha256 TEXT NOT NULL,
+  total_ns REAL NOT NULL,
+  joined_ns REAL NOT NULL,
+  UNIQUE (device, etdump_sha256, graph_sha256)
+);
+CREATE TABLE sample (
+  run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
+  operator TEXT NOT NULL,
+  kernels TEXT NOT NULL,
+  signature TEXT NOT NULL,
+  representations TEXT NOT NULL,
+  median_ns REAL NOT NULL,
+  spread_ns REAL NOT NULL,
+  count INTEGER NOT NULL
+);
+CREATE INDEX sample_of_operator ON sample (operator, signature);
+"""
+_REPRS: Final = {str(r): r for r in REPRS}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A profile that was imported: its file, the program's, and their SHA-256 in hexadecimal."""
+
+    device: str
+    driver: str
+    source: str
+    etdump_sha256: str
+    graph_sha256: str
+
+
+class CostDatabase:
+    """Samples of many devices. Use it as a context manager; what fails changes nothing."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, and makes it where there is none.
+
+        Raises ``InputError`` for a file that is no cost database, or one of another release.
+        """
+        self.path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None)
+            self._prepare()
+        except sqlite3.Error as error:
+            raise InputError(f"{path} is no cost database: {error}") from error
+
+    def _prepare(self) -> None:
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        tables = self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if version == 0 and tables == 0:
+            self._connection.executescript(
+                f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+            )
+        elif version != VERSION:
+            raise InputError(
+                f"{self.path} is no cost database of this release (version {version}, not "
+                f"{VERSION}): choose another file"
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._connection
+            except BaseException:
+                self._connection.execute("ROLLBACK")
+                raise
+            self._connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} cannot be written: {error}") from error
+
+    def add(self, run: Run, join: Join) -> bool:
+        """Adds a run's samples; False where it is there already, and nothing changes.
+
+        Raises ``InputError`` where the device is known with another driver, whose times may differ.
+        """
+        with self._transaction() as connection:
+            connection.execute(
+                "INSERT INTO device (name, driver) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                (run.device, run.driver),
+            )
+            device, driver = connection.execute(
+                "SELECT id, driver FROM device WHERE name = ?", (run.device,)
+            ).fetchone()
+            if driver != run.driver:
+                raise InputError(
+                    f"device {run.device!r} has driver {driver!r} in {self.path}, not "
+                    f"{run.driver!r}: give it another name"
+                )
+            made = connection.execute(
+                "INSERT INTO run (device, source, etdump_sha256, graph_sha256, total_ns, joined_ns)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+                (
+                    device,
+                    run.source,
+                    run.etdump_sha256,
+                    run.graph_sha256,
+                    join.total,
+                    join.joined,
+                ),
+            )
+            if made.rowcount == 0:
+                return False
+            connection.executemany(
+                "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(made.lastrowid, *_row(sample)) for sample in join.samples],
+            )
+            return True
+
+    def devices(self) -> tuple[str, ...]:
+        """Names of the devices that have samples."""
+        with closing(self._connection.execute("SELECT name FROM device ORDER BY name")) as rows:
+            return tuple(name for (name,) in rows)
+
+    def samples(self, device: str) -> tuple[Sample, ...]:
+        """All samples of a device, in the order in which they were imported.
+
+        Raises ``InputError`` for a device that is not there.
+        """
+        if device not in self.devices():
+            known = ", ".join(self.devices()) or "none"
+            raise InputError(f"{self.path} has no device {device!r}: there is {known}")
+        rows = self._connection.execute(
+            "SELECT operator, kernels, signature, representations, median_ns, spread_ns, count "
+            "FROM sample JOIN run ON sample.run = run.id JOIN device ON run.device = device.id "
+            "WHERE device.name = ? ORDER BY sample.rowid",
+            (device,),
+        )
+        with closing(rows):
+            return tuple(
+                Sample(
+                    operator,
+                    tuple(json.loads(kernels)),
+                    signature,
+                    tuple(_REPRS[name] for name in json.loads(representations)),
+                    median,
+                    spread,
+                    count,
+                )
+                for operator, kernels, signature, representations, median, spread, count in rows
+            )
+
+
+def _row(sample: Sample) -> tuple[str | float | int, ...]:
+    return (
+        sample.operator,
+        json.dumps(sample.kernels),
+        sample.signature,
+        json.dumps([str(r) for r in sample.representations]),
+        sample.median,
+        sample.spread,
+        sample.count,
+    )

@@ -1,0 +1,141 @@
+"""Reads profiles of ExecuTorch's Vulkan runtime: what each dispatch of each execution took.
+
+The runtime writes an ETDump with an event for each dispatch. Its name is a JSON object with the
+kernel, the work-group sizes and the operator that the dispatch belongs to (``runtime/graph/ops``
+in ExecuTorch's Vulkan backend); ``executorch.devtools.Inspector`` reads the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from planner.errors import InputError
+from planner.exported import quiet
+
+_IDENTIFIER: Final = b"ED00"
+_EXECUTE: Final = "Execute"
+_DELEGATE_BEGINS: Final = "ETVK_COPY_INPUTS"
+_STAGING: Final = ("nchw_to_", "_to_nchw")
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """A dispatch of a compute shader, and how long it took in each execution, in ns.
+
+    ``node_id`` and ``operator`` are of the ``OperatorCall`` that it belongs to, None for what
+    copies the graph's inputs and outputs.
+    """
+
+    kernel: str
+    node_id: int | None
+    operator: str | None
+    ns: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateRun:
+    """The dispatches of one Vulkan delegate, in order."""
+
+    dispatches: tuple[Dispatch, ...]
+
+
+def read_etdump(data: bytes, name: str) -> tuple[DelegateRun, ...]:
+    """The Vulkan delegates' runs in an ETDump, in the order in which they were executed.
+
+    Raises ``InputError`` for bytes that are no ETDump, are damaged, or hold no dispatches.
+    """
+    runs = tuple(_delegates(_events(data, name), name))
+    if not any(run.dispatches for run in runs):
+        raise InputError(
+            f"{name} has no dispatches of the Vulkan delegate: run the model with a runtime that "
+            "is built with ET_EVENT_TRACER_ENABLED and the Vulkan backend"
+        )
+    return runs
+
+
+def _events(data: bytes, name: str) -> list[Any]:
+    """The events of the executions, as Inspector gives them."""
+    if data[8:12] != _IDENTIFIER:
+        raise InputError(f"{name} is no ETDump: hand in the file that ETDumpGen wrote")
+    # Inspector takes a path alone.
+    handle, path = tempfile.mkstemp(suffix=".etdump")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        with quiet(), _silent_programs():
+            from executorch.devtools import Inspector
+            from executorch.devtools.inspector import TimeScale
+
+            inspector = Inspector(
+                etdump_path=path,
+                source_time_scale=TimeScale.NS,
+                target_time_scale=TimeScale.NS,
+            )
+            blocks = inspector.event_blocks
+    except Exception as error:
+        # Inspector raises whatever its parts do: of flatc, struct errors, index errors, assertions.
+        raise InputError(
+            f"{name} is damaged: ExecuTorch's Inspector fails on it ({type(error).__name__})"
+        ) from error
+    finally:
+        Path(path).unlink()
+    return [event for block in blocks if block.name == _EXECUTE for event in block.events]
+
+
+@contextmanager
+def _silent_programs() -> Iterator[None]:
+    """Keeps what Inspector's programs print (flatc: its whole usage) from the terminal."""
+    kept = os.dup(1), os.dup(2)
+    with Path(os.devnull).open("wb") as nowhere:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(nowhere.fileno(), 1)
+        os.dup2(nowhere.fileno(), 2)
+        try:
+            yield
+        finally:
+            for number, copy in zip((1, 2), kept, strict=True):
+                os.dup2(copy, number)
+                os.close(copy)
+
+
+def _delegates(events: list[Any], name: str) -> Iterator[DelegateRun]:
+    """Splits events where a delegate begins to execute."""
+    dispatches: list[Dispatch] | None = None
+    for event in events:
+        if event.name == _DELEGATE_BEGINS:
+            if dispatches is not None:
+                yield DelegateRun(tuple(dispatches))
+            dispatches = []
+        elif event.name.startswith("{"):
+            if dispatches is None:
+                raise InputError(f"{name} has dispatches before any delegate is executed")
+            dispatches.append(_dispatch(event, name))
+    if dispatches is not None:
+        yield DelegateRun(tuple(dispatches))
+
+
+def _dispatch(event: Any, name: str) -> Dispatch:
+    try:
+        described = json.loads(event.name)
+        kernel = described["kernel_name"]
+        operator = described.get("operator")
+        # A copy that follows an operator carries the operator's name as well.
+        is_staging = any(part in kernel for part in _STAGING)
+        node_id = None if operator is None or is_staging else operator["delegate_node_id"]
+        called = None if node_id is None else operator["name"]
+        ns = tuple(float(t) for t in event.perf_data.raw)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{name} has a dispatch that cannot be read ({event.name[:80]}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    return Dispatch(kernel, node_id, called, ns)
