@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -35,8 +36,8 @@ class Shader:
     has_parameters: bool
 
 
-class Kernel:
-    """What the two kinds of shader have in common."""
+class Kernel(ABC):
+    """What all kinds of shader have in common."""
 
     by_word: bool
 
@@ -46,9 +47,9 @@ class Kernel:
         self.step = step
         self.extents: Extents = source.extents
 
+    @abstractmethod
     def lines(self) -> Iterator[str]:
         """The body of the shader, where ``workgroup`` and ``thread`` are known."""
-        raise NotImplementedError
 
     def declarations(self) -> Iterator[str]:
         """Declarations beyond the bindings."""
@@ -60,9 +61,9 @@ class Kernel:
         return THREADS
 
     @property
+    @abstractmethod
     def groups(self) -> int:
         """Workgroups that the shader needs."""
-        raise NotImplementedError
 
     def shader(self) -> Shader:
         """The whole shader."""

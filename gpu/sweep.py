@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from functools import lru_cache
 from math import prod
@@ -59,8 +60,8 @@ class _Sweep(BrickKernel):
     def before(self) -> Iterator[str]:
         yield from ()
 
-    def each(self) -> Iterator[str]:
-        raise NotImplementedError
+    @abstractmethod
+    def each(self) -> Iterator[str]: ...
 
     def after(self) -> Iterator[str]:
         yield from ()
