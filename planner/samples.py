@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -171,4 +171,4 @@ class _Operands:
         if isinstance(value, VkTensor):
             kind = "tensor" if value.constant_id < 0 else "constant"
             return {kind: [value.datatype.name, list(value.dims)]}
-        return repr(value)
+        return {type(value).__name__: astuple(value)}
