@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,12 @@ SOFTWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112))
 _PATTERN_BYTES: Final = 2**22
 _PARAMETERS: Final = QuantParams(0.05, 3)
 AWAKE_SECONDS: Final = 0.3
-"""Within so much time of work an idle GPU raises its clock; while it works it needs less."""
+"""An idle GPU that works so long without a pause runs at its full clock, and stays there while
+it has work."""
 
 _STILL_AWAKE_SECONDS: Final = 0.03
-_SOFTWARE_SECONDS: Final = 0.1
-_WARM_ROUNDS: Final = 3
+_LOAD: Final = Placement((2**24,), CONTIGUOUS, 4)
+_LOAD_TOGETHER: Final = 256
 _SHORT_NS: Final = 200_000
 _MOST_TOGETHER: Final = 32
 
@@ -79,7 +81,7 @@ class Timing:
     """How long a conversion took, and a copy of as many bytes; nanoseconds, medians.
 
     ``moved`` are the bytes that are read and written, padding included. ``copy_ns`` is the faster
-    of the driver's copy and of a shader that copies 16 bytes an invocation.
+    of the driver's copy and of a shader's.
     """
 
     conversion: Conversion
@@ -136,16 +138,17 @@ class Bench:
         self.gpu = gpu
         self.timer = Timer(gpu)
         self.converter = Converter(gpu)
-        self._arenas = gpu.guarded(lambda: [create_buffer(gpu, most_bytes) for _ in range(2)])
+        size = most_bytes if gpu.info.is_software else max(most_bytes, _LOAD.bytes)
+        self._arenas = gpu.guarded(lambda: [create_buffer(gpu, size) for _ in range(2)])
         self._images: dict[tuple[Placement, int], GpuTensor] = {}
-        gpu.guarded(lambda: self._fill(most_bytes))
+        gpu.guarded(lambda: self._fill(size))
 
     def time(
         self,
         conversion: Conversion,
         shape: tuple[int, ...],
         repeats: int,
-        warm_seconds: float = AWAKE_SECONDS,
+        awake_seconds: float = AWAKE_SECONDS,
     ) -> Timing:
         """Times one conversion and the copy that it is held against, in turns."""
         source, target = conversion.placements(shape)
@@ -159,7 +162,7 @@ class Bench:
             Dispatches(copy),
             BufferCopy(*copies, copied.bytes),
         ]
-        ns, *copy_ns = self.measure(works, repeats, warm_seconds)
+        ns, *copy_ns = self.measure(works, repeats, awake_seconds)
         return Timing(conversion, shape, moved, ns, min(copy_ns))
 
     def dispatch(self, step: Step, source: Placement, target: Placement) -> Dispatch:
@@ -178,29 +181,33 @@ class Bench:
         return self.converter.prepare_shader(write_shader(placement), *tensors)
 
     def measure(
-        self, works: Sequence[Work], repeats: int, warm_seconds: float = AWAKE_SECONDS
+        self, works: Sequence[Work], repeats: int, awake_seconds: float = AWAKE_SECONDS
     ) -> list[float]:
         """Median nanoseconds of each work, on a device that is awake.
 
-        Works that are short are repeated between two timestamps. Before they are timed they keep
-        the device busy for ``warm_seconds``: one that was idle runs at a fraction of its clock.
+        Works that are short are repeated between two timestamps. Before they are timed the device
+        copies for ``awake_seconds``: one that was idle runs at a fraction of its clock.
         """
         first = self.timer.times(works, 2)[:, -1]
         together = int(min(_MOST_TOGETHER, max(1.0, _SHORT_NS / max(1.0, first.min()))))
-        end = time.monotonic() + (_SOFTWARE_SECONDS if self.gpu.info.is_software else warm_seconds)
-        while time.monotonic() < end:
-            self.timer.times(works, _WARM_ROUNDS, together)
-        return [float(x) for x in np.median(self.timer.times(works, repeats, together), axis=1)]
+        load = [] if self.gpu.info.is_software else self._load(awake_seconds)
+        times = self.timer.times(works, repeats, together, load)
+        return [float(x) for x in np.median(times, axis=1)]
 
-    def forget(self) -> None:
-        """Frees the images that were made for the shapes so far."""
-        for image in self._images.values():
-            image.free()
-        self._images.clear()
+    def _load(self, seconds: float) -> list[Dispatch]:
+        """Wakes the device, and gives copies that keep it busy for as long again."""
+        copy = self.converter.prepare(self._tensor(_LOAD, 0), self._tensor(_LOAD, 1))
+        end = time.monotonic() + seconds
+        ns = math.inf
+        while time.monotonic() < end:
+            ns = float(self.timer.times([Dispatches(copy)], 1, _LOAD_TOGETHER)[0, 0])
+        return [copy] * math.ceil(seconds * 1e9 / max(1.0, ns))
 
     def close(self) -> None:
         """Frees all memory."""
-        self.forget()
+        for image in self._images.values():
+            image.free()
+        self._images.clear()
         for arena in self._arenas:
             arena.destroy()
 
@@ -241,11 +248,13 @@ def run(
     timings = []
     for shape in shapes:
         bench = Bench(gpu, arena_bytes(c.placements(shape) for c in wanted))
-        bench.time(wanted[0], shape, 1)
-        for conversion in wanted:
-            timings.append(bench.time(conversion, shape, repeats, _STILL_AWAKE_SECONDS))
-            progress(timings[-1])
-        bench.close()
+        try:
+            bench.time(wanted[0], shape, 1)
+            for conversion in wanted:
+                timings.append(bench.time(conversion, shape, repeats, _STILL_AWAKE_SECONDS))
+                progress(timings[-1])
+        finally:
+            bench.close()
     return timings
 
 

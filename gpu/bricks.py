@@ -79,8 +79,7 @@ class BrickKernel(Kernel):
                 continue
             value = self.source.load(offsets)
             if self.step == "quantize":
-                value = unpacked(value, source.element_bytes)
-                value = f"from_half({value})" if source.element_bytes == 2 else value
+                value = f"from_halves({value})" if source.element_bytes == 2 else value
                 value = f"pack_bytes(quantize({value}))"
             yield f"let {name} = {value};"
 
@@ -123,8 +122,7 @@ class BrickKernel(Kernel):
         dim, outer = target.packed_dim, target.outer_dim
         if self.step == "dequantize":
             value = f"dequantize(unpack_bytes({value}))"
-            value = f"to_half({value})" if target.element_bytes == 2 else value
-            value = packed(value, target.element_bytes)
+            value = f"to_halves({value})" if target.element_bytes == 2 else value
         name = _register("o", offsets)
         yield f"var {name} = {value};"
         if not target.is_plain and self.extents[dim] % UNIT:

@@ -148,14 +148,15 @@ def calibrate(
     launch = float(min(ns for times in measured.values() for _, ns in times.repacks.values()))
     access = Rates(
         *(
-            {
-                str(r): _rate(_samples([t.accesses[kind, r] for t in measured.values()]))
-                for r in _ALL
-            }
+            _with_default(
+                {
+                    str(r): _rate(_samples([t.accesses[kind, r] for t in measured.values()]))
+                    for r in _ALL
+                }
+            )
             for kind in ("read", "write")
         )
     )
-    access = Rates(_with_default(access.read), _with_default(access.write))
     profile = DeviceProfile(
         name=name,
         origin="measured",
@@ -280,6 +281,4 @@ def _with_default(rates: Mapping[str, float]) -> dict[str, float]:
 
 
 def _kind(pair: Pair) -> str:
-    if pair[0].is_packed_int8:
-        return "int8 repack"
-    return "float repack"
+    return "int8 repack" if pair[0].is_packed_int8 else "float repack"

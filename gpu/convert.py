@@ -11,6 +11,7 @@ import numpy as np
 from gpu.device import Gpu
 from gpu.errors import GpuError
 from gpu.kernel import Shader, Step
+from gpu.library import library
 from gpu.shader import shader
 from gpu.tensor import GpuTensor, check_writable
 
@@ -102,7 +103,7 @@ class Converter:
         device = self.gpu.device
         pipeline = self._pipelines.get(made.code)
         if pipeline is None:
-            module = device.create_shader_module(code=made.code)
+            module = device.create_shader_module(code=library(self.gpu) + made.code)
             pipeline = device.create_compute_pipeline(
                 layout="auto", compute={"module": module, "entry_point": "main"}
             )

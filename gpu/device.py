@@ -65,6 +65,7 @@ class Gpu:
         self.info = info
         self.device = device
         self.queue = device.queue
+        self.has_exact_halves: bool | None = None
 
     @property
     def has_timestamps(self) -> bool:

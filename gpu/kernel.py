@@ -5,8 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Final, Literal
 
 from gpu.access import Memory
@@ -25,7 +23,7 @@ MOST_GROUPS: Final = 65535
 
 @dataclass(frozen=True, slots=True)
 class Shader:
-    """A compute shader and its dispatch.
+    """A compute shader and its dispatch; its code needs ``gpu.library`` before it.
 
     Binding 0 is the source, binding 1 the target; with ``has_parameters`` binding 2 is a uniform of
     two float32: 1/scale (to quantize) or scale (to dequantize), and the zero point.
@@ -78,7 +76,6 @@ class Kernel(ABC):
             if has_parameters
             else "const params = Parameters(1.0, 0.0);",
             *self.declarations(),
-            _conversions(),
             f"@compute @workgroup_size({self.threads})",
             "fn main(@builtin(workgroup_id) group: vec3<u32>,",
             "        @builtin(local_invocation_index) thread: u32) {",
@@ -110,8 +107,3 @@ def _dispatch(groups: int) -> tuple[int, int, int]:
     if y > MOST_GROUPS:
         raise GpuError(f"{groups} workgroups are more than one dispatch takes")
     return x, y, 1
-
-
-@cache
-def _conversions() -> str:
-    return (Path(__file__).parent / "shaders" / "conversions.wgsl").read_text("utf-8")

@@ -77,29 +77,47 @@ class Timer:
         usage = wgpu.BufferUsage.QUERY_RESOLVE | wgpu.BufferUsage.COPY_SRC
         self._resolved = gpu.device.create_buffer(size=8 * _MOST_QUERIES, usage=usage)
 
-    def times(self, works: Sequence[Work], repeats: int, count: int = 1) -> NDArray[np.float64]:
+    def times(
+        self,
+        works: Sequence[Work],
+        repeats: int,
+        count: int = 1,
+        load: Sequence[Dispatch] = (),
+    ) -> NDArray[np.float64]:
         """Nanoseconds (works, repeats) of one execution of each work.
 
         Works take turns, so that drift touches all alike. ``count`` executions lie between two
-        timestamps: the result is their mean.
+        timestamps: the result is their mean. ``load`` runs before, and the device has no pause
+        between it and what is timed.
         """
         rounds = max(1, _MOST_QUERIES // (2 * len(works)))
         parts = []
         for first in range(0, repeats, rounds):
-            part = partial(self._times, works, min(rounds, repeats - first), count)
+            part = partial(self._times, works, min(rounds, repeats - first), count, load)
             parts.append(self.gpu.guarded(part))
         return np.concatenate(parts, axis=1)
 
-    def _times(self, works: Sequence[Work], repeats: int, count: int) -> NDArray[np.float64]:
+    def _times(
+        self, works: Sequence[Work], repeats: int, count: int, load: Sequence[Dispatch]
+    ) -> NDArray[np.float64]:
         device, queue = self.gpu.device, self.gpu.queue
         total = 2 * len(works) * repeats
+        buffers = []
+        if load:
+            encoder = device.create_command_encoder()
+            compute_pass = encoder.begin_compute_pass()
+            for dispatch in load:
+                dispatch.encode(compute_pass)
+            compute_pass.end()
+            buffers.append(encoder.finish())
         first = 0
         for _ in range(repeats):
             encoder = device.create_command_encoder()
             for work in works:
                 work.record(encoder, self._queries, first, count)
                 first += 2
-            queue.submit([encoder.finish()])
+            buffers.append(encoder.finish())
+        queue.submit(buffers)
         encoder = device.create_command_encoder()
         encoder.resolve_query_set(self._queries, 0, total, self._resolved, 0)
         queue.submit([encoder.finish()])

@@ -42,12 +42,12 @@ class WordKernel(Kernel):
             value = f"textureLoad(source, {self.source.texel((0, 0, 0))}, 0)[{part}]"
         else:
             value = self.source.load_element(0, (0, 0, 0))
-        value = f"vec4<u32>({value})"
         if self.step == "quantize":
-            value = f"from_half({value})" if source.element_bytes == 2 else value
-            value = f"quantize({value})"
+            halves = source.element_bytes == 2
+            value = f"from_halves(vec2<u32>({value}))" if halves else f"vec4<u32>({value})"
+            value = f"quantize({value}).x"
         elif self.step == "dequantize":
-            value = f"to_half(dequantize({value}))"
-        yield f"  word |= {value}.x << (k * {8 * size}u);"
+            value = f"(to_halves(dequantize(vec4<u32>({value}))).x & 0xffffu)"
+        yield f"  word |= {value} << (k * {8 * size}u);"
         yield "}"
         yield "result[index] = word;"

@@ -2,13 +2,15 @@
 // Conversions between float and integer are a fraction as fast as additions on common GPUs, so they
 // are done by adding: the integer k is in the low bits of the float 2^23 + k.
 
-// q = clamp(round(x * inv_scale) + zero_point, -128, 127), half to even. NaN becomes 0, as in
+// q = clamp(round(x * inv_scale) + zero_point, -128, 127), half to even: the sum with 1.5 * 2^23 has
+// no bits below one, so it is what rounds. NaN becomes 0, as in
 // quantized_decomposed.quantize_per_tensor. Bits are tested: drivers may assume that no NaN exists.
 fn quantize(bits: vec4<u32>) -> vec4<u32> {
-  let rounded = round(bitcast<vec4<f32>>(bits) * params.factor);
   let least = vec4<f32>(-128.0 - params.zero_point);
   let most = vec4<f32>(127.0 - params.zero_point);
-  let q = bitcast<vec4<u32>>(clamp(rounded, least, most) + (12582912.0 + params.zero_point));
+  // What is clamped is no product any more: the sum cannot be fused with one, and round but once.
+  let scaled = clamp(bitcast<vec4<f32>>(bits) * params.factor, least, most);
+  let q = bitcast<vec4<u32>>(scaled + 12582912.0) + bitcast<u32>(i32(params.zero_point));
   let is_nan = (bits << vec4<u32>(1u)) > vec4<u32>(0xff000000u);
   return select(q & vec4<u32>(0xffu), vec4<u32>(0u), is_nan);
 }
@@ -18,29 +20,6 @@ fn dequantize(elements: vec4<u32>) -> vec4<u32> {
   let shifted = bitcast<vec4<f32>>((elements ^ vec4<u32>(0x80u)) | vec4<u32>(0x4b000000u));
   let centred = shifted - vec4<f32>(8388608.0 + 128.0 + params.zero_point);
   return bitcast<vec4<u32>>(centred * params.factor);
-}
-
-// float16 to float32, exactly: subnormals are not flushed, whatever the driver does.
-fn from_half(half: vec4<u32>) -> vec4<u32> {
-  let sign = (half & vec4<u32>(0x8000u)) << vec4<u32>(16u);
-  let rest = (half & vec4<u32>(0x7fffu)) << vec4<u32>(13u);
-  let special = select(vec4<u32>(0x38000000u), vec4<u32>(0x70000000u), rest >= vec4<u32>(0x0f800000u));
-  let above = bitcast<vec4<f32>>(rest + vec4<u32>(0x38800000u)) - vec4<f32>(6.103515625e-5);
-  let is_subnormal = rest < vec4<u32>(0x00800000u);
-  return sign | select(rest + special, bitcast<vec4<u32>>(above), is_subnormal);
-}
-
-// float32 (no NaN) to float16, half to even.
-fn to_half(bits: vec4<u32>) -> vec4<u32> {
-  let sign = (bits >> vec4<u32>(16u)) & vec4<u32>(0x8000u);
-  let rest = bits & vec4<u32>(0x7fffffffu);
-  let odd = (rest >> vec4<u32>(13u)) & vec4<u32>(1u);
-  let normal = (rest + odd + vec4<u32>(0xc8000fffu)) >> vec4<u32>(13u);
-  // The last bit of a float16 subnormal is that of a float32 from 0.5 to 1.
-  let above = bitcast<vec4<u32>>(bitcast<vec4<f32>>(rest) + vec4<f32>(0.5));
-  let subnormal = above - vec4<u32>(0x3f000000u);
-  let finite = select(normal, subnormal, rest < vec4<u32>(0x38800000u));
-  return sign | select(finite, vec4<u32>(0x7c00u), rest >= vec4<u32>(0x47800000u));
 }
 
 fn pack_bytes(v: vec4<u32>) -> u32 {
