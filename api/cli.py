@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -15,9 +16,11 @@ from planner.errors import PlannerError
 
 if TYPE_CHECKING:
     from planner.exported import Progress
+    from planner.options import PlanOptions
 
 F = TypeVar("F", bound=Callable[..., Any])
 USER_ERROR = 2
+_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 class _Group(click.Group):
@@ -40,7 +43,27 @@ def _fail(text: str) -> NoReturn:
     raise SystemExit(USER_ERROR)
 
 
-def _planning_options(command: F) -> F:
+def _planning_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of planning; the command gets them together, as ``options``."""
+
+    @wraps(command)
+    def with_options(
+        profile: str,
+        objective: str,
+        texture_limits: str | None,
+        buffer_limit: int | None,
+        without_layouts: tuple[str, ...],
+        costs: Path | None,
+        device: str | None,
+        **others: Any,
+    ) -> None:
+        from planner.options import make_options
+
+        options = make_options(
+            profile, objective, texture_limits, without_layouts, buffer_limit, costs, device
+        )
+        command(options=options, **others)
+
     options = (
         click.option(
             "--profile",
@@ -54,7 +77,7 @@ def _planning_options(command: F) -> F:
             default="repack",
             show_default=True,
             metavar="repack|latency",
-            help="Least cost of transitions, or of transitions and operators' accesses.",
+            help="Least cost of transitions, or of transitions and operators.",
         ),
         click.option(
             "--texture-limits",
@@ -74,10 +97,21 @@ def _planning_options(command: F) -> F:
             metavar="NAME",
             help="Plan without this layout, to see what it buys. May be repeated.",
         ),
+        click.option(
+            "--costs",
+            type=_PATH,
+            metavar="FILE",
+            help="Take costs from what a device measured: a database that 'profile import' made. "
+            "The profile answers for what is not in it.",
+        ),
+        click.option(
+            "--device", metavar="NAME", help="The device in --costs [default: the only one]."
+        ),
     )
+    found = with_options
     for option in reversed(options):
-        command = option(command)
-    return command
+        found = option(found)
+    return found
 
 
 def _gpu_options(command: F) -> F:
@@ -96,9 +130,6 @@ def _gpu_options(command: F) -> F:
     for option in reversed(options):
         command = option(command)
     return command
-
-
-_PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -128,11 +159,7 @@ def plan(
     plan_path: Path | None,
     pte: Path | None,
     report_path: Path | None,
-    profile: str,
-    objective: str,
-    texture_limits: str | None,
-    buffer_limit: int | None,
-    without_layouts: tuple[str, ...],
+    options: PlanOptions,
 ) -> None:
     """Plan a program: a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
 
@@ -140,10 +167,8 @@ def plan(
     """
     from api.files import check_writable, read_input, write_whole
     from planner.inputs import plan_program
-    from planner.options import make_options
     from planner.replan import Replanned
 
-    options = make_options(profile, objective, texture_limits, without_layouts, buffer_limit)
     for path in (output, plan_path, pte, report_path):
         check_writable(path)
     data = read_input(source)
@@ -319,19 +344,13 @@ def bench_models(
     repeats: int,
     cpsat: float | None,
     output: Path | None,
-    profile: str,
-    objective: str,
-    texture_limits: str | None,
-    buffer_limit: int | None,
-    without_layouts: tuple[str, ...],
+    options: PlanOptions,
 ) -> None:
     """Plan the models of the zoo: cost and planning time against ExecuTorch's own pass."""
     from api.bench import models
     from api.files import check_writable
-    from planner.options import make_options
 
     check_writable(output)
-    options = make_options(profile, objective, texture_limits, without_layouts, buffer_limit)
     models(names, "small" if small else "full", options, repeats, cpsat, output)
 
 

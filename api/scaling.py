@@ -17,13 +17,13 @@ from rich.console import Console
 from api.files import write_whole
 from planner.backends.vkgraph import write_vkgraph
 from planner.costs import ProfileCosts
-from planner.exported import quiet
 from planner.frontends.vkgraph import read_vkgraph
 from planner.memory import apply, plan_memory
 from planner.physical import DEFAULT_TEXTURE_LIMITS
 from planner.plan import plan_graph
 from planner.problem import Constraints
 from planner.profile import load_profile
+from planner.quiet import quiet
 from planner.replan import delegates_of, graph_of
 from planner.stopwatch import stopwatch
 from schema import VkGraph, VkTensor, vkgraph

@@ -51,6 +51,10 @@ def _caption(report: dict[str, Any]) -> str:
             f"tensors take {cost(total['memory_bytes'], 'bytes')}, "
             f"{cost(total['greedy_memory_bytes'], 'bytes')} by ExecuTorch's memory planner"
         )
+    origins = {name: part for name, part in total["cost_origins"].items() if part}
+    if origins.keys() - {"modelled"}:
+        parts = ", ".join(f"{part:.1%} {name}" for name, part in origins.items())
+        lines.append(f"of the predicted time: {parts}")
     for delegate in report["delegates"]:
         lines += [f"{delegate['name']}, {warning}" for warning in delegate["warnings"]]
     pinned = sorted({name for d in report["delegates"] for name in d["pinned_operators"]})

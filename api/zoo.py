@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from planner.exported import quiet
+from planner.quiet import quiet
 
 Size = Literal["small", "full"]
 

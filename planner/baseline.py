@@ -10,7 +10,7 @@ from torch.fx import GraphModule
 
 from planner.costs import CostModel
 from planner.frontends.fx import FxGraph, get_repr
-from planner.plan import operator_cost
+from planner.plan import operator_prices
 from planner.problem import Slot
 from planner.program import BaselineFigures, BaselineRepack
 from planner.representation import LABELS, TensorRepr
@@ -58,8 +58,9 @@ def run_baseline(
         assert made is not None and target is not None
         tensor = fx.graph.tensors[tensor_of[source.name]]
         prices = costs.transition(tensor.shape, tensor.dtype)
-        cost = int(prices[LABELS[made], LABELS[target]])
-        repacks.append(BaselineRepack(tensor, made, target, cost))
+        labels = LABELS[made], LABELS[target]
+        origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+        repacks.append(BaselineRepack(tensor, made, target, int(prices[labels]), origin))
 
     def representation(slot: Slot) -> TensorRepr | None:
         node = by_name[fx.nodes[slot.operator].name]
@@ -70,6 +71,8 @@ def run_baseline(
 
     return BaselineFigures(
         repacks=tuple(repacks),
-        operator_cost=operator_cost(fx.graph, slots, costs, representation),
+        operator_cost=sum(
+            price.cost for price in operator_prices(fx.graph, slots, costs, representation)
+        ),
         seconds=watch.seconds,
     )

@@ -1,7 +1,7 @@
 """Prices for the solver: what a plan's choices cost, as integers.
 
-A ``CostModel`` is all that the planner knows of cost. The one here reads a device profile; models
-learned from measurements give tables over several operands of an operator together.
+A ``CostModel`` is all that the planner knows of cost. The one here reads a device profile; the one
+in ``planner.learned`` gives tables over several operands of an operator together.
 """
 
 from __future__ import annotations
@@ -17,10 +17,23 @@ from planner.graph import Operator, Tensor
 from planner.physical import ELEMENT_BYTES, padded_elements
 from planner.profile import DeviceProfile, TransitionRates, rate
 from planner.representation import REPRS
-from schema import VkDataType
+from schema import CostOrigin, VkDataType
 
 Objective = Literal["repack", "latency"]
 Costs = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PricedOperand:
+    """Argument ``index`` of an operator, or output ``index``, and the labels that it may take.
+
+    ``tensors`` are those of the graph that it is made of.
+    """
+
+    is_output: bool
+    index: int
+    tensors: tuple[int, ...]
+    domain: tuple[int, ...]
 
 
 class CostModel(Protocol):
@@ -29,20 +42,25 @@ class CostModel(Protocol):
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
         """Prices (labels, labels) of repacking a tensor from one representation to another."""
 
+    def transition_origin(
+        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
+    ) -> CostOrigin:
+        """Where the price of one transition comes from, by its labels."""
+
     def operator(
-        self,
-        operator: Operator,
-        tensors: Sequence[Tensor],
-        operands: Sequence[tuple[int, ...]],
-        domains: Sequence[tuple[int, ...]],
-        first_output: int,
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
         """Costs of an operator itself: (operands, table over their representations) each.
 
-        ``operands[i]`` are the tensors of operand ``i`` and ``domains[i]`` the labels that it may
-        take; operands from ``first_output`` on are outputs. A table has one axis for each operand
-        that it names, in the order of that operand's domain.
+        ``operands`` are those that have a choice. A table has one axis for each operand that it
+        names, by its place among them, in the order of that operand's domain. None come where the
+        objective does not count operators.
         """
+
+    def operator_origin(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> CostOrigin:
+        """Where an operator's cost comes from, for operands with one label each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +158,29 @@ class ProfileCosts:
             self._transitions[shape, dtype] = found
         return found
 
+    def transition_origin(
+        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
+    ) -> CostOrigin:
+        """The profile, for all."""
+        return CostOrigin.MODELLED
+
     def operator(
-        self,
-        operator: Operator,
-        tensors: Sequence[Tensor],
-        operands: Sequence[tuple[int, ...]],
-        domains: Sequence[tuple[int, ...]],
-        first_output: int,
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
         """One table for each operand: its bytes, at the rate of its representation."""
         if not self._counts_access:
             return
-        for i, (members, domain) in enumerate(zip(operands, domains, strict=True)):
-            rates = self._access_read if i < first_output else self._access_write
-            labels = list(domain)
+        for i, operand in enumerate(operands):
+            rates = self._access_write if operand.is_output else self._access_read
+            labels = list(operand.domain)
             total = sum(
-                self._padded_bytes(tensors[t].shape, tensors[t].dtype)[labels] for t in members
+                self._padded_bytes(tensors[t].shape, tensors[t].dtype)[labels]
+                for t in operand.tensors
             )
             yield (i,), np.rint(rates[labels] * total).astype(np.int64)
+
+    def operator_origin(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> CostOrigin:
+        """The profile, for all."""
+        return CostOrigin.MODELLED

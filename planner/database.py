@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from planner.calls import Call
 from planner.errors import InputError
 from planner.representation import REPRS
 from planner.samples import Join, Sample
 
-VERSION: Final = 1
+VERSION: Final = 2
 _SCHEMA: Final = """
 CREATE TABLE device (
   id INTEGER PRIMARY KEY,
@@ -35,9 +36,9 @@ CREATE TABLE run (
 CREATE TABLE sample (
   run INTEGER NOT NULL REFERENCES run ON DELETE CASCADE,
   operator TEXT NOT NULL,
-  kernels TEXT NOT NULL,
   signature TEXT NOT NULL,
-  representations TEXT NOT NULL,
+  operands TEXT NOT NULL,
+  kernels TEXT NOT NULL,
   median_ns REAL NOT NULL,
   spread_ns REAL NOT NULL,
   count INTEGER NOT NULL
@@ -154,8 +155,8 @@ class CostDatabase:
         with closing(self._connection.execute("SELECT name FROM device ORDER BY name")) as rows:
             return tuple(name for (name,) in rows)
 
-    def samples(self, device: str) -> tuple[Sample, ...]:
-        """All samples of a device, in the order in which they were imported.
+    def runs(self, device: str) -> tuple[tuple[Sample, ...], ...]:
+        """The samples of each of a device's runs, in the order in which they were imported.
 
         Raises ``InputError`` for a device that is not there.
         """
@@ -163,33 +164,44 @@ class CostDatabase:
             known = ", ".join(self.devices()) or "none"
             raise InputError(f"{self.path} has no device {device!r}: there is {known}")
         rows = self._connection.execute(
-            "SELECT operator, kernels, signature, representations, median_ns, spread_ns, count "
+            "SELECT run.id, operator, signature, operands, kernels, median_ns, spread_ns, count "
             "FROM sample JOIN run ON sample.run = run.id JOIN device ON run.device = device.id "
             "WHERE device.name = ? ORDER BY sample.rowid",
             (device,),
         )
+        found: dict[int, list[Sample]] = {}
         with closing(rows):
-            return tuple(
-                Sample(
-                    operator,
-                    tuple(json.loads(kernels)),
-                    signature,
-                    tuple(_REPRS[name] for name in json.loads(representations)),
-                    median,
-                    spread,
-                    count,
-                )
-                for operator, kernels, signature, representations, median, spread, count in rows
-            )
+            for run, *row in rows:
+                found.setdefault(run, []).append(_sample(*row))
+        return tuple(map(tuple, found.values()))
 
 
 def _row(sample: Sample) -> tuple[str | float | int, ...]:
     return (
-        sample.operator,
+        sample.call.operator,
+        sample.call.signature,
+        json.dumps({place: str(r) for place, r in sample.operands}),
         json.dumps(sample.kernels),
-        sample.signature,
-        json.dumps([str(r) for r in sample.representations]),
         sample.median,
         sample.spread,
         sample.count,
+    )
+
+
+def _sample(
+    operator: str,
+    signature: str,
+    operands: str,
+    kernels: str,
+    median: float,
+    spread: float,
+    count: int,
+) -> Sample:
+    return Sample(
+        call=Call(operator, signature),
+        operands=tuple((place, _REPRS[name]) for place, name in json.loads(operands).items()),
+        kernels=tuple(json.loads(kernels)),
+        median=median,
+        spread=spread,
+        count=count,
     )

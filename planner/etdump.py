@@ -13,31 +13,37 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import InputError
-from planner.exported import quiet
+from planner.quiet import quiet
 
 _IDENTIFIER: Final = b"ED00"
 _EXECUTE: Final = "Execute"
 _DELEGATE_BEGINS: Final = "ETVK_COPY_INPUTS"
 _STAGING: Final = ("nchw_to_", "_to_nchw")
+_MOST_NS: Final = 1e15
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
     """A dispatch of a compute shader, and how long it took in each execution, in ns.
 
-    ``node_id`` and ``operator`` are of the ``OperatorCall`` that it belongs to, None for what
-    copies the graph's inputs and outputs.
+    ``node_id`` and ``operator`` are of the ``OperatorCall`` that it belongs to; None for staging,
+    which copies the graph's inputs and outputs, and for what names no operator.
     """
 
     kernel: str
     node_id: int | None
     operator: str | None
     ns: tuple[float, ...]
+
+    @property
+    def is_staging(self) -> bool:
+        """Whether it copies an input or output of the graph."""
+        return any(part in self.kernel for part in _STAGING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +134,16 @@ def _dispatch(event: Any, name: str) -> Dispatch:
         described = json.loads(event.name)
         kernel = described["kernel_name"]
         operator = described.get("operator")
-        # A copy that follows an operator carries the operator's name as well.
-        is_staging = any(part in kernel for part in _STAGING)
-        node_id = None if operator is None or is_staging else operator["delegate_node_id"]
-        called = None if node_id is None else operator["name"]
+        node_id = None if operator is None else operator["delegate_node_id"]
+        called = None if operator is None else operator["name"]
         ns = tuple(float(t) for t in event.perf_data.raw)
+        dispatch = Dispatch(kernel, node_id, called, ns)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{name} has a dispatch that cannot be read ({event.name[:80]}): "
             f"{type(error).__name__}: {error}"
         ) from error
-    return Dispatch(kernel, node_id, called, ns)
+    if not all(0 <= t < _MOST_NS for t in ns):
+        raise InputError(f"{name} has a dispatch ({kernel}) whose times are no times: {ns[:4]}")
+    # A copy that follows an operator carries the operator's name as well.
+    return replace(dispatch, node_id=None, operator=None) if dispatch.is_staging else dispatch

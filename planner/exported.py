@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import logging
-import warnings
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, BinaryIO
@@ -15,6 +12,7 @@ from typing import Any, BinaryIO
 from planner.errors import InputError, VerificationError
 from planner.options import PlanOptions
 from planner.program import DelegateResult, Source, assemble, report
+from planner.quiet import quiet
 from schema import PlannedProgram, plan
 
 Progress = Callable[[str, DelegateResult | None], None]
@@ -137,16 +135,3 @@ def _load(data: bytes, name: str) -> Any:
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps what ExecuTorch and torch log and warn of away from the user's terminal."""
-    disabled = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)
-        try:
-            yield
-        finally:
-            logging.disable(disabled)

@@ -26,7 +26,6 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from planner.backends.fx import write_graph_module
 from planner.baseline import detached_copy, run_baseline
-from planner.costs import ProfileCosts
 from planner.errors import NoRepresentationError, PlannerError, VerificationError
 from planner.frontends.fx import FxGraph, read_graph_module
 from planner.options import PlanOptions
@@ -93,7 +92,7 @@ class Planning:
     def plan(self, graph_module: GraphModule, greedy: Any) -> None:
         """Plans a delegate's graph module in place, where ``greedy`` would have tagged it."""
         delegate = self._delegate()
-        costs = ProfileCosts(self.options.profile, self.options.objective)
+        costs = self.options.cost_model()
         delegate.untagged = detached_copy(graph_module)
         delegate.texture_limits = greedy.texture_limits
         constraints = Constraints(
@@ -101,7 +100,7 @@ class Planning:
         )
 
         def plan_in_place(target: GraphModule) -> float:
-            costs = ProfileCosts(self.options.profile, self.options.objective)
+            costs = self.options.cost_model()
             with stopwatch() as watch:
                 fx = read_graph_module(
                     target,
@@ -170,6 +169,7 @@ class Planning:
                 delegate.before,
                 profile=self.options.profile,
                 objective=self.options.objective,
+                times=self.options.times,
                 texture_limits=delegate.texture_limits,
                 excluded_layouts=self.options.excluded_layouts,
                 buffer_limit=self.options.buffer_limit,

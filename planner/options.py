@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
-from planner.costs import Objective
+from planner.costs import CostModel, Objective, ProfileCosts
 from planner.errors import OptionError
+from planner.learned import DeviceTimes, LearnedCosts, load_times
 from planner.physical import ImageExtents
 from planner.profile import DeviceProfile, load_profile
 from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
@@ -22,6 +25,7 @@ class PlanOptions:
 
     ``texture_limits`` of None takes those that the program is lowered with. A buffer must have
     fewer elements than ``buffer_limit``; None leaves that to the partitioner, as ExecuTorch does.
+    ``times`` are learned from a device's own runs; the profile answers for what they do not tell.
     """
 
     profile: DeviceProfile = field(default_factory=lambda: load_profile("default"))
@@ -29,6 +33,28 @@ class PlanOptions:
     texture_limits: ImageExtents | None = None
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
     buffer_limit: int | None = None
+    times: DeviceTimes | None = None
+
+    @property
+    def costs_name(self) -> str:
+        """What the costs are called: the profile, or the device that they were learned from."""
+        if self.times is None:
+            return self.profile.name
+        return f"{self.times.device}, measured; else {self.profile.name}"
+
+    @property
+    def costs_digest(self) -> str:
+        """SHA-256, in hexadecimal, of all that costs come from."""
+        if self.times is None:
+            return self.profile.digest
+        both = f"{self.times.digest} {self.profile.digest}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def cost_model(self) -> CostModel:
+        """Prices; raises ``OptionError`` where profile and measured times do not go together."""
+        if self.times is None:
+            return ProfileCosts(self.profile, self.objective)
+        return LearnedCosts(self.times, self.profile, self.objective)
 
 
 def make_options(
@@ -37,15 +63,22 @@ def make_options(
     texture_limits: str | None = None,
     without_layouts: Iterable[str] = (),
     buffer_limit: int | None = None,
+    costs: Path | None = None,
+    device: str | None = None,
 ) -> PlanOptions:
     """Options from what a user wrote; raises ``OptionError`` naming the one that is wrong."""
-    return PlanOptions(
+    if costs is None and device is not None:
+        raise OptionError("a device is one of a cost database: name that, too (--costs FILE)")
+    options = PlanOptions(
         profile=load_profile(profile) if isinstance(profile, str) else profile,
         objective=parse_objective(objective),
         texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
         excluded_layouts=frozenset(map(parse_layout, without_layouts)),
         buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
+        times=None if costs is None else load_times(costs, device),
     )
+    options.cost_model()
+    return options
 
 
 def parse_objective(text: str) -> Objective:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
@@ -18,6 +18,7 @@ from planner.problem import (
     describe_variable,
 )
 from planner.representation import LABELS, REPRS, TensorRepr
+from schema import CostOrigin
 from solver import (
     InfeasibleError,
     NoSolutionFoundError,
@@ -56,6 +57,19 @@ class Transition:
     target: TensorRepr
     cost: int
     users: tuple[Operand, ...]
+    origin: CostOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPrice:
+    """What an operator, by its index in the graph, costs in the representations of a plan.
+
+    ``cost`` is in integer steps of the profile's unit.
+    """
+
+    operator: int
+    cost: int
+    origin: CostOrigin
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +79,12 @@ class LayoutPlan:
     ``made[t]`` is the representation in which tensor ``t`` is made (None where nothing asks for
     one). Costs are integer steps of the profile's unit: ``cost`` counts what the objective counts,
     ``repack_cost`` the transitions alone; ``bound`` is a proven lower bound of ``cost``.
+    ``operators`` is empty where the objective does not count operators.
     """
 
     made: tuple[TensorRepr | None, ...]
     transitions: tuple[Transition, ...]
+    operators: tuple[OperatorPrice, ...]
     cost: int
     bound: int
     status: Status
@@ -159,7 +175,12 @@ def read_plan(
             prices = costs.transition(tensor.shape, tensor.dtype)
             transitions.extend(
                 Transition(
-                    t, REPRS[source], REPRS[label], int(prices[source, label]), tuple(operands)
+                    tensor=t,
+                    source=REPRS[source],
+                    target=REPRS[label],
+                    cost=int(prices[source, label]),
+                    users=tuple(operands),
+                    origin=costs.transition_origin(tensor.shape, tensor.dtype, source, label),
                 )
                 for label, operands in users.items()
             )
@@ -167,6 +188,11 @@ def read_plan(
     return LayoutPlan(
         made=tuple(made),
         transitions=tuple(transitions),
+        operators=tuple(
+            operator_prices(
+                graph, layout.slots, costs, lambda slot: REPRS[assignment[slot.variable]]
+            )
+        ),
         cost=solution.cost[0],
         bound=solution.bound[0],
         status=solution.status,
@@ -175,28 +201,25 @@ def read_plan(
     )
 
 
-def operator_cost(
+def operator_prices(
     graph: LayoutGraph,
     slots: Iterable[Slot],
     costs: CostModel,
     representation: Callable[[Slot], TensorRepr | None],
-) -> int:
+) -> Iterator[OperatorPrice]:
     """What the operators themselves cost under given representations, transitions left out.
 
-    Slots without a representation, and pinned operators, cost nothing. In integer steps of the
-    profile's unit.
+    Slots without a representation, and pinned operators, cost nothing; there is nothing where the
+    objective does not count operators.
     """
-    total = 0
     for index, group in groupby(slots, key=lambda slot: slot.operator):
         if index in graph.pinned:
             continue
-        chosen = [(slot, r) for slot in group if (r := representation(slot)) is not None]
-        for _, table in costs.operator(
-            graph.operators[index],
-            graph.tensors,
-            [slot.tensors for slot, _ in chosen],
-            [(LABELS[r],) for _, r in chosen],
-            sum(not slot.is_output for slot, _ in chosen),
-        ):
-            total += int(table.sum())
-    return total
+        operands = [
+            slot.priced((LABELS[r],)) for slot in group if (r := representation(slot)) is not None
+        ]
+        operator = graph.operators[index]
+        tables = [table for _, table in costs.operator(operator, graph.tensors, operands)]
+        if tables:
+            origin = costs.operator_origin(operator, graph.tensors, operands)
+            yield OperatorPrice(index, sum(int(table.sum()) for table in tables), origin)

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs import CostModel
+from planner.costs import CostModel, PricedOperand
 from planner.errors import NoRepresentationError
 from planner.graph import LayoutGraph, Operator, Tensor
 from planner.physical import MAX_TEXTURE_DIMS, ImageExtents, fitting
@@ -79,6 +79,10 @@ class Slot:
     index: int
     tensors: tuple[int, ...]
     variable: int
+
+    def priced(self, domain: tuple[int, ...]) -> PricedOperand:
+        """The operand with the labels that it may take, for a cost model."""
+        return PricedOperand(self.is_output, self.index, self.tensors, domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ class _Builder:
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
         self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-        self.slots_of: list[tuple[list[Slot], int]] = []  # by operator; index of first output
+        self.slots_of: list[list[Slot]] = []  # by operator
         self.producers: list[int | None] = [None] * len(graph.tensors)
         self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
         self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
@@ -235,7 +239,6 @@ class _Builder:
                 primary = slot.variable
             for t in dict.fromkeys(members):
                 self.readers[t].append(slot)
-        first_output = len(slots)
         outs = []
         for j, t in enumerate(operator.outputs):
             accepted = sets.outs[j]
@@ -249,7 +252,7 @@ class _Builder:
             return
         self.slots.extend(slots)
         if index not in self.graph.pinned:
-            self.slots_of.append((slots, first_output))
+            self.slots_of.append(slots)
 
         # Where the primary argument is a constant, all synchronised arguments stand for it.
         groups: list[list[int]] = []
@@ -388,14 +391,10 @@ class _Builder:
 
     def _operator_tables(self, domains: Sequence[tuple[int, ...]]) -> list[CostTable]:
         tables = []
-        for slots, first_output in self.slots_of:
-            for scope, costs in self.costs.operator(
-                self.graph.operators[slots[0].operator],
-                self.graph.tensors,
-                [slot.tensors for slot in slots],
-                [domains[slot.variable] for slot in slots],
-                first_output,
-            ):
+        for slots in self.slots_of:
+            operator = self.graph.operators[slots[0].operator]
+            operands = [slot.priced(domains[slot.variable]) for slot in slots]
+            for scope, costs in self.costs.operator(operator, self.graph.tensors, operands):
                 levels = np.zeros((LEVELS, *costs.shape), dtype=np.int64)
                 levels[0] = costs
                 tables.append(CostTable(tuple(slots[i].variable for i in scope), levels))

@@ -16,8 +16,10 @@ from planner.plan import Transition as PlannedTransition
 from planner.profile import DeviceProfile
 from planner.representation import TensorRepr
 from schema import (
+    CostOrigin,
     DelegatePlan,
     Figures,
+    OperatorCost,
     PlannedProgram,
     Repack,
     Status,
@@ -42,6 +44,7 @@ class BaselineRepack:
     source: TensorRepr
     target: TensorRepr
     cost: int
+    origin: CostOrigin
 
     def describe(self, profile: DeviceProfile) -> Repack:
         """The repack as a planned program has it."""
@@ -53,6 +56,7 @@ class BaselineRepack:
             to_storage=self.target.storage_type,
             to_layout=self.target.memory_layout,
             cost=profile.in_units(self.cost),
+            origin=self.origin,
         )
 
 
@@ -181,6 +185,10 @@ def describe_delegate(
             baseline_transitions=len(baseline.repacks),
         ),
         baseline_repacks=tuple(repack.describe(profile) for repack in baseline.repacks),
+        operator_costs=tuple(
+            OperatorCost(places.operators[price.operator], units(price.cost), price.origin)
+            for price in plan.operators
+        ),
     )
 
 
@@ -206,6 +214,7 @@ def _describe_transition(
         to_layout=transition.target.memory_layout,
         cost=profile.in_units(transition.cost),
         users=tuple(users),
+        origin=transition.origin,
     )
 
 
@@ -220,8 +229,8 @@ def assemble(
         planner_version=planner.__version__,
         source_name=source.name,
         source_sha256=source.sha256,
-        profile_name=options.profile.name,
-        profile_hash=options.profile.digest,
+        profile_name=options.costs_name,
+        profile_hash=options.costs_digest,
         cost_unit=options.profile.unit,
         objective=options.objective,
         texture_limits=texture_limits,
@@ -299,6 +308,7 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
         "baseline_transitions": figures.baseline_transitions,
         "objective_cost": _number(figures.objective_cost, unit),
         "baseline_objective_cost": _number(figures.baseline_objective_cost, unit),
+        "cost_origins": cost_origins([d.plan for d in delegates]),
         "status": figures.status.name,
         "bound": _number(figures.bound, unit),
         "operators": sum(d.operators for d in delegates),
@@ -317,6 +327,20 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
     }
 
 
+def cost_origins(plans: Sequence[DelegatePlan]) -> dict[str, float]:
+    """Parts of the objective's cost by where they come from; empty where nothing costs anything."""
+    costs = dict.fromkeys(CostOrigin, 0.0)
+    for plan in plans:
+        for transition in plan.transitions:
+            costs[transition.origin] += transition.cost
+        for operator in plan.operator_costs:
+            costs[operator.origin] += operator.cost
+    total = sum(costs.values())
+    if not total:
+        return {}
+    return {origin.name.lower(): round(costs[origin] / total, 4) for origin in reversed(CostOrigin)}
+
+
 def _transitions(plan: DelegatePlan, unit: str) -> list[dict[str, Any]]:
     names = {tensor.value_id: tensor.name for tensor in plan.tensors}
     return [
@@ -328,6 +352,7 @@ def _transitions(plan: DelegatePlan, unit: str) -> list[dict[str, Any]]:
             "from": str(TensorRepr(t.from_storage, t.from_layout)),
             "to": str(TensorRepr(t.to_storage, t.to_layout)),
             "cost": _number(t.cost, unit),
+            "cost_origin": t.origin.name.lower(),
             "users": [
                 {
                     "operator_index": u.operator_index,

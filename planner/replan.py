@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planner.backends.vkgraph import WrittenGraph, is_written, write_vkgraph, written_places
-from planner.costs import CostModel, ProfileCosts
+from planner.costs import CostModel
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.frontends.vkgraph import ContractedGraph, read_vkgraph, without_representations
 from planner.frontends.wellformed import warnings_of
@@ -15,7 +15,7 @@ from planner.memory import apply as apply_memory
 from planner.memory import check_memory, greedy_plan, plan_memory, sharing_error, used_bytes
 from planner.options import PlanOptions
 from planner.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents, fitting
-from planner.plan import LayoutPlan, Operand, operator_cost, plan_graph, read_plan
+from planner.plan import LayoutPlan, Operand, operator_prices, plan_graph, read_plan
 from planner.problem import Constraints, Slot
 from planner.program import (
     BaselineFigures,
@@ -196,7 +196,7 @@ class _Delegate:
     def __init__(self, index: int, data: bytes, options: PlanOptions, limits: ImageExtents) -> None:
         self.index, self.data = index, data
         self.options, self.limits = options, limits
-        self.costs: CostModel = ProfileCosts(options.profile, options.objective)
+        self.costs: CostModel = options.cost_model()
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
@@ -235,6 +235,7 @@ class _Delegate:
                 before,
                 profile=self.options.profile,
                 objective=self.options.objective,
+                times=self.options.times,
                 texture_limits=self.limits,
                 excluded_layouts=self.options.excluded_layouts,
                 buffer_limit=self.options.buffer_limit,
@@ -313,11 +314,14 @@ class _Delegate:
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
             prices = self.costs.transition(tensor.shape, tensor.dtype)
-            cost = int(prices[LABELS[t.source], LABELS[t.target]])
-            repacks.append(BaselineRepack(tensor, t.source, t.target, cost))
+            labels = LABELS[t.source], LABELS[t.target]
+            cost = int(prices[labels])
+            origin = self.costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+            repacks.append(BaselineRepack(tensor, t.source, t.target, cost, origin))
         represented = _representations(source)
-        operators = operator_cost(source.graph, planned.layout.slots, self.costs, represented)
-        return BaselineFigures(tuple(repacks), operators, 0.0)
+        slots = planned.layout.slots
+        operators = operator_prices(source.graph, slots, self.costs, represented)
+        return BaselineFigures(tuple(repacks), sum(price.cost for price in operators), 0.0)
 
 
 def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:

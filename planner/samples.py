@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
-from functools import cached_property
-from typing import Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.calls import Call, GraphCall, Operands, calls_of
 from planner.errors import InputError
 from planner.etdump import DelegateRun, Dispatch
-from planner.frontends.wellformed import repr_of
-from planner.representation import TensorRepr
-from schema import VkGraph, VkTensor
-from schema.vkgraph import OperatorCall, Value, ValueList
+from schema import VkGraph
 
-STAGING: Final = "staging"
-"""The name under which copies of graph inputs and outputs are kept."""
+STAGING: Final = Call("staging", "[[],[]]")
+"""The call under which copies of graph inputs and outputs are kept."""
 
 _OUTLIER: Final = 3.0
 """Executions slower than the median by so many times the median deviation are left out."""
@@ -32,27 +28,53 @@ _FEWEST: Final = 3
 class Sample:
     """What one operator took, in ns: the median of the executions that count, and their spread.
 
-    ``signature`` is JSON of what the time depends on besides representations: shapes and dtypes of
-    tensors, values of numbers. ``representations`` are those of the tensor operands in order,
-    members of lists one by one, outputs last. ``spread`` is half the distance of the quartiles.
+    ``spread`` is half the distance of the quartiles, ``kernels`` are the dispatches that it took.
     """
 
-    operator: str
+    call: Call
+    operands: Operands
     kernels: tuple[str, ...]
-    signature: str
-    representations: tuple[TensorRepr, ...]
     median: float
     spread: float
     count: int
 
 
 @dataclass(frozen=True, slots=True)
-class Join:
-    """A run's samples, and how much of its time they account for (ns, sums of medians)."""
+class Step:
+    """A call of a delegate's graph as it was measured; ``delegate`` counts from 0.
 
-    samples: tuple[Sample, ...]
-    total: float
-    joined: float
+    ``graph_call`` is None for staging.
+    """
+
+    delegate: int
+    graph_call: GraphCall | None
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A run's steps in the order of execution, and its time: ns, sums of medians.
+
+    ``unknown`` is the time of dispatches that name no operator.
+    """
+
+    steps: tuple[Step, ...]
+    unknown: float
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The steps' samples."""
+        return tuple(step.sample for step in self.steps)
+
+    @property
+    def joined(self) -> float:
+        """The time that is joined to operators or staging."""
+        return sum(step.sample.median for step in self.steps)
+
+    @property
+    def total(self) -> float:
+        """The time of all dispatches."""
+        return self.joined + self.unknown
 
     @property
     def share(self) -> float:
@@ -70,42 +92,44 @@ def join(runs: Sequence[DelegateRun], graphs: Sequence[VkGraph], name: str) -> J
             f"{name} is of a program with {len(runs)} Vulkan delegates, not {len(graphs)}: hand in "
             "the .pte that was profiled"
         )
-    samples: list[Sample] = []
-    total = joined = 0.0
-    for index, (run, graph) in enumerate(zip(runs, graphs, strict=True)):
-        kept = _counted(run)
-        calls = {call.node_id: call for call in graph.chain}
-        groups: dict[int | None, list[Dispatch]] = {}
+    steps: list[Step] = []
+    unknown = 0.0
+    for delegate, (run, graph) in enumerate(zip(runs, graphs, strict=True)):
+        kept = _counted(run, name)
+        calls = {call.node_id: call for call in calls_of(graph, f"{name}, delegate {delegate}")}
+        groups: dict[tuple[int | None, bool], list[Dispatch]] = {}
         for dispatch in run.dispatches:
-            groups.setdefault(dispatch.node_id, []).append(dispatch)
-        for node_id, dispatches in groups.items():
+            groups.setdefault((dispatch.node_id, dispatch.is_staging), []).append(dispatch)
+        for (node_id, is_staging), dispatches in groups.items():
             times = np.sum([d.ns for d in dispatches], axis=0)[kept]
-            median = float(np.median(times))
-            total += median
-            if node_id is None:
-                joined += median
-                samples.append(_sample(STAGING, dispatches, "{}", (), times))
+            if node_id is None and not is_staging:
+                unknown += float(np.median(times))
                 continue
-            call = calls.get(node_id)
-            if call is None or call.name != dispatches[0].operator:
-                has = "no such operator" if call is None else call.name
-                raise InputError(
-                    f"{name} does not belong to this program: delegate {index}, node {node_id} is "
-                    f"{dispatches[0].operator} in the profile, and {has} in the program"
-                )
-            joined += median
-            operands = _Operands(graph, call)
-            samples.append(
-                _sample(call.name, dispatches, operands.signature, operands.representations, times)
-            )
-    return Join(tuple(samples), total, joined)
+            found = None
+            if node_id is not None:
+                found = _call_at(node_id, dispatches[0], calls, f"{name}, delegate {delegate}")
+            steps.append(Step(delegate, found, _sample(found, dispatches, times)))
+    return Join(tuple(steps), unknown)
 
 
-def _counted(run: DelegateRun) -> NDArray[np.intp]:
+def _call_at(
+    node_id: int, dispatch: Dispatch, calls: dict[int, GraphCall], place: str
+) -> GraphCall:
+    found = calls.get(node_id)
+    if found is None or found.call.operator != dispatch.operator:
+        has = "no such operator" if found is None else found.call.operator
+        raise InputError(
+            f"{place}, does not belong to this program: node {node_id} is {dispatch.operator} in "
+            f"the profile, and {has} in the program"
+        )
+    return found
+
+
+def _counted(run: DelegateRun, name: str) -> NDArray[np.intp]:
     """Executions that count: not the first, which compiles shaders, and no outliers."""
     counts = {len(d.ns) for d in run.dispatches}
     if len(counts) > 1:
-        raise InputError("the profile is damaged: dispatches were executed unequally often")
+        raise InputError(f"{name} is damaged: its dispatches were executed unequally often")
     if not run.dispatches:
         return np.array([], np.intp)
     times = np.sum([d.ns for d in run.dispatches], axis=0)
@@ -118,57 +142,14 @@ def _counted(run: DelegateRun) -> NDArray[np.intp]:
 
 
 def _sample(
-    operator: str,
-    dispatches: Sequence[Dispatch],
-    signature: str,
-    representations: tuple[TensorRepr, ...],
-    times: NDArray[np.float64],
+    found: GraphCall | None, dispatches: Sequence[Dispatch], times: NDArray[np.float64]
 ) -> Sample:
     low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
     return Sample(
-        operator=operator,
+        call=STAGING if found is None else found.call,
+        operands=() if found is None else found.operands,
         kernels=tuple(d.kernel for d in dispatches),
-        signature=signature,
-        representations=representations,
         median=float(middle),
         spread=float(high - low) / 2,
         count=len(times),
     )
-
-
-class _Operands:
-    """What an operator is called with."""
-
-    def __init__(self, graph: VkGraph, call: OperatorCall) -> None:
-        self.graph, self.call = graph, call
-
-    @cached_property
-    def signature(self) -> str:
-        """Everything but the representations, as canonical JSON."""
-        return json.dumps([self._describe(arg) for arg in self.call.args], separators=(",", ":"))
-
-    @cached_property
-    def representations(self) -> tuple[TensorRepr, ...]:
-        """Of each tensor that has one, in order."""
-        return tuple(
-            representation
-            for tensor in self._tensors(self.call.args)
-            if (representation := repr_of(tensor)) is not None
-        )
-
-    def _tensors(self, args: Sequence[int]) -> Iterator[VkTensor]:
-        for arg in args:
-            value = self.graph.values[arg]
-            if isinstance(value, ValueList):
-                yield from self._tensors(value.items)
-            elif isinstance(value, VkTensor):
-                yield value
-
-    def _describe(self, arg: int) -> Any:
-        value: Value = self.graph.values[arg]
-        if isinstance(value, ValueList):
-            return [self._describe(item) for item in value.items]
-        if isinstance(value, VkTensor):
-            kind = "tensor" if value.constant_id < 0 else "constant"
-            return {kind: [value.datatype.name, list(value.dims)]}
-        return {type(value).__name__: astuple(value)}

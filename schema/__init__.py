@@ -6,8 +6,10 @@
 from schema.delegate import DelegateBlob, join_delegate, split_delegate
 from schema.error import SchemaError
 from schema.plan import (
+    CostOrigin,
     DelegatePlan,
     Figures,
+    OperatorCost,
     PlannedProgram,
     Repack,
     Status,
@@ -18,9 +20,11 @@ from schema.plan import (
 from schema.vkgraph import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 
 __all__ = [
+    "CostOrigin",
     "DelegateBlob",
     "DelegatePlan",
     "Figures",
+    "OperatorCost",
     "PlannedProgram",
     "Repack",
     "SchemaError",

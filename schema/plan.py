@@ -28,6 +28,19 @@ class Status(IntEnum):
     FEASIBLE = 1
 
 
+class CostOrigin(IntEnum):
+    """Where a cost comes from, from the loosest to the best known.
+
+    A device profile; samples of the same operator in other representations; samples of the same
+    operator and representations with other shapes; samples of just this.
+    """
+
+    MODELLED = 0
+    ESTIMATED = 1
+    INTERPOLATED = 2
+    MEASURED = 3
+
+
 @dataclass(frozen=True, slots=True)
 class Figures:
     """What a plan costs, and the baseline, in the program's `cost_unit`.
@@ -70,6 +83,16 @@ class Transition:
     to_layout: VkMemoryLayout
     cost: float
     users: tuple[TransitionUser, ...]
+    origin: CostOrigin = CostOrigin.MODELLED
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorCost:
+    """What the operator at `operator_index` of the chain costs in its representations."""
+
+    operator_index: int
+    cost: float
+    origin: CostOrigin = CostOrigin.MODELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +106,7 @@ class Repack:
     to_storage: VkStorageType
     to_layout: VkMemoryLayout
     cost: float
+    origin: CostOrigin = CostOrigin.MODELLED
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +124,8 @@ class DelegatePlan:
     """The plan of one delegate; `graph` is the flatbuffer of the graph to run.
 
     `baseline_repacks` are those of the plan to compare with, in the order in which it runs; plans
-    of releases that did not write them have none.
+    of releases that did not write them have none. `operator_costs` are there where the objective
+    counts them.
     """
 
     index: int
@@ -110,6 +135,7 @@ class DelegatePlan:
     transitions: tuple[Transition, ...]
     figures: Figures
     baseline_repacks: tuple[Repack, ...] = ()
+    operator_costs: tuple[OperatorCost, ...] = ()
 
     def decode_graph(self) -> VkGraph:
         """The graph to run; raises `SchemaError` if its bytes are not one."""
@@ -142,6 +168,7 @@ class PlannedProgram:
 
 _STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
 _LAYOUT = Enumeration("B", VkMemoryLayout, VkMemoryLayout.DEFAULT_LAYOUT)
+_ORIGIN = Enumeration("B", CostOrigin, CostOrigin.MODELLED)
 _NUMBER = Scalar("I")
 _COST = Scalar("d", 0.0)
 
@@ -177,7 +204,13 @@ TRANSITION = Table(
         "to_layout": _LAYOUT,
         "cost": _COST,
         "users": Tables(TRANSITION_USER),
+        "origin": _ORIGIN,
     },
+)
+OPERATOR_COST = Table(
+    "OperatorCost",
+    OperatorCost,
+    {"operator_index": _NUMBER, "cost": _COST, "origin": _ORIGIN},
 )
 REPACK = Table(
     "Repack",
@@ -190,6 +223,7 @@ REPACK = Table(
         "to_storage": _STORAGE,
         "to_layout": _LAYOUT,
         "cost": _COST,
+        "origin": _ORIGIN,
     },
 )
 TENSOR_PLAN = Table(
@@ -213,6 +247,7 @@ DELEGATE_PLAN = Table(
         "transitions": Tables(TRANSITION),
         "figures": FIGURES,
         "baseline_repacks": Tables(REPACK),
+        "operator_costs": Tables(OPERATOR_COST),
     },
 )
 PLANNED_PROGRAM = Table(

@@ -78,6 +78,13 @@ def _repr_of(tag: Any) -> TensorRepr | None:
     return TensorRepr(VkStorageType(int(tag.storage_type)), VkMemoryLayout(int(tag.memory_layout)))
 
 
+def _all_arguments(node: Node) -> list[Any]:
+    """A node's arguments in the order of the schema, those left out too, as a VkGraph has them."""
+    schema = getattr(node.target, "_schema", None)
+    rest = [] if schema is None else schema.arguments[len(node.args) :]
+    return [*node.args, *(node.kwargs.get(arg.name, arg.default_value) for arg in rest)]
+
+
 class _Reader:
     def __init__(self, downcast_64_bit: bool, force_fp16: bool) -> None:
         self.force_fp16 = force_fp16
@@ -105,7 +112,9 @@ class _Reader:
                 made = self._values(node)
                 operators.append(
                     Operator(
-                        node.target.__name__, tuple(self._argument(a) for a in node.args), made
+                        node.target.__name__,
+                        tuple(self._argument(a) for a in _all_arguments(node)),
+                        made,
                     )
                 )
                 nodes.append(node)

@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import Literal
 
 from planner.errors import VerificationError
+from planner.learned import DeviceTimes, LearnedCosts
 from planner.profile import DeviceProfile
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
@@ -23,6 +24,7 @@ from planner.verify.operands import (
     read_demands,
 )
 from planner.verify.pinned import check_pinned as verify_pinned
+from planner.verify.prices import LearnedPrices, Prices, ProfilePrices
 from planner.verify.program import Program
 from planner.verify.resolution import check_resolution
 from schema import DelegatePlan, SchemaError, VkGraph, VkMemoryLayout
@@ -39,12 +41,14 @@ def verify_delegate(
     texture_limits: TextureLimits,
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset(),
     buffer_limit: int | None = None,
+    times: DeviceTimes | None = None,
 ) -> None:
     """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
 
     Storage, layout and memory object of the tensors in ``before`` are not looked at. A buffer must
-    have fewer elements than ``buffer_limit``. Raises
-    ``VerificationError`` naming the operator, the operand and the rule that is broken.
+    have fewer elements than ``buffer_limit``. With ``times`` prices are those that were learned
+    from a device's runs. Raises ``VerificationError`` naming the operator, the operand and the rule
+    that is broken.
     """
     try:
         program = Program(plan.decode_graph())
@@ -56,7 +60,10 @@ def verify_delegate(
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     check_resolution(program, demands)
-    check_claims(plan, program, demands, repacks, profile, objective)
+    prices: Prices = ProfilePrices(profile, objective)
+    if times is not None:
+        prices = LearnedPrices(LearnedCosts(times, profile, objective), profile, objective)
+    check_claims(plan, program, demands, repacks, prices)
 
 
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:

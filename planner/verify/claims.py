@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from math import isclose, isfinite
-from typing import Final, Literal
+from typing import Final
 
-from planner.profile import Curve, DeviceProfile, rate
 from planner.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
-from planner.verify.layouts import ELEMENT_BYTES, memory_bytes
+from planner.verify.layouts import ELEMENT_BYTES
 from planner.verify.operands import Demand
+from planner.verify.prices import Prices
 from planner.verify.program import Program, fail
-from schema import DelegatePlan, Figures, Status, Transition, VkTensor
+from schema import DelegatePlan, Figures, OperatorCost, Status, Transition, VkTensor
 
 _TOLERANCE: Final = 1e-9
 """Sums of floats may differ by their order."""
@@ -24,27 +23,22 @@ def check_claims(
     program: Program,
     demands: Iterable[Demand],
     repacks: Sequence[Repack],
-    profile: DeviceProfile,
-    objective: Literal["repack", "latency"],
+    prices: Prices,
 ) -> None:
     """Shows that everything that the plan says is so.
 
     What the baseline repacks is taken as said; that its figures are these repacks' is shown.
     """
     _check_tensors(plan, program)
-    _check_baseline(plan, profile)
-    costs = [_planned_steps(program, repack, profile) for repack in repacks]
-    _check_transitions(plan.transitions, program, repacks, [profile.in_units(c) for c in costs])
+    _check_baseline(plan, prices)
+    units = prices.profile.in_units
+    costs = [_planned_steps(program, repack, prices) for repack in repacks]
+    _check_transitions(plan.transitions, program, repacks, [units(c) for c in costs])
+    operators = prices.operators(program, demands)
+    _check_operators(plan.operator_costs, program, {i: units(c) for i, c in operators.items()})
     repack_cost = sum(costs)
-    objective_cost = repack_cost
-    if objective == "latency":
-        objective_cost += _access_steps(program, demands, profile)
-    _check_figures(
-        plan.figures,
-        len(repacks),
-        profile.in_units(repack_cost),
-        profile.in_units(objective_cost),
-    )
+    objective_cost = repack_cost + sum(operators.values())
+    _check_figures(plan.figures, len(repacks), units(repack_cost), units(objective_cost))
 
 
 def _check_tensors(plan: DelegatePlan, program: Program) -> None:
@@ -62,7 +56,7 @@ def _check_tensors(plan: DelegatePlan, program: Program) -> None:
             raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
 
 
-def _check_baseline(plan: DelegatePlan, profile: DeviceProfile) -> None:
+def _check_baseline(plan: DelegatePlan, prices: Prices) -> None:
     total = 0
     for index, repack in enumerate(plan.baseline_repacks):
         place = f"the baseline's repack {index}"
@@ -71,14 +65,14 @@ def _check_baseline(plan: DelegatePlan, profile: DeviceProfile) -> None:
         if source not in REPRS or target not in REPRS or repack.datatype not in ELEMENT_BYTES:
             raise fail(place, "its representations or its type are none that a tensor has")
         tensor = VkTensor(repack.datatype, repack.sizes)
-        steps = _repack_steps(tensor, source, target, profile)
-        _check_cost(place, "its cost", repack.cost, profile.in_units(steps))
+        steps = prices.repack(tensor, source, target)
+        _check_cost(place, "its cost", repack.cost, prices.profile.in_units(steps))
         total += steps
     place, figures = "the baseline's figures", plan.figures
     count = len(plan.baseline_repacks)
     if figures.baseline_transitions != count:
         raise fail(place, f"it has {count} repacks, not {figures.baseline_transitions}")
-    cost = profile.in_units(total)
+    cost = prices.profile.in_units(total)
     _check_cost(place, "the repack cost", figures.baseline_repack_cost, cost)
 
 
@@ -116,6 +110,20 @@ def _check_transitions(
         _check_cost(place, "its cost", claim.cost, cost)
 
 
+def _check_operators(
+    claims: Sequence[OperatorCost], program: Program, costs: Mapping[int, float]
+) -> None:
+    said = {claim.operator_index: claim.cost for claim in claims}
+    if len(said) != len(claims):
+        raise fail("the operators' costs", "two claims are for one operator")
+    if said.keys() - costs.keys():
+        raise fail("the operators' costs", "a claim is for an operator that costs nothing")
+    for index, cost in costs.items():
+        if index not in said:
+            raise fail(program.place(index), f"it costs {cost}, and the plan does not say so")
+        _check_cost(program.place(index), "its cost", said[index], cost)
+
+
 def _check_figures(
     figures: Figures, transitions: int, repack_cost: float, objective_cost: float
 ) -> None:
@@ -138,59 +146,7 @@ def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:
         raise fail(place, f"{what} is {counted}, not {claimed}")
 
 
-def _planned_steps(program: Program, repack: Repack, profile: DeviceProfile) -> int:
+def _planned_steps(program: Program, repack: Repack, prices: Prices) -> int:
     source = program.representations[repack.source]
     target = program.representations[repack.output]
-    return _repack_steps(program.tensor(repack.source), source, target, profile)
-
-
-def _repack_steps(
-    tensor: VkTensor, source: TensorRepr, target: TensorRepr, profile: DeviceProfile
-) -> int:
-    """Its curve's cost; else launch, bytes read and bytes written; in whole steps."""
-    rates, steps = profile.transition, profile.precision
-    curve = _curve_of(rates.curves, source, target)
-    if curve is not None:
-        moved = memory_bytes(tensor, source) + memory_bytes(tensor, target)
-        return round(_cost_on(curve, moved) * steps)
-    read = rate(rates.read, source) * steps * memory_bytes(tensor, source)
-    written = rate(rates.write, target) * steps * memory_bytes(tensor, target)
-    return round(rates.launch * steps + read + written)
-
-
-def _curve_of(curves: Mapping[str, Curve], source: TensorRepr, target: TensorRepr) -> Curve | None:
-    """The curve for a pair; layouts that are chosen when the program is loaded have stand-ins."""
-    names = str(source), str(target)
-    if (own := curves.get(">".join(names))) is not None:
-        return own
-    stand_in = "buffer:4C" if "buffer:4C1W" in names else "buffer:4C1W"
-    return curves.get(">".join(stand_in if n == "buffer:CONV2D" else n for n in names))
-
-
-def _cost_on(curve: Curve, moved: int) -> float:
-    """The cost of moving so many bytes, on the line between the two knots around them."""
-    right = bisect_right(curve, moved, key=lambda knot: knot[0])
-    if right == 0:
-        return curve[0][1]
-    is_beyond = right == len(curve)
-    (x0, y0), (x1, y1) = curve[-2:] if is_beyond else curve[right - 1 : right + 1]
-    slope = (y1 - y0) / (x1 - x0)
-    if is_beyond:
-        return y1 + max(0.0, slope) * (moved - x1)
-    return y0 + slope * (moved - x0)
-
-
-def _access_steps(program: Program, demands: Iterable[Demand], profile: DeviceProfile) -> int:
-    """Bytes that operators read and write in operands that they constrain, in whole steps."""
-    if profile.access is None:
-        return 0
-    total = 0
-    for demand in demands:
-        for operand in demand.operands:
-            if operand.constant:
-                continue
-            representation = program.representations[operand.tensors[0]]
-            rates = profile.access.write if operand.is_output else profile.access.read
-            size = sum(memory_bytes(program.tensor(t), representation) for t in operand.tensors)
-            total += round(rate(rates, representation) * profile.precision * size)
-    return total
+    return prices.repack(program.tensor(repack.source), source, target)

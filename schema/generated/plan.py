@@ -12,6 +12,13 @@ class Status(object):
     FEASIBLE = 1
 
 
+class CostOrigin(object):
+    MODELLED = 0
+    ESTIMATED = 1
+    INTERPOLATED = 2
+    MEASURED = 3
+
+
 class Figures(object):
     __slots__ = ['_tab']
 
@@ -284,8 +291,15 @@ class Transition(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
         return o == 0
 
+    # Transition
+    def Origin(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
 def TransitionStart(builder):
-    builder.StartObject(9)
+    builder.StartObject(10)
 
 def TransitionAddSource(builder, source):
     builder.PrependUint32Slot(0, source, 0)
@@ -317,7 +331,70 @@ def TransitionAddUsers(builder, users):
 def TransitionStartUsersVector(builder, numElems):
     return builder.StartVector(4, numElems, 4)
 
+def TransitionAddOrigin(builder, origin):
+    builder.PrependUint8Slot(9, origin, 0)
+
 def TransitionEnd(builder):
+    return builder.EndObject()
+
+
+
+class OperatorCost(object):
+    __slots__ = ['_tab']
+
+    @classmethod
+    def GetRootAs(cls, buf, offset=0):
+        n = flatbuffers.encode.Get(flatbuffers.packer.uoffset, buf, offset)
+        x = OperatorCost()
+        x.Init(buf, n + offset)
+        return x
+
+    @classmethod
+    def GetRootAsOperatorCost(cls, buf, offset=0):
+        """This method is deprecated. Please switch to GetRootAs."""
+        return cls.GetRootAs(buf, offset)
+    @classmethod
+    def OperatorCostBufferHasIdentifier(cls, buf, offset, size_prefixed=False):
+        return flatbuffers.util.BufferHasIdentifier(buf, offset, b"\x4C\x50\x30\x31", size_prefixed=size_prefixed)
+
+    # OperatorCost
+    def Init(self, buf, pos):
+        self._tab = flatbuffers.table.Table(buf, pos)
+
+    # OperatorCost
+    def OperatorIndex(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # OperatorCost
+    def Cost(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
+        return 0.0
+
+    # OperatorCost
+    def Origin(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
+def OperatorCostStart(builder):
+    builder.StartObject(3)
+
+def OperatorCostAddOperatorIndex(builder, operatorIndex):
+    builder.PrependUint32Slot(0, operatorIndex, 0)
+
+def OperatorCostAddCost(builder, cost):
+    builder.PrependFloat64Slot(1, cost, 0.0)
+
+def OperatorCostAddOrigin(builder, origin):
+    builder.PrependUint8Slot(2, origin, 0)
+
+def OperatorCostEnd(builder):
     return builder.EndObject()
 
 
@@ -413,8 +490,15 @@ class Repack(object):
             return self._tab.Get(flatbuffers.number_types.Float64Flags, o + self._tab.Pos)
         return 0.0
 
+    # Repack
+    def Origin(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
 def RepackStart(builder):
-    builder.StartObject(7)
+    builder.StartObject(8)
 
 def RepackAddSizes(builder, sizes):
     builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(sizes), 0)
@@ -439,6 +523,9 @@ def RepackAddToLayout(builder, toLayout):
 
 def RepackAddCost(builder, cost):
     builder.PrependFloat64Slot(6, cost, 0.0)
+
+def RepackAddOrigin(builder, origin):
+    builder.PrependUint8Slot(7, origin, 0)
 
 def RepackEnd(builder):
     return builder.EndObject()
@@ -668,8 +755,32 @@ class DelegatePlan(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(16))
         return o == 0
 
+    # DelegatePlan
+    def OperatorCosts(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 4
+            x = self._tab.Indirect(x)
+            obj = OperatorCost()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # DelegatePlan
+    def OperatorCostsLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # DelegatePlan
+    def OperatorCostsIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
+        return o == 0
+
 def DelegatePlanStart(builder):
-    builder.StartObject(7)
+    builder.StartObject(8)
 
 def DelegatePlanAddIndex(builder, index):
     builder.PrependUint32Slot(0, index, 0)
@@ -707,6 +818,12 @@ def DelegatePlanAddBaselineRepacks(builder, baselineRepacks):
     builder.PrependUOffsetTRelativeSlot(6, flatbuffers.number_types.UOffsetTFlags.py_type(baselineRepacks), 0)
 
 def DelegatePlanStartBaselineRepacksVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
+
+def DelegatePlanAddOperatorCosts(builder, operatorCosts):
+    builder.PrependUOffsetTRelativeSlot(7, flatbuffers.number_types.UOffsetTFlags.py_type(operatorCosts), 0)
+
+def DelegatePlanStartOperatorCostsVector(builder, numElems):
     return builder.StartVector(4, numElems, 4)
 
 def DelegatePlanEnd(builder):

@@ -10,7 +10,7 @@ from curves import curved
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from planner.costs import Objective, ProfileCosts
+from planner.costs import CostModel, Objective, PricedOperand, ProfileCosts
 from planner.errors import NoRepresentationError
 from planner.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListArg
 from planner.physical import DEFAULT_TEXTURE_LIMITS
@@ -86,39 +86,42 @@ def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
 class BruteForce:
     """Tries every representation for every operand, and adds up costs from the definitions."""
 
-    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: ProfileCosts) -> None:
+    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> None:
         self.graph, self.costs = graph, costs
         self.domains: list[list[TensorRepr]] = []
         self.rules: list[tuple[int, ...]] = []
         self.slots: list[tuple[int, bool, tuple[int, ...]]] = []
-        self.operands: list[tuple[list[int], int]] = []
+        self.operands: list[list[int]] = []
+        self.places: list[int] = []
         for index, op in enumerate(graph.operators):
             sets = op_rep_sets(op, graph.tensors, constraints.texture_limits)
             assert sets is not None
             args, outs = [], []
             for position, members in op.tensor_args():
                 if (accepts := sets.args[position]) and not graph.tensors[members[0]].constant:
-                    args.append(self.slot(index, False, members, accepts, constraints))
+                    args.append(self.slot(index, False, position, members, accepts, constraints))
             for j, t in enumerate(op.outputs):
                 made = sets.outs[j]
                 assert made is not None
-                outs.append(self.slot(index, True, (t,), made, constraints))
+                outs.append(self.slot(index, True, j, (t,), made, constraints))
             if sets.sync_args:
                 self.rules.append(tuple(args))
             if sets.sync_outs:
                 self.rules.append(tuple(outs))
             if sets.sync_primary_io:
                 self.rules.append((args[0], outs[0]))
-            self.operands.append((args + outs, len(args)))
+            self.operands.append(args + outs)
 
     def slot(
         self,
         operator: int,
         is_output: bool,
+        place: int,
         members: tuple[int, ...],
         accepts: TensorRepSet,
         constraints: Constraints,
     ) -> int:
+        self.places.append(place)
         self.slots.append((operator, is_output, members))
         self.domains.append(
             [
@@ -148,13 +151,14 @@ class BruteForce:
     def cost(self, choice: tuple[TensorRepr, ...]) -> tuple[int, int] | None:
         """Cost and number of transitions; None if a copy or CONV2D is not possible."""
         total = count = 0
-        for index, (slots, first_output) in enumerate(self.operands):
+        for index, slots in enumerate(self.operands):
+            operands = []
+            for s in slots:
+                _, is_output, members = self.slots[s]
+                label = LABELS[choice[s]]
+                operands.append(PricedOperand(is_output, self.places[s], members, (label,)))
             for _, table in self.costs.operator(
-                self.graph.operators[index],
-                self.graph.tensors,
-                [self.slots[s][2] for s in slots],
-                [(LABELS[choice[s]],) for s in slots],
-                first_output,
+                self.graph.operators[index], self.graph.tensors, operands
             ):
                 total += int(table.sum())
         for t, tensor in enumerate(self.graph.tensors):

@@ -18,7 +18,7 @@ from planner.errors import OptionError, VerificationError
 from planner.physical import fitting, padded_bytes
 from planner.profile import DeviceProfile, Measurement, load_profile, parse_profile
 from planner.representation import LABELS, REPRS, TensorRepr
-from planner.verify.claims import _repack_steps
+from planner.verify.prices import ProfilePrices
 from schema import VkDataType, VkTensor
 
 FLOAT, INT8 = VkDataType.FLOAT32, VkDataType.INT8
@@ -202,7 +202,7 @@ def test_the_checkers_prices_are_the_planners(
         return
     profile = curved(seed)
     prices = ProfileCosts(profile, "repack").transition(shape, dtype)
-    counted = _repack_steps(VkTensor(dtype, shape), source, target, profile)
+    counted = ProfilePrices(profile, "repack").repack(VkTensor(dtype, shape), source, target)
     assert counted == prices[LABELS[source], LABELS[target]]
 
 

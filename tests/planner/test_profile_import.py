@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import lzma
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -15,15 +16,22 @@ import pytest
 from click.testing import CliRunner
 
 from api.cli import main
+from planner.calls import Call
 from planner.database import CostDatabase, Run
 from planner.errors import InputError
 from planner.etdump import DelegateRun, Dispatch, read_etdump
 from planner.learn import import_run
-from planner.samples import STAGING, Join, Sample, join
+from planner.representation import REPRS
+from planner.samples import STAGING, Join, Sample, Step, join
 from schema import VkGraph, vkgraph
 
 PROFILES = Path(__file__).parent / "profiles"
 RUN = Run("phone", "1.0", "a.etdump", "11", "22")
+SAMPLE = Sample(Call("op", "[[],[]]"), (("0", REPRS[0]), ("o0", REPRS[1])), ("k", "l"), 1.0, 0.0, 3)
+
+
+def joined(*samples: Sample) -> Join:
+    return Join(tuple(Step(0, None, sample) for sample in samples), 0.0)
 
 
 def unpacked(name: str) -> bytes:
@@ -58,15 +66,15 @@ def test_every_dispatch_is_joined(runs: tuple[DelegateRun, ...], graph: VkGraph)
     # As the README of the measurements has it, within what runs differ by: 139 to 151 ms by the
     # least of each dispatch, so more by medians.
     assert 130e6 < joined.total < 260e6
-    operators = [s for s in joined.samples if s.operator != STAGING]
+    operators = [s for s in joined.samples if s.call != STAGING]
     assert len(operators) == len({d.node_id for d in run.dispatches} - {None})
     names = {call.name for call in graph.chain}
     for sample in operators:
-        assert sample.operator in names
-        assert sample.representations
+        assert sample.call.operator in names
+        assert sample.operands
         assert sample.median > 0
         assert 3 <= sample.count <= 5
-        json.loads(sample.signature)
+        json.loads(sample.call.signature)
 
 
 def test_the_first_execution_and_outliers_are_left_out(graph: VkGraph) -> None:
@@ -75,6 +83,20 @@ def test_the_first_execution_and_outliers_are_left_out(graph: VkGraph) -> None:
     run = DelegateRun((Dispatch("k", call.node_id, call.name, times),))
     (sample,) = join([run], [graph], "run").samples
     assert (sample.median, sample.count) == (100, 4)
+
+
+def test_what_names_no_operator_is_not_joined(graph: VkGraph) -> None:
+    call = graph.chain[0]
+    run = DelegateRun(
+        (
+            Dispatch("k", call.node_id, call.name, (9.0, 3.0)),
+            Dispatch("nchw_to_buffer", None, None, (9.0, 4.0)),
+            Dispatch("stray", None, None, (9.0, 1.0)),
+        )
+    )
+    joined = join([run], [graph], "run")
+    assert [step.sample.median for step in joined.steps] == [3, 4]
+    assert (joined.total, joined.share) == (8, 7 / 8)
 
 
 def test_dispatches_of_one_operator_are_added(graph: VkGraph) -> None:
@@ -91,7 +113,7 @@ def test_a_profile_of_another_program(runs: tuple[DelegateRun, ...], graph: VkGr
     with pytest.raises(InputError, match="1 Vulkan delegates, not 2"):
         join(runs, [graph, graph], "run")
     other = VkGraph(graph.version, graph.chain[:5], graph.values, graph.input_ids, ())
-    with pytest.raises(InputError, match="does not belong to this program: delegate 0, node"):
+    with pytest.raises(InputError, match="delegate 0, does not belong to this program: node"):
         join(runs, [other], "run")
     call = graph.chain[0]
     run = DelegateRun((Dispatch("k", call.node_id, "another.op", (1.0, 1.0)),))
@@ -118,28 +140,28 @@ def test_importing_twice_changes_nothing(etdump: bytes, program: bytes, tmp_path
     assert path.read_bytes() == before
     with CostDatabase(path) as costs:
         assert costs.devices() == ("phone",)
-        assert costs.samples("phone") == first.join.samples
+        assert costs.runs("phone") == (first.join.samples,)
 
 
 def test_one_file_has_many_devices(tmp_path: Path) -> None:
-    sample = Sample("op", ("k",), "[]", (), 1.0, 0.0, 3)
+    once, twice = joined(SAMPLE), joined(SAMPLE, SAMPLE)
     with CostDatabase(tmp_path / "costs") as costs:
-        assert costs.add(RUN, Join((sample,), 1, 1))
-        assert costs.add(Run("other", "2", "a", "11", "22"), Join((sample, sample), 2, 2))
+        assert costs.add(RUN, once)
+        assert costs.add(Run("other", "2", "a", "11", "22"), twice)
         assert costs.devices() == ("other", "phone")
-        assert len(costs.samples("other")) == 2
+        assert costs.runs("other") == (twice.samples,)
         with pytest.raises(InputError, match="no device 'third': there is other, phone"):
-            costs.samples("third")
+            costs.runs("third")
         with pytest.raises(InputError, match=r"has driver '1\.0' in .*, not '3'"):
-            costs.add(Run("phone", "3", "b", "33", "44"), Join((), 0, 0))
-        assert len(costs.samples("phone")) == 1
+            costs.add(Run("phone", "3", "b", "33", "44"), joined())
+        assert costs.runs("phone") == (once.samples,)
 
 
 def test_what_fails_changes_nothing(tmp_path: Path) -> None:
-    broken = Sample("op", ("k",), "[]", (), None, 0.0, 3)  # type: ignore[arg-type]
+    broken = replace(SAMPLE, spread=None)  # type: ignore[arg-type]
     with CostDatabase(tmp_path / "costs") as costs:
         with pytest.raises(InputError, match="cannot be written"):
-            costs.add(RUN, Join((broken,), 1, 1))
+            costs.add(RUN, joined(broken))
         assert costs.devices() == ()
 
 
@@ -156,7 +178,7 @@ def test_files_that_are_no_cost_database(tmp_path: Path) -> None:
     connection.execute("CREATE TABLE t (x)")
     connection.commit()
     connection.close()
-    with pytest.raises(InputError, match="version 9, not 1"):
+    with pytest.raises(InputError, match="version 9, not 2"):
         CostDatabase(newer)
 
 

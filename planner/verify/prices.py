@@ -1,0 +1,126 @@
+"""What transitions and operators of a written graph cost, counted again."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping
+from typing import Literal, Protocol
+
+from planner.calls import calls_of
+from planner.learned import LearnedCosts
+from planner.profile import Curve, DeviceProfile, rate
+from planner.representation import LABELS, TensorRepr
+from planner.verify.layouts import memory_bytes
+from planner.verify.operands import Demand
+from planner.verify.program import Program
+from schema import VkTensor
+
+
+class Prices(Protocol):
+    """Prices in whole steps of a profile's unit."""
+
+    profile: DeviceProfile
+
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+        """What it costs to repack a tensor."""
+
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+        """What operators cost themselves, by their positions, as far as the objective counts it."""
+
+
+class ProfilePrices:
+    """By a device profile."""
+
+    def __init__(self, profile: DeviceProfile, objective: Literal["repack", "latency"]) -> None:
+        self.profile = profile
+        self.counts_access = objective == "latency" and profile.access is not None
+
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+        """Its curve's cost; else launch, bytes read and bytes written."""
+        rates, steps = self.profile.transition, self.profile.precision
+        curve = _curve_of(rates.curves, source, target)
+        if curve is not None:
+            moved = memory_bytes(tensor, source) + memory_bytes(tensor, target)
+            return round(_cost_on(curve, moved) * steps)
+        read = rate(rates.read, source) * steps * memory_bytes(tensor, source)
+        written = rate(rates.write, target) * steps * memory_bytes(tensor, target)
+        return round(rates.launch * steps + read + written)
+
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+        """Bytes that operators read and write in operands that they constrain."""
+        if not self.counts_access:
+            return {}
+        return {
+            demand.index: self.operator(program, demand)
+            for demand in demands
+            if any(not operand.constant for operand in demand.operands)
+        }
+
+    def operator(self, program: Program, demand: Demand) -> int:
+        """What an operator's accesses cost; nothing without access rates."""
+        access, total = self.profile.access, 0
+        for operand in demand.operands:
+            if operand.constant or access is None:
+                continue
+            representation = program.representations[operand.tensors[0]]
+            rates = access.write if operand.is_output else access.read
+            size = sum(memory_bytes(program.tensor(t), representation) for t in operand.tensors)
+            total += round(rate(rates, representation) * self.profile.precision * size)
+        return total
+
+
+class LearnedPrices:
+    """By measured times: each call is read off the written graph, and looked up."""
+
+    def __init__(
+        self, costs: LearnedCosts, profile: DeviceProfile, objective: Literal["repack", "latency"]
+    ) -> None:
+        self.profile = profile
+        self.costs = costs
+        self.counts_operators = objective == "latency"
+        self.fallback = ProfilePrices(profile, objective)
+
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+        """What was measured, or learned."""
+        return int(
+            self.costs.transition(tensor.dims, tensor.datatype)[LABELS[source], LABELS[target]]
+        )
+
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+        """What was measured, or learned; by the profile where nothing was."""
+        if not self.counts_operators:
+            return {}
+        calls = {call.position: call for call in calls_of(program.graph)}
+        found = {}
+        for demand in demands:
+            if all(operand.constant for operand in demand.operands):
+                continue
+            call = calls[demand.index]
+            learned = self.costs.call(call.call, call.operands)
+            if learned is not None:
+                found[demand.index] = learned[0]
+            elif self.profile.access is not None:
+                found[demand.index] = self.fallback.operator(program, demand)
+        return found
+
+
+def _curve_of(curves: Mapping[str, Curve], source: TensorRepr, target: TensorRepr) -> Curve | None:
+    """The curve for a pair; layouts that are chosen when the program is loaded have stand-ins."""
+    names = str(source), str(target)
+    if (own := curves.get(">".join(names))) is not None:
+        return own
+    stand_in = "buffer:4C" if "buffer:4C1W" in names else "buffer:4C1W"
+    return curves.get(">".join(stand_in if n == "buffer:CONV2D" else n for n in names))
+
+
+def _cost_on(curve: Curve, moved: int) -> float:
+    """The cost of moving so many bytes, on the line between the two knots around them."""
+    right = bisect_right(curve, moved, key=lambda knot: knot[0])
+    if right == 0:
+        return curve[0][1]
+    is_beyond = right == len(curve)
+    (x0, y0), (x1, y1) = curve[-2:] if is_beyond else curve[right - 1 : right + 1]
+    slope = (y1 - y0) / (x1 - x0)
+    if is_beyond:
+        return y1 + max(0.0, slope) * (moved - x1)
+    return y0 + slope * (moved - x0)
