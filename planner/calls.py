@@ -111,7 +111,12 @@ def calls_of(graph: VkGraph, name: str = "") -> tuple[GraphCall, ...]:
 
     Raises ``InputError`` for a graph that makes no sense.
     """
-    return tuple(sorted(_calls(graph, read_vkgraph(graph, name)), key=lambda c: c.position))
+    return calls_in(graph, read_vkgraph(graph, name))
+
+
+def calls_in(graph: VkGraph, source: ContractedGraph) -> tuple[GraphCall, ...]:
+    """The calls of a graph that was read already."""
+    return tuple(sorted(_calls(graph, source), key=lambda c: c.position))
 
 
 def _calls(file: VkGraph, source: ContractedGraph) -> Iterator[GraphCall]:

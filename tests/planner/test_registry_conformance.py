@@ -101,7 +101,7 @@ def assert_same(node: Any, mine: OpRepSets, limits: tuple[int, int, int]) -> Non
     for i, arg in enumerate(mine.args):
         if arg is not None:
             assert arg == ours(theirs.get_arg_repset(i)), f"argument {i} of {where}"
-        elif etvk.is_tensor_arg_node(node.args[i]):
+        elif i < len(node.args) and etvk.is_tensor_arg_node(node.args[i]):
             registered = (
                 features.pick_io_storage_fn(node)[0]
                 if features.pick_io_storage_fn

@@ -1,0 +1,31 @@
+"""The command line, ``layout-planner``: a module for each kind of command."""
+
+from __future__ import annotations
+
+import click
+
+import planner
+from api.cli import bench, gpu, planning, profiles
+from api.cli.options import Group
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(planner.__version__, prog_name="layout-planner")
+def main() -> None:
+    """Plan tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked."""
+
+
+for command in (
+    planning.plan,
+    planning.show,
+    planning.diff,
+    planning.serve,
+    planning.zoo,
+    planning.demo,
+    gpu.gpu_group,
+    gpu.replay_command,
+    gpu.calibrate,
+    profiles.profile_group,
+    bench.bench_group,
+):
+    main.add_command(command)

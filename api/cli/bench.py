@@ -1,0 +1,76 @@
+"""Commands that measure the planner."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.cli.options import PATH, planning_options
+
+if TYPE_CHECKING:
+    from planner.options import PlanOptions
+
+
+@click.group("bench")
+def bench_group() -> None:
+    """Measure: always against the alternative, in the same run."""
+
+
+@bench_group.command("models")
+@click.argument("names", nargs=-1)
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    help="Keep the least time of so many.",
+)
+@click.option(
+    "--cpsat",
+    type=float,
+    metavar="SECONDS",
+    help="Also solve the whole model by CP-SAT alone, for at most so long a delegate.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+@planning_options
+def bench_models(
+    names: tuple[str, ...],
+    small: bool,
+    repeats: int,
+    cpsat: float | None,
+    output: Path | None,
+    options: PlanOptions,
+) -> None:
+    """Plan the models of the zoo: cost and planning time against ExecuTorch's own pass."""
+    from api.bench import models
+    from api.files import check_writable
+
+    check_writable(output)
+    models(names, "small" if small else "full", options, repeats, cpsat, output)
+
+
+@bench_group.command("replan")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--operators",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="A size to measure [default: 100 to 100,000]. May be repeated.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Path | None) -> None:
+    """Re-plan graphs of growing size: times to parse, solve and write, and memory.
+
+    For FILES, the CPU time of planning each in a process of its own instead.
+    """
+    from api.files import check_writable
+    from api.scaling import SIZES, scaling, whole_process
+
+    if files:
+        whole_process(files)
+        return
+    check_writable(output)
+    scaling(operators or SIZES, output)

@@ -1,0 +1,154 @@
+"""What commands of the command line share: errors, options, the progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+
+import click
+
+from planner.errors import PlannerError
+
+if TYPE_CHECKING:
+    from planner.exported import Progress
+
+F = TypeVar("F", bound=Callable[..., Any])
+USER_ERROR = 2
+PATH = click.Path(dir_okay=False, path_type=Path)
+
+
+class Group(click.Group):
+    """Prints the planner's errors, and wrong options, in one line and exits with 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Invokes the command."""
+        try:
+            return super().invoke(ctx)
+        except PlannerError as error:
+            _fail(str(error))
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            command = (error.ctx or ctx).command_path
+            _fail(f"{error.format_message()} See {command} --help.")
+
+
+def _fail(text: str) -> NoReturn:
+    click.echo("Error: " + " ".join(text.split()), err=True)
+    raise SystemExit(USER_ERROR)
+
+
+def planning_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of planning; the command gets them together, as ``options``."""
+
+    @wraps(command)
+    def with_options(
+        profile: str,
+        objective: str,
+        texture_limits: str | None,
+        buffer_limit: int | None,
+        without_layouts: tuple[str, ...],
+        costs: Path | None,
+        device: str | None,
+        **others: Any,
+    ) -> None:
+        from planner.options import make_options
+
+        options = make_options(
+            profile, objective, texture_limits, without_layouts, buffer_limit, costs, device
+        )
+        command(options=options, **others)
+
+    options = (
+        click.option(
+            "--profile",
+            default="default",
+            show_default=True,
+            metavar="NAME|FILE",
+            help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
+        ),
+        click.option(
+            "--objective",
+            default="repack",
+            show_default=True,
+            metavar="repack|latency",
+            help="Least cost of transitions, or of transitions and operators.",
+        ),
+        click.option(
+            "--texture-limits",
+            metavar="X,Y,Z",
+            help="Largest image extents in texels [default: ExecuTorch's, 16384,16384,2048].",
+        ),
+        click.option(
+            "--buffer-limit",
+            type=int,
+            metavar="N",
+            help="Fewest elements that are too many for a buffer [default: no limit].",
+        ),
+        click.option(
+            "--without-layout",
+            "without_layouts",
+            multiple=True,
+            metavar="NAME",
+            help="Plan without this layout, to see what it buys. May be repeated.",
+        ),
+        click.option(
+            "--costs",
+            type=PATH,
+            metavar="FILE",
+            help="Take costs from what a device measured: a database that 'profile import' made. "
+            "The profile answers for what is not in it.",
+        ),
+        click.option(
+            "--device", metavar="NAME", help="The device in --costs [default: the only one]."
+        ),
+    )
+    found = with_options
+    for option in reversed(options):
+        found = option(found)
+    return found
+
+
+def gpu_options(command: F) -> F:
+    """Options that choose a GPU."""
+    options = (
+        click.option(
+            "--backend",
+            metavar="vulkan|metal|d3d12|opengl",
+            help="Use a GPU of this backend [default: the first of these that there is].",
+        ),
+        click.option(
+            "--adapter",
+            metavar="NAME",
+            help="Use a GPU with this in its name [default: hardware before software].",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """A progress bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as p:
+        task = p.add_task("starting", total=None)
+        done = 0
+
+        def progress(stage: str, delegate: object) -> None:
+            nonlocal done
+            done += delegate is not None
+            p.update(task, description=stage + (f": delegate {done}" if delegate else ""))
+
+        yield progress
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -1,0 +1,166 @@
+"""Commands that plan, and that look at plans."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.cli.options import AS_JSON, PATH, planning_options, progress_bar
+
+if TYPE_CHECKING:
+    from planner.options import PlanOptions
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=PATH)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="Write here: for a .pt2 the planned program (flatbuffer), for a .pte or VkGraph the same "
+    "with its new layouts.",
+)
+@click.option("--plan", "plan_path", type=PATH, help="Write the planned program (flatbuffer) here.")
+@click.option("--pte", type=PATH, help="Write the planned program for ExecuTorch's runtime here.")
+@click.option("--report", "report_path", type=PATH, help="Write the JSON report here.")
+@planning_options
+def plan(
+    source: Path,
+    output: Path | None,
+    plan_path: Path | None,
+    pte: Path | None,
+    report_path: Path | None,
+    options: PlanOptions,
+) -> None:
+    """Plan a program: a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
+
+    Its layouts are compared with those of ExecuTorch's own pass, or with those that it came with.
+    """
+    from api.files import check_writable, read_input, write_whole
+    from planner.inputs import plan_program
+    from planner.replan import Replanned
+
+    for path in (output, plan_path, pte, report_path):
+        check_writable(path)
+    data = read_input(source)
+    with progress_bar() as progress:
+        planned = plan_program(data, source.name, options, progress)
+        if pte is not None:
+            progress("writing the .pte", None)
+            write_whole(pte, planned.pte())
+    if output is not None:
+        lowered = planned.data if isinstance(planned, Replanned) else None
+        write_whole(output, planned.flatbuffer() if lowered is None else lowered)
+    if plan_path is not None:
+        write_whole(plan_path, planned.flatbuffer())
+    if report_path is not None:
+        write_whole(report_path, (json.dumps(planned.report, indent=2) + "\n").encode())
+
+    from api.tables import plan_table, stdout
+
+    stdout().print(plan_table(planned.report))
+
+
+@click.command()
+@click.argument("source", metavar="FILE", type=PATH)
+@AS_JSON
+def show(source: Path, as_json: bool) -> None:
+    """Print the operators, representations and repacks of a .pte, a VkGraph or a plan."""
+    from api.files import read_input
+    from planner.listing import describe
+
+    description = describe(read_input(source), source.name)
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+        return
+    from api.show import show_table
+    from api.tables import stdout
+
+    console = stdout()
+    for part in show_table(description):
+        console.print(part)
+
+
+@click.command()
+@click.argument("before", metavar="A", type=PATH)
+@click.argument("after", metavar="B", type=PATH)
+@click.option(
+    "--profile",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
+)
+@click.option("--exit-code", is_flag=True, help="Exit with 1 if the two differ.")
+@AS_JSON
+def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool) -> None:
+    """Print what changed between two plans, .pte files or VkGraphs of one program."""
+    from api.files import read_input
+    from planner.difference import compare
+    from planner.profile import load_profile
+
+    prices = load_profile(profile)
+    difference = compare(read_input(before), before.name, read_input(after), after.name, prices)
+    if as_json:
+        click.echo(json.dumps(difference, indent=2))
+    else:
+        from api.show import diff_table
+        from api.tables import stdout
+
+        console = stdout()
+        for part in diff_table(difference):
+            console.print(part)
+    if exit_code and not difference["is_equal"]:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Keep plans here [default: until the service stops].",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Programs planned at a time.",
+)
+def serve(host: str, port: int, data_dir: Path | None, workers: int) -> None:
+    """Start the HTTP service: POST /plan takes a .pt2 and returns the planned program."""
+    from api.service import Settings
+    from api.service import serve as run
+
+    run(host, port, Settings(data_dir=data_dir, workers=workers))
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", type=PATH, required=True, help="Write the .pt2 here.")
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+def zoo(name: str, output: Path, small: bool) -> None:
+    """Export a model with random weights to plan: convnext_t, segformer_b0, swin_t, ..."""
+    from api import zoo as models
+    from api.files import check_writable, write_whole
+    from planner.errors import OptionError
+
+    if name not in models.names():
+        raise OptionError(f"unknown model {name!r}: use one of {', '.join(models.names())}")
+    check_writable(output)
+    write_whole(output, models.save(name, "small" if small else "full"))
+
+
+@click.command()
+@click.argument("name", default="segformer_b0")
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+def demo(name: str, small: bool) -> None:
+    """Export a model, start the service, POST the model to /plan, and print what changed."""
+    from api.demo import run
+
+    run(name, "small" if small else "full")
