@@ -131,14 +131,18 @@ class TimeModel:
         return {labels: exp(value) for labels, value in self._known.get(call, {}).items()}
 
     def predict(
-        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+        self,
+        call: Call,
+        places: Sequence[Place],
+        domains: Sequence[Sequence[int]],
+        caution: float = 1.0,
     ) -> Prediction:
         """What a call of a known operator takes, with an axis for each place.
 
-        What was not measured costs one standard error more than the best guess, so that a plan does
-        not rest on guesses.
+        What was not measured costs ``caution`` standard errors more than the best guess: one, so
+        that a plan does not rest on guesses; less than none to find out what might be better.
         """
-        logs, origin = self._operators[call.operator].predict(call, places, domains)
+        logs, origin = self._operators[call.operator].predict(call, places, domains, caution)
         for labels, value in self._known.get(call, {}).items():
             index = _index(labels, places, domains)
             if index is not None:
@@ -239,9 +243,13 @@ class _OperatorModel:
         self.measured_together = list(dict.fromkeys(together))
 
     def predict(
-        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+        self,
+        call: Call,
+        places: Sequence[Place],
+        domains: Sequence[Sequence[int]],
+        caution: float,
     ) -> tuple[Floats, NDArray[np.int8]]:
-        """Logarithms of ns, one standard error up, and origins, over the domains."""
+        """Logarithms of ns, so many standard errors up, and origins, over the domains."""
         work = np.log(call.work) - self.work
         base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
         logs = np.full([len(domain) for domain in domains], base)
@@ -251,12 +259,12 @@ class _OperatorModel:
             shape[axis] = len(domain)
             logs = logs + effects.reshape(shape)
         origin = np.full(logs.shape, CostOrigin.ESTIMATED, dtype=np.int8)
-        logs += self.estimation_error
+        logs += caution * self.estimation_error
         for labels in self.measured_together:
             index = _index(labels, places, domains)
             if index is not None:
                 logs[index] += self._weight(("together", labels))
-                logs[index] += self.interpolation_error - self.estimation_error
+                logs[index] += caution * (self.interpolation_error - self.estimation_error)
                 origin[index] = CostOrigin.INTERPOLATED
         return logs, origin
 

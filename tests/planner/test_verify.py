@@ -1005,10 +1005,39 @@ CLAIMS: dict[str, Rule] = {
         "a plan of 10844.8 is not optimal under a bound of 10844.0",
     ),
     "the other objective": (
-        lambda: replace(float_chain(), objective="repack"),
+        lambda: replace(float_chain(), objective="repack").claimed(operator_costs=()),
         "the objective cost is 10211.2, not 10844.8",
     ),
+    "an operator's cost": (
+        lambda: _operator_cost(float_chain(), cost=191.9),
+        "its cost is 192.0, not 191.9",
+    ),
+    "an operator's cost that is no number": (
+        lambda: _operator_cost(float_chain(), cost=float("nan")),
+        "its cost is 192.0, not nan",
+    ),
+    "an operator's cost twice": (
+        lambda: float_chain().claimed(operator_costs=2 * float_chain().plan.operator_costs),
+        "two claims are for one operator",
+    ),
+    "no operator's cost": (
+        lambda: float_chain().claimed(operator_costs=()),
+        "it costs 192.0, and the plan does not say so",
+    ),
+    "the cost of an operator that is not there": (
+        lambda: _operator_cost(float_chain(), operator_index=99),
+        "a claim is for an operator that costs nothing",
+    ),
+    "operators' costs under the objective repack": (
+        lambda: replace(float_chain(), objective="repack"),
+        "a claim is for an operator that costs nothing",
+    ),
 }
+
+
+def _operator_cost(case: Case, **changes: Any) -> Case:
+    first, *others = case.plan.operator_costs
+    return case.claimed(operator_costs=(replace(first, **changes), *others))
 
 
 @pytest.mark.parametrize("rule", CLAIMS)

@@ -17,8 +17,10 @@ from planner.registry import op_rep_sets
 from planner.representation import TensorRepr
 from planner.verify import verify_delegate
 from schema import (
+    CostOrigin,
     DelegatePlan,
     Figures,
+    OperatorCost,
     Status,
     TensorPlan,
     Transition,
@@ -135,9 +137,11 @@ class Case:
             repacks = [(t.source, t.output, t.operator_index) for t in self.plan.transitions]
         after, profile = self.after, self.profile
         transitions = tuple(_transition(after, *repack, profile) for repack in repacks)
-        cost = repack_cost = sum(t.cost for t in transitions)
+        accesses: tuple[OperatorCost, ...] = ()
         if self.objective == "latency":
-            cost += _access_cost(after, {index for _, _, index in repacks}, profile)
+            accesses = _access_costs(after, {index for _, _, index in repacks}, profile)
+        repack_cost = sum(t.cost for t in transitions)
+        cost = round(repack_cost + sum(access.cost for access in accesses), 3)
         count = len(transitions)
         return self.claimed(
             tensors=tuple(
@@ -147,6 +151,7 @@ class Case:
             ),
             transitions=transitions,
             figures=Figures(repack_cost, cost, cost, Status.OPTIMAL, count, 0, 0, 0),
+            operator_costs=accesses,
         )
 
     def call(self, index: int, position: int, value_id: int) -> Case:
@@ -383,10 +388,12 @@ def as_operators(graph: VkGraph) -> tuple[list[tuple[int, Operator]], tuple[Tens
     return found, tensors
 
 
-def _access_cost(graph: VkGraph, repacks: set[int], profile: DeviceProfile) -> float:
+def _access_costs(
+    graph: VkGraph, repacks: set[int], profile: DeviceProfile
+) -> tuple[OperatorCost, ...]:
     """What operators read and write, by the planner's own rep sets."""
     if profile.access is None:
-        return 0.0
+        return ()
     operators, tensors = as_operators(graph)
 
     def price(rates: Mapping[str, float], members: Sequence[int]) -> float:
@@ -397,16 +404,18 @@ def _access_cost(graph: VkGraph, repacks: set[int], profile: DeviceProfile) -> f
         )
         return round(rate(rates, repr_of(tensor)) * size, 3)
 
-    total = 0.0
+    costs = []
     for index, operator in operators:
         sets = None if index in repacks else op_rep_sets(operator, tensors, LIMITS)
         if sets is None:
             continue
+        total = 0.0
         for position, members in operator.tensor_args():
             if sets.args[position] is not None and not any(tensors[m].constant for m in members):
                 total += price(profile.access.read, members)
         total += sum(price(profile.access.write, (out,)) for out in operator.outputs)
-    return total
+        costs.append(OperatorCost(index, round(total, 3), CostOrigin.MODELLED))
+    return tuple(costs)
 
 
 # Programs.
