@@ -12,6 +12,7 @@ from rich.console import Console
 
 from api import zoo
 from api.files import write_whole
+from api.markdown import row
 from api.tables import cost, ratio
 from planner.errors import OptionError
 from planner.exported import PlannedExport, plan_exported
@@ -67,22 +68,22 @@ def models(
     if unknown:
         raise OptionError(f"unknown model {unknown[0]!r}: use one of {', '.join(zoo.names())}")
     headings = _HEADINGS + (_CPSAT_HEADINGS if cpsat_seconds else ())
-    lines = [_markdown(headings), _markdown(["---"] * len(headings))]
+    lines = [row(headings), row(["---"] * len(headings))]
     console = Console(width=250, highlight=False)
     for line in lines:
         console.print(line, markup=False)
     for name in names or zoo.names():
         planned = plan_exported(zoo.save(name, size), name, options, repeats=repeats)
-        row = _row(name, planned.report)
+        cells = _figures(name, planned.report)
         if cpsat_seconds:
-            row += _by_cpsat(planned, cpsat_seconds).cells()
-        lines.append(_markdown(row))
+            cells += _by_cpsat(planned, cpsat_seconds).cells()
+        lines.append(row(cells))
         console.print(lines[-1], markup=False)
     if output is not None:
         write_whole(output, ("\n".join(lines) + "\n").encode())
 
 
-def _row(name: str, report: dict[str, Any]) -> tuple[str, ...]:
+def _figures(name: str, report: dict[str, Any]) -> tuple[str, ...]:
     total, unit = report["total"], report["unit"]
     return (
         name,
@@ -115,7 +116,3 @@ def _by_cpsat(planned: PlannedExport, seconds: float) -> _CpSat:
             proven += 1
             agrees &= solution.cost == delegate.layout_plan.solution.cost
     return _CpSat(perf_counter() - start, proven, len(planned.delegates), agrees)
-
-
-def _markdown(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

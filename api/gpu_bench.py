@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.files import write_whole
+from api.markdown import give, head, row
 from gpu.bench import HARDWARE_SHAPES, SOFTWARE_SHAPES, Conversion, Timing, conversions, run
 from gpu.calibrate import Calibration, calibrate
 from gpu.device import AdapterInfo, Backend, open_gpu
@@ -34,7 +35,7 @@ def bench(
     with _progress() as progress:
         task = progress.add_task("timing", total=len(wanted) * len(shapes))
         timings = run(gpu, shapes, wanted, repeats, lambda _: progress.advance(task))
-    _give("\n".join(_bench_lines(gpu.info, shapes, wanted, timings)) + "\n", output)
+    give("\n".join(_bench_lines(gpu.info, shapes, wanted, timings)) + "\n", output)
 
 
 def _bench_lines(
@@ -51,7 +52,7 @@ def _bench_lines(
     yield "Parts of the copy's speed: least, median."
     yield ""
     titles = ["×".join(map(str, shape)) for shape in shapes]
-    yield from _head(["conversion", "pairs", *titles])
+    yield from head(["conversion", "pairs", *titles])
     kinds = list(dict.fromkeys(c.kind for c in wanted))
     for kind in kinds:
         of_kind = [c for c in wanted if c.kind == kind]
@@ -59,10 +60,10 @@ def _bench_lines(
         for shape in shapes:
             ratios = [by_key[c, shape].ratio for c in of_kind]
             cells.append(f"{min(ratios):.2f}, {np.median(ratios):.2f}")
-        yield _row([kind, str(len(of_kind)), *cells])
+        yield row([kind, str(len(of_kind)), *cells])
     for kind in kinds:
         yield ""
-        yield from _head([kind, "type", *titles])
+        yield from head([kind, "type", *titles])
         for c in wanted:
             if c.kind == kind:
                 cells = [
@@ -70,7 +71,7 @@ def _bench_lines(
                     for s in shapes
                 ]
                 types = list(dict.fromkeys((_DTYPES[c.source_bytes], _DTYPES[c.target_bytes])))
-                yield _row([f"{c.source} → {c.target}", " → ".join(types), *cells])
+                yield row([f"{c.source} → {c.target}", " → ".join(types), *cells])
 
 
 def calibration(
@@ -94,7 +95,7 @@ def calibration(
             ),
         )
     write_whole(output, (made.profile.to_json() + "\n").encode())
-    _give("\n".join(_calibration_lines(gpu.info, made)) + "\n", report)
+    give("\n".join(_calibration_lines(gpu.info, made)) + "\n", report)
 
 
 def _calibration_lines(info: AdapterInfo, made: Calibration) -> Iterator[str]:
@@ -103,37 +104,22 @@ def _calibration_lines(info: AdapterInfo, made: Calibration) -> Iterator[str]:
     yield f"{_adapter(info)}, {measured.date}. Launch: {made.launch_ns / 1e3:.1f} µs."
     yield f"{measured.fit['samples']:.0f} times fitted; errors are those of shapes that were not."
     yield ""
-    yield from _head(["repacks", "held out", "median error", "90 % below", "worst"])
+    yield from head(["repacks", "held out", "median error", "90 % below", "worst"])
     for kind, errors in made.residuals.items():
         cells = [f"{q:.1%}" for q in np.quantile(errors, _QUANTILES)]
-        yield _row([kind, str(errors.size), *cells])
+        yield row([kind, str(errors.size), *cells])
     access = made.profile.access
     assert access is not None
     yield ""
-    yield from _head(["access", "read, GB/s", "write, GB/s"])
+    yield from head(["access", "read, GB/s", "write, GB/s"])
     for key in access.read:
         if key != "default":
-            yield _row([key, f"{1 / access.read[key]:.1f}", f"{1 / access.write[key]:.1f}"])
+            yield row([key, f"{1 / access.read[key]:.1f}", f"{1 / access.write[key]:.1f}"])
 
 
 def _adapter(info: AdapterInfo) -> str:
     kind = ", software" if info.is_software else ""
     return f"{info.name} ({info.backend}, {info.driver}{kind})"
-
-
-def _head(cells: Sequence[str]) -> Iterator[str]:
-    yield _row(cells)
-    yield _row(["---"] + ["---:"] * (len(cells) - 1))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
-def _give(text: str, output: Path | None) -> None:
-    Console(width=200, highlight=False).print(text, markup=False, end="")
-    if output is not None:
-        write_whole(output, text.encode())
 
 
 def _progress() -> Progress:

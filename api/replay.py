@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.files import write_whole
+from api.markdown import head, row
 from api.show import visible
 from api.tables import cost, ratio
 from gpu.device import Backend, open_gpu
@@ -169,7 +170,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 
 
 def _summary(total: dict[str, Any]) -> Iterator[str]:
-    yield from _head(["", "steps", "measured", "predicted"])
+    yield from head(["", "steps", "measured", "predicted"])
     theirs, ours = total["baseline"], total["ours"]
     if theirs is not None:
         yield _sum_row("repacks before planning", theirs)
@@ -178,13 +179,13 @@ def _summary(total: dict[str, Any]) -> Iterator[str]:
         ratios = {"measured_ns": total["ratio"], "predicted_ns": total["predicted_ratio"]}
         is_known = {key: None not in (theirs[key], ours[key]) for key in _TIMES}
         texts = [ratio(ratios[key]) if is_known[key] else "–" for key in _TIMES]
-        yield _row(["before planning / planned", "", *texts])
+        yield row(["before planning / planned", "", *texts])
     if total["quantization"]["steps"]:
         yield _sum_row("quantize, dequantize", total["quantization"])
 
 
 def _sum_row(heading: str, sums: dict[str, Any]) -> str:
-    return _row([heading, str(sums["steps"]), *_times(sums)])
+    return row([heading, str(sums["steps"]), *_times(sums)])
 
 
 def _delegate(delegate: dict[str, Any]) -> Iterator[str]:
@@ -194,7 +195,7 @@ def _delegate(delegate: dict[str, Any]) -> Iterator[str]:
     ):
         if steps:
             yield ""
-            yield from _head([heading, "tensor", "shape", "from → to", "measured", "predicted"], 4)
+            yield from head([heading, "tensor", "shape", "from → to", "measured", "predicted"], 4)
             yield from (_step_row(index, step) for index, step in enumerate(steps))
     for skipped in delegate["skipped"]:
         yield ""
@@ -206,7 +207,7 @@ def _delegate(delegate: dict[str, Any]) -> Iterator[str]:
 
 def _step_row(index: int, step: dict[str, Any]) -> str:
     shape = "×".join(map(str, step["shape"])) or "scalar"
-    return _row(
+    return row(
         [
             f"{index if step['position'] is None else step['position']} {step['step']}",
             visible(step["tensor"]) or "–",
@@ -222,12 +223,3 @@ def _times(part: dict[str, Any]) -> list[str]:
 
 
 _TIMES: Final = ("measured_ns", "predicted_ns")
-
-
-def _head(cells: Sequence[str], texts: int = 1) -> Iterator[str]:
-    yield _row(cells)
-    yield _row(["---"] * texts + ["---:"] * (len(cells) - texts))
-
-
-def _row(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import PATH, planning_options
+from api.cli.options import FOLDER, PATH, PROFILE, planning_options
 
 if TYPE_CHECKING:
     from planner.options import PlanOptions
@@ -74,3 +74,20 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
         return
     check_writable(output)
     scaling(operators or SIZES, output)
+
+
+@bench_group.command("profiles")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@PROFILE
+@click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
+def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> None:
+    """Learn from recorded runs, and predict others: errors, and whether the order is right.
+
+    DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz [default: the repository's].
+    """
+    from api.files import check_writable
+    from api.learning import profiles
+    from planner.profile import load_profile
+
+    check_writable(output)
+    profiles(folder, load_profile(profile), output)

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 USER_ERROR = 2
 PATH = click.Path(dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+PROFILE = click.option(
+    "--profile",
+    default="default",
+    show_default=True,
+    metavar="NAME|FILE",
+    help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
+)
 
 
 class Group(click.Group):
@@ -63,13 +71,7 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         command(options=options, **others)
 
     options = (
-        click.option(
-            "--profile",
-            default="default",
-            show_default=True,
-            metavar="NAME|FILE",
-            help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
-        ),
+        PROFILE,
         click.option(
             "--objective",
             default="repack",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import AS_JSON, PATH, planning_options, progress_bar
+from api.cli.options import AS_JSON, PATH, PROFILE, planning_options, progress_bar
 
 if TYPE_CHECKING:
     from planner.options import PlanOptions
@@ -87,13 +87,7 @@ def show(source: Path, as_json: bool) -> None:
 @click.command()
 @click.argument("before", metavar="A", type=PATH)
 @click.argument("after", metavar="B", type=PATH)
-@click.option(
-    "--profile",
-    default="default",
-    show_default=True,
-    metavar="NAME|FILE",
-    help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
-)
+@PROFILE
 @click.option("--exit-code", is_flag=True, help="Exit with 1 if the two differ.")
 @AS_JSON
 def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool) -> None:
