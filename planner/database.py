@@ -43,7 +43,7 @@ CREATE TABLE sample (
   spread_ns REAL NOT NULL,
   count INTEGER NOT NULL
 );
-CREATE INDEX sample_of_operator ON sample (operator, signature);
+CREATE INDEX sample_of_run ON sample (run);
 """
 _REPRS: Final = {str(r): r for r in REPRS}
 
@@ -57,6 +57,16 @@ class Run:
     source: str
     etdump_sha256: str
     graph_sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """A run in the database, and its samples; times are ns an inference."""
+
+    run: Run
+    total: float
+    joined: float
+    samples: tuple[Sample, ...]
 
 
 class CostDatabase:
@@ -156,24 +166,39 @@ class CostDatabase:
             return tuple(name for (name,) in rows)
 
     def runs(self, device: str) -> tuple[tuple[Sample, ...], ...]:
-        """The samples of each of a device's runs, in the order in which they were imported.
+        """The samples of each of a device's runs, as ``records`` has them."""
+        return tuple(record.samples for record in self.records(device))
 
-        Raises ``InputError`` for a device that is not there.
+    def records(self, device: str) -> tuple[RunRecord, ...]:
+        """A device's runs in the order in which they were imported.
+
+        Raises ``InputError`` for a device that is not there, and for a damaged database.
         """
         if device not in self.devices():
             known = ", ".join(self.devices()) or "none"
             raise InputError(f"{self.path} has no device {device!r}: there is {known}")
+        try:
+            runs = self._connection.execute(
+                "SELECT run.id, driver, source, etdump_sha256, graph_sha256, total_ns, joined_ns "
+                "FROM run JOIN device ON run.device = device.id WHERE device.name = ? "
+                "ORDER BY run.id",
+                (device,),
+            ).fetchall()
+            return tuple(
+                RunRecord(Run(device, *written), total, joined, self._samples(run))
+                for run, *written, total, joined in runs
+            )
+        except (sqlite3.Error, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.path} is damaged: {type(error).__name__}: {error}") from error
+
+    def _samples(self, run: int) -> tuple[Sample, ...]:
         rows = self._connection.execute(
-            "SELECT run.id, operator, signature, operands, kernels, median_ns, spread_ns, count "
-            "FROM sample JOIN run ON sample.run = run.id JOIN device ON run.device = device.id "
-            "WHERE device.name = ? ORDER BY sample.rowid",
-            (device,),
+            "SELECT operator, signature, operands, kernels, median_ns, spread_ns, count "
+            "FROM sample WHERE run = ? ORDER BY rowid",
+            (run,),
         )
-        found: dict[int, list[Sample]] = {}
         with closing(rows):
-            for run, *row in rows:
-                found.setdefault(run, []).append(_sample(*row))
-        return tuple(map(tuple, found.values()))
+            return tuple(_sample(*row) for row in rows)
 
 
 def _row(sample: Sample) -> tuple[str | float | int, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
 
-from api.cli.options import PATH
+from api.cli.options import AS_JSON, PATH
 
 
 @click.group("profile")
@@ -40,3 +41,25 @@ def profile_import(etdump: Path, graph: Path, device: str, driver: str, output: 
         f"{imported.join.total / 1e6:.1f} ms an inference, {imported.join.share:.1%} joined; "
         f"{state} in {output} as {device}"
     )
+
+
+@profile_group.command("show")
+@click.argument("database", metavar="DB", type=PATH, default=Path("costs.sqlite"))
+@click.option("--device", metavar="NAME", help="One device [default: all].")
+@AS_JSON
+def profile_show(database: Path, device: str | None, as_json: bool) -> None:
+    """Print a cost database: its devices and runs, and how well its models foretell.
+
+    The errors are cross-validated, for each operator.
+    """
+    from api.costs import costs_tables, describe_costs
+
+    description = describe_costs(database, device)
+    if as_json:
+        click.echo(json.dumps(description, indent=2))
+        return
+    from api.tables import stdout
+
+    console = stdout()
+    for part in costs_tables(description):
+        console.print(part)
