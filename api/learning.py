@@ -46,13 +46,18 @@ def profiles(folder: Path | None, profile: DeviceProfile, output: Path | None) -
 
     Prints Markdown. Raises ``InputError`` for a folder without recorded runs.
     """
-    if folder is None and not RECORDED.is_dir():
-        raise InputError("the recorded runs are in the repository, not in the package: name a DIR")
     lines = []
-    for model, recordings in read_corpus(folder or RECORDED).items():
+    for model, recordings in recorded(folder).items():
         runs = [_Run(r, r.join(), tuple(graphs_of(r.program, f"{r.name}.pte"))) for r in recordings]
         lines += list(_model(model, runs, profile))
     give("\n".join(lines).strip() + "\n", output)
+
+
+def recorded(folder: Path | None) -> dict[str, tuple[Recording, ...]]:
+    """The recorded runs in a folder, by model; the repository's where none is named."""
+    if folder is None and not RECORDED.is_dir():
+        raise InputError("the recorded runs are in the repository, not in the package: name a DIR")
+    return read_corpus(folder or RECORDED)
 
 
 def _model(model: str, runs: Sequence[_Run], profile: DeviceProfile) -> Iterator[str]:

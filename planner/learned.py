@@ -27,7 +27,7 @@ from planner.profile import DeviceProfile
 from planner.registry import CLONE
 from planner.representation import LABELS, REPRS, TensorRepr
 from planner.samples import Sample
-from planner.timemodel import Prediction, TimeModel, counted_places
+from planner.timemodel import Prediction, Predictor, TimeModel, counted_domains, counted_places
 from schema import CostOrigin, VkDataType, VkMemoryLayout, VkStorageType
 
 _FAMILIES = tuple(
@@ -90,14 +90,23 @@ class LearnedCosts:
     operators by its access rates. Operators count only under the objective ``latency``.
     """
 
-    def __init__(self, times: DeviceTimes, profile: DeviceProfile, objective: Objective) -> None:
-        """Raises ``OptionError`` for a profile that does not count in ns."""
+    def __init__(
+        self,
+        times: DeviceTimes,
+        profile: DeviceProfile,
+        objective: Objective,
+        predictor: Predictor | None = None,
+    ) -> None:
+        """``predictor`` answers in the place of the times' own model.
+
+        Raises ``OptionError`` for a profile that does not count in ns.
+        """
         if profile.unit != "ns":
             raise OptionError(
                 f"profile {profile.name!r} counts {profile.unit}, and measured times are ns: use a "
                 "profile in ns for what was not measured"
             )
-        self.model = times.model
+        self.model: Predictor = predictor or times.model
         self.profile = profile
         self._steps = profile.precision
         self._counts_operators = objective == "latency"
@@ -158,9 +167,7 @@ class LearnedCosts:
         """Steps and origin of a call in given representations; None for an unknown operator."""
         if not self.model.knows(call.operator):
             return None
-        places = counted_places([where for where, _ in operands])
-        domains = tuple((LABELS[r],) for where, r in operands if where in places)
-        predicted = self._predict(call, places, domains)
+        predicted = self._predict(call, *counted_domains(operands))
         return int(self._in_steps(predicted).flat[0]), CostOrigin(int(predicted.origin.flat[0]))
 
     def _operator(

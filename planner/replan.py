@@ -144,10 +144,12 @@ def replan(
     name: str,
     options: PlanOptions,
     progress: Progress = lambda stage, delegate: None,
+    chooser: CostModel | None = None,
 ) -> Replanned:
     """Plans every Vulkan delegate of a lowered program again.
 
-    Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
+    A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
+    plan then tells its own cost by ``options``, and how much less it might be. Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
     """
     limits = options.texture_limits or lowered_limits(data, name)
@@ -157,7 +159,9 @@ def replan(
     progress("planning", None)
     for key, blob in blobs.items():
         try:
-            result, graph = _Delegate(len(results), graph_of(blob), options, limits).replan()
+            result, graph = _Delegate(
+                len(results), graph_of(blob), options, limits, chooser
+            ).replan()
         except SchemaError as error:
             place = f"{name}, delegate {len(results)}"
             raise InputError(f"{place} is damaged: {error}") from error
@@ -193,10 +197,18 @@ def _put_back(data: bytes, changed: dict[BlobKey | None, bytes]) -> bytes:
 class _Delegate:
     """A delegate's graph on its way through planning."""
 
-    def __init__(self, index: int, data: bytes, options: PlanOptions, limits: ImageExtents) -> None:
+    def __init__(
+        self,
+        index: int,
+        data: bytes,
+        options: PlanOptions,
+        limits: ImageExtents,
+        chooser: CostModel | None,
+    ) -> None:
         self.index, self.data = index, data
         self.options, self.limits = options, limits
         self.costs: CostModel = options.cost_model()
+        self.chooser = chooser
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
@@ -207,7 +219,10 @@ class _Delegate:
             file = vkgraph.decode(self.data)
             source = read_vkgraph(file, f"delegate {self.index}")
             planned = plan_graph(source.graph, constraints, self.costs)
-            if planned.status is SolverStatus.FEASIBLE:
+            if self.chooser is not None:
+                chosen = plan_graph(source.graph, constraints, self.chooser)
+                planned = self._priced(source, planned, chosen.solution.assignment)
+            elif planned.status is SolverStatus.FEASIBLE:
                 planned = self._no_worse_than_file(source, planned)
             planned = self._with_free_tensors(source, planned, constraints)
             graph: VkGraph = file
@@ -269,6 +284,17 @@ class _Delegate:
             return planned
         solution = replace(planned.solution, assignment=tuple(chosen), cost=cost)
         return read_plan(source.graph, layout, solution, self.costs)
+
+    def _priced(
+        self, source: ContractedGraph, best: LayoutPlan, assignment: tuple[int, ...]
+    ) -> LayoutPlan:
+        """The plan that an assignment stands for; the best one's bound holds for it, too."""
+        cost = best.layout.problem.cost(assignment)
+        if cost is None:
+            raise ValueError("the assignment is none of this graph's problem")
+        status = best.status if cost == best.solution.cost else SolverStatus.FEASIBLE
+        solution = replace(best.solution, assignment=assignment, cost=cost, status=status)
+        return read_plan(source.graph, best.layout, solution, self.costs)
 
     def _with_free_tensors(
         self, source: ContractedGraph, planned: LayoutPlan, constraints: Constraints

@@ -17,7 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,6 +58,18 @@ class Prediction:
     origin: NDArray[np.int8]
 
 
+class Predictor(Protocol):
+    """Says what calls take."""
+
+    def knows(self, operator: str) -> bool:
+        """Whether it has an answer for an operator."""
+
+    def predict(
+        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        """What a call of a known operator takes, with an axis for each place."""
+
+
 @dataclass(frozen=True, slots=True)
 class ValidationRow:
     """Errors of an operator's model for calls that it was not fitted to, relative, one by one.
@@ -81,7 +93,16 @@ def counted_places(places: Sequence[Place]) -> tuple[Place, ...]:
     return tuple(p for p in places if p == first_output or p in others)
 
 
-def _labels(operands: Operands) -> Labels:
+def counted_domains(
+    operands: Operands,
+) -> tuple[tuple[Place, ...], tuple[tuple[int, ...], ...]]:
+    """The operands that count, each with the one label that it has, to ask a predictor for."""
+    labels = labels_of(operands)
+    return tuple(place for place, _ in labels), tuple((label,) for _, label in labels)
+
+
+def labels_of(operands: Operands) -> Labels:
+    """The labels of the operands that count."""
     counted = counted_places([place for place, _ in operands])
     return tuple((place, LABELS[r]) for place, r in operands if place in counted)
 
@@ -99,7 +120,7 @@ class TimeModel:
                 if sample.call == STAGING:
                     staging.append(sample.median)
                 else:
-                    key = sample.call, _labels(sample.operands)
+                    key = sample.call, labels_of(sample.operands)
                     found[key].append(log(max(_LEAST_NS, sample.median)))
             times.append(found)
         self.drift = _drift(times)

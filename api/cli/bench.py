@@ -91,3 +91,25 @@ def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> No
 
     check_writable(output)
     profiles(folder, load_profile(profile), output)
+
+
+@bench_group.command("explore")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@PROFILE
+@click.option("--count", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--devices", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
+def bench_explore(
+    folder: Path | None, profile: str, count: int, rounds: int, devices: int, output: Path | None
+) -> None:
+    """Explore simulated devices: rounds to the best plan, against random variants.
+
+    They are made from recorded runs, as for 'bench profiles'; what they take is hidden.
+    """
+    from api.exploring import exploring
+    from api.files import check_writable
+    from planner.profile import load_profile
+
+    check_writable(output)
+    exploring(folder, load_profile(profile), count, rounds, devices, output)
