@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, gpu, planning, profiles
+from api.cli import bench, compare, gpu, planning, profiles
 from api.cli.options import Group
 
 
@@ -19,6 +19,7 @@ for command in (
     planning.plan,
     planning.show,
     planning.diff,
+    compare.compare,
     planning.serve,
     planning.zoo,
     planning.demo,
