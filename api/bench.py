@@ -93,11 +93,7 @@ def _figures(name: str, report: dict[str, Any]) -> tuple[str, ...]:
         f"{total['baseline_transitions']} → {total['transitions']}",
         cost(total["baseline_objective_cost"], unit),
         cost(total["objective_cost"], unit),
-        ratio(
-            total["baseline_objective_cost"] / total["objective_cost"]
-            if total["objective_cost"]
-            else total["ratio"]
-        ),
+        ratio(total["objective_ratio"]),
         total["status"],
         f"{total['baseline_seconds'] * 1e3:.1f}",
         f"{total['plan_seconds'] * 1e3:.1f}",

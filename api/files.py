@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from planner.errors import InputError, OptionError
@@ -27,6 +29,32 @@ def check_writable(path: Path | None) -> None:
         raise OptionError(f"cannot write {path}: its directory does not exist; create it first")
     if not os.access(path.absolute().parent, os.W_OK):
         raise OptionError(f"cannot write {path}: its directory is not writable")
+
+
+def check_new_folder(path: Path) -> None:
+    """Raises ``OptionError`` unless a folder can be made there, or is there and empty."""
+    if path.exists() and not path.is_dir():
+        raise OptionError(f"cannot write {path}: it is a file; name a folder")
+    if path.is_dir() and any(path.iterdir()):
+        raise OptionError(f"cannot write {path}: it is not empty; name a new folder")
+    check_writable(path.absolute().parent / f"{path.name}.new")
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Writes a folder's files under a temporary name first: there are all of them, or none."""
+    temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+    try:
+        for name, data in files.items():
+            write_whole(temporary / name, data)
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)
+        if path.is_dir():
+            path.rmdir()
+        temporary.replace(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def write_whole(path: Path, data: bytes) -> None:

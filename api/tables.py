@@ -18,10 +18,10 @@ def stdout() -> Console:
 def plan_table(report: dict[str, Any]) -> Table:
     """Before and after, per delegate and in total, of a plan's JSON report."""
     unit, total = report["unit"], report["total"]
+    is_latency = report["objective"] == "latency"
+    what = "time of operators and repacks" if is_latency else "repack cost"
     table = Table(
-        title=escape(
-            f"{report['source']['name']}: repack cost, profile {report['profile']['name']}"
-        ),
+        title=escape(f"{report['source']['name']}: {what}, profile {report['profile']['name']}"),
         caption=_caption(report),
     )
     table.add_column("delegate")
@@ -31,13 +31,12 @@ def plan_table(report: dict[str, Any]) -> Table:
     table.add_column("proof")
     for heading in ("ExecuTorch's pass", "planning"):
         table.add_column(heading, justify="right")
-    if report["objective"] == "latency":
-        for heading in (f"{theirs}, latency", "ours, latency"):
-            table.add_column(heading, justify="right")
+    if is_latency:
+        table.add_column("of it repacks", justify="right")
     for delegate in report["delegates"]:
-        table.add_row(*_figures(delegate["name"], delegate, unit, report["objective"]))
+        table.add_row(*_figures(delegate["name"], delegate, unit, is_latency))
     table.add_section()
-    table.add_row(*_figures("total", total, unit, report["objective"]), style="bold")
+    table.add_row(*_figures("total", total, unit, is_latency), style="bold")
     return table
 
 
@@ -63,23 +62,23 @@ def _caption(report: dict[str, Any]) -> str:
     return escape("\n".join(lines))
 
 
-def _figures(name: str, figures: dict[str, Any], unit: str, objective: str) -> list[str]:
+def _figures(name: str, figures: dict[str, Any], unit: str, is_latency: bool) -> list[str]:
+    repacks = figures["baseline_repack_cost"], figures["repack_cost"]
+    whole = figures["baseline_objective_cost"], figures["objective_cost"]
+    before, after = whole if is_latency else repacks
     row = [
         name,
         str(figures["operators"]),
         f"{figures['baseline_transitions']} → {figures['transitions']}",
-        cost(figures["baseline_repack_cost"], unit),
-        cost(figures["repack_cost"], unit),
-        ratio(figures["ratio"]),
+        cost(before, unit),
+        cost(after, unit),
+        ratio(figures["objective_ratio" if is_latency else "ratio"]),
         proof(figures, unit),
         seconds(figures["baseline_seconds"]) if figures["baseline_seconds"] else "–",
         seconds(figures["plan_seconds"]),
     ]
-    if objective == "latency":
-        row += [
-            cost(figures["baseline_objective_cost"], unit),
-            cost(figures["objective_cost"], unit),
-        ]
+    if is_latency:
+        row.append(" → ".join(cost(value, unit) for value in repacks))
     return row
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,42 +123,49 @@ class CostDatabase:
             raise InputError(f"{self.path} cannot be written: {error}") from error
 
     def add(self, run: Run, join: Join) -> bool:
-        """Adds a run's samples; False where it is there already, and nothing changes.
+        """As ``add_all``, of one run."""
+        return self.add_all([(run, join)])[0]
 
-        Raises ``InputError`` where the device is known with another driver, whose times may differ.
+    def add_all(self, runs: Sequence[tuple[Run, Join]]) -> list[bool]:
+        """Adds runs' samples, all or none; False for each that is there already.
+
+        Raises ``InputError`` where a device is known with another driver, whose times may differ.
         """
         with self._transaction() as connection:
-            connection.execute(
-                "INSERT INTO device (name, driver) VALUES (?, ?) ON CONFLICT DO NOTHING",
-                (run.device, run.driver),
+            return [self._add(connection, run, join) for run, join in runs]
+
+    def _add(self, connection: sqlite3.Connection, run: Run, join: Join) -> bool:
+        connection.execute(
+            "INSERT INTO device (name, driver) VALUES (?, ?) ON CONFLICT DO NOTHING",
+            (run.device, run.driver),
+        )
+        device, driver = connection.execute(
+            "SELECT id, driver FROM device WHERE name = ?", (run.device,)
+        ).fetchone()
+        if driver != run.driver:
+            raise InputError(
+                f"device {run.device!r} has driver {driver!r} in {self.path}, not "
+                f"{run.driver!r}: give it another name"
             )
-            device, driver = connection.execute(
-                "SELECT id, driver FROM device WHERE name = ?", (run.device,)
-            ).fetchone()
-            if driver != run.driver:
-                raise InputError(
-                    f"device {run.device!r} has driver {driver!r} in {self.path}, not "
-                    f"{run.driver!r}: give it another name"
-                )
-            made = connection.execute(
-                "INSERT INTO run (device, source, etdump_sha256, graph_sha256, total_ns, joined_ns)"
-                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (
-                    device,
-                    run.source,
-                    run.etdump_sha256,
-                    run.graph_sha256,
-                    join.total,
-                    join.joined,
-                ),
-            )
-            if made.rowcount == 0:
-                return False
-            connection.executemany(
-                "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(made.lastrowid, *_row(sample)) for sample in join.samples],
-            )
-            return True
+        made = connection.execute(
+            "INSERT INTO run (device, source, etdump_sha256, graph_sha256, total_ns, joined_ns)"
+            " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (
+                device,
+                run.source,
+                run.etdump_sha256,
+                run.graph_sha256,
+                join.total,
+                join.joined,
+            ),
+        )
+        if made.rowcount == 0:
+            return False
+        connection.executemany(
+            "INSERT INTO sample VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [(made.lastrowid, *_row(sample)) for sample in join.samples],
+        )
+        return True
 
     def devices(self) -> tuple[str, ...]:
         """Names of the devices that have samples."""

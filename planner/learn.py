@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,16 @@ class Imported:
     is_new: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ProfiledFiles:
+    """An ETDump and the program that it is of."""
+
+    etdump_name: str
+    etdump: bytes
+    program_name: str
+    program: bytes
+
+
 def import_run(
     etdump: bytes,
     etdump_name: str,
@@ -34,15 +45,32 @@ def import_run(
     Raises ``InputError`` for damaged files, for a profile of another program, and for a file that
     is no cost database; the database is then as it was.
     """
-    joined = join(
-        read_etdump(etdump, etdump_name), tuple(graphs_of(program, program_name)), etdump_name
-    )
-    run = Run(
-        device=device,
-        driver=driver,
-        source=etdump_name,
-        etdump_sha256=hashlib.sha256(etdump).hexdigest(),
-        graph_sha256=hashlib.sha256(program).hexdigest(),
-    )
+    files = ProfiledFiles(etdump_name, etdump, program_name, program)
+    (imported,) = import_runs([files], device, driver, database)
+    return imported
+
+
+def import_runs(
+    files: Sequence[ProfiledFiles], device: str, driver: str, database: Path
+) -> tuple[Imported, ...]:
+    """As ``import_run``, of several runs of a device: all are added, or none."""
+    joined = [
+        (
+            Run(
+                device=device,
+                driver=driver,
+                source=each.etdump_name,
+                etdump_sha256=hashlib.sha256(each.etdump).hexdigest(),
+                graph_sha256=hashlib.sha256(each.program).hexdigest(),
+            ),
+            join(
+                read_etdump(each.etdump, each.etdump_name),
+                tuple(graphs_of(each.program, each.program_name)),
+                each.etdump_name,
+            ),
+        )
+        for each in files
+    ]
     with CostDatabase(database) as costs:
-        return Imported(joined, costs.add(run, joined))
+        added = costs.add_all(joined)
+    return tuple(Imported(each, is_new) for (_, each), is_new in zip(joined, added, strict=True))

@@ -303,11 +303,12 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
     return {
         "repack_cost": _number(ours, unit),
         "baseline_repack_cost": _number(baseline, unit),
-        "ratio": round(baseline / ours, 4) if ours else (1.0 if not baseline else None),
+        "ratio": _ratio(baseline, ours),
         "transitions": figures.transitions,
         "baseline_transitions": figures.baseline_transitions,
         "objective_cost": _number(figures.objective_cost, unit),
         "baseline_objective_cost": _number(figures.baseline_objective_cost, unit),
+        "objective_ratio": _ratio(figures.baseline_objective_cost, figures.objective_cost),
         "cost_origins": cost_origins([d.plan for d in delegates]),
         "status": figures.status.name,
         "bound": _number(figures.bound, unit),
@@ -325,6 +326,11 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
             else {}
         ),
     }
+
+
+def _ratio(baseline: float, ours: float) -> float | None:
+    """The baseline over ours; None where only ours is 0."""
+    return round(baseline / ours, 4) if ours else (1.0 if not baseline else None)
 
 
 def cost_origins(plans: Sequence[DelegatePlan]) -> dict[str, float]:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import AS_JSON, PATH
+from api.cli.options import AS_JSON, FOLDER, PATH, planning_options, progress_bar
+
+if TYPE_CHECKING:
+    from planner.learn import ProfiledFiles
+    from planner.options import PlanOptions
 
 
 @click.group("profile")
@@ -16,8 +21,8 @@ def profile_group() -> None:
 
 
 @profile_group.command("import")
-@click.argument("etdump", metavar="RUN.etdump", type=PATH)
-@click.option("--graph", type=PATH, required=True, help="The .pte that was profiled.")
+@click.argument("runs", metavar="RUN.etdump|DIR", type=click.Path(path_type=Path))
+@click.option("--graph", type=PATH, help="The .pte that was profiled; a DIR has its own.")
 @click.option("--device", required=True, metavar="NAME", help="The device that it ran on.")
 @click.option("--driver", default="unknown", show_default=True, help="The device's driver.")
 @click.option(
@@ -28,19 +33,54 @@ def profile_group() -> None:
     show_default=True,
     help="The cost database to add to.",
 )
-def profile_import(etdump: Path, graph: Path, device: str, driver: str, output: Path) -> None:
-    """Add what ExecuTorch's Vulkan runtime measured to a cost database."""
-    from api.files import read_input
-    from planner.learn import import_run
+def profile_import(runs: Path, graph: Path | None, device: str, driver: str, output: Path) -> None:
+    """Add what ExecuTorch's Vulkan runtime measured to a cost database.
 
-    data, program = read_input(etdump), read_input(graph)
-    imported = import_run(data, etdump.name, program, graph.name, device, driver, output)
-    state = "added" if imported.is_new else "was there already"
-    click.echo(
-        f"{etdump.name}: {len(imported.join.samples)} samples, "
-        f"{imported.join.total / 1e6:.1f} ms an inference, {imported.join.share:.1%} joined; "
-        f"{state} in {output} as {device}"
-    )
+    DIR is a folder that 'explore' made, with the .etdump of each variant that was run next to it.
+    """
+    from planner.learn import import_runs
+
+    files = _measured_variants(runs, graph) if runs.is_dir() else [_profiled(runs, graph)]
+    for each, imported in zip(files, import_runs(files, device, driver, output), strict=True):
+        state = "added" if imported.is_new else "was there already"
+        click.echo(
+            f"{each.etdump_name}: {len(imported.join.samples)} samples, "
+            f"{imported.join.total / 1e6:.1f} ms an inference, {imported.join.share:.1%} joined; "
+            f"{state} in {output} as {device}"
+        )
+
+
+def _profiled(etdump: Path, graph: Path | None) -> ProfiledFiles:
+    from api.files import read_input
+    from planner.learn import ProfiledFiles
+
+    if graph is None:
+        raise click.UsageError("Missing option '--graph': the .pte that was profiled.")
+    return ProfiledFiles(etdump.name, read_input(etdump), graph.name, read_input(graph))
+
+
+def _measured_variants(folder: Path, graph: Path | None) -> list[ProfiledFiles]:
+    from planner.errors import InputError, OptionError
+    from planner.exploration import read_exploration
+    from planner.learn import ProfiledFiles
+
+    if graph is not None:
+        raise OptionError("--graph is for one run: a folder's variants have programs of their own")
+    variants = read_exploration(folder)
+    for variant in variants:
+        if variant.etdump is None:
+            click.echo(f"{variant.name}: not measured, there is no {variant.etdump_name}", err=True)
+    found = [
+        ProfiledFiles(v.etdump_name, v.etdump, v.name, v.program)
+        for v in variants
+        if v.etdump is not None
+    ]
+    if not found:
+        raise InputError(
+            f"nothing in {folder} was measured: run its variants with ExecuTorch's event tracer, "
+            "and put each ETDump next to its program under the name in manifest.json"
+        )
+    return found
 
 
 @profile_group.command("show")
@@ -63,3 +103,44 @@ def profile_show(database: Path, device: str | None, as_json: bool) -> None:
     console = stdout()
     for part in costs_tables(description):
         console.print(part)
+
+
+@click.command()
+@click.argument("source", metavar="MODEL", type=PATH)
+@click.option("-o", "--output", type=FOLDER, required=True, help="Make this folder.")
+@click.option(
+    "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Variants to make."
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Of what is drawn where nothing was measured yet.",
+)
+@planning_options
+def explore(source: Path, output: Path, count: int, seed: int, options: PlanOptions) -> None:
+    """Write variants of a .pt2 or .pte that are worth measuring, and a manifest.
+
+    They try operators in representations that were not measured yet (--costs has what was), where
+    that might save the most. Run each on the device, put its ETDump into the folder, and hand that
+    to 'profile import'.
+    """
+    from api.explored import explored_table
+    from api.files import check_new_folder, read_input, write_folder
+    from api.tables import stdout
+    from planner.exploration import exploration_files
+    from planner.explore import explore as variants_of
+    from planner.inputs import plan_program
+    from schema.executorch_program import is_executorch_program
+
+    check_new_folder(output)
+    data = read_input(source)
+    with progress_bar() as progress:
+        program = data
+        if not is_executorch_program(data):
+            program = plan_program(data, source.name, options, progress).pte()
+        progress("choosing variants", None)
+        variants = tuple(variants_of(program, source.name, options, count, seed))
+    write_folder(output, exploration_files(variants, source.name, data, options, seed))
+    stdout().print(explored_table(output, variants))
