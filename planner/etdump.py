@@ -11,7 +11,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,17 +28,30 @@ _MOST_NS: Final = 1e15
 
 
 @dataclass(frozen=True, slots=True)
+class DispatchedTensor:
+    """An argument of an operator, outputs included, as the runtime represented it.
+
+    ``storage`` is the runtime's name of it; ``packed_dim`` counts from the innermost dimension.
+    """
+
+    argument: int
+    storage: str
+    packed_dim: int
+
+
+@dataclass(frozen=True, slots=True)
 class Dispatch:
     """A dispatch of a compute shader, and how long it took in each execution, in ns.
 
-    ``node_id`` and ``operator`` are of the ``OperatorCall`` that it belongs to; None for staging,
-    which copies the graph's inputs and outputs, and for what names no operator.
+    ``node_id``, ``operator`` and ``tensors`` are of the ``OperatorCall`` that it belongs to; None
+    for staging, which copies the graph's inputs and outputs, and for what names no operator.
     """
 
     kernel: str
     node_id: int | None
     operator: str | None
     ns: tuple[float, ...]
+    tensors: tuple[DispatchedTensor, ...] = ()
 
     @property
     def is_staging(self) -> bool:
@@ -137,7 +150,8 @@ def _dispatch(event: Any, name: str) -> Dispatch:
         node_id = None if operator is None else operator["delegate_node_id"]
         called = None if operator is None else operator["name"]
         ns = tuple(float(t) for t in event.perf_data.raw)
-        dispatch = Dispatch(kernel, node_id, called, ns)
+        tensors = () if operator is None else tuple(_tensors(operator.get("args", ())))
+        dispatch = Dispatch(kernel, node_id, called, ns, tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{name} has a dispatch that cannot be read ({event.name[:80]}): "
@@ -146,4 +160,12 @@ def _dispatch(event: Any, name: str) -> Dispatch:
     if not all(0 <= t < _MOST_NS for t in ns):
         raise InputError(f"{name} has a dispatch ({kernel}) whose times are no times: {ns[:4]}")
     # A copy that follows an operator carries the operator's name as well.
-    return replace(dispatch, node_id=None, operator=None) if dispatch.is_staging else dispatch
+    if dispatch.is_staging:
+        return replace(dispatch, node_id=None, operator=None, tensors=())
+    return dispatch
+
+
+def _tensors(args: Sequence[Any]) -> Iterator[DispatchedTensor]:
+    for index, arg in enumerate(args):
+        if arg["type"] == "TENSOR" and "storage" in arg:
+            yield DispatchedTensor(index, arg["storage"], arg["packed_dim"])

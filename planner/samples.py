@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 from planner.calls import Call, GraphCall, Operands, calls_of
 from planner.errors import InputError
 from planner.etdump import DelegateRun, Dispatch
-from schema import VkGraph
+from planner.frontends.wellformed import repr_of
+from planner.representation import PackedDimInfo
+from schema import VkGraph, VkMemoryLayout, VkTensor
 
 STAGING: Final = Call("staging", "[[],[]]")
 """The call under which copies of graph inputs and outputs are kept."""
@@ -108,6 +110,7 @@ def join(runs: Sequence[DelegateRun], graphs: Sequence[VkGraph], name: str) -> J
             found = None
             if node_id is not None:
                 found = _call_at(node_id, dispatches[0], calls, f"{name}, delegate {delegate}")
+                _check_tensors(graph, found, dispatches[0], f"{name}, delegate {delegate}")
             steps.append(Step(delegate, found, _sample(found, dispatches, times)))
     return Join(tuple(steps), unknown)
 
@@ -123,6 +126,27 @@ def _call_at(
             f"the profile, and {has} in the program"
         )
     return found
+
+
+def _check_tensors(graph: VkGraph, found: GraphCall, dispatch: Dispatch, place: str) -> None:
+    """A program with other layouts has the same operators under the same numbers."""
+    written = graph.chain[found.position]
+    for tensor in dispatch.tensors:
+        value_id = written.args[tensor.argument] if tensor.argument < len(written.args) else -1
+        value = graph.values[value_id] if 0 <= value_id < len(graph.values) else None
+        if not isinstance(value, VkTensor) or value.constant_id >= 0:
+            continue
+        chosen = repr_of(value)
+        # The runtime resolves CONV2D by what is near.
+        if chosen is None or chosen.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D:
+            continue
+        ran = tensor.storage, tensor.packed_dim
+        if ran != (chosen.storage_type.name, PackedDimInfo.of(chosen).packed_dim):
+            raise InputError(
+                f"{place}, does not belong to this program: argument {tensor.argument} of node "
+                f"{found.node_id} ({dispatch.operator}) is {tensor.storage}, packed along "
+                f"{tensor.packed_dim}, in the profile, and {chosen} in the program"
+            )
 
 
 def _counted(run: DelegateRun, name: str) -> NDArray[np.intp]:

@@ -23,7 +23,7 @@ from planner.etdump import DelegateRun, Dispatch, read_etdump
 from planner.learn import import_run
 from planner.representation import REPRS
 from planner.samples import STAGING, Join, Sample, Step, join
-from schema import VkGraph, vkgraph
+from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, vkgraph
 
 PROFILES = Path(__file__).parent / "profiles"
 RUN = Run("phone", "1.0", "a.etdump", "11", "22")
@@ -119,6 +119,25 @@ def test_a_profile_of_another_program(runs: tuple[DelegateRun, ...], graph: VkGr
     run = DelegateRun((Dispatch("k", call.node_id, "another.op", (1.0, 1.0)),))
     with pytest.raises(InputError, match=r"is another\.op in the profile"):
         join([run], [graph], "run")
+
+
+def test_a_profile_of_the_same_program_with_other_layouts(
+    runs: tuple[DelegateRun, ...], graph: VkGraph
+) -> None:
+    index, tensor = next(
+        (i, v)
+        for i, v in enumerate(graph.values)
+        if isinstance(v, VkTensor) and v.constant_id < 0 and v.datatype != VkDataType.INT8
+        if v.memory_layout == VkMemoryLayout.TENSOR_CHANNELS_PACKED
+        if v.storage_type == VkStorageType.TEXTURE_3D
+    )
+    for other, is_now in (
+        (replace(tensor, memory_layout=VkMemoryLayout.TENSOR_WIDTH_PACKED), "texture:WIDTH"),
+        (replace(tensor, storage_type=VkStorageType.BUFFER), "buffer:CHANNELS"),
+    ):
+        values = tuple(other if i == index else v for i, v in enumerate(graph.values))
+        with pytest.raises(InputError, match=f"TEXTURE_3D, packed along 2, in .* {is_now}"):
+            join(runs, [replace(graph, values=values)], "run")
 
 
 def test_damaged_profiles(etdump: bytes) -> None:
