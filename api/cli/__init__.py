@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, compare, gpu, planning, profiles
+from api.cli import bench, compare, gpu, planning, profiles, views
 from api.cli.options import Group
 
 
@@ -20,6 +20,8 @@ for command in (
     planning.show,
     planning.diff,
     compare.compare,
+    views.trace_command,
+    views.overlay_command,
     planning.serve,
     planning.zoo,
     planning.demo,
