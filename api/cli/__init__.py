@@ -29,6 +29,7 @@ for command in (
     gpu.replay_command,
     gpu.calibrate,
     profiles.profile_group,
+    profiles.explore,
     bench.bench_group,
 ):
     main.add_command(command)
