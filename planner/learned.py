@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from planner.calls import (
 )
 from planner.costs import Costs, Objective, PricedOperand, ProfileCosts
 from planner.database import CostDatabase
-from planner.errors import OptionError
+from planner.errors import InputError, OptionError
 from planner.graph import Operator, Tensor
 from planner.profile import DeviceProfile
 from planner.registry import CLONE
@@ -72,15 +73,24 @@ def load_times(path: Path, device: str | None = None) -> DeviceTimes:
 
     Raises ``OptionError`` where it is not clear which, ``InputError`` for a damaged database.
     """
-    if not path.is_file():
+    if not path.is_file() or not path.stat().st_size:
         raise OptionError(f"there is no cost database {path}: make it with 'profile import'")
-    with CostDatabase(path) as costs:
-        devices = costs.devices()
-        if device is None and len(devices) != 1:
-            known = ", ".join(devices) or "none"
-            raise OptionError(f"{path} has {len(devices)} devices ({known}): name one (--device)")
-        name = devices[0] if device is None else device
-        return DeviceTimes.of(name, costs.runs(name))
+    try:
+        with CostDatabase(path) as costs:
+            name = _only(costs.devices(), path) if device is None else device
+            return DeviceTimes.of(name, costs.runs(name))
+    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _only(devices: Sequence[str], path: Path) -> str:
+    if not devices:
+        raise OptionError(f"{path} has no measured times: add some with 'profile import'")
+    if len(devices) > 1:
+        raise OptionError(
+            f"{path} has {len(devices)} devices ({', '.join(devices)}): name one (--device)"
+        )
+    return devices[0]
 
 
 class LearnedCosts:

@@ -1,6 +1,6 @@
 """How long operators take on a device, learned from samples of its own runs.
 
-What was measured is known: the mean of its samples. For what was not there is a model for each
+What was measured is known: the median of its samples. For what was not there is a model for each
 operator, a ridge regression of the logarithm of its time on
 
 - the work: bytes of all operands, and multiplications (or elements, where there are none);
@@ -36,8 +36,10 @@ MOST_PLACES: Final = 4
 """So many operands of an operator count together: the first output, and the first of the others."""
 
 _LEAST_NS: Final = 1.0
-_MOST_LOG: Final = log(1e12)
-_ROUNDS: Final = 20
+_MOST_NS: Final = 1e12
+_LEAST_SHARED: Final = 0.01
+"""Runs that have less of their time in common are not compared."""
+
 _WORK_PRIOR: Final = (0.5, 0.4)
 _PENALTY_MEAN: Final = 1e-6
 _PENALTY_WORK: Final = 0.1
@@ -117,11 +119,11 @@ class TimeModel:
         for run in runs:
             found: dict[tuple[Call, Labels], list[float]] = defaultdict(list)
             for sample in run:
+                ns = min(max(_LEAST_NS, sample.median), _MOST_NS)
                 if sample.call == STAGING:
-                    staging.append(sample.median)
+                    staging.append(ns)
                 else:
-                    key = sample.call, labels_of(sample.operands)
-                    found[key].append(log(max(_LEAST_NS, sample.median)))
+                    found[sample.call, labels_of(sample.operands)].append(log(ns))
             times.append(found)
         self.drift = _drift(times)
         """Each run's speed: the logarithm of how much longer it took than the median run."""
@@ -136,9 +138,9 @@ class TimeModel:
                 logs[key].extend(value - speed for value in values)
         by_operator: dict[str, list[tuple[Call, Labels, float]]] = defaultdict(list)
         for (call, labels), values in logs.items():
-            mean = float(np.median(values))
-            self._known[call][labels] = mean
-            by_operator[call.operator].append((call, labels, mean))
+            middle = float(np.median(values))
+            self._known[call][labels] = middle
+            by_operator[call.operator].append((call, labels, middle))
         self._operators = {
             name: _OperatorModel(name, known) for name, known in sorted(by_operator.items())
         }
@@ -169,7 +171,7 @@ class TimeModel:
             if index is not None:
                 logs[index] = value
                 origin[index] = CostOrigin.MEASURED
-        return Prediction(np.exp(np.minimum(logs, _MOST_LOG)), origin)
+        return Prediction(np.exp(np.minimum(logs, log(_MOST_NS))), origin)
 
     def validation(self) -> tuple[ValidationRow, ...]:
         """For each operator how far off its model is where a call is left out of the fit."""
@@ -191,34 +193,38 @@ def _index(
 
 
 def _drift(times: Sequence[Mapping[tuple[Call, Labels], Sequence[float]]]) -> tuple[float, ...]:
-    """Each run's mean distance from what other runs took for the same, weighted by time.
+    """How much longer each run took than the median run for what they share, as a logarithm.
 
-    Runs and calls are adjusted in turns. Runs that share nothing with others stay at 0.
+    The least squares of what is left of a call's times once run and call are accounted for, each
+    weighted by its part of its run's time: a run that is slower altogether weighs no more. Runs
+    are only compared with those that they share enough time with, directly or through others.
     """
-    count: dict[tuple[Call, Labels], int] = defaultdict(int)
+    runs_with: dict[tuple[Call, Labels], int] = defaultdict(int)
     for run in times:
         for key in run:
-            count[key] += 1
-    shared = {key: i for i, key in enumerate(k for k, n in count.items() if n > 1)}
-    rows = [
-        (shared[key], r, float(np.median(values)))
-        for r, run in enumerate(times)
-        for key, values in run.items()
-        if key in shared
-    ]
-    speed = np.zeros(len(times))
-    if not rows:
-        return tuple(speed.tolist())
-    keys, runs, logs = (np.array(column) for column in zip(*rows, strict=True))
-    weights = np.exp(logs)
-    per_key = np.bincount(keys, weights)
-    per_run = np.bincount(runs, weights, len(times))
-    compared = per_run > 0
-    for _ in range(_ROUNDS):
-        level = np.bincount(keys, weights * (logs - speed[runs])) / per_key
-        distance = np.bincount(runs, weights * (logs - level[keys]), len(times))
-        speed[compared] = distance[compared] / per_run[compared]
-        speed[compared] -= np.median(speed[compared])
+            runs_with[key] += 1
+    shared = {key: i for i, key in enumerate(k for k, n in runs_with.items() if n > 1)}
+    if not shared:
+        return (0.0,) * len(times)
+    logs, weights = np.zeros((2, len(times), len(shared)))
+    for r, run in enumerate(times):
+        medians = {key: float(np.median(values)) for key, values in run.items()}
+        total = sum(map(exp, medians.values()))
+        for key in medians.keys() & shared.keys():
+            logs[r, shared[key]] = medians[key]
+            weights[r, shared[key]] = exp(medians[key]) / total
+    of_key = weights / weights.sum(axis=0)
+    above = (weights * (logs - (of_key * logs).sum(axis=0))).sum(axis=1)
+    # Where runs share too little, their noise would say which of them is slow.
+    values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=1)) - weights @ of_key.T)
+    values, vectors = values[values > _LEAST_SHARED], vectors[:, values > _LEAST_SHARED]
+    speed = vectors @ (vectors.T @ above / values)
+    linked = weights @ (weights > 0).T > _LEAST_SHARED
+    linked |= linked.T | np.eye(len(times), dtype=bool)
+    for _ in range(len(times).bit_length()):
+        linked = linked @ linked
+    for together in np.unique(linked, axis=0):
+        speed[together] -= np.median(speed[together])
     return tuple(speed.tolist())
 
 
@@ -234,10 +240,10 @@ class _OperatorModel:
                 if key not in self.columns:
                     self.columns[key] = len(self.columns)
                     penalties.append(penalty)
-        self.work = np.log([call.work for call, _, _ in known]).mean(axis=0)
+        self.work = np.mean([_log_work(call) for call, _, _ in known], axis=0)
         design = np.zeros((len(known), len(self.columns)))
         for row, (call, labels, _) in enumerate(known):
-            design[row, :3] = 1, *(np.log(call.work) - self.work)
+            design[row, :3] = 1, *(_log_work(call) - self.work)
             design[row, [self.columns[key] for key, _ in _effects(call, labels)]] = 1
         logs = np.array([value for _, _, value in known])
         prior = np.zeros(len(self.columns))
@@ -271,7 +277,7 @@ class _OperatorModel:
         caution: float,
     ) -> tuple[Floats, NDArray[np.int8]]:
         """Logarithms of ns, so many standard errors up, and origins, over the domains."""
-        work = np.log(call.work) - self.work
+        work = _log_work(call) - self.work
         base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
         logs = np.full([len(domain) for domain in domains], base)
         for axis, (place, domain) in enumerate(zip(places, domains, strict=True)):
@@ -301,6 +307,11 @@ class _OperatorModel:
     def _weight(self, key: object) -> float:
         column = self.columns.get(key)
         return 0.0 if column is None else float(self.weights[column])
+
+
+def _log_work(call: Call) -> Floats:
+    """Logarithms of a call's work, which may be more than an integer of numpy holds."""
+    return np.array([log(amount) for amount in call.work])
 
 
 def _effects(call: Call, labels: Labels) -> list[tuple[object, float]]:
