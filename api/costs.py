@@ -16,7 +16,6 @@ from rich.text import Text
 
 from api.tables import cost
 from planner.database import CostDatabase, RunRecord
-from planner.errors import OptionError
 from planner.samples import STAGING
 from planner.timemodel import TimeModel, ValidationRow
 
@@ -36,9 +35,7 @@ def describe_costs(path: Path, device: str | None) -> dict[str, Any]:
     they share; errors are medians, None where there are too few calls. Raises ``OptionError`` for
     a database that is not there, ``InputError`` for a damaged one and an unknown device.
     """
-    if not path.is_file():
-        raise OptionError(f"there is no cost database {path}: make it with 'profile import'")
-    with CostDatabase(path) as database:
+    with CostDatabase.existing(path) as database:
         names = database.devices() if device is None else (device,)
         return {"devices": [_device(name, database.records(name)) for name in names]}
 

@@ -68,7 +68,7 @@ def _model(
                 for seed in range(seeds)
             ]
         )
-    yield from head(["variants", *(f"{r} rounds" for r in range(rounds + 1)), "rounds to 2 %"])
+    yield from head(["variants", *(f"after {r}" for r in range(rounds + 1)), "rounds to 2 %"])
     for name, ratios in found.items():
         cells = [f"{np.median(column):.3f}, {column.max():.3f}" for column in ratios.T]
         yield row([name, *cells, _rounds_to(ratios)])

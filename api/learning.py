@@ -15,7 +15,7 @@ from planner.corpus import Recording, read_corpus
 from planner.errors import InputError
 from planner.learned import DeviceTimes
 from planner.options import PlanOptions
-from planner.prediction import PredictedRun, noise, order_of, predict_run
+from planner.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
 from planner.pricing import price_graph
 from planner.profile import DeviceProfile
 from planner.replan import graphs_of, replan
@@ -106,12 +106,22 @@ def _learn(runs: Sequence[_Run]) -> DeviceTimes:
 def _totals(predicted: Mapping[str, PredictedRun], taught: set[str]) -> Iterator[str]:
     yield ""
     yield from head(
-        ["plan", "measured", "predicted", "error", "at the run's own speed", "known", "learned"]
+        [
+            "plan",
+            "repacks",
+            "measured",
+            "predicted",
+            "error",
+            "at the run's own speed",
+            "known",
+            "learned",
+        ]
     )
     for plan, run in predicted.items():
         yield row(
             [
                 f"{plan} (learned from)" if plan in taught else plan,
+                str(len(run.of(TRANSITIONS).steps)),
                 f"{run.measured / 1e6:.1f} ms",
                 f"{run.predicted / 1e6:.1f} ms",
                 f"{run.error:+.1%}",

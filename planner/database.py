@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from planner.calls import Call
-from planner.errors import InputError
+from planner.errors import InputError, OptionError
 from planner.representation import REPRS
 from planner.samples import Join, Sample
 
@@ -71,6 +71,13 @@ class RunRecord:
 
 class CostDatabase:
     """Samples of many devices. Use it as a context manager; what fails changes nothing."""
+
+    @classmethod
+    def existing(cls, path: Path) -> CostDatabase:
+        """Opens a database that must be there; raises ``OptionError`` where it is not."""
+        if not path.is_file() or not path.stat().st_size:
+            raise OptionError(f"there is no cost database {path}: make it with 'profile import'")
+        return cls(path)
 
     def __init__(self, path: Path) -> None:
         """Opens the file, and makes it where there is none.
@@ -168,9 +175,12 @@ class CostDatabase:
         return True
 
     def devices(self) -> tuple[str, ...]:
-        """Names of the devices that have samples."""
-        with closing(self._connection.execute("SELECT name FROM device ORDER BY name")) as rows:
-            return tuple(name for (name,) in rows)
+        """Names of the devices that have samples. Raises ``InputError`` for damage."""
+        try:
+            rows = self._connection.execute("SELECT name FROM device ORDER BY name").fetchall()
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} is damaged: {error}") from error
+        return tuple(name for (name,) in rows)
 
     def runs(self, device: str) -> tuple[tuple[Sample, ...], ...]:
         """The samples of each of a device's runs, as ``records`` has them."""

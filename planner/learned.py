@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -73,13 +72,11 @@ def load_times(path: Path, device: str | None = None) -> DeviceTimes:
 
     Raises ``OptionError`` where it is not clear which, ``InputError`` for a damaged database.
     """
-    if not path.is_file() or not path.stat().st_size:
-        raise OptionError(f"there is no cost database {path}: make it with 'profile import'")
     try:
-        with CostDatabase(path) as costs:
+        with CostDatabase.existing(path) as costs:
             name = _only(costs.devices(), path) if device is None else device
             return DeviceTimes.of(name, costs.runs(name))
-    except (sqlite3.Error, ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isclose, isfinite
 from typing import Final
 
@@ -10,9 +10,9 @@ from planner.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
 from planner.verify.layouts import ELEMENT_BYTES
 from planner.verify.operands import Demand
-from planner.verify.prices import Prices
+from planner.verify.prices import Price, Prices
 from planner.verify.program import Program, fail
-from schema import DelegatePlan, Figures, OperatorCost, Status, Transition, VkTensor
+from schema import CostOrigin, DelegatePlan, Figures, OperatorCost, Status, Transition, VkTensor
 
 _TOLERANCE: Final = 1e-9
 """Sums of floats may differ by their order."""
@@ -32,12 +32,12 @@ def check_claims(
     _check_tensors(plan, program)
     _check_baseline(plan, prices)
     units = prices.profile.in_units
-    costs = [_planned_steps(program, repack, prices) for repack in repacks]
-    _check_transitions(plan.transitions, program, repacks, [units(c) for c in costs])
+    costs = [_price(program, repack, prices) for repack in repacks]
+    _check_transitions(plan.transitions, program, repacks, costs, units)
     operators = prices.operators(program, demands)
-    _check_operators(plan.operator_costs, program, {i: units(c) for i, c in operators.items()})
-    repack_cost = sum(costs)
-    objective_cost = repack_cost + sum(operators.values())
+    _check_operators(plan.operator_costs, program, operators, units)
+    repack_cost = sum(price.steps for price in costs)
+    objective_cost = repack_cost + sum(price.steps for price in operators.values())
     _check_figures(plan.figures, len(repacks), units(repack_cost), units(objective_cost))
 
 
@@ -65,9 +65,10 @@ def _check_baseline(plan: DelegatePlan, prices: Prices) -> None:
         if source not in REPRS or target not in REPRS or repack.datatype not in ELEMENT_BYTES:
             raise fail(place, "its representations or its type are none that a tensor has")
         tensor = VkTensor(repack.datatype, repack.sizes)
-        steps = prices.repack(tensor, source, target)
-        _check_cost(place, "its cost", repack.cost, prices.profile.in_units(steps))
-        total += steps
+        price = prices.repack(tensor, source, target)
+        _check_cost(place, "its cost", repack.cost, prices.profile.in_units(price.steps))
+        _check_origin(place, repack.origin, price)
+        total += price.steps
     place, figures = "the baseline's figures", plan.figures
     count = len(plan.baseline_repacks)
     if figures.baseline_transitions != count:
@@ -80,7 +81,8 @@ def _check_transitions(
     claims: Sequence[Transition],
     program: Program,
     repacks: Sequence[Repack],
-    costs: Sequence[float],
+    costs: Sequence[Price],
+    units: Callable[[int], float],
 ) -> None:
     claim_at = {claim.operator_index: claim for claim in claims}
     if len(claim_at) != len(claims):
@@ -107,21 +109,27 @@ def _check_transitions(
         said = [(user.operator_index, user.operator_name, user.argument) for user in claim.users]
         if sorted(said) != sorted(users):
             raise fail(place, f"its users are {users}, not {said}")
-        _check_cost(place, "its cost", claim.cost, cost)
+        _check_cost(place, "its cost", claim.cost, units(cost.steps))
+        _check_origin(place, claim.origin, cost)
 
 
 def _check_operators(
-    claims: Sequence[OperatorCost], program: Program, costs: Mapping[int, float]
+    claims: Sequence[OperatorCost],
+    program: Program,
+    costs: Mapping[int, Price],
+    units: Callable[[int], float],
 ) -> None:
-    said = {claim.operator_index: claim.cost for claim in claims}
+    said = {claim.operator_index: claim for claim in claims}
     if len(said) != len(claims):
         raise fail("the operators' costs", "two claims are for one operator")
     if said.keys() - costs.keys():
         raise fail("the operators' costs", "a claim is for an operator that costs nothing")
-    for index, cost in costs.items():
+    for index, price in costs.items():
+        place, cost = program.place(index), units(price.steps)
         if index not in said:
-            raise fail(program.place(index), f"it costs {cost}, and the plan does not say so")
-        _check_cost(program.place(index), "its cost", said[index], cost)
+            raise fail(place, f"it costs {cost}, and the plan does not say so")
+        _check_cost(place, "its cost", said[index].cost, cost)
+        _check_origin(place, said[index].origin, price)
 
 
 def _check_figures(
@@ -146,7 +154,12 @@ def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:
         raise fail(place, f"{what} is {counted}, not {claimed}")
 
 
-def _planned_steps(program: Program, repack: Repack, prices: Prices) -> int:
+def _check_origin(place: str, claimed: CostOrigin, price: Price) -> None:
+    if claimed != price.origin:
+        raise fail(place, f"its cost is {price.origin.name}, not {claimed.name}")
+
+
+def _price(program: Program, repack: Repack, prices: Prices) -> Price:
     source = program.representations[repack.source]
     target = program.representations[repack.output]
     return prices.repack(program.tensor(repack.source), source, target)

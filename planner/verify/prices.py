@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from planner.calls import calls_of
@@ -13,7 +14,15 @@ from planner.representation import LABELS, TensorRepr
 from planner.verify.layouts import memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program
-from schema import VkTensor
+from schema import CostOrigin, VkTensor
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """Whole steps of a profile's unit, and where they come from."""
+
+    steps: int
+    origin: CostOrigin = CostOrigin.MODELLED
 
 
 class Prices(Protocol):
@@ -21,10 +30,10 @@ class Prices(Protocol):
 
     profile: DeviceProfile
 
-    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
         """What it costs to repack a tensor."""
 
-    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
         """What operators cost themselves, by their positions, as far as the objective counts it."""
 
 
@@ -35,18 +44,18 @@ class ProfilePrices:
         self.profile = profile
         self.counts_access = objective == "latency" and profile.access is not None
 
-    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
         """Its curve's cost; else launch, bytes read and bytes written."""
         rates, steps = self.profile.transition, self.profile.precision
         curve = _curve_of(rates.curves, source, target)
         if curve is not None:
             moved = memory_bytes(tensor, source) + memory_bytes(tensor, target)
-            return round(_cost_on(curve, moved) * steps)
+            return Price(round(_cost_on(curve, moved) * steps))
         read = rate(rates.read, source) * steps * memory_bytes(tensor, source)
         written = rate(rates.write, target) * steps * memory_bytes(tensor, target)
-        return round(rates.launch * steps + read + written)
+        return Price(round(rates.launch * steps + read + written))
 
-    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
         """Bytes that operators read and write in operands that they constrain."""
         if not self.counts_access:
             return {}
@@ -56,7 +65,7 @@ class ProfilePrices:
             if any(not operand.constant for operand in demand.operands)
         }
 
-    def operator(self, program: Program, demand: Demand) -> int:
+    def operator(self, program: Program, demand: Demand) -> Price:
         """What an operator's accesses cost; nothing without access rates."""
         access, total = self.profile.access, 0
         for operand in demand.operands:
@@ -66,7 +75,7 @@ class ProfilePrices:
             rates = access.write if operand.is_output else access.read
             size = sum(memory_bytes(program.tensor(t), representation) for t in operand.tensors)
             total += round(rate(rates, representation) * self.profile.precision * size)
-        return total
+        return Price(total)
 
 
 class LearnedPrices:
@@ -80,13 +89,14 @@ class LearnedPrices:
         self.counts_operators = objective == "latency"
         self.fallback = ProfilePrices(profile, objective)
 
-    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> int:
+    def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
         """What was measured, or learned."""
-        return int(
-            self.costs.transition(tensor.dims, tensor.datatype)[LABELS[source], LABELS[target]]
-        )
+        labels = LABELS[source], LABELS[target]
+        steps = int(self.costs.transition(tensor.dims, tensor.datatype)[labels])
+        origin = self.costs.transition_origin(tensor.dims, tensor.datatype, *labels)
+        return Price(steps, origin)
 
-    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, int]:
+    def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
         """What was measured, or learned; by the profile where nothing was."""
         if not self.counts_operators:
             return {}
@@ -98,7 +108,7 @@ class LearnedPrices:
             call = calls[demand.index]
             learned = self.costs.call(call.call, call.operands)
             if learned is not None:
-                found[demand.index] = learned[0]
+                found[demand.index] = Price(*learned)
             elif self.profile.access is not None:
                 found[demand.index] = self.fallback.operator(program, demand)
         return found

@@ -46,6 +46,7 @@ from planner.verify.layouts import are_compatible, exists, memory_bytes
 from planner.verify.program import Program
 from planner.verify.resolution import resolve
 from schema import (
+    CostOrigin,
     Repack,
     Status,
     TensorPlan,
@@ -1019,6 +1020,14 @@ CLAIMS: dict[str, Rule] = {
     "an operator's cost twice": (
         lambda: float_chain().claimed(operator_costs=2 * float_chain().plan.operator_costs),
         "two claims are for one operator",
+    ),
+    "where an operator's cost is from": (
+        lambda: _operator_cost(float_chain(), origin=CostOrigin.MEASURED),
+        "its cost is MODELLED, not MEASURED",
+    ),
+    "where a transition's cost is from": (
+        lambda: float_chain().transition(origin=CostOrigin.ESTIMATED),
+        "its cost is MODELLED, not ESTIMATED",
     ),
     "no operator's cost": (
         lambda: float_chain().claimed(operator_costs=()),
