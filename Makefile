@@ -28,6 +28,8 @@ lint: $(READY)
 bench: $(READY)
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
+	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
+	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
 
 # Tables and profile of this machine's GPU: make gpu-bench GPU=h200.
 GPU ?= lavapipe
