@@ -149,7 +149,9 @@ def replan(
     """Plans every Vulkan delegate of a lowered program again.
 
     A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
-    plan then tells its own cost by ``options``, and how much less it might be. Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
+    plan then tells its own cost by ``options``, and how much less it might be.
+
+    Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
     """
     limits = options.texture_limits or lowered_limits(data, name)
