@@ -164,6 +164,14 @@ def test_every_recorded_run_is_there() -> None:
     assert {model: len(runs) for model, runs in found.items()} == {"cvt_xs_fp32": 10, MODEL: 9}
 
 
+@pytest.mark.parametrize("model", ["cvt_xs_fp32", MODEL])
+def test_every_recorded_run_joins_completely(model: str) -> None:
+    for recording in read_corpus(RECORDED)[model]:
+        joined = recording.join()
+        assert joined.share >= 0.99
+        assert all(step.sample.count >= 3 for step in joined.steps)
+
+
 def test_corpora_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no recorded runs"):
         read_corpus(tmp_path)
