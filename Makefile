@@ -8,12 +8,12 @@ FUZZ_EXAMPLES ?= 80000
 
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint bench gpu-bench vulkan generate clean
+.PHONY: run test fuzz lint bench gpu-bench vulkan postgresql generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
-test: $(READY) vulkan
+test: $(READY) vulkan postgresql
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(READY)
@@ -41,6 +41,11 @@ gpu-bench: $(READY) vulkan
 vulkan: $(READY)
 	$(BIN)/layout-planner gpu info --backend vulkan >/dev/null 2>&1 || test "$$(uname)" != Linux || \
 	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q mesa-vulkan-drivers libvulkan1; }
+
+# Tests of the store start a PostgreSQL of their own, from Debian's package.
+postgresql:
+	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || test "$$(uname)" != Linux || \
+	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q postgresql; }
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate

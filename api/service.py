@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 import signal
 import socket
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from math import isinf
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 import fastapi
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from uvicorn.server import HANDLED_SIGNALS
 
 import planner
-from api.store import DirectoryStore, PlanFiles, PlanStore
+from api.store.database import UnreachableError
+from api.store.files import PlanFiles
+from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
+from api.store.tables import Plan
 from api.worker import CrashedJobError, Job, OvertimeError, WorkerError, Workers
 from planner.costs import Objective
 from planner.errors import InputError, OptionError, PlannerError, VerificationError
@@ -39,12 +44,15 @@ _BINARY: Final = "application/octet-stream"
 _DEFAULT_NAME: Final = "upload.pt2"
 _EXAMPLE_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
 _SHUTDOWN_SECONDS: Final = 10
+_SWEEP_SECONDS: Final = 3600
+_MAX_PAGE: Final = 500
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
 _STATUS: Final[dict[type[Exception], int]] = {
     PlannerError: 422,
     VerificationError: 500,
     CrashedJobError: 500,
+    UnreachableError: 503,
     WorkerError: 503,
     OvertimeError: 504,
     # Nobody is left to read the answer; it only ends the request.
@@ -56,11 +64,13 @@ _STATUS: Final[dict[type[Exception], int]] = {
 class Settings:
     """How the service runs.
 
-    Plans are kept in ``data_dir``, or without one for as long as the service runs. At most
-    ``workers`` programs are planned at once, and each for at most ``plan_seconds``.
+    Plans are kept in ``data_dir``, or without one for as long as the service runs; what they say,
+    in the database at ``database_url``, or without one in ``data_dir``, too. At most ``workers``
+    programs are planned at once, and each for at most ``plan_seconds``.
     """
 
     data_dir: Path | None = None
+    database_url: str | None = None
     workers: int = 1
     max_upload_bytes: int = 2 * 2**30
     plan_seconds: float = 1800
@@ -76,29 +86,27 @@ class PlanService:
         self.max_upload_bytes = max_upload_bytes
         self._workers = workers
         self._folder = folder
-        self._pending: dict[str, asyncio.Task[PlanFiles]] = {}
+        self._pending: dict[str, asyncio.Task[Plan]] = {}
 
-    async def plan(
-        self, body: AsyncIterator[bytes], name: str, options: PlanOptions
-    ) -> tuple[str, PlanFiles]:
-        """The id and the files of the plan for a ``.pt2`` file that comes in chunks.
+    async def plan(self, body: AsyncIterator[bytes], name: str, options: PlanOptions) -> Plan:
+        """The plan for a program that comes in chunks.
 
-        Raises ``HTTPException`` for a body that is too large or no ``.pt2`` file.
+        Raises ``HTTPException`` for a body that is too large or no program.
         """
         with ExitStack() as scratch:
             folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._folder)))
             source = folder / "source.pt2"
             sha256 = await self._receive(body, source)
             await run_in_threadpool(_check_body, source, name)
-            plan_id = _plan_id(sha256, options)
-            if plan_id not in self._pending:
+            id_ = plan_id(sha256, options)
+            if id_ not in self._pending:
                 job = Job(source, name, options, PlanFiles.within(folder))
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
-                task = asyncio.create_task(self._solve(plan_id, job, scratch.pop_all()))
+                task = asyncio.create_task(self._solve(id_, job, scratch.pop_all()))
                 task.add_done_callback(_mark_retrieved)
-                self._pending[plan_id] = task
-            return plan_id, await asyncio.shield(self._pending[plan_id])
+                self._pending[id_] = task
+            return await asyncio.shield(self._pending[id_])
 
     def stop(self) -> None:
         """Stops all planning, now and to come; the requests that wait for it are told so."""
@@ -124,16 +132,28 @@ class PlanService:
                 await run_in_threadpool(write, chunk)
         return digest.hexdigest()
 
-    async def _solve(self, plan_id: str, job: Job, scratch: ExitStack) -> PlanFiles:
+    async def sweep(self) -> None:
+        """Frees the space of plans that were deleted, now and every hour; to be cancelled."""
+        while True:
+            try:
+                await run_in_threadpool(self.store.sweep)
+            except Exception:
+                # What could not be deleted now can be later: the service goes on.
+                traceback.print_exc()
+            await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _solve(self, id_: str, job: Job, scratch: ExitStack) -> Plan:
         with scratch:
             try:
-                files = await run_in_threadpool(self.store.get, plan_id)
-                if files is None:
+                plan = await run_in_threadpool(self.store.get, id_)
+                if plan is None:
                     await self._workers.run(job)
-                    files = await run_in_threadpool(self.store.put, plan_id, job.files)
-                return files
+                    plan = await run_in_threadpool(
+                        self.store.put, id_, job.files, job.source, job.options
+                    )
+                return plan
             finally:
-                del self._pending[plan_id]
+                del self._pending[id_]
 
 
 class PlanQuery(BaseModel):
@@ -219,6 +239,146 @@ class Profile(BaseModel):
 
     name: str = Field(examples=["default"])
     description: str
+
+
+def _utc(time: datetime) -> datetime:
+    """A point in time in UTC; without a zone it is in UTC already."""
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+
+
+Time = Annotated[datetime, AfterValidator(_utc)]
+# PostgreSQL takes no text with a NUL in it.
+Part = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+class PlansQuery(BaseModel):
+    """Which plans to list, and in which order, from the query of a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Part | None = Field(
+        None,
+        description="A part of the program's file name, in upper or lower case.",
+        examples=["mobilenet"],
+    )
+    profile: Part | None = Field(
+        None, description="The name of the device profile.", examples=["bytes"]
+    )
+    objective: Objective | None = Field(None, description="What was minimised.")
+    status: Literal["OPTIMAL", "FEASIBLE"] | None = Field(
+        None, description="`OPTIMAL` if no plan costs less; `FEASIBLE` if that is not proven."
+    )
+    min_ratio: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Least ratio of the baseline's repack cost to the plan's.",
+        examples=[1.5],
+    )
+    max_ratio: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Largest ratio of the baseline's repack cost to the plan's.",
+        examples=[10],
+    )
+    created_after: Time | None = Field(
+        None,
+        description="Plans made then or later; a time without a zone is UTC.",
+        examples=["2026-01-31T00:00:00Z"],
+    )
+    created_before: Time | None = Field(
+        None,
+        description="Plans made earlier; a time without a zone is UTC.",
+        examples=["2026-02-01T00:00:00Z"],
+    )
+    sort: Sort = Field("created", description="What to sort by.")
+    order: Literal["asc", "desc"] = Field("desc", description="Smallest or largest first.")
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="How many plans at most.")
+    offset: int = Field(0, ge=0, lt=2**63, description="How many plans of the list to leave out.")
+
+    def filter(self) -> PlanFilter:
+        """Which plans to list."""
+        return PlanFilter(
+            self.name,
+            self.profile,
+            self.objective,
+            self.status,
+            self.min_ratio,
+            self.max_ratio,
+            self.created_after,
+            self.created_before,
+        )
+
+
+class PlanSummary(BaseModel):
+    """A plan in a list. Costs are in `unit`.
+
+    The baseline is ExecuTorch's own pass; for a program that came lowered, its own layouts.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str = Field(examples=[_EXAMPLE_ID], description="As in `/plans/{id}`.")
+    created: datetime = Field(description="When the plan was made, in UTC.")
+    name: str = Field(
+        validation_alias="source_name",
+        description="The program's file name.",
+        examples=["mobilenet_v2.pt2"],
+    )
+    source_sha256: str = Field(description="SHA-256 of the program, in hexadecimal.")
+    kind: str = Field(description="`pt2`, `pte` or `vkgraph`.", examples=["pt2"])
+    profile: str = Field(validation_alias="profile_name", examples=["bytes"])
+    profile_hash: str = Field(description="SHA-256 of the device profile, in hexadecimal.")
+    costs: str = Field(
+        validation_alias="costs_name",
+        description="What the costs are called: the profile, or the device that was measured.",
+        examples=["bytes"],
+    )
+    objective: str = Field(description="What was minimised.", examples=["repack"])
+    unit: str = Field(description="`bytes` or `ns`.", examples=["bytes"])
+    texture_limits: list[int] = Field(
+        description="Largest image extents in texels.", examples=[[16384, 16384, 2048]]
+    )
+    buffer_limit: int | None = Field(
+        description="Fewest elements that are too many for a buffer; null for no limit."
+    )
+    excluded_layouts: list[str] = Field(description="Layouts that the plan must not use.")
+    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.", examples=["OPTIMAL"])
+    bound: float = Field(description="No plan has a lower objective cost.")
+    repack_cost: float
+    baseline_repack_cost: float
+    saved_cost: float = Field(description="The baseline's repack cost less the plan's.")
+    ratio: float | None = Field(
+        description="The baseline's repack cost over the plan's; null where only the plan's is 0, "
+        "which sorts as the largest."
+    )
+    objective_cost: float = Field(description="Cost of what was minimised.")
+    baseline_objective_cost: float
+    objective_ratio: float | None = Field(
+        description="The baseline's objective cost over the plan's; null where only the plan's is "
+        "0."
+    )
+    transitions: int
+    baseline_transitions: int
+    operators: int
+    delegates: int = Field(description="Vulkan delegates of the program.")
+    has_program: bool = Field(description="Whether there is a `program.pte`.")
+    plan_seconds: float = Field(description="How long solving took.")
+    planner_version: str = Field(examples=["0.1.0"])
+
+    @field_validator("ratio", "objective_ratio", mode="before")
+    @classmethod
+    def _finite(cls, value: float) -> float | None:
+        return None if isinf(value) else value
+
+
+class PlanList(BaseModel):
+    """A page of plans."""
+
+    total: int = Field(description="How many plans pass the filters, on all pages.")
+    plans: list[PlanSummary]
 
 
 def _service(request: Request) -> PlanService:
@@ -318,13 +478,44 @@ async def post_plan(
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), service.max_upload_bytes)
-    plan_id, files = await service.plan(request.stream(), name, options)
+    plan = await service.plan(request.stream(), name, options)
     return FileResponse(
-        files.graph,
+        service.store.path(plan.graph_sha256),
         media_type=_BINARY,
         filename=f"{PurePath(name).stem}.plan",
-        headers={"Location": f"/plans/{plan_id}"},
+        headers={"Location": f"/plans/{plan.id}"},
     )
+
+
+@router.get(
+    "/plans",
+    summary="List plans",
+    responses=_problems(status_422="A query parameter is wrong."),
+)
+def get_plans(service: Service, query: Annotated[PlansQuery, Query()]) -> PlanList:
+    """The plans in store that pass every filter, a page at a time."""
+    page = service.store.page(
+        query.filter(),
+        query.sort,
+        descending=query.order == "desc",
+        limit=query.limit,
+        offset=query.offset,
+    )
+    return PlanList(
+        total=page.total, plans=[PlanSummary.model_validate(plan) for plan in page.plans]
+    )
+
+
+@router.delete(
+    "/plans/{plan_id}",
+    summary="Delete a plan",
+    status_code=204,
+    responses={204: {"description": "The plan was deleted."}, **_NO_PLAN},
+)
+def delete_plan(service: Service, plan_id: PlanId) -> None:
+    """Deletes a plan with its files. The same request to `POST /plan` plans again."""
+    if not service.store.delete(plan_id):
+        raise _no_plan(plan_id)
 
 
 @router.get(
@@ -342,7 +533,8 @@ async def post_plan(
 )
 def get_report(service: Service, plan_id: PlanId) -> FileResponse:
     """The figures of a plan, beside those of ExecuTorch's own pass, and every transition."""
-    return FileResponse(_files(service, plan_id).report, media_type="application/json")
+    report = service.store.path(_plan(service, plan_id).report_sha256)
+    return FileResponse(report, media_type="application/json")
 
 
 @router.get(
@@ -365,7 +557,8 @@ def get_report(service: Service, plan_id: PlanId) -> FileResponse:
 )
 def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
     """The planned program as a flatbuffer."""
-    return _download(_files(service, plan_id).graph, f"{plan_id}.plan")
+    graph = service.store.path(_plan(service, plan_id).graph_sha256)
+    return _download(graph, f"{plan_id}.plan")
 
 
 @router.get(
@@ -388,12 +581,12 @@ def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
 )
 def get_program(service: Service, plan_id: PlanId) -> FileResponse:
     """The planned program as ExecuTorch's runtime loads it."""
-    program = _files(service, plan_id).program
-    if program.stat().st_size == 0:
+    program_sha256 = _plan(service, plan_id).program_sha256
+    if program_sha256 is None:
         raise HTTPException(
             404, f"plan {plan_id!r} is of a VkGraph alone: /plans/{plan_id}/graph holds it"
         )
-    return _download(program, f"{plan_id}.pte")
+    return _download(service.store.path(program_sha256), f"{plan_id}.pte")
 
 
 @router.get("/profiles", summary="List the device profiles")
@@ -411,22 +604,29 @@ async def get_health() -> Health:
 
 
 def create_app(settings: Settings = Settings()) -> FastAPI:
-    """The service as an ASGI application; its worker processes live as long as its lifespan."""
+    """The service as an ASGI application; its worker processes live as long as its lifespan.
+
+    Its lifespan raises ``OptionError`` at the start if plans cannot be kept where they should be.
+    """
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with TemporaryDirectory(prefix="layout-planner-") as folder:
-            service = PlanService(
-                DirectoryStore((settings.data_dir or Path(folder)) / "plans"),
-                Workers(settings.workers, settings.plan_seconds),
-                Path(folder),
-                settings.max_upload_bytes,
-            )
+            uploads = Path(folder) / "uploads"
+            uploads.mkdir()
+            data_dir = settings.data_dir or Path(folder) / "data"
+            store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            workers = Workers(settings.workers, settings.plan_seconds)
+            service = PlanService(store, workers, uploads, settings.max_upload_bytes)
             app.state.service = service
+            sweeping = asyncio.create_task(service.sweep())
             try:
                 yield
             finally:
                 await service.close()
+                sweeping.cancel()
+                await asyncio.wait([sweeping])
+                await run_in_threadpool(store.close)
 
     app = FastAPI(
         title="Layout Planner",
@@ -449,8 +649,12 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
 def serve(host: str, port: int, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
 
-    To be called in the main thread.
+    To be called in the main thread. Raises ``OptionError`` if plans cannot be kept where they
+    should be.
     """
+    if settings.data_dir is not None:
+        # Told before anything listens, and as an error of this function, not of the application.
+        open_store(settings.data_dir, settings.database_url).close()
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -491,21 +695,6 @@ class _Server(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def _plan_id(sha256: str, options: PlanOptions) -> str:
-    """An id that is the same for, and only for, the same file, options and planner."""
-    request = {
-        "planner": planner.__version__,
-        "source": sha256,
-        "profile": options.profile.digest,
-        "objective": options.objective,
-        "texture_limits": options.texture_limits,
-        "buffer_limit": options.buffer_limit,
-        "excluded_layouts": sorted(layout.name for layout in options.excluded_layouts),
-    }
-    text = json.dumps(request, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
 def _check_size(size: int, limit: int) -> None:
     if size > limit:
         raise HTTPException(413, f"the file is larger than the {limit} bytes that are taken here")
@@ -519,19 +708,23 @@ def _check_body(path: Path, name: str) -> None:
         raise HTTPException(400, str(error)) from None
 
 
-def _mark_retrieved(task: asyncio.Task[PlanFiles]) -> None:
+def _mark_retrieved(task: asyncio.Task[Plan]) -> None:
     """Keeps asyncio from logging an error for which no client waits any more."""
     if not task.cancelled():
         task.exception()
 
 
-def _files(service: PlanService, plan_id: str) -> PlanFiles:
-    files = service.store.get(plan_id)
-    if files is None:
-        raise HTTPException(
-            404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
-        )
-    return files
+def _plan(service: PlanService, plan_id: str) -> Plan:
+    plan = service.store.get(plan_id)
+    if plan is None:
+        raise _no_plan(plan_id)
+    return plan
+
+
+def _no_plan(plan_id: str) -> HTTPException:
+    return HTTPException(
+        404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
+    )
 
 
 def _download(path: Path, name: str) -> FileResponse:
@@ -546,7 +739,8 @@ async def _answer(request: Request, error: Exception) -> JSONResponse:
 async def _answer_query(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    known = ", ".join(PlanQuery.model_fields)
+    query = PlansQuery if request.url.path == "/plans" else PlanQuery
+    known = ", ".join(query.model_fields)
     return JSONResponse(
         {"detail": f"query parameter {first['loc'][-1]!r}: {first['msg']} (there are {known})"}, 422
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from api.store import PlanFiles
+from api.store.files import PlanFiles
 from planner.errors import PlannerError
 from planner.options import PlanOptions
 

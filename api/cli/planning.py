@@ -117,7 +117,19 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Keep plans here [default: until the service stops].",
+    envvar="LAYOUT_PLANNER_DATA_DIR",
+    show_envvar=True,
+    help="Keep plans here [default: the user's directory for data, as a rule "
+    "~/.local/share/layout-planner].",
+)
+@click.option(
+    "--database",
+    "database_url",
+    metavar="URL",
+    envvar="LAYOUT_PLANNER_DATABASE_URL",
+    show_envvar=True,
+    help="Keep what plans say in this PostgreSQL database, postgresql://user@host/name [default: "
+    "SQLite in the data directory].",
 )
 @click.option(
     "--workers",
@@ -126,12 +138,17 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
     show_default=True,
     help="Programs planned at a time.",
 )
-def serve(host: str, port: int, data_dir: Path | None, workers: int) -> None:
+def serve(
+    host: str, port: int, data_dir: Path | None, database_url: str | None, workers: int
+) -> None:
     """Start the HTTP service: POST /plan takes a .pt2 and returns the planned program."""
+    from platformdirs import user_data_path
+
     from api.service import Settings
     from api.service import serve as run
 
-    run(host, port, Settings(data_dir=data_dir, workers=workers))
+    data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
+    run(host, port, Settings(data_dir, database_url or None, workers))
 
 
 @click.command()

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import postgres
 import pytest
 
 
@@ -44,3 +47,21 @@ def sort() -> bytes:
             return torch.sort(x)[0]
 
     return _save(Sort(), torch.randn(4, 8))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[postgres.Cluster]:
+    """A PostgreSQL server."""
+    with postgres.running() as cluster:
+        yield cluster
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database: a test that takes it runs on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'database.sqlite'}"
+        return
+    cluster: postgres.Cluster = request.getfixturevalue("cluster")
+    with cluster.database() as url:
+        yield url

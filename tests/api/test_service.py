@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -368,6 +369,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
     document = server.client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         "/plan",
+        "/plans",
         "/plans/{plan_id}",
         "/plans/{plan_id}/graph",
         "/plans/{plan_id}/program.pte",
@@ -379,7 +381,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
             assert operation["summary"] and operation["description"]
             assert all(answer["description"] for answer in operation["responses"].values())
             for status, answer in operation["responses"].items():
-                if status not in ("200", "206", "416"):
+                if status not in ("200", "204", "206", "416"):
                     schema_of = answer["content"]["application/json"]["schema"]
                     assert schema_of == {"$ref": "#/components/schemas/Problem"}
 
@@ -402,15 +404,74 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
     assert set(report["responses"]) == {"200", "206", "404", "416", "default"}
     assert set(report["responses"]["200"]["content"]) == {"application/json"}
 
+    plans = document["paths"]["/plans"]["get"]
+    assert set(plans["responses"]) == {"200", "422", "default"}
+    parameters = {parameter["name"]: parameter for parameter in plans["parameters"]}
+    assert all(parameter["schema"]["description"] for parameter in parameters.values())
+    assert parameters["limit"]["schema"]["maximum"] == 500
+    assert set(document["paths"]["/plans/{plan_id}"]["delete"]["responses"]) == {
+        *("204", "404", "default"),
+    }
 
-def test_only_whole_plans_are_in_the_data_folder(planned: httpx.Response, server: Server) -> None:
-    folders = list((server.data_dir / "plans").iterdir())
-    assert planned.headers["location"].removeprefix("/plans/") in [f.name for f in folders]
-    for folder in folders:
-        assert {file.name for file in folder.iterdir()} == {
-            *("report.json", "graph.plan", "program.pte"),
-        }
-        json.loads((folder / "report.json").read_text())
+
+def test_lists_what_was_planned(planned: httpx.Response, server: Server, conv: bytes) -> None:
+    plan_id = planned.headers["location"].removeprefix("/plans/")
+    report = server.client.get(f"/plans/{plan_id}").json()
+    page = server.client.get("/plans", params={"profile": "default", "sort": "created"}).json()
+    (found,) = (plan for plan in page["plans"] if plan["id"] == plan_id)
+    assert page["total"] >= 1
+    assert found["name"] == "tiny.pt2"
+    assert found["source_sha256"] == hashlib.sha256(conv).hexdigest()
+    assert found["profile_hash"] == report["profile"]["hash"]
+    assert found["has_program"] is True
+    assert found["delegates"] == len(report["delegates"])
+    for name in ("objective", "unit", "texture_limits", "excluded_layouts", "kind"):
+        assert found[name] == report[name]
+    for name in (
+        *("status", "bound", "repack_cost", "baseline_repack_cost", "ratio", "objective_cost"),
+        *("baseline_objective_cost", "objective_ratio", "transitions", "baseline_transitions"),
+        *("operators", "plan_seconds"),
+    ):
+        assert found[name] == report["total"][name], name
+
+
+def test_what_is_deleted_is_planned_again(server: Server, conv: bytes) -> None:
+    query = {"buffer_limit": 2**30}
+    location = _post(server, conv, **query).headers["location"]
+    total = server.client.get("/plans").json()["total"]
+    assert server.client.delete(location).status_code == 204
+    assert server.client.get("/plans").json()["total"] == total - 1
+    again = server.client.delete(location)
+    assert again.status_code == 404
+    assert _detail(again).startswith("there is no plan ")
+    assert server.client.get(f"{location}/graph").status_code == 404
+    assert _post(server, conv, **query).headers["location"] == location
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ({"sort": "speed"}, "query parameter 'sort': Input should be 'created', 'name', 'ratio'"),
+        ({"order": "up"}, "query parameter 'order': Input should be 'asc' or 'desc'"),
+        ({"limit": 501}, "query parameter 'limit': Input should be less than or equal to 500"),
+        ({"limit": 0}, "query parameter 'limit': Input should be greater than or equal to 1"),
+        ({"offset": -1}, "query parameter 'offset': Input should be greater than or equal to 0"),
+        ({"offset": 2**63}, "query parameter 'offset': Input should be less than"),
+        ({"min_ratio": "nan"}, "query parameter 'min_ratio': Input should be a finite number"),
+        ({"name": "a\0b"}, "query parameter 'name': String should match pattern"),
+        ({"status": "GOOD"}, "query parameter 'status': Input should be 'OPTIMAL' or 'FEASIBLE'"),
+        ({"created_after": "soon"}, "query parameter 'created_after': Input should be a valid"),
+        (
+            {"created_after": "0001-01-01T00:00:00+14:00"},
+            "query parameter 'created_after': Value error, there is no such time in UTC",
+        ),
+        ({"nam": "x"}, "query parameter 'nam': Extra inputs are not permitted (there are name, "),
+    ],
+)
+def test_a_wrong_list_query(server: Server, query: dict[str, Any], detail: str) -> None:
+    answer = server.client.get("/plans", params=query)
+    assert answer.status_code == 422
+    assert _detail(answer).startswith(detail)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -435,18 +496,68 @@ def _children(running: Server) -> list[str]:
     return [child for task in tasks for child in (task / "children").read_text().split()]
 
 
-def test_the_process_that_serves_never_loads_torch() -> None:
+def test_the_process_that_serves_never_loads_torch(tmp_path: Path) -> None:
     program = """
 import sys
+from pathlib import Path
 from fastapi.testclient import TestClient
-from api.service import create_app
-with TestClient(create_app()) as client:
+from api.service import Settings, create_app
+with TestClient(create_app(Settings(Path(sys.argv[1])))) as client:
     assert client.get("/openapi.json").status_code == 200
     assert client.post("/plan", content=b"").status_code == 400
     assert client.post("/plan", params={"objective": "speed"}).status_code == 422
+    assert client.get("/plans").json() == {"total": 0, "plans": []}
+    assert client.delete("/plans/" + "0" * 32).status_code == 404
 print(sorted({"torch", "executorch", "transformers"} & sys.modules.keys()))
 """
     ended = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert ended.stdout == "[]\n"
+
+
+def _serve(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, where it is to end by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "api.cli", "serve", "--port", "0", *args],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def test_a_database_that_cannot_be_reached_ends_the_command_in_one_line(tmp_path: Path) -> None:
+    url = "postgresql://me:secret@127.0.0.1:1/plans"
+    ended = _serve("--data-dir", str(tmp_path), LAYOUT_PLANNER_DATABASE_URL=url)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(
+        "Error: cannot use the database postgresql+psycopg://me:***@127.0.0.1:1/plans ("
+    )
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_data_directory_that_cannot_be_made_ends_the_command_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    ended = _serve(LAYOUT_PLANNER_DATA_DIR=str(tmp_path / "file" / "data"))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("Error: cannot keep plans in ")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_plans_are_in_the_users_data_directory_by_default(tmp_path: Path) -> None:
+    environment = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("LAYOUT_PLANNER_")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "api.cli", "serve", "--port", "0"],
+        env=kept | environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Listening on http://127.0.0.1:")
+        process.terminate()
+    assert process.returncode == 0
+    found = {path.name for path in (tmp_path / "share" / "layout-planner").iterdir()}
+    assert found >= {"blobs", "layout-planner.sqlite"}

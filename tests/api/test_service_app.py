@@ -14,7 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from drafts import write_files
 from fastapi import FastAPI
+from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 
 from api.service import Settings, create_app
 from api.worker import Job, Workers
@@ -49,7 +52,7 @@ def _run(settings: Settings, body: Callable[[httpx.AsyncClient], Awaitable[None]
 
 
 def _uploads(scratch: Path) -> list[Path]:
-    return [path for path in scratch.glob("*/*") if path.name != "plans"]
+    return list(scratch.glob("*/uploads/*"))
 
 
 async def _kill_worker() -> None:
@@ -209,8 +212,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(
         started.set()
         await finish.wait()
         assert job.source.read_bytes() == conv
-        for path in (job.files.report, job.files.graph, job.files.program):
-            path.write_text("{}")
+        write_files(job.source, job.files)
 
     monkeypatch.setattr(Workers, "run", write)
 
@@ -221,7 +223,140 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(
         first.cancel()
         await asyncio.wait([first])
         finish.set()
-        assert (await second).content == b"{}"
+        assert (await second).content == b"graph of net"
         assert _uploads(scratch) == []
+
+    _run(Settings(), body)
+
+
+async def _write(self: Workers, job: Job) -> None:
+    write_files(job.source, job.files, job.name)
+
+
+def test_statements_never_run_in_the_event_loop(
+    conv: bytes, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "run", _write)
+    statements, in_loop = [], []
+
+    def note(connection: object, cursor: object, statement: str, *_: object) -> None:
+        statements.append(statement)
+        if asyncio._get_running_loop() is not None:
+            in_loop.append(statement)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        location = (await client.post("/plan", content=conv)).headers["location"]
+        for path in (location, f"{location}/graph", f"{location}/program.pte", "/plans"):
+            assert (await client.get(path)).status_code == 200
+        assert (await client.delete(location)).status_code == 204
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        _run(Settings(database_url=database_url), body)
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+    assert len(statements) > 10
+    assert in_loop == []
+
+
+def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
+    conv: bytes, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = asyncio.Barrier(2)
+
+    async def write(self: Workers, job: Job) -> None:
+        await both.wait()
+        write_files(job.source, job.files, job.name)
+
+    monkeypatch.setattr(Workers, "run", write)
+    settings = Settings(tmp_path / "data", database_url)
+
+    async def run() -> None:
+        async with _client(create_app(settings)) as one, _client(create_app(settings)) as two:
+            answers = await asyncio.gather(
+                one.post("/plan?name=one.pt2", content=conv),
+                two.post("/plan?name=two.pt2", content=conv),
+            )
+            assert [answer.status_code for answer in answers] == [200, 200]
+            (location,) = {answer.headers["location"] for answer in answers}
+            reports = [(await client.get(location)).content for client in (one, two)]
+            assert reports[0] == reports[1]
+            assert (await two.get("/plans")).json()["total"] == 1
+
+    asyncio.run(run())
+
+
+def test_plans_outlive_the_service(
+    conv: bytes, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Workers, "run", _write)
+    settings = Settings(tmp_path / "data", database_url)
+    found: list[tuple[bytes, Any]] = []
+
+    async def body(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/plan", content=conv)
+        found.append((answer.content, (await client.get("/plans")).json()))
+        monkeypatch.setattr(Workers, "run", None)
+
+    _run(settings, body)
+    _run(settings, body)
+    assert found[0] == found[1]
+
+
+def test_lists_a_page(conv: bytes, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ratios = {"a.pt2": 1.5, "b.pt2": None, "c.pt2": 3.0}
+
+    async def write(self: Workers, job: Job) -> None:
+        write_files(job.source, job.files, job.name, ratio=ratios[job.name])
+
+    monkeypatch.setattr(Workers, "run", write)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        for number, name in enumerate(ratios):
+            await client.post(f"/plan?name={name}&buffer_limit={1 + number}", content=conv)
+
+        async def names(**query: Any) -> tuple[int, list[str]]:
+            page = (await client.get("/plans", params=query)).json()
+            return page["total"], [plan["name"] for plan in page["plans"]]
+
+        assert await names() == (3, ["c.pt2", "b.pt2", "a.pt2"])
+        assert await names(sort="ratio") == (3, ["b.pt2", "c.pt2", "a.pt2"])
+        assert await names(sort="name", order="asc", limit=1, offset=1) == (3, ["b.pt2"])
+        assert await names(name="C.", status="OPTIMAL", objective="repack") == (1, ["c.pt2"])
+        assert await names(min_ratio=2, max_ratio=5) == (1, ["c.pt2"])
+        assert await names(created_before="2026-01-01T00:00:00") == (0, [])
+        assert await names(created_after="2026-01-01T00:00:00+05:00", profile="default") == (
+            *(3, ["c.pt2", "b.pt2", "a.pt2"]),
+        )
+        plans = (await client.get("/plans")).json()["plans"]
+        assert [plan["ratio"] for plan in plans] == [3.0, None, 1.5]
+        assert [plan["buffer_limit"] for plan in plans] == [3, 2, 1]
+        assert all(plan["created"].endswith("Z") for plan in plans)
+
+    _run(Settings(database_url=database_url), body)
+
+
+def test_a_database_that_goes_away_is_told_of(conv: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Workers, "run", _write)
+
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT secret", (), OSError("connection refused"))
+
+    async def body(client: httpx.AsyncClient) -> None:
+        event.listen(Engine, "before_cursor_execute", fail)
+        try:
+            answers = [
+                await client.post("/plan", content=conv),
+                await client.get("/plans"),
+                await client.get(f"/plans/{'0' * 32}"),
+            ]
+        finally:
+            event.remove(Engine, "before_cursor_execute", fail)
+        for answer in answers:
+            assert answer.status_code == 503
+            assert answer.json() == {
+                "detail": "the database does not answer (connection refused): try again"
+            }
+        assert (await client.post("/plan", content=conv)).status_code == 200
 
     _run(Settings(), body)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.store import PlanFiles
+from api.store.files import PlanFiles
 from api.worker import (
     CrashedJobError,
     Job,

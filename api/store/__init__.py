@@ -1,0 +1,1 @@
+"""Where plans are kept: rows in a database, bytes in a store of blobs."""

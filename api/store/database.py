@@ -1,0 +1,161 @@
+"""The database: SQLite in a file, or PostgreSQL."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.orm import Session
+
+from api.store.tables import Base
+from planner.errors import OptionError
+
+_BUSY_SECONDS: Final = 30
+_CONNECT_SECONDS: Final = 10
+# "layout" in ASCII: a number that other programs on the same server are not likely to lock.
+_MIGRATION_LOCK: Final = 0x6C61796F7574
+
+
+class UnreachableError(Exception):
+    """The database did not answer; it may again, later."""
+
+
+class Database:
+    """A database with the tables of this release. May be used from several threads at once."""
+
+    def __init__(self, url: str | URL) -> None:
+        """Opens a database, and brings its tables up to this release.
+
+        Raises ``OptionError`` for one that cannot be reached or used, or that a newer release has
+        changed. Several processes may open a new one at once.
+        """
+        self._url = _parse(url)
+        self._engine = _engine(self._url)
+        # Writers of SQLite take turns from their first statement on: one that first read and then
+        # writes would be refused if another has written in between.
+        self._writer = self._engine.execution_options(writes=True)
+        try:
+            self._migrate()
+        except (DBAPIError, OSError) as error:
+            self.close()
+            shown = self._url.render_as_string(hide_password=True)
+            reason = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()
+            raise OptionError(
+                f"cannot use the database {shown} ({reason[0] if reason else 'no reason given'}): "
+                "see that it runs and may be written, or name another one"
+            ) from error
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def within(cls, folder: Path) -> Database:
+        """The SQLite database of a data directory."""
+        return cls(URL.create("sqlite", database=str(folder.absolute() / "layout-planner.sqlite")))
+
+    def close(self) -> None:
+        """Closes every connection."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A transaction that only reads. Raises ``UnreachableError``."""
+        with _told(), Session(self._engine) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """A transaction; it is committed at the end, or undone by an exception.
+
+        Rows can be read after it. Raises ``UnreachableError``.
+        """
+        with _told(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
+        """An insertion that can say what is to be done about a row that is there already."""
+        if self._url.get_backend_name() == "sqlite":
+            return sqlite.insert(table)
+        return postgresql.insert(table)
+
+    def _migrate(self) -> None:
+        from api.store.migrations import upgrade
+
+        with self._alone() as connection:
+            upgrade(connection, self._url.render_as_string(hide_password=True))
+
+    @contextmanager
+    def _alone(self) -> Iterator[Connection]:
+        """A transaction while which no other process migrates the same database."""
+        if self._url.get_backend_name() != "sqlite":
+            with self._writer.begin() as connection:
+                connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+                yield connection
+            return
+        # A new file becomes one with a write-ahead log at the first connection, and SQLite does
+        # not let two do that at once: so the lock is a file's, and comes before the connection.
+        assert self._url.database is not None
+        with Path(f"{self._url.database}.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with self._writer.begin() as connection:
+                yield connection
+
+
+def _parse(text: str | URL) -> URL:
+    """The URL with the driver that is used here."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        # The text may hold a password.
+        raise OptionError(
+            "the database's URL cannot be read: write postgresql://user:password@host/name"
+        ) from None
+    backend = url.get_backend_name()
+    if backend in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if backend == "sqlite" and url.database not in (None, "", ":memory:"):
+        return url.set(drivername="sqlite")
+    raise OptionError(
+        f"plans cannot be kept in {url.render_as_string(hide_password=True)}: "
+        "write postgresql://user:password@host/name or sqlite:////path/to/file"
+    )
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        engine = create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    # A server that was started anew has closed the connections that wait in the pool.
+    return create_engine(
+        url, pool_pre_ping=True, connect_args={"connect_timeout": _CONNECT_SECONDS}
+    )
+
+
+def _prepare_sqlite(connection: Any, record: object) -> None:
+    # Python's own driver begins transactions late, and none before it changes tables.
+    connection.isolation_level = None
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get("writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        reason = (str(error.orig).splitlines() or ["no reason given"])[0]
+        raise UnreachableError(f"the database does not answer ({reason}): try again") from error

@@ -1,0 +1,292 @@
+"""Plans, kept for good: what they say is in the database, what they are made of in blobs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import inf
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sqlalchemy import Column, ColumnElement, delete, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute
+
+import planner
+from api.store.blobs import BlobStore, DirectoryBlobs
+from api.store.database import Database
+from api.store.files import PlanFiles
+from api.store.tables import Base, Blob, BlobHome, Plan, Profile
+from planner.errors import OptionError
+from planner.options import PlanOptions
+
+GRACE: Final = timedelta(hours=1)
+"""How long a blob stays that nothing refers to: much longer than putting a plan takes."""
+
+_PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
+Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
+
+# The last column makes the order of equals the same in every page; an index has each of these.
+_ORDERS: Final[dict[Sort, tuple[InstrumentedAttribute[Any], ...]]] = {
+    "created": (Plan.created, Plan.id),
+    "name": (Plan.folded_name, Plan.created, Plan.id),
+    "ratio": (Plan.ratio, Plan.id),
+    "repack_cost": (Plan.repack_cost, Plan.id),
+    "saved_cost": (Plan.saved_cost, Plan.id),
+    "objective_cost": (Plan.objective_cost, Plan.id),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFilter:
+    """Which plans to list: those for which everything holds that is not None.
+
+    ``name`` is a part of the source's name, in upper or lower case. Ratios are of repack costs, and
+    include their ends. Points in time have a zone; ``created_before`` itself is left out.
+    """
+
+    name: str | None = None
+    profile: str | None = None
+    objective: str | None = None
+    status: str | None = None
+    min_ratio: float | None = None
+    max_ratio: float | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def conditions(self) -> list[ColumnElement[bool]]:
+        """The conditions on ``Plan``."""
+        found: list[ColumnElement[bool]] = []
+        if self.name is not None:
+            found.append(Plan.folded_name.contains(self.name.casefold(), autoescape=True))
+        if self.profile is not None:
+            found.append(Plan.profile_name == self.profile)
+        if self.objective is not None:
+            found.append(Plan.objective == self.objective)
+        if self.status is not None:
+            found.append(Plan.status == self.status)
+        if self.min_ratio is not None:
+            found.append(Plan.ratio >= self.min_ratio)
+        if self.max_ratio is not None:
+            found.append(Plan.ratio <= self.max_ratio)
+        if self.created_after is not None:
+            found.append(Plan.created >= self.created_after)
+        if self.created_before is not None:
+            found.append(Plan.created < self.created_before)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPage:
+    """Some plans of a list, and how many there are in the whole list."""
+
+    total: int
+    plans: list[Plan]
+
+
+def plan_id(source_sha256: str, options: PlanOptions) -> str:
+    """An id that is the same for, and only for, the same file, options and planner."""
+    request = {
+        "planner": planner.__version__,
+        "source": source_sha256,
+        "profile": options.costs_digest,
+        "objective": options.objective,
+        "texture_limits": options.texture_limits,
+        "buffer_limit": options.buffer_limit,
+        "excluded_layouts": sorted(layout.name for layout in options.excluded_layouts),
+    }
+    text = json.dumps(request, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+class PlanStore:
+    """Keeps plans by id. May be called from several threads, and opened by several processes.
+
+    A plan is there from the commit on that comes after all its blobs are whole on disk; before it
+    there is nothing to see. Methods raise ``UnreachableError`` if the database does not answer.
+    """
+
+    def __init__(self, database: Database, blobs: BlobStore) -> None:
+        self._database = database
+        self._blobs = blobs
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._database.close()
+
+    def get(self, plan_id: str) -> Plan | None:
+        """A plan; None for an id that no plan has, or that is no id."""
+        if _PLAN_ID.fullmatch(plan_id) is None:
+            return None
+        with self._database.reading() as session:
+            return session.get(Plan, plan_id)
+
+    def put(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Plan:
+        """Keeps a plan of the ``source`` file; where the plan is there already, that one stays.
+
+        Returns the plan that is kept. ``options`` are those it was asked for with.
+        """
+        if _PLAN_ID.fullmatch(plan_id) is None:
+            raise ValueError(f"{plan_id!r} is not the id of a plan")
+        found = self.get(plan_id)
+        if found is not None:
+            return found
+        report = json.loads(files.report.read_bytes())
+        is_program = files.program.stat().st_size > 0
+        now = datetime.now(UTC)
+        blobs = {
+            "source_sha256": self._blobs.put(source),
+            "report_sha256": self._blobs.put(files.report),
+            "graph_sha256": self._blobs.put(files.graph),
+            "program_sha256": self._blobs.put(files.program) if is_program else None,
+        }
+        profile = {
+            "hash": options.profile.digest,
+            "name": options.profile.name,
+            "document": options.profile.to_json(),
+        }
+        plan = {"id": plan_id, "created": now, **_said(report, options), **blobs}
+        insert = self._database.insert
+        with self._database.writing() as session:
+            rows = insert(Blob)
+            # A row that was there counts as new, so that no sweep takes it before the commit. In
+            # an order: two that take the same rows in different ones would wait for each other.
+            session.execute(
+                rows.on_conflict_do_update(
+                    index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
+                ),
+                [
+                    {"sha256": sha256, "size": self._blobs.size(sha256), "created": now}
+                    for sha256 in sorted({x for x in blobs.values() if x is not None})
+                ],
+            )
+            session.execute(insert(Profile).on_conflict_do_nothing(), [profile])
+            session.execute(insert(Plan).on_conflict_do_nothing(), [plan])
+            return session.get_one(Plan, plan_id)
+
+    def path(self, sha256: str) -> Path:
+        """The file of a plan's blob, to be read only."""
+        return self._blobs.path(sha256)
+
+    def delete(self, plan_id: str) -> bool:
+        """Deletes a plan; False where there is none. Its blobs go with a later sweep."""
+        with self._database.writing() as session:
+            found = session.execute(delete(Plan).where(Plan.id == plan_id).returning(Plan.id))
+            return found.first() is not None
+
+    def page(
+        self,
+        which: PlanFilter = PlanFilter(),
+        sort: Sort = "created",
+        *,
+        descending: bool = True,
+        limit: int = 50,
+        offset: int = 0,
+    ) -> PlanPage:
+        """A page of the plans that pass a filter, and how many pass it."""
+        conditions = which.conditions()
+        order = _ORDERS[sort]
+        columns = [column.desc() for column in order] if descending else order
+        page = select(Plan).where(*conditions).order_by(*columns).limit(limit).offset(offset)
+        count = select(func.count()).select_from(Plan).where(*conditions)
+        with self._database.reading() as session:
+            return PlanPage(session.scalar(count) or 0, list(session.scalars(page)))
+
+    def sweep(self, grace: timedelta = GRACE) -> int:
+        """Deletes the blobs that nothing refers to and that were last put ``grace`` ago or before.
+
+        Returns how many. May run in several processes at once, and beside puts of the same bytes.
+        """
+        unused = (
+            select(Blob.sha256)
+            .where(Blob.created < datetime.now(UTC) - grace)
+            .where(*(~exists().where(column == Blob.sha256) for column in _references()))
+            # PostgreSQL leaves out the rows that a put holds, and that are new when it is done.
+            .with_for_update(skip_locked=True)
+        )
+        with self._database.writing() as session:
+            session.execute(delete(Blob).where(Blob.sha256.in_(unused)))
+        return self._blobs.sweep(self._known, grace)
+
+    def _known(self, blobs: list[str]) -> Collection[str]:
+        with self._database.reading() as session:
+            return session.scalars(select(Blob.sha256).where(Blob.sha256.in_(blobs))).all()
+
+
+def open_store(data_dir: Path, database_url: str | None = None) -> PlanStore:
+    """The store of a data directory, which is made if it is not there.
+
+    Without a URL the database is in the directory, too. Raises ``OptionError`` for a directory that
+    cannot be written to, or that is not the one that the database goes with, and as ``Database``
+    does.
+    """
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+        blobs = DirectoryBlobs(data_dir / "blobs")
+    except OSError as error:
+        raise OptionError(
+            f"cannot keep plans in {data_dir}: {error.strerror}; name another directory"
+        ) from error
+    database = Database(database_url) if database_url else Database.within(data_dir)
+    try:
+        _check_home(database, blobs, data_dir)
+    except BaseException:
+        database.close()
+        raise
+    return PlanStore(database, blobs)
+
+
+def _check_home(database: Database, blobs: BlobStore, data_dir: Path) -> None:
+    """Refuses to refer, in a database that others share, to blobs that they do not reach."""
+    row = {"number": 1, "identity": blobs.identity}
+    with database.writing() as session:
+        session.execute(database.insert(BlobHome).on_conflict_do_nothing(), [row])
+        if session.get_one(BlobHome, 1).identity != blobs.identity:
+            raise OptionError(
+                f"the database goes with another data directory than {data_dir}: name that one, "
+                "which every machine must reach, or another database"
+            )
+
+
+def _references() -> list[Column[Any]]:
+    """The columns of all tables that refer to blobs."""
+    target = Base.metadata.tables["blob"].c.sha256
+    return [
+        column
+        for table in Base.metadata.tables.values()
+        for column in table.c
+        if column.references(target)
+    ]
+
+
+def _said(report: dict[str, Any], options: PlanOptions) -> dict[str, Any]:
+    """A plan's columns that come from what was asked for, and from the report of it."""
+    total, name = report["total"], report["source"]["name"]
+    figures = (
+        *("status", "bound", "repack_cost", "baseline_repack_cost"),
+        *("objective_cost", "baseline_objective_cost"),
+        *("transitions", "baseline_transitions", "operators", "plan_seconds"),
+    )
+    return {
+        "planner_version": report["planner_version"],
+        "kind": report["kind"],
+        "source_name": name,
+        "folded_name": name.casefold(),
+        "profile_name": options.profile.name,
+        "profile_hash": options.profile.digest,
+        "costs_name": options.costs_name,
+        "costs_hash": options.costs_digest,
+        "objective": report["objective"],
+        "texture_limits": tuple(report["texture_limits"]),
+        "buffer_limit": options.buffer_limit,
+        "excluded_layouts": tuple(report["excluded_layouts"]),
+        "unit": report["unit"],
+        **{figure: total[figure] for figure in figures},
+        "saved_cost": total["baseline_repack_cost"] - total["repack_cost"],
+        "ratio": inf if total["ratio"] is None else total["ratio"],
+        "objective_ratio": inf if total["objective_ratio"] is None else total["objective_ratio"],
+        "delegates": len(report["delegates"]),
+    }

@@ -1,0 +1,190 @@
+"""The tables of the database. What changes here needs a migration: see ``migrations``."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+
+class Utc(TypeDecorator[datetime]):
+    """A point in time, always with its zone: UTC."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The point in time for the database; refuses one that does not say its zone."""
+        if value is not None and value.tzinfo is None:
+            raise ValueError(f"{value} does not say its time zone")
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """The point in time in UTC; SQLite gives it back without a zone."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Names(TypeDecorator[tuple[str, ...]]):
+    """Names without commas in them, as one text: equal ones can be grouped."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[str, ...] | None, dialect: Dialect) -> str | None:
+        """The names, joined by commas."""
+        return None if value is None else ",".join(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...] | None:
+        """The names."""
+        return None if value is None else tuple(value.split(",")) if value else ()
+
+
+class Sizes(TypeDecorator[tuple[int, ...]]):
+    """Whole numbers as one text, as in 2048,2048,2048."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: tuple[int, ...] | None, dialect: Dialect) -> str | None:
+        """The numbers, joined by commas."""
+        return None if value is None else ",".join(map(str, value))
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[int, ...] | None:
+        """The numbers."""
+        return None if value is None else tuple(map(int, value.split(",")))
+
+
+_SHA256 = String(64)
+# Sorted by code point, as SQLite does it, whatever the language of the PostgreSQL server.
+_SORTED = Text().with_variant(Text(collation="C"), "postgresql")
+
+
+class Base(MappedAsDataclass, DeclarativeBase, kw_only=True):
+    """What the tables share: constraints have names, so that later migrations can change them."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+
+
+class Blob(Base):
+    """Bytes that rows refer to; they are in the store of blobs under the same SHA-256."""
+
+    __tablename__ = "blob"
+
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime] = mapped_column(Utc)
+    """When it was last put: what nothing refers to stays for a while."""
+
+
+class BlobHome(Base):
+    """Which store of blobs the database goes with; there is one row."""
+
+    __tablename__ = "blob_home"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Always 1."""
+    identity: Mapped[str] = mapped_column(String(32))
+
+
+class Profile(Base):
+    """A device profile that plans were made with."""
+
+    __tablename__ = "profile"
+
+    hash: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    document: Mapped[str] = mapped_column(Text)
+    """The profile as JSON."""
+
+
+class Plan(Base):
+    """A plan: where it comes from, how it was asked for, what it costs, where its files are.
+
+    Costs are in ``unit``. ``baseline`` is ExecuTorch's own pass, or the layouts that a lowered
+    program came with. A ratio is the baseline's cost over the plan's: infinite where only the
+    plan's is 0.
+    """
+
+    __tablename__ = "plan"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    created: Mapped[datetime] = mapped_column(Utc)
+    planner_version: Mapped[str] = mapped_column(Text)
+
+    kind: Mapped[str] = mapped_column(String(16))
+    source_name: Mapped[str] = mapped_column(Text)
+    folded_name: Mapped[str] = mapped_column(_SORTED)
+    """The source's name to search and to sort by: upper case is as lower case."""
+    source_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+
+    profile_name: Mapped[str] = mapped_column(Text)
+    profile_hash: Mapped[str] = mapped_column(ForeignKey("profile.hash"), index=True)
+    costs_name: Mapped[str] = mapped_column(Text)
+    """What the costs are called: the profile, or the device that they were learned from."""
+    costs_hash: Mapped[str] = mapped_column(_SHA256)
+    objective: Mapped[str] = mapped_column(String(16))
+    texture_limits: Mapped[tuple[int, ...]] = mapped_column(Sizes)
+    """Width, height and depth in texels."""
+    buffer_limit: Mapped[int | None] = mapped_column(BigInteger)
+    excluded_layouts: Mapped[tuple[str, ...]] = mapped_column(Names)
+    unit: Mapped[str] = mapped_column(String(8))
+
+    status: Mapped[str] = mapped_column(String(16))
+    """OPTIMAL, with a proof, or FEASIBLE."""
+    bound: Mapped[float] = mapped_column(Double)
+    """No plan has a lower objective cost."""
+    repack_cost: Mapped[float] = mapped_column(Double)
+    baseline_repack_cost: Mapped[float] = mapped_column(Double)
+    saved_cost: Mapped[float] = mapped_column(Double)
+    """Repack cost of the baseline less the plan's."""
+    ratio: Mapped[float] = mapped_column(Double)
+    objective_cost: Mapped[float] = mapped_column(Double)
+    baseline_objective_cost: Mapped[float] = mapped_column(Double)
+    objective_ratio: Mapped[float] = mapped_column(Double)
+    transitions: Mapped[int]
+    baseline_transitions: Mapped[int]
+    operators: Mapped[int]
+    delegates: Mapped[int]
+    plan_seconds: Mapped[float] = mapped_column(Double)
+
+    report_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    graph_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    program_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """None where the plan is of a VkGraph alone."""
+
+    @property
+    def has_program(self) -> bool:
+        """Whether there is a program for the runtime, and not only a graph."""
+        return self.program_sha256 is not None
+
+    __table_args__ = (
+        # Each order in which plans are listed, to its last column: see ``plans``.
+        Index(None, "created", "id"),
+        Index(None, "folded_name", "created", "id"),
+        Index(None, "ratio", "id"),
+        Index(None, "repack_cost", "id"),
+        Index(None, "saved_cost", "id"),
+        Index(None, "objective_cost", "id"),
+        Index(None, "profile_name", "created", "id"),
+    )
