@@ -203,7 +203,7 @@ def test_the_checkers_prices_are_the_planners(
     profile = curved(seed)
     prices = ProfileCosts(profile, "repack").transition(shape, dtype)
     counted = ProfilePrices(profile, "repack").repack(VkTensor(dtype, shape), source, target)
-    assert counted == prices[LABELS[source], LABELS[target]]
+    assert counted.steps == prices[LABELS[source], LABELS[target]]
 
 
 def curved_chain(cost: float) -> Case:
@@ -212,7 +212,7 @@ def curved_chain(cost: float) -> Case:
     case = replace(float_chain(), profile=parse(document(curves, access=None)), objective="repack")
     claim = replace(case.plan.transitions[0], cost=cost)
     figures = replace(case.plan.figures, repack_cost=cost, objective_cost=cost, bound=cost)
-    return case.claimed(transitions=(claim,), figures=figures)
+    return case.claimed(transitions=(claim,), figures=figures, operator_costs=())
 
 
 def test_the_checker_follows_the_curve() -> None:
