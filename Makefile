@@ -8,12 +8,12 @@ FUZZ_EXAMPLES ?= 80000
 
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint bench gpu-bench vulkan postgresql generate clean
+.PHONY: run test fuzz lint bench gpu-bench vulkan postgresql chromium generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
-test: $(READY) vulkan postgresql
+test: $(READY) vulkan postgresql chromium
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(READY)
@@ -46,6 +46,11 @@ vulkan: $(READY)
 postgresql:
 	ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || test "$$(uname)" != Linux || \
 	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q postgresql; }
+
+# Tests of the dashboard drive a real browser, from Debian's package.
+chromium:
+	command -v chromium >/dev/null 2>&1 || test "$$(uname)" != Linux || \
+	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q chromium; }
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate

@@ -19,15 +19,17 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 import fastapi
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from uvicorn.server import HANDLED_SIGNALS
 
 import planner
+from api.dashboard.install import install, problem
+from api.dashboard.query import OverviewQuery
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
@@ -310,6 +312,14 @@ class PlansQuery(BaseModel):
             self.created_after,
             self.created_before,
         )
+
+
+_QUERIES: Final[dict[str, type[BaseModel]]] = {
+    "/plan": PlanQuery,
+    "/plans": PlansQuery,
+    "/": OverviewQuery,
+}
+"""The queries that paths take."""
 
 
 class PlanSummary(BaseModel):
@@ -636,9 +646,13 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
         version=planner.__version__,
         lifespan=lifespan,
         redirect_slashes=False,
+        # These would load their scripts from another host: the dashboard has a page of its own.
+        docs_url=None,
+        redoc_url=None,
         responses={"default": {"model": Problem, "description": "Anything else that failed."}},
     )
     app.include_router(router)
+    install(app)
     for kind in _STATUS:
         app.add_exception_handler(kind, _answer)
     app.add_exception_handler(RequestValidationError, _answer_query)
@@ -731,20 +745,19 @@ def _download(path: Path, name: str) -> FileResponse:
     return FileResponse(path, media_type=_BINARY, filename=name)
 
 
-async def _answer(request: Request, error: Exception) -> JSONResponse:
+async def _answer(request: Request, error: Exception) -> Response:
     kind = next(kind for kind in type(error).__mro__ if kind in _STATUS)
-    return JSONResponse({"detail": str(error)}, _STATUS[kind])
+    return problem(request, _STATUS[kind], str(error))
 
 
-async def _answer_query(request: Request, error: Exception) -> JSONResponse:
+async def _answer_query(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
-    query = PlansQuery if request.url.path == "/plans" else PlanQuery
-    known = ", ".join(query.model_fields)
-    return JSONResponse(
-        {"detail": f"query parameter {first['loc'][-1]!r}: {first['msg']} (there are {known})"}, 422
-    )
+    query = _QUERIES.get(request.url.path)
+    known = f" (there are {', '.join(query.model_fields)})" if query else ""
+    detail = f"query parameter {first['loc'][-1]!r}: {first['msg']}{known}"
+    return problem(request, 422, detail)
 
 
-async def _answer_bug(request: Request, error: Exception) -> JSONResponse:
-    return JSONResponse({"detail": "the service failed: its log says why"}, 500)
+async def _answer_bug(request: Request, error: Exception) -> Response:
+    return problem(request, 500, "the service failed: its log says why")

@@ -26,6 +26,9 @@ from planner.options import PlanOptions
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""
 
+MOST_HISTORY: Final = 1000
+"""How many plans of a model are its history."""
+
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
 Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
 
@@ -44,7 +47,8 @@ _ORDERS: Final[dict[Sort, tuple[InstrumentedAttribute[Any], ...]]] = {
 class PlanFilter:
     """Which plans to list: those for which everything holds that is not None.
 
-    ``name`` is a part of the source's name, in upper or lower case. Ratios are of repack costs, and
+    ``name`` is a part of the source's name, in upper or lower case; ``source_name`` is all of it,
+    as it is. Ratios are of repack costs, and
     include their ends. Points in time have a zone; ``created_before`` itself is left out.
     """
 
@@ -56,6 +60,7 @@ class PlanFilter:
     max_ratio: float | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
+    source_name: str | None = None
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions on ``Plan``."""
@@ -76,7 +81,30 @@ class PlanFilter:
             found.append(Plan.created >= self.created_after)
         if self.created_before is not None:
             found.append(Plan.created < self.created_before)
+        if self.source_name is not None:
+            # Folded names are in an index.
+            found.append(Plan.folded_name == self.source_name.casefold())
+            found.append(Plan.source_name == self.source_name)
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What the plans of one unit save: repack costs of their baselines, and less them of theirs."""
+
+    unit: str
+    baseline_cost: float
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """Figures of all plans of a list: how many are proven optimal, of how many models by name."""
+
+    plans: int
+    proven: int
+    models: int
+    saved: tuple[Saved, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +222,44 @@ class PlanStore:
         count = select(func.count()).select_from(Plan).where(*conditions)
         with self._database.reading() as session:
             return PlanPage(session.scalar(count) or 0, list(session.scalars(page)))
+
+    def totals(self, which: PlanFilter = PlanFilter()) -> Totals:
+        """Figures of all plans that pass a filter."""
+        conditions = which.conditions()
+        proven = func.count().filter(Plan.status == "OPTIMAL")
+        costs = func.sum(Plan.baseline_repack_cost), func.sum(Plan.saved_cost)
+        by_unit = (
+            select(Plan.unit, func.count(), proven, *costs)
+            .where(*conditions)
+            .group_by(Plan.unit)
+            .order_by(Plan.unit)
+        )
+        models = select(func.count(Plan.folded_name.distinct())).where(*conditions)
+        with self._database.reading() as session:
+            rows = session.execute(by_unit).all()
+            return Totals(
+                plans=sum(row[1] for row in rows),
+                proven=sum(row[2] for row in rows),
+                models=session.scalar(models) or 0,
+                saved=tuple(Saved(row[0], row[3], row[4]) for row in rows),
+            )
+
+    def profile_names(self) -> list[str]:
+        """The names of all profiles that plans were made with, sorted."""
+        names = select(Plan.profile_name).distinct().order_by(Plan.profile_name)
+        with self._database.reading() as session:
+            return list(session.scalars(names))
+
+    def history(self, source_name: str, most: int = MOST_HISTORY) -> list[Plan]:
+        """The latest plans of a program of this name, oldest first."""
+        found = (
+            select(Plan)
+            .where(*PlanFilter(source_name=source_name).conditions())
+            .order_by(Plan.created.desc(), Plan.id.desc())
+            .limit(most)
+        )
+        with self._database.reading() as session:
+            return list(session.scalars(found))[::-1]
 
     def sweep(self, grace: timedelta = GRACE) -> int:
         """Deletes the blobs that nothing refers to and that were last put ``grace`` ago or before.

@@ -1,0 +1,1 @@
+"""The dashboard: pages that show what was planned, what repacks cost, and what changed."""

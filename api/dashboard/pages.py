@@ -1,0 +1,182 @@
+"""The pages, and the documents that their scripts read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse
+from jinja2 import StrictUndefined
+from starlette.staticfiles import StaticFiles
+from starlette.templating import Jinja2Templates
+
+from api.dashboard.graph import GraphView, read_views
+from api.dashboard.headers import HEADERS
+from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
+from api.dashboard.text import age_text, cost_text, ratio_text
+from api.dashboard.trend import Series, series_of
+from api.dashboard.vendor import LIBRARIES, read_library
+from api.dashboard.views import Views
+from api.store.plans import PlanStore
+from api.store.tables import Plan
+from planner.profile import builtin_names, load_profile
+from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
+
+_HERE: Final = Path(__file__).parent
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
+# The id is a digest of what was planned, but it can be deleted, and drawn otherwise by a release.
+_KEPT: Final = "private, max-age=300"
+
+# Columns of the overview that it can be sorted by; figures are sorted largest first at first.
+_HEADINGS: Final = {
+    "name": "Model",
+    "repack_cost": "After",
+    "saved_cost": "Saved",
+    "ratio": "Ratio",
+    "created": "Made",
+}
+
+_templates = Jinja2Templates(_HERE / "templates")
+_templates.env.undefined = StrictUndefined
+_templates.env.filters |= {
+    "cost": cost_text,
+    "ratio": ratio_text,
+    "age": age_text,
+    "query": lambda parameters: "?" + urlencode(parameters),
+}
+static_files = StaticFiles(directory=_HERE / "static")
+router = APIRouter(include_in_schema=False)
+
+
+def _store(request: Request) -> PlanStore:
+    store: PlanStore = request.app.state.service.store
+    return store
+
+
+def _views(request: Request) -> Views:
+    views: Views = request.app.state.views
+    return views
+
+
+Store = Annotated[PlanStore, Depends(_store)]
+
+
+def _find(store: Store, plan_id: str) -> Plan:
+    found = store.get(plan_id)
+    if found is None:
+        raise HTTPException(404, f"there is no plan {plan_id!r}: it may have been deleted")
+    return found
+
+
+Found = Annotated[Plan, Depends(_find)]
+
+
+@router.get("/", response_class=HTMLResponse)
+def overview(request: Request, store: Store, query: Annotated[OverviewQuery, Query()]) -> Response:
+    """Every plan: a table that is searched, filtered, sorted and paged by the address alone."""
+    which = query.filter()
+    page = store.page(
+        which,
+        query.sort,
+        descending=query.order == "desc",
+        limit=query.size,
+        offset=(query.page - 1) * query.size,
+    )
+    context = {
+        "query": query,
+        "plans": page.plans,
+        "total": page.total,
+        "totals": store.totals(which),
+        "pages": max(1, -(-page.total // query.size)),
+        "choices": {
+            "profile": store.profile_names(),
+            "objective": OBJECTIVES,
+            "status": STATUSES,
+        },
+        "headings": _HEADINGS,
+        "page_sizes": PAGE_SIZES,
+    }
+    return _templates.TemplateResponse(request, "overview.html", context)
+
+
+@router.get("/view/{plan_id}", response_class=HTMLResponse)
+def plan_page(request: Request, store: Store, plan: Found) -> Response:
+    """A plan: its figures, its graph before and after, and what each transition costs."""
+    report: dict[str, Any] = json.loads(store.path(plan.report_sha256).read_bytes())
+    delegates = report["delegates"]
+    # The first of the largest, not the last: a plan's order is the program's.
+    largest = max(range(len(delegates)), key=lambda n: delegates[n]["operators"], default=0)
+    context = {"plan": plan, "report": report, "largest": largest}
+    return _templates.TemplateResponse(request, "plan.html", context)
+
+
+@router.get("/upload", response_class=HTMLResponse)
+def upload_page(request: Request) -> Response:
+    """A form to plan a program with, by drag and drop or not."""
+    profiles = {name: load_profile(name).description for name in builtin_names()}
+    layouts = {layout.name: short_name(layout) for layout in FLOAT_LAYOUTS + QUANTIZED_LAYOUTS}
+    context = {"profiles": profiles, "objectives": OBJECTIVES, "layouts": layouts}
+    return _templates.TemplateResponse(request, "upload.html", context)
+
+
+@router.get("/docs", response_class=HTMLResponse)
+def docs_page(request: Request) -> Response:
+    """The service's requests, in words, from its own description."""
+    document = request.app.openapi()
+    return _templates.TemplateResponse(request, "docs.html", {"document": document})
+
+
+def error_page(request: Request, status: int, detail: str) -> Response:
+    """What went wrong, as a page for those who look with a browser."""
+    context = {"status": status, "detail": detail}
+    # Some errors are answered beyond the middleware that adds the headers to all others.
+    return _templates.TemplateResponse(request, "error.html", context, status, HEADERS)
+
+
+@router.get("/plans/{plan_id}/view")
+def plan_view(request: Request, store: Store, plan: Found, delegate: int = 0) -> Response:
+    """Operators with their places, tensors, and both sides' representations and transitions."""
+    documents = _views(request).get(plan.id, lambda: _draw(store, plan))
+    if not 0 <= delegate < len(documents):
+        raise HTTPException(404, f"plan {plan.id!r} has no delegate {delegate}")
+    return _compressed(request, documents[delegate], "application/json", {"Cache-Control": _KEPT})
+
+
+def _draw(store: PlanStore, plan: Plan) -> Sequence[GraphView]:
+    # An exported program has no layouts of its own.
+    is_lowered = plan.kind != "pt2"
+    lowered = store.path(plan.source_sha256).read_bytes() if is_lowered else None
+    return read_views(store.path(plan.graph_sha256).read_bytes(), lowered)
+
+
+@router.get("/trend")
+def trend(store: Store, model: Annotated[str, Query(max_length=1000)]) -> Sequence[Series]:
+    """A model's plans over time: a series for each way in which it was planned."""
+    return series_of(store.history(model))
+
+
+@router.get("/static/vendor/{name}")
+def vendor(request: Request, name: str) -> Response:
+    """A library's file, compressed where the browser takes that."""
+    if name not in LIBRARIES:
+        raise HTTPException(404, f"no library is called {name!r}")
+    library = read_library(name)
+    headers = {"ETag": f'"{library.sha256}"', "Cache-Control": _IMMUTABLE}
+    return _compressed(request, library.gzipped, "text/javascript", headers)
+
+
+def _compressed(
+    request: Request, gzipped: bytes, media_type: str, headers: dict[str, str]
+) -> Response:
+    """Bytes that are kept compressed, for a browser that takes them so, and for others."""
+    headers = {**headers, "Vary": "Accept-Encoding"}
+    if re.search(r"\bgzip\b", request.headers.get("accept-encoding", "")):
+        headers["Content-Encoding"] = "gzip"
+        return Response(gzipped, media_type=media_type, headers=headers)
+    return Response(gzip.decompress(gzipped), media_type=media_type, headers=headers)
