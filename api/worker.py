@@ -10,19 +10,35 @@ import signal
 import threading
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from api.store.files import PlanFiles
 from planner.errors import PlannerError
 from planner.options import PlanOptions
+
+if TYPE_CHECKING:
+    from planner.inputs import Planned
 
 # A forked process would share the threads' locks of this one, held by threads that it lacks.
 _spawn = multiprocessing.get_context("spawn")
 
 _END_SECONDS = 5.0
 """How long a process may take to end by itself."""
+
+
+class Work(Protocol):
+    """What a process is asked to do; it is sent there."""
+
+    @property
+    def name(self) -> str:
+        """What to call the program in messages."""
+
+    def run(self) -> None:
+        """Does it. Raises ``PlannerError``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +49,13 @@ class Job:
     name: str
     options: PlanOptions
     files: PlanFiles
+
+    def run(self) -> None:
+        """Plans the file and writes the plan's files. Raises ``PlannerError``."""
+        from planner.inputs import plan_program
+
+        planned = plan_program(self.source.read_bytes(), self.name, self.options)
+        write_plan(planned, planned.report, self.files)
 
 
 class WorkerError(Exception):
@@ -55,21 +78,20 @@ class StoppedError(WorkerError):
     """The service shuts down, and the job with it."""
 
 
-def run_job(job: Job) -> None:
-    """Plans a file and writes the plan's files. Raises ``PlannerError``."""
-    from planner.inputs import plan_program
-
-    planned = plan_program(job.source.read_bytes(), job.name, job.options)
-    is_program = planned.report["kind"] != "vkgraph"
-    job.files.program.write_bytes(planned.pte() if is_program else b"")
-    job.files.graph.write_bytes(planned.flatbuffer())
-    job.files.report.write_text(json.dumps(planned.report, allow_nan=False), "utf-8")
+def write_plan(planned: Planned, report: dict[str, Any], files: PlanFiles) -> None:
+    """Writes the files of a plan, with what is reported of it."""
+    is_program = report["kind"] != "vkgraph"
+    files.program.write_bytes(planned.pte() if is_program else b"")
+    files.graph.write_bytes(planned.flatbuffer())
+    files.report.write_text(json.dumps(report, allow_nan=False), "utf-8")
 
 
 def serve_jobs(connection: Connection) -> None:
     """The life of a worker's process: runs the jobs that come in until the other end is closed."""
     # Ctrl-C reaches every process of a terminal; only the one that serves shall answer to it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, name="follow", daemon=True).start()
+    _go_first()
     # What libraries print is not the service's output.
     os.dup2(2, 1)
     # An honest .pt2 needs no unpickling of arbitrary objects. This narrows what a hostile one can
@@ -77,12 +99,12 @@ def serve_jobs(connection: Connection) -> None:
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     while True:
         try:
-            job: Job = connection.recv()
+            job: Work = connection.recv()
         except EOFError:
             return
         error: Exception | None = None
         try:
-            run_job(job)
+            job.run()
         except PlannerError as refusal:
             error = refusal
         except Exception as crash:
@@ -97,7 +119,21 @@ def serve_jobs(connection: Connection) -> None:
             return
 
 
-class _Worker:
+def _follow_parent() -> None:
+    """Ends this process as soon as the one that started it has ended, however it did."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _go_first() -> None:
+    """Tells a system that runs out of memory to end this process, and none that waits for it."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+class PlanningProcess:
     """A process that runs one job after another."""
 
     def __init__(self) -> None:
@@ -110,9 +146,11 @@ class _Worker:
         theirs.close()
 
     def is_alive(self) -> bool:
+        """Whether it can be given work."""
         return self._process.is_alive()
 
     def kill(self) -> None:
+        """Ends it now, whatever it does."""
         self._process.kill()
         self._process.join()
 
@@ -122,7 +160,7 @@ class _Worker:
         self._process.join(_END_SECONDS)
         self.kill()
 
-    def run(self, job: Job, seconds: float) -> None:
+    def run(self, job: Work, seconds: float) -> None:
         """Has a job done. No process is left after ``OvertimeError`` and ``LostWorkerError``."""
         try:
             self._connection.send(job)
@@ -161,8 +199,8 @@ class Workers:
         # As many threads as processes, each waiting for the job of one.
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
         self._lock = threading.Lock()
-        self._workers: set[_Worker] = set()
-        self._idle: list[_Worker] = []
+        self._workers: set[PlanningProcess] = set()
+        self._idle: list[PlanningProcess] = []
         self._stopped = False
 
     async def run(self, job: Job) -> None:
@@ -191,7 +229,7 @@ class Workers:
         finally:
             self._give_back(worker)
 
-    def _take(self, job: Job) -> _Worker:
+    def _take(self, job: Job) -> PlanningProcess:
         with self._lock:
             self._check_running(job)
             while self._idle:
@@ -199,11 +237,11 @@ class Workers:
                 if worker.is_alive():
                     return worker
                 self._workers.remove(worker)
-            worker = _Worker()
+            worker = PlanningProcess()
             self._workers.add(worker)
             return worker
 
-    def _give_back(self, worker: _Worker) -> None:
+    def _give_back(self, worker: PlanningProcess) -> None:
         with self._lock:
             if worker.is_alive():
                 self._idle.append(worker)

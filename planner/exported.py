@@ -104,6 +104,40 @@ def plan_exported(
     )
 
 
+def lower_exported(data: bytes, name: str) -> bytes:
+    """The ``.pte`` of a ``.pt2`` file, given as bytes, with the layouts of ExecuTorch's own pass.
+
+    ``replan`` reaches from there what ``plan_exported`` reaches, for any options. Raises
+    ``InputError`` as that does.
+    """
+    check_is_exported(io.BytesIO(data), name)
+    with quiet():
+        exported = _load(data, name)
+        from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+        from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+        from planner.lowering import mending
+        from planner.replan import delegates_of
+
+        try:
+            with mending():
+                edge = to_edge_transform_and_lower(
+                    exported,
+                    partitioner=[VulkanPartitioner()],
+                    compile_config=EdgeCompileConfig(_check_ir_validity=False),
+                )
+            lowered: bytes = edge.to_executorch().buffer
+        except Exception as error:
+            raise InputError(f"ExecuTorch cannot lower {name}: {_first_line(error)}") from error
+    try:
+        delegates_of(lowered, name)
+    except InputError:
+        raise InputError(
+            f"{name} has no operator that the Vulkan delegate supports: there is nothing to plan"
+        ) from None
+    return lowered
+
+
 def check_is_exported(file: BinaryIO, name: str) -> None:
     """Raises ``InputError`` unless a file looks like a ``.pt2``; needs no torch."""
     try:

@@ -315,6 +315,39 @@ def planning(
             raise
 
 
+@contextmanager
+def mending() -> Iterator[None]:
+    """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
+
+    Scalars of different types stay apart, and the same program gets the same memory objects: see
+    ``_Scalars`` and ``in_graph_order``.
+    """
+    owner = threading.get_ident()
+    place, make_builder = etvk.greedy, etvk.VkGraphBuilder
+
+    def place_in_order(
+        alignment: int, specs: Any, graph: GraphModule, *args: Any, **kw: Any
+    ) -> Any:
+        if threading.get_ident() == owner:
+            specs = in_graph_order(specs, graph)
+        return place(alignment, specs, graph, *args, **kw)
+
+    def build(*args: Any, **kw: Any) -> Any:
+        builder = make_builder(*args, **kw)
+        if threading.get_ident() == owner:
+            builder.const_scalar_to_value_ids = _Scalars()
+        return builder
+
+    with _one_at_a_time, ExitStack() as stack:
+        for name, original, replacement in (
+            ("greedy", place, place_in_order),
+            ("VkGraphBuilder", make_builder, build),
+        ):
+            stack.callback(setattr, etvk, name, original)
+            setattr(etvk, name, replacement)
+        yield
+
+
 def in_graph_order(specs: Collection[Any], graph_module: GraphModule) -> list[Any]:
     """Tensor specs in the order in which the nodes of a graph have them.
 

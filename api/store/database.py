@@ -59,6 +59,11 @@ class Database:
         """The SQLite database of a data directory."""
         return cls(URL.create("sqlite", database=str(folder.absolute() / "layout-planner.sqlite")))
 
+    @property
+    def url(self) -> URL:
+        """Where it is, with its password."""
+        return self._url
+
     def close(self) -> None:
         """Closes every connection."""
         self._engine.dispose()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from sqlalchemy import Column, ColumnElement, delete, exists, func, select
-from sqlalchemy.orm import InstrumentedAttribute
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 import planner
 from api.store.blobs import BlobStore, DirectoryBlobs
@@ -22,6 +22,7 @@ from api.store.files import PlanFiles
 from api.store.tables import Base, Blob, BlobHome, Plan, Profile
 from planner.errors import OptionError
 from planner.options import PlanOptions
+from planner.profile import DeviceProfile
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""
@@ -29,6 +30,7 @@ GRACE: Final = timedelta(hours=1)
 MOST_HISTORY: Final = 1000
 """How many plans of a model are its history."""
 
+_BLOBS: Final = ("source_sha256", "report_sha256", "graph_sha256", "program_sha256")
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
 Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
 
@@ -130,6 +132,14 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A plan whose blobs are kept, and whose row is still to be inserted."""
+
+    row: dict[str, Any]
+    profile: DeviceProfile
+
+
 class PlanStore:
     """Keeps plans by id. May be called from several threads, and opened by several processes.
 
@@ -138,18 +148,18 @@ class PlanStore:
     """
 
     def __init__(self, database: Database, blobs: BlobStore) -> None:
-        self._database = database
-        self._blobs = blobs
+        self.database = database
+        self.blobs = blobs
 
     def close(self) -> None:
         """Closes the database."""
-        self._database.close()
+        self.database.close()
 
     def get(self, plan_id: str) -> Plan | None:
         """A plan; None for an id that no plan has, or that is no id."""
         if _PLAN_ID.fullmatch(plan_id) is None:
             return None
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             return session.get(Plan, plan_id)
 
     def put(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Plan:
@@ -157,51 +167,63 @@ class PlanStore:
 
         Returns the plan that is kept. ``options`` are those it was asked for with.
         """
-        if _PLAN_ID.fullmatch(plan_id) is None:
-            raise ValueError(f"{plan_id!r} is not the id of a plan")
         found = self.get(plan_id)
         if found is not None:
             return found
+        draft = self.prepare(plan_id, files, source, options)
+        with self.database.writing() as session:
+            return self.insert(session, draft)
+
+    def prepare(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Draft:
+        """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
+        if _PLAN_ID.fullmatch(plan_id) is None:
+            raise ValueError(f"{plan_id!r} is not the id of a plan")
         report = json.loads(files.report.read_bytes())
         is_program = files.program.stat().st_size > 0
-        now = datetime.now(UTC)
         blobs = {
-            "source_sha256": self._blobs.put(source),
-            "report_sha256": self._blobs.put(files.report),
-            "graph_sha256": self._blobs.put(files.graph),
-            "program_sha256": self._blobs.put(files.program) if is_program else None,
+            "source_sha256": self.blobs.put(source),
+            "report_sha256": self.blobs.put(files.report),
+            "graph_sha256": self.blobs.put(files.graph),
+            "program_sha256": self.blobs.put(files.program) if is_program else None,
         }
-        profile = {
-            "hash": options.profile.digest,
-            "name": options.profile.name,
-            "document": options.profile.to_json(),
-        }
-        plan = {"id": plan_id, "created": now, **_said(report, options), **blobs}
-        insert = self._database.insert
-        with self._database.writing() as session:
-            rows = insert(Blob)
-            # A row that was there counts as new, so that no sweep takes it before the commit. In
-            # an order: two that take the same rows in different ones would wait for each other.
-            session.execute(
-                rows.on_conflict_do_update(
-                    index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
-                ),
-                [
-                    {"sha256": sha256, "size": self._blobs.size(sha256), "created": now}
-                    for sha256 in sorted({x for x in blobs.values() if x is not None})
-                ],
-            )
-            session.execute(insert(Profile).on_conflict_do_nothing(), [profile])
-            session.execute(insert(Plan).on_conflict_do_nothing(), [plan])
-            return session.get_one(Plan, plan_id)
+        return Draft({"id": plan_id, **_said(report, options), **blobs}, options.profile)
+
+    def insert(self, session: Session, draft: Draft) -> Plan:
+        """Keeps a plan from the commit of a transaction on; one that is there already stays."""
+        insert = self.database.insert
+        self.refer(session, {draft.row[name] for name in _BLOBS if draft.row[name] is not None})
+        self.keep_profile(session, draft.profile)
+        row = draft.row | {"created": datetime.now(UTC)}
+        session.execute(insert(Plan).on_conflict_do_nothing(), [row])
+        return session.get_one(Plan, draft.row["id"])
+
+    def refer(self, session: Session, blobs: Collection[str]) -> None:
+        """Sees to it that rows of a transaction can refer to blobs, which are there."""
+        now, rows = datetime.now(UTC), self.database.insert(Blob)
+        # A row that was there counts as new, so that no sweep takes it before the commit. In
+        # an order: two that take the same rows in different ones would wait for each other.
+        session.execute(
+            rows.on_conflict_do_update(
+                index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
+            ),
+            [
+                {"sha256": sha256, "size": self.blobs.size(sha256), "created": now}
+                for sha256 in sorted(blobs)
+            ],
+        )
+
+    def keep_profile(self, session: Session, profile: DeviceProfile) -> None:
+        """Sees to it that rows of a transaction can refer to a profile."""
+        row = {"hash": profile.digest, "name": profile.name, "document": profile.to_json()}
+        session.execute(self.database.insert(Profile).on_conflict_do_nothing(), [row])
 
     def path(self, sha256: str) -> Path:
         """The file of a plan's blob, to be read only."""
-        return self._blobs.path(sha256)
+        return self.blobs.path(sha256)
 
     def delete(self, plan_id: str) -> bool:
         """Deletes a plan; False where there is none. Its blobs go with a later sweep."""
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             found = session.execute(delete(Plan).where(Plan.id == plan_id).returning(Plan.id))
             return found.first() is not None
 
@@ -220,7 +242,7 @@ class PlanStore:
         columns = [column.desc() for column in order] if descending else order
         page = select(Plan).where(*conditions).order_by(*columns).limit(limit).offset(offset)
         count = select(func.count()).select_from(Plan).where(*conditions)
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             return PlanPage(session.scalar(count) or 0, list(session.scalars(page)))
 
     def totals(self, which: PlanFilter = PlanFilter()) -> Totals:
@@ -235,7 +257,7 @@ class PlanStore:
             .order_by(Plan.unit)
         )
         models = select(func.count(Plan.folded_name.distinct())).where(*conditions)
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             rows = session.execute(by_unit).all()
             return Totals(
                 plans=sum(row[1] for row in rows),
@@ -247,7 +269,7 @@ class PlanStore:
     def profile_names(self) -> list[str]:
         """The names of all profiles that plans were made with, sorted."""
         names = select(Plan.profile_name).distinct().order_by(Plan.profile_name)
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             return list(session.scalars(names))
 
     def history(self, source_name: str, most: int = MOST_HISTORY) -> list[Plan]:
@@ -258,7 +280,7 @@ class PlanStore:
             .order_by(Plan.created.desc(), Plan.id.desc())
             .limit(most)
         )
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             return list(session.scalars(found))[::-1]
 
     def sweep(self, grace: timedelta = GRACE) -> int:
@@ -273,12 +295,12 @@ class PlanStore:
             # PostgreSQL leaves out the rows that a put holds, and that are new when it is done.
             .with_for_update(skip_locked=True)
         )
-        with self._database.writing() as session:
+        with self.database.writing() as session:
             session.execute(delete(Blob).where(Blob.sha256.in_(unused)))
-        return self._blobs.sweep(self._known, grace)
+        return self.blobs.sweep(self._known, grace)
 
     def _known(self, blobs: list[str]) -> Collection[str]:
-        with self._database.reading() as session:
+        with self.database.reading() as session:
             return session.scalars(select(Blob.sha256).where(Blob.sha256.in_(blobs))).all()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from sqlalchemy import (
     BigInteger,
@@ -67,6 +68,8 @@ class Sizes(TypeDecorator[tuple[int, ...]]):
         """The numbers."""
         return None if value is None else tuple(map(int, value.split(",")))
 
+
+State = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
 
 _SHA256 = String(64)
 # Sorted by code point, as SQLite does it, whatever the language of the PostgreSQL server.
@@ -188,3 +191,82 @@ class Plan(Base):
         Index(None, "objective_cost", "id"),
         Index(None, "profile_name", "created", "id"),
     )
+
+
+class Job(Base):
+    """Many inputs, each with many options, that were handed in together."""
+
+    __tablename__ = "job"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(Utc)
+    cancelled: Mapped[datetime | None] = mapped_column(Utc)
+    request: Mapped[str] = mapped_column(Text)
+    """The matrix that was asked for, as JSON."""
+
+    __table_args__ = (Index(None, "created", "id"),)
+
+
+class Task(Base):
+    """A program to plan or to lower. Jobs that want the same share it.
+
+    Its states: ``waiting`` for the task that it ``needs``, ``queued``, ``running``; and at the end
+    ``done``, ``failed`` or ``cancelled``. Points in time are by the database's clock.
+    """
+
+    __tablename__ = "task"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    """The id of the plan that it makes; of a lowering, ``lower-`` and a hash."""
+    kind: Mapped[str] = mapped_column(String(16))
+    """``plan`` or ``lower``."""
+    version: Mapped[str] = mapped_column(Text)
+    """The planner's: its workers alone may do it."""
+    input_name: Mapped[str] = mapped_column(Text)
+    input_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    profile_hash: Mapped[str | None] = mapped_column(ForeignKey("profile.hash"), index=True)
+    options: Mapped[str] = mapped_column(Text)
+    """As JSON; a lowering has none."""
+    needs: Mapped[str | None] = mapped_column(ForeignKey("task.id"), index=True)
+    state: Mapped[State] = mapped_column(String(16))
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often it was begun since it was queued."""
+    error: Mapped[str | None] = mapped_column(Text, default=None)
+    executor_id: Mapped[str | None] = mapped_column(Text, default=None)
+    """Who began it last."""
+    output_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("blob.sha256"), index=True, default=None
+    )
+    """What a lowering made."""
+    queued: Mapped[datetime | None] = mapped_column(Utc, default=None)
+    started: Mapped[datetime | None] = mapped_column(Utc, default=None)
+    finished: Mapped[datetime | None] = mapped_column(Utc, default=None)
+
+    __table_args__ = (Index(None, "state", "queued"),)
+
+
+class Item(Base):
+    """A cell of a job's matrix: an input with options, and the task that plans it."""
+
+    __tablename__ = "item"
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("job.id"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Its place in the job, from 0."""
+    input_name: Mapped[str] = mapped_column(Text)
+    task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
+
+
+class Executor(Base):
+    """A worker process that is alive, as long as its beat is new by the database's clock."""
+
+    __tablename__ = "executor"
+
+    id: Mapped[str] = mapped_column(Text, primary_key=True)
+    """Never used again."""
+    host: Mapped[str] = mapped_column(Text)
+    pid: Mapped[int]
+    version: Mapped[str] = mapped_column(Text)
+    started: Mapped[datetime] = mapped_column(Utc)
+    beat: Mapped[datetime] = mapped_column(Utc)

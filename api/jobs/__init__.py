@@ -1,0 +1,1 @@
+"""Jobs: many programs, each with many options, planned durably by worker processes."""

@@ -1,0 +1,325 @@
+"""Jobs: what was handed in together, how far it is, and what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy.orm import Session, aliased
+
+import planner
+from api.jobs.clock import Ago
+from api.jobs.engine import blocks
+from api.jobs.matrix import Input, check_size, write_options
+from api.jobs.states import ACTIVE, STATES, STOPPED
+from api.store.plans import PlanStore, plan_id
+from api.store.tables import Item, Job, Plan, State, Task
+from planner.errors import OptionError
+from planner.options import PlanOptions
+
+_ZIP: Final = b"PK"
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """A job, and how many of its items are in each state."""
+
+    id: str
+    name: str
+    created: datetime
+    cancelled: datetime | None
+    request: dict[str, Any]
+    counts: dict[State, int]
+
+    @property
+    def total(self) -> int:
+        """How many items there are."""
+        return sum(self.counts.values())
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return not any(self.counts[state] for state in ACTIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStatus:
+    """An item of a job: its task, and the plan once there is one."""
+
+    number: int
+    input_name: str
+    state: State
+    task: Task
+    options: dict[str, Any]
+    plan: Plan | None
+
+
+class Jobs:
+    """The jobs of a store. Methods raise ``UnreachableError``."""
+
+    def __init__(self, store: PlanStore) -> None:
+        self._store = store
+        self._database = store.database
+
+    def submit(
+        self,
+        name: str,
+        inputs: Iterable[Input],
+        choices: Sequence[PlanOptions],
+        request: dict[str, Any],
+    ) -> str:
+        """Notes a job down, and returns its id; ``queued`` then says what is to be started.
+
+        Raises ``OptionError`` for inputs that were not uploaded, and for too many of them.
+        """
+        found = check_size(inputs, len(choices))
+        rows: dict[str, dict[str, Any]] = {}
+        items: list[tuple[str, str]] = []
+        for item in found:
+            needs = None
+            if self._is_exported(item):
+                # Lowered once, whatever the options: they are planned from what comes out.
+                needs = _lowering_id(item.sha256)
+                rows[needs] = _row(needs, item)
+            for options in choices:
+                id_ = plan_id(item.sha256, options)
+                rows.setdefault(id_, _row(id_, item, options, needs))
+                items.append((item.name, id_))
+        wanted = {id_ for _, id_ in items}
+        job_id, insert = uuid.uuid4().hex, self._database.insert
+        with self._database.writing() as session:
+            self._store.refer(session, {item.sha256 for item in found})
+            for options in choices:
+                self._store.keep_profile(session, options.profile)
+            # In an order: two that insert the same rows in different ones wait for each other.
+            for ids in (sorted(set(rows) - wanted), sorted(wanted)):
+                for block in blocks(ids):
+                    values = [rows[id_] for id_ in block]
+                    session.execute(insert(Task).on_conflict_do_nothing(), values)
+            session.execute(
+                insert(Job).values(id=job_id, name=name, created=Ago(), request=json.dumps(request))
+            )
+            session.execute(
+                insert(Item),
+                [
+                    {"job_id": job_id, "number": number, "input_name": name, "task_id": id_}
+                    for number, (name, id_) in enumerate(items)
+                ],
+            )
+            _settle(session, wanted)
+            _queue(session, wanted)
+        return job_id
+
+    def queued(self, job_id: str) -> list[str]:
+        """The tasks of a job that are queued, in the job's order; lowerings come first."""
+        own = (
+            select(Task.id, Task.state, Task.needs)
+            .join(Item)
+            .where(Item.job_id == job_id)
+            .order_by(Item.number)
+        )
+        with self._database.reading() as session:
+            tasks = session.execute(own).all()
+            needed = dict.fromkeys(needs for _, state, needs in tasks if state == "waiting")
+            ready = {
+                id_
+                for block in blocks(id_ for id_ in needed if id_ is not None)
+                for id_ in session.scalars(
+                    select(Task.id).where(Task.id.in_(block), Task.state == "queued")
+                )
+            }
+        lowerings = [id_ for id_ in needed if id_ in ready]
+        return lowerings + [id_ for id_, state, _ in tasks if state == "queued"]
+
+    def cancel(self, job_id: str) -> list[str]:
+        """Cancels what no other job wants; returns the tasks that are to be stopped."""
+        other, others = aliased(Item), aliased(Job)
+        wanted_elsewhere = exists().where(
+            other.task_id == Task.id,
+            other.job_id == others.id,
+            others.id != job_id,
+            others.cancelled.is_(None),
+        )
+        dependent = aliased(Task)
+        with self._database.writing() as session:
+            session.execute(
+                update(Job).where(Job.id == job_id, Job.cancelled.is_(None)).values(cancelled=Ago())
+            )
+            own = select(Item.task_id).where(Item.job_id == job_id)
+            stop = update(Task).values(state="cancelled", finished=Ago()).returning(Task.id)
+            stopped = list(
+                session.scalars(
+                    stop.where(Task.id.in_(own), Task.state.in_(ACTIVE), ~wanted_elsewhere)
+                )
+            )
+            waits = exists().where(dependent.needs == Task.id, dependent.state == "waiting")
+            needed = select(dependent.needs).where(dependent.id.in_(own))
+            lowerings = stop.where(Task.id.in_(needed), Task.state.in_(ACTIVE), ~waits)
+            return stopped + list(session.scalars(lowerings))
+
+    def retry(self, job_id: str) -> int:
+        """Queues the failed and cancelled tasks of a job again; returns how many."""
+        with self._database.writing() as session:
+            session.execute(update(Job).where(Job.id == job_id).values(cancelled=None))
+            own = select(Item.task_id).where(Item.job_id == job_id)
+            return _queue(session, session.scalars(own).all())
+
+    def get(self, job_id: str) -> JobStatus | None:
+        """A job, or None where there is none."""
+        with self._database.reading() as session:
+            job = session.get(Job, job_id)
+            return None if job is None else _statuses(session, [job])[0]
+
+    def page(self, limit: int = 50, offset: int = 0) -> tuple[int, list[JobStatus]]:
+        """How many jobs there are, and some of them, the newest first."""
+        newest = select(Job).order_by(Job.created.desc(), Job.id.desc())
+        with self._database.reading() as session:
+            total = session.scalar(select(func.count()).select_from(Job)) or 0
+            jobs = session.scalars(newest.limit(limit).offset(offset)).all()
+            return total, _statuses(session, jobs)
+
+    def items(self, job: JobStatus, limit: int | None = None, offset: int = 0) -> list[ItemStatus]:
+        """Items of a job in their order."""
+        query = (
+            select(Item, Task, Plan)
+            .join(Task, Task.id == Item.task_id)
+            .outerjoin(Plan, and_(Plan.id == Task.id, Task.state == "done"))
+            .where(Item.job_id == job.id)
+            .order_by(Item.number)
+            .limit(limit)
+            .offset(offset)
+        )
+        with self._database.reading() as session:
+            return [
+                ItemStatus(
+                    item.number,
+                    item.input_name,
+                    _state(task.state, job.cancelled is not None),
+                    task,
+                    json.loads(task.options),
+                    plan,
+                )
+                for item, task, plan in session.execute(query)
+            ]
+
+    def states(self, job: JobStatus) -> list[tuple[State, int]]:
+        """The state and the attempts of each item, in their order."""
+        query = (
+            select(Task.state, Task.attempts)
+            .join(Item)
+            .where(Item.job_id == job.id)
+            .order_by(Item.number)
+        )
+        with self._database.reading() as session:
+            is_cancelled = job.cancelled is not None
+            return [(_state(state, is_cancelled), n) for state, n in session.execute(query)]
+
+    def _is_exported(self, item: Input) -> bool:
+        """Whether an input is a ``.pt2``, as far as its first bytes tell."""
+        blobs = self._store.blobs
+        try:
+            # Put again: from now on it counts as new, and no sweep takes it before the commit.
+            blobs.put(blobs.path(item.sha256))
+            with blobs.open(item.sha256) as file:
+                return file.read(len(_ZIP)) == _ZIP
+        except FileNotFoundError:
+            raise OptionError(
+                f"the input {item.name} has not been uploaded: POST its bytes to /inputs first"
+            ) from None
+
+
+def _row(
+    id_: str, item: Input, options: PlanOptions | None = None, needs: str | None = None
+) -> dict[str, Any]:
+    """A new task, which nobody wants to be done yet."""
+    return {
+        "id": id_,
+        "kind": "lower" if options is None else "plan",
+        "version": planner.__version__,
+        "input_name": item.name,
+        "input_sha256": item.sha256,
+        "profile_hash": None if options is None else options.profile.digest,
+        "options": json.dumps({} if options is None else write_options(options)),
+        "needs": needs,
+        "state": "cancelled",
+        "attempts": 0,
+    }
+
+
+def _lowering_id(sha256: str) -> str:
+    text = f"{planner.__version__} {sha256}"
+    return f"lower-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _settle(session: Session, ids: Collection[str]) -> None:
+    """Makes tasks agree with the plans that there are: others may have made or deleted them."""
+    for block in blocks(ids):
+        planned = exists().where(Plan.id == Task.id)
+        these = update(Task).where(Task.id.in_(block))
+        done = {"state": "done", "error": None, "finished": Ago()}
+        session.execute(these.where(Task.state.in_(STOPPED), planned).values(done))
+        session.execute(these.where(Task.state == "done", ~planned).values(state="cancelled"))
+
+
+def _queue(session: Session, ids: Collection[str]) -> int:
+    """Queues those of the tasks that have stopped, with what they need; returns how many."""
+    queued = {
+        "state": "queued",
+        "attempts": 0,
+        "error": None,
+        "queued": Ago(),
+        "started": None,
+        "finished": None,
+    }
+    count = 0
+    for block in blocks(sorted(ids)):
+        stopped = select(Task.id, Task.needs).where(Task.id.in_(block), Task.state.in_(STOPPED))
+        found = session.execute(stopped).all()
+        needed = {needs for _, needs in found if needs is not None}
+        # Held until the commit: a lowering that ends meanwhile finds those that wait for it.
+        lock = select(Task).where(Task.id.in_(needed)).order_by(Task.id).with_for_update()
+        lowerings = list(session.scalars(lock.execution_options(populate_existing=True)))
+        again = [task.id for task in lowerings if task.state in STOPPED]
+        lowered = {task.id for task in lowerings if task.state == "done"}
+        waiting = [id_ for id_, needs in found if needs is not None and needs not in lowered]
+        ready = [id_ for id_, needs in found if needs is None or needs in lowered]
+        these = update(Task).where(Task.state.in_(STOPPED))
+        session.execute(these.where(Task.id.in_(again + ready)).values(queued))
+        session.execute(these.where(Task.id.in_(waiting)).values(queued | {"state": "waiting"}))
+        count += len(found)
+    return count
+
+
+def _statuses(session: Session, jobs: Sequence[Job]) -> list[JobStatus]:
+    query = (
+        select(Item.job_id, Task.state, func.count())
+        .join(Task, Task.id == Item.task_id)
+        .where(Item.job_id.in_([job.id for job in jobs]))
+        .group_by(Item.job_id, Task.state)
+    )
+    counts: dict[str, dict[State, int]] = {job.id: dict.fromkeys(STATES, 0) for job in jobs}
+    cancelled = {job.id for job in jobs if job.cancelled is not None}
+    for job_id, state, count in session.execute(query):
+        counts[job_id][_state(state, job_id in cancelled)] += count
+    return [
+        JobStatus(
+            job.id,
+            job.name,
+            job.created,
+            job.cancelled,
+            json.loads(job.request),
+            counts[job.id],
+        )
+        for job in jobs
+    ]
+
+
+def _state(task: State, is_cancelled: bool) -> State:
+    """An item's state: in a cancelled job nothing goes on, even if another job wants the task."""
+    return "cancelled" if is_cancelled and task in ACTIVE else task

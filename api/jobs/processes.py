@@ -1,0 +1,42 @@
+"""A planning process: what a worker does in it can be stopped, and cannot take the worker along."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+from api.worker import PlanningProcess, Work
+
+
+class Slot:
+    """One planning process, which is started for the first work and kept for the next."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
+        self._process: PlanningProcess | None = None
+
+    async def run(self, work: Work) -> None:
+        """Has work done; its process is killed if this is cancelled.
+
+        Raises ``PlannerError`` and ``WorkerError``.
+        """
+        running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
+        try:
+            await asyncio.shield(running)
+        except asyncio.CancelledError:
+            while not running.done():
+                self.kill()
+                await asyncio.wait({running}, timeout=0.1)
+            running.exception()
+            raise
+
+    def kill(self) -> None:
+        """Ends the process now."""
+        if self._process is not None:
+            self._process.kill()
+
+    def _run(self, work: Work) -> None:
+        if self._process is None or not self._process.is_alive():
+            self._process = PlanningProcess()
+        self._process.run(work, self._seconds)

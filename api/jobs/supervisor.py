@@ -1,0 +1,107 @@
+"""Keeps a number of worker processes running."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from api.jobs.worker import WorkerSettings
+
+_LOOK_SECONDS: Final = 0.2
+_LONGEST_WAIT: Final = 30.0
+_STEADY_SECONDS: Final = 60.0
+_END_SECONDS: Final = 5.0
+
+
+@dataclass(slots=True)
+class _Place:
+    """A worker's place: its process, and how long to wait before the next one."""
+
+    process: subprocess.Popen[str] | None = None
+    scratch: ExitStack | None = None
+    started: float = 0.0
+    wait: float = 0.0
+
+
+class Supervisor:
+    """Up to ``count`` workers; one that ends is started anew, after a while if that happens often.
+
+    They end with this process, however it ends.
+    """
+
+    def __init__(self, count: int, settings: WorkerSettings) -> None:
+        """Starts the workers. The settings' ``scratch`` is where each gets a folder of its own."""
+        self._settings = settings
+        self._places = [_Place() for _ in range(count)]
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self._thread.start()
+
+    def pids(self) -> list[int]:
+        """The workers' processes that run."""
+        running = [p.process for p in self._places]
+        return [p.pid for p in running if p is not None and p.poll() is None]
+
+    def stop(self) -> None:
+        """Ends the workers; their tasks go on elsewhere, or when there is a worker again."""
+        self._ended.set()
+        self._thread.join()
+        for place in self._places:
+            if place.process is not None and place.process.stdin is not None:
+                with suppress(OSError):
+                    place.process.stdin.close()
+        for place in self._places:
+            if place.process is not None:
+                try:
+                    place.process.wait(_END_SECONDS)
+                except subprocess.TimeoutExpired:
+                    place.process.kill()
+                    place.process.wait()
+            self._clear(place)
+
+    def _watch(self) -> None:
+        while not self._ended.is_set():
+            for place in self._places:
+                if place.process is not None and place.process.poll() is not None:
+                    is_steady = time.monotonic() - place.started > _STEADY_SECONDS
+                    place.wait = 0.5 if is_steady else min(2 * place.wait + 0.5, _LONGEST_WAIT)
+                    place.started = time.monotonic()
+                    self._clear(place)
+                if place.process is None and time.monotonic() - place.started >= place.wait:
+                    self._start(place)
+            self._ended.wait(_LOOK_SECONDS)
+
+    def _start(self, place: _Place) -> None:
+        place.scratch = ExitStack()
+        folder = place.scratch.enter_context(
+            TemporaryDirectory(
+                prefix="worker-", dir=self._settings.scratch, ignore_cleanup_errors=True
+            )
+        )
+        place.started = time.monotonic()
+        place.process = subprocess.Popen(
+            # Not as the main module: planning processes would import that again.
+            [sys.executable, "-c", "from api.jobs.worker import main; main()"],
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+        assert place.process.stdin is not None
+        with suppress(BrokenPipeError):
+            place.process.stdin.write(replace(self._settings, scratch=folder).to_json() + "\n")
+            place.process.stdin.flush()
+
+    @staticmethod
+    def _clear(place: _Place) -> None:
+        if place.process is not None and place.process.stdin is not None:
+            with suppress(OSError):
+                place.process.stdin.close()
+        place.process = None
+        if place.scratch is not None:
+            place.scratch.close()
+            place.scratch = None

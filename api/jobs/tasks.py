@@ -1,0 +1,183 @@
+"""What becomes of a task: each change of its state is one transaction, and the first one counts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session, aliased
+
+import planner
+from api.jobs.clock import Ago
+from api.jobs.engine import blocks
+from api.jobs.executors import GONE_SECONDS, rows
+from api.jobs.matrix import read_options
+from api.jobs.states import ACTIVE
+from api.store.plans import Draft, PlanStore
+from api.store.tables import Executor, Plan, Profile, State, Task
+from planner.options import PlanOptions
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A task to be done. ``options`` are None where a program is only to be lowered.
+
+    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already.
+    """
+
+    id: str
+    name: str
+    source: Path
+    options: PlanOptions | None
+    lowered: Path | None
+
+
+class Tasks:
+    """The states of tasks in the store. Methods raise ``UnreachableError``."""
+
+    def __init__(self, store: PlanStore) -> None:
+        self._store = store
+        self._database = store.database
+
+    def begin(self, id_: str, executor_id: str) -> Begun | None:
+        """Takes note that a task is begun (again); None if there is nothing to do any more."""
+        begin = (
+            update(Task)
+            .where(Task.id == id_, Task.state.in_(("queued", "running")))
+            .values(
+                state="running",
+                attempts=Task.attempts + 1,
+                executor_id=executor_id,
+                started=Ago(),
+            )
+        )
+        with self._database.writing() as session:
+            if not rows(session.execute(begin)):
+                return None
+            task = session.get_one(Task, id_)
+            if task.kind == "plan" and session.get(Plan, id_) is not None:
+                # Made meanwhile by somebody who did not ask for it as a part of a job.
+                _end(session, id_, "done")
+                return None
+            needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
+            profile = session.get_one(Profile, task.profile_hash) if task.profile_hash else None
+        path = self._store.path
+        return Begun(
+            id_,
+            task.input_name,
+            path(task.input_sha256),
+            None if profile is None else read_options(json.loads(task.options), profile.document),
+            None if needed is None else path(needed),
+        )
+
+    def finish(self, id_: str, draft: Draft) -> bool:
+        """Ends a task and stores its plan; False if it had ended before, and nothing is stored."""
+        with self._database.writing() as session:
+            if not _end(session, id_, "done"):
+                return False
+            self._store.insert(session, draft)
+            return True
+
+    def finish_lowering(self, id_: str, output: Path) -> list[str]:
+        """Ends a lowering and keeps what it made; returns the tasks that are queued for it now."""
+        sha256 = self._store.blobs.put(output)
+        with self._database.writing() as session:
+            self._store.refer(session, [sha256])
+            made = update(Task).where(Task.id == id_).values(output_sha256=sha256)
+            if not _end(session, id_, "done"):
+                return []
+            session.execute(made)
+            return _release(session, id_)
+
+    def fail(self, id_: str, reason: str) -> None:
+        """Ends a task with a reason, and those that wait for it with the same."""
+        with self._database.writing() as session:
+            if _end(session, id_, "failed", reason):
+                waiting = select(Task.id).where(Task.needs == id_, Task.state == "waiting")
+                for dependent in session.scalars(waiting).all():
+                    _end(session, dependent, "failed", reason)
+
+    # What reconciling asks for: see ``reconcile``.
+
+    def release(self) -> None:
+        """Sees to those that wait for a lowering that has ended."""
+        needed = aliased(Task)
+        ended = (
+            select(needed.id, needed.state, needed.error)
+            .join(Task, needed.id == Task.needs)
+            .where(Task.state == "waiting", needed.state.in_(("done", "failed")))
+            .distinct()
+        )
+        with self._database.reading() as session:
+            if session.execute(ended.limit(1)).first() is None:
+                return
+        with self._database.writing() as session:
+            for id_, state, error in session.execute(ended).all():
+                if state == "done":
+                    _release(session, id_)
+                    continue
+                waiting = select(Task.id).where(Task.needs == id_, Task.state == "waiting")
+                for dependent in session.scalars(waiting).all():
+                    _end(session, dependent, "failed", error)
+
+    def stale(self, state: State, seconds: float) -> list[str]:
+        """The tasks of this planner's version that have been in a state for so long."""
+        since = Task.queued if state == "queued" else Task.started
+        with self._database.reading() as session:
+            found = select(Task.id).where(
+                Task.state == state, since < Ago(seconds), Task.version == planner.__version__
+            )
+            return list(session.scalars(found))
+
+    def again(self, ids: Collection[str]) -> None:
+        """Queues tasks again that run nowhere."""
+        with self._database.writing() as session:
+            for block in blocks(ids):
+                session.execute(
+                    update(Task)
+                    .where(Task.id.in_(block), Task.state == "running")
+                    .values(state="queued", queued=Ago())
+                )
+
+    def fail_foreign(self) -> None:
+        """Fails tasks of other versions of the planner, of which no worker is alive."""
+        alive = select(Executor.version).where(Executor.beat >= Ago(GONE_SECONDS))
+        # A worker that is being replaced has that long to come back.
+        foreign = select(Task.id, Task.version).where(
+            Task.state.in_(ACTIVE),
+            Task.version != planner.__version__,
+            Task.version.not_in(alive),
+            Task.queued < Ago(60.0),
+        )
+        with self._database.reading() as session:
+            found = session.execute(foreign).all()
+        for id_, version in found:
+            reason = (
+                f"submitted to planner {version}, of which no worker is left: submit the job again"
+            )
+            with self._database.writing() as session:
+                _end(session, id_, "failed", reason)
+
+
+def _end(session: Session, id_: str, state: State, error: str | None = None) -> bool:
+    """Ends a task; False if it has ended before."""
+    end = (
+        update(Task)
+        .where(Task.id == id_, Task.state.in_(ACTIVE))
+        .values(state=state, error=error, finished=Ago())
+    )
+    return rows(session.execute(end)) > 0
+
+
+def _release(session: Session, needed: str) -> list[str]:
+    """Queues those that wait for a task."""
+    ready = (
+        update(Task)
+        .where(Task.needs == needed, Task.state == "waiting")
+        .values(state="queued", queued=Ago())
+        .returning(Task.id)
+    )
+    return list(session.scalars(ready))

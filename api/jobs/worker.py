@@ -1,0 +1,209 @@
+"""A worker process: does the tasks of the queue, one at a time, in a planning process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+
+from api.jobs import executors
+from api.jobs.engine import Engine, Executor
+from api.jobs.processes import Slot
+from api.jobs.reconcile import reconcile
+from api.jobs.tasks import Begun, Tasks
+from api.jobs.work import Lowering, Replanning
+from api.store.database import UnreachableError
+from api.store.files import PlanFiles
+from api.store.plans import open_store
+from api.worker import Job, LostWorkerError, OvertimeError, Work
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+AWAY: Final = (UnreachableError, OperationalError, InterfaceError)
+"""What is raised while a database does not answer."""
+GIVEN_UP_CODE: Final = 75
+"""The exit code of a worker that others take for dead."""
+_RECONCILE_SECONDS: Final = 2.0
+_RECONCILE_CHANCE: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Where plans are kept, a folder for this worker's own files, and seconds for each task."""
+
+    data_dir: str
+    database_url: str | None
+    scratch: str
+    plan_seconds: float
+
+    def to_json(self) -> str:
+        """The settings in one line: the database's URL may hold a password, so no argument."""
+        return json.dumps(asdict(self))
+
+
+class Worker:
+    """An executor of the queue. It ends as soon as others might take it for dead."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.id = executors.new_id()
+        self._settings = settings
+        self._store = open_store(Path(settings.data_dir), settings.database_url)
+        self._tasks = Tasks(self._store)
+        self._executors = executors.Executors(self._store.database)
+        self._engine = Engine(self._store.database)
+        self._slot = Slot(settings.plan_seconds)
+        self._executor = Executor(
+            self._engine.url,
+            self.id,
+            self._attempt,
+            self._give_up,
+            (LostWorkerError, OvertimeError),
+        )
+        self._beaten = _clock()
+
+    def start(self) -> None:
+        """Starts to do tasks; others know of it first."""
+        self._executors.enter(self.id)
+        self._beaten = _clock()
+        for loop in (self._beat_for_ever, self._take_over_for_ever, self._reconcile_for_ever):
+            threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
+        self._executor.launch()
+
+    def end(self, code: int = 0) -> NoReturn:
+        """Ends this process and its planning process now; its task goes on elsewhere."""
+        self._slot.kill()
+        try:
+            if code != GIVEN_UP_CODE:
+                self._executors.leave(self.id)
+        finally:
+            os._exit(code)
+
+    async def _attempt(self, task_id: str) -> None:
+        begun = await patiently(self._tasks.begin, task_id, self.id)
+        if begun is None:
+            return
+        with TemporaryDirectory(dir=self._settings.scratch) as folder:
+            files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.pte"
+            await self._slot.run(_work(begun, files, output))
+            if begun.options is None:
+                ready = await patiently(self._tasks.finish_lowering, task_id, output)
+                await patiently(self._engine.start, ready)
+                return
+            store = self._store
+            draft = await patiently(store.prepare, task_id, files, begun.source, begun.options)
+            await patiently(self._tasks.finish, task_id, draft)
+
+    async def _give_up(self, task_id: str, reason: str) -> None:
+        await patiently(self._tasks.fail, task_id, reason)
+
+    def _beat_for_ever(self) -> None:
+        while True:
+            time.sleep(executors.BEAT_SECONDS)
+            try:
+                is_alive = self._executors.beat(self.id)
+            except AWAY:
+                is_alive = _clock() - self._beaten < executors.GONE_SECONDS
+            else:
+                self._beaten = _clock() if is_alive else self._beaten
+            if not is_alive:
+                self.end(GIVEN_UP_CODE)
+
+    def _take_over_for_ever(self) -> None:
+        while True:
+            time.sleep(executors.BEAT_SECONDS)
+            with _told():
+                self._executor.take_over({one.id for one in self._executors.alive()})
+
+    def _reconcile_for_ever(self) -> None:
+        reconcile_for_ever(self._tasks, self._engine, self._executors, _RECONCILE_CHANCE)
+
+
+def reconcile_for_ever(
+    tasks: Tasks,
+    engine: Engine,
+    register: executors.Executors,
+    chance: float = 1.0,
+    ended: threading.Event | None = None,
+) -> None:
+    """Makes store and queue agree again and again, each time with this chance, until it ends."""
+    ended = ended or threading.Event()
+    seconds = _RECONCILE_SECONDS
+    while not ended.wait(seconds):
+        if random.random() >= chance:
+            continue
+        start = time.monotonic()
+        with _told():
+            reconcile(tasks, engine)
+            register.forget()
+        # Where much is queued this takes a while: it shall not take the most of the time.
+        seconds = max(_RECONCILE_SECONDS, 20 * (time.monotonic() - start))
+
+
+async def patiently(call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
+    """What a call returns, once the database answers.
+
+    That it does not is no failure of a task. A worker for which it stays away ends by its beat.
+    """
+    while True:
+        try:
+            return await asyncio.to_thread(call, *args, **kw)
+        except AWAY:
+            await asyncio.sleep(0.5)
+
+
+def main() -> None:
+    """The life of a worker's process: settings come as the first line of its input.
+
+    The end of the input is the end of who started it, and so of the worker.
+    """
+    # Ctrl-C reaches every process of a terminal; who started this one ends it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
+    worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
+    signal.signal(signal.SIGTERM, lambda number, frame: worker.end())
+    worker.start()
+    sys.stdin.read()
+    worker.end()
+
+
+def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
+    if begun.options is None:
+        return Lowering(begun.source, begun.name, output)
+    if begun.lowered is None:
+        return Job(begun.source, begun.name, begun.options, files)
+    return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)
+
+
+class _told:  # noqa: N801
+    """Prints what goes wrong, unless it is that the database does not answer; and goes on."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> bool:
+        if isinstance(error, Exception) and not isinstance(error, AWAY):
+            traceback.print_exception(error)
+        return isinstance(error, Exception)
+
+
+def _clock() -> float:
+    """Seconds that pass also while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+if __name__ == "__main__":
+    main()
