@@ -1,8 +1,9 @@
-"""A model's way through the service, as a user would send it."""
+"""A model's way through the service, as a user would send it, to its page on the dashboard."""
 
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,10 @@ _TIMEOUT = 1800.0
 
 
 def run(name: str, size: zoo.Size) -> None:
-    """Exports a model, starts the service, POSTs the model, prints the report, stops.
+    """Exports a model, has the service plan it, prints the report and the address of its page.
 
-    Raises ``OptionError`` for a model that is not there and ``PlannerError`` if the service fails.
+    On a terminal the service then goes on until Ctrl-C; else it stops. Raises ``OptionError`` for a
+    model that is not there and ``PlannerError`` if the service fails.
     """
     if name not in zoo.names():
         raise OptionError(f"unknown model {name!r}: use one of {', '.join(zoo.names())}")
@@ -44,10 +46,29 @@ def run(name: str, size: zoo.Size) -> None:
         try:
             address = _address(service)
             console.print(f"POST {address}/plan?profile=bytes ({source.stat().st_size:,} bytes)")
-            _post(console, address, source)
+            location = _post(console, address, source)
+            page = f"{address}/view/{location.rpartition('/')[2]}"
+            with urllib.request.urlopen(page, timeout=_TIMEOUT):
+                console.print(f"dashboard: {page}", soft_wrap=True, highlight=False)
+            # Not what the console thinks: that can be told to take a file for a terminal.
+            if sys.stdout.isatty():
+                console.print("The service goes on: Ctrl-C ends it.")
+                _wait(service)
         finally:
             service.terminate()
             service.wait(30)
+
+
+def _wait(service: subprocess.Popen[str]) -> None:
+    """Returns when the service ends, or when somebody wants it to."""
+    # Whoever sends SIGTERM, as a supervisor does, wants what is in ``finally`` to be done, too.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        service.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def _address(service: subprocess.Popen[str]) -> str:
@@ -58,7 +79,8 @@ def _address(service: subprocess.Popen[str]) -> str:
     raise PlannerError("the service did not start")
 
 
-def _post(console: Console, address: str, source: Path) -> None:
+def _post(console: Console, address: str, source: Path) -> str:
+    """Has a program planned, and prints what came of it; returns the path of the plan."""
     request = urllib.request.Request(
         f"{address}/plan?profile=bytes&name={source.name}",
         data=source.read_bytes(),
@@ -66,7 +88,8 @@ def _post(console: Console, address: str, source: Path) -> None:
         method="POST",
     )
     with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
-        location, flatbuffer = answer.headers["Location"], answer.read()
+        location: str = answer.headers["Location"]
+        flatbuffer: bytes = answer.read()
     program = plan.decode(flatbuffer)
     console.print(
         f"{len(flatbuffer):,} bytes of planned program for {len(program.delegates)} Vulkan "
@@ -74,3 +97,4 @@ def _post(console: Console, address: str, source: Path) -> None:
     )
     with urllib.request.urlopen(f"{address}{location}", timeout=_TIMEOUT) as answer:
         console.print(plan_table(json.load(answer)))
+    return location

@@ -171,7 +171,11 @@ def zoo(name: str, output: Path, small: bool) -> None:
 @click.argument("name", default="segformer_b0")
 @click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
 def demo(name: str, small: bool) -> None:
-    """Export a model, start the service, POST the model to /plan, and print what changed."""
+    """Export a model, start the service, POST the model to /plan, and print what changed.
+
+    The last line is the address of the model's page. On a terminal the service goes on until
+    Ctrl-C.
+    """
     from api.demo import run
 
     run(name, "small" if small else "full")

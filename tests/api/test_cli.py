@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 import subprocess
 import sys
@@ -213,6 +214,8 @@ def test_demo_takes_a_model_through_the_service() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "POST http://127.0.0.1:" in done.stdout and "optimal" in done.stdout
+    last = done.stdout.splitlines()[-1]
+    assert re.fullmatch(r"dashboard: http://127\.0\.0\.1:\d+/view/[0-9a-f]{32}", last)
 
 
 def test_a_lowered_program_is_planned_shown_and_compared(source: Path, tmp_path: Path) -> None:
