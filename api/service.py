@@ -30,6 +30,9 @@ from uvicorn.server import HANDLED_SIGNALS
 import planner
 from api.dashboard.install import install, problem
 from api.dashboard.query import OverviewQuery
+from api.jobs.routes import router as jobs_router
+from api.jobs.service import JobService, serving_jobs
+from api.problem import Problem, problems
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
@@ -68,7 +71,8 @@ class Settings:
 
     Plans are kept in ``data_dir``, or without one for as long as the service runs; what they say,
     in the database at ``database_url``, or without one in ``data_dir``, too. At most ``workers``
-    programs are planned at once, and each for at most ``plan_seconds``.
+    programs are planned at once, and each for at most ``plan_seconds``. Of a job, ``job_workers``
+    more do so, each program for at most ``job_seconds``.
     """
 
     data_dir: Path | None = None
@@ -76,6 +80,8 @@ class Settings:
     workers: int = 1
     max_upload_bytes: int = 2 * 2**30
     plan_seconds: float = 1800
+    job_workers: int = 0
+    job_seconds: float = 600
 
 
 class PlanService:
@@ -221,12 +227,6 @@ class PlanQuery(BaseModel):
         base = re.split(r"[/\\]", self.name)[-1]
         printable = "".join(c for c in base if c.isprintable()).strip()[:200]
         return printable if printable.strip(".") else _DEFAULT_NAME
-
-
-class Problem(BaseModel):
-    """What went wrong, in one line that says what to do."""
-
-    detail: str = Field(examples=["unknown objective 'speed': use repack or latency"])
 
 
 class Health(BaseModel):
@@ -420,20 +420,12 @@ def _binary(description: str, headers: dict[str, tuple[str, str]]) -> dict[str, 
     }
 
 
-def _problems(**descriptions: str) -> dict[int | str, dict[str, Any]]:
-    """Answers that are a ``Problem``, for OpenAPI; keywords are ``status_404`` and the like."""
-    return {
-        name.removeprefix("status_"): {"model": Problem, "description": text}
-        for name, text in descriptions.items()
-    }
-
-
 _DISPOSITION: Final = "Content-Disposition"
 _RANGES: Final[dict[int | str, dict[str, Any]]] = {
     206: {"description": "The part that the request's `Range` names."},
     416: {"description": "The file ends before the request's `Range` begins."},
 }
-_NO_PLAN: Final = _problems(status_404="No plan has this id.")
+_NO_PLAN: Final = problems(status_404="No plan has this id.")
 
 router = APIRouter()
 
@@ -453,7 +445,7 @@ router = APIRouter()
                 ),
             },
         ),
-        **_problems(
+        **problems(
             status_400="The body is no `.pt2` file.",
             status_413="The body is larger than this service takes.",
             status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
@@ -500,7 +492,7 @@ async def post_plan(
 @router.get(
     "/plans",
     summary="List plans",
-    responses=_problems(status_422="A query parameter is wrong."),
+    responses=problems(status_422="A query parameter is wrong."),
 )
 def get_plans(service: Service, query: Annotated[PlansQuery, Query()]) -> PlanList:
     """The plans in store that pass every filter, a page at a time."""
@@ -631,7 +623,16 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
             app.state.service = service
             sweeping = asyncio.create_task(service.sweep())
             try:
-                yield
+                async with serving_jobs(
+                    store,
+                    settings.job_workers,
+                    data_dir,
+                    settings.database_url,
+                    uploads,
+                    settings.max_upload_bytes,
+                    settings.job_seconds,
+                ) as app.state.jobs:
+                    yield
             finally:
                 await service.close()
                 sweeping.cancel()
@@ -652,6 +653,7 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
         responses={"default": {"model": Problem, "description": "Anything else that failed."}},
     )
     app.include_router(router)
+    app.include_router(jobs_router)
     install(app)
     for kind in _STATUS:
         app.add_exception_handler(kind, _answer)
@@ -696,6 +698,8 @@ class _Server(uvicorn.Server):
         # The server waits for its open requests first and only then ends the lifespan.
         service: PlanService = self._app.state.service
         service.stop()
+        jobs: JobService = self._app.state.jobs
+        jobs.watches.stop()
         await super().shutdown(sockets)
 
     @contextmanager
@@ -755,7 +759,8 @@ async def _answer_query(request: Request, error: Exception) -> Response:
     first = error.errors()[0]
     query = _QUERIES.get(request.url.path)
     known = f" (there are {', '.join(query.model_fields)})" if query else ""
-    detail = f"query parameter {first['loc'][-1]!r}: {first['msg']}{known}"
+    where = "query parameter" if first["loc"][0] == "query" else "field"
+    detail = f"{where} {first['loc'][-1]!r}: {first['msg']}{known}"
     return problem(request, 422, detail)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, compare, gpu, planning, profiles, views
+from api.cli import bench, compare, gpu, jobs, planning, profiles, views
 from api.cli.options import Group
 
 
@@ -23,6 +23,8 @@ for command in (
     views.trace_command,
     views.overlay_command,
     planning.serve,
+    jobs.jobs_group,
+    jobs.worker,
     planning.zoo,
     planning.demo,
     gpu.gpu_group,

@@ -133,10 +133,10 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
 )
 @click.option(
     "--workers",
-    type=click.IntRange(min=1),
+    type=click.IntRange(min=0),
     default=1,
     show_default=True,
-    help="Programs planned at a time.",
+    help="Programs planned at a time, and as many of jobs; 0 leaves jobs to other workers.",
 )
 def serve(
     host: str, port: int, data_dir: Path | None, database_url: str | None, workers: int
@@ -148,7 +148,7 @@ def serve(
     from api.service import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
-    run(host, port, Settings(data_dir, database_url or None, workers))
+    run(host, port, Settings(data_dir, database_url or None, max(workers, 1), job_workers=workers))
 
 
 @click.command()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import threading
 import time
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 from api.jobs.worker import WorkerSettings
+from api.store.plans import open_store
 
 _LOOK_SECONDS: Final = 0.2
 _LONGEST_WAIT: Final = 30.0
@@ -105,3 +108,22 @@ class Supervisor:
         if place.scratch is not None:
             place.scratch.close()
             place.scratch = None
+
+
+def work(count: int, data_dir: Path, database_url: str | None, plan_seconds: float) -> None:
+    """Keeps so many workers running until SIGINT or SIGTERM. To be called in the main thread.
+
+    Raises ``OptionError`` if what they need is not there.
+    """
+    # Told once, and here, rather than by every worker again and again.
+    open_store(data_dir, database_url).close()
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: ended.set())
+    with TemporaryDirectory(prefix="layout-planner-", ignore_cleanup_errors=True) as scratch:
+        settings = WorkerSettings(str(data_dir.absolute()), database_url, scratch, plan_seconds)
+        supervisor = Supervisor(count, settings)
+        plural = "s" if count > 1 else ""
+        print(f"{count} worker{plural} for {data_dir}: Ctrl-C ends", flush=True)
+        ended.wait()
+        supervisor.stop()

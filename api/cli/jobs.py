@@ -1,0 +1,225 @@
+"""Commands for jobs, and for the workers that do them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from api.cli.options import AS_JSON, PATH
+
+if TYPE_CHECKING:
+    from api.jobs.client import Client
+
+SERVER = click.option(
+    "--server",
+    default="http://127.0.0.1:8000",
+    envvar="LAYOUT_PLANNER_SERVER",
+    show_default=True,
+    show_envvar=True,
+    help="The server that has the jobs.",
+)
+DATA_DIR = click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LAYOUT_PLANNER_DATA_DIR",
+    show_envvar=True,
+    help="The server's directory for data, which every worker must reach [default: the user's].",
+)
+DATABASE = click.option(
+    "--database",
+    "database_url",
+    metavar="URL",
+    envvar="LAYOUT_PLANNER_DATABASE_URL",
+    show_envvar=True,
+    help="The server's database [default: SQLite in the data directory].",
+)
+
+
+@click.group("jobs")
+def jobs_group() -> None:
+    """Plan many programs with many options, on a server and its workers."""
+
+
+@jobs_group.command("submit")
+@click.argument("source", metavar="DIR|MANIFEST.toml", type=click.Path(path_type=Path))
+@SERVER
+@click.option("--profile", "profiles", multiple=True, metavar="NAME|FILE", help="May be repeated.")
+@click.option("--objective", "objectives", multiple=True, metavar="repack|latency")
+@click.option("--texture-limits", multiple=True, metavar="X,Y,Z", help="May be repeated.")
+@click.option("--buffer-limit", "buffer_limits", multiple=True, type=int, metavar="N")
+@click.option(
+    "--without-layouts",
+    multiple=True,
+    metavar="NAME,...",
+    help="Plan without these layouts, too. May be repeated; '' is without none.",
+)
+@click.option("--watch", is_flag=True, help="Show the progress until the end.")
+def submit(
+    source: Path,
+    server: str,
+    profiles: tuple[str, ...],
+    objectives: tuple[str, ...],
+    texture_limits: tuple[str, ...],
+    buffer_limits: tuple[int, ...],
+    without_layouts: tuple[str, ...],
+    watch: bool,
+) -> None:
+    """Submit a job: all programs of a folder, or those of a manifest, with every combination.
+
+    Prints the id of the job.
+    """
+    from api.jobs.client import Client
+    from api.jobs.manifest import read_submission
+
+    given: dict[str, tuple[Any, ...]] = {
+        "profiles": profiles,
+        "objectives": objectives,
+        "texture_limits": texture_limits,
+        "buffer_limits": buffer_limits,
+        "without_layouts": tuple(
+            [name.strip() for name in names.split(",") if name.strip()] for names in without_layouts
+        ),
+    }
+    options = {key: list(values) for key, values in given.items() if values}
+    client = Client(server)
+    job_id = client.submit(read_submission(source, options))
+    click.echo(job_id)
+    if watch:
+        _watch(client, job_id)
+
+
+@jobs_group.command("list")
+@SERVER
+@AS_JSON
+def list_jobs(server: str, as_json: bool) -> None:
+    """Print the newest jobs, and how far they are."""
+    from api.jobs.client import Client
+
+    jobs = Client(server).jobs()
+    if as_json:
+        click.echo(json.dumps(jobs, indent=2))
+        return
+    from api.jobs.tables import jobs_table
+    from api.tables import stdout
+
+    stdout().print(jobs_table(jobs))
+
+
+@jobs_group.command("watch")
+@click.argument("job_id", metavar="JOB")
+@SERVER
+def watch(job_id: str, server: str) -> None:
+    """Show the progress of a job until its end. Exits with 1 if something failed."""
+    from api.jobs.client import Client
+
+    _watch(Client(server), job_id)
+
+
+@jobs_group.command("results")
+@click.argument("job_id", metavar="JOB")
+@SERVER
+@click.option("-o", "--output", type=PATH, help="Write them here: .csv, or else JSON.")
+@AS_JSON
+def results(job_id: str, server: str, output: Path | None, as_json: bool) -> None:
+    """Print what came of a job."""
+    from api.files import check_writable, write_whole
+    from api.jobs.client import Client
+
+    check_writable(output)
+    client = Client(server)
+    if output is not None:
+        write_whole(output, client.file(job_id, "csv" if output.suffix == ".csv" else "json"))
+        return
+    items = client.results(job_id)
+    if as_json:
+        click.echo(json.dumps(items, indent=2))
+        return
+    from api.jobs.tables import results_table
+    from api.tables import stdout
+
+    stdout().print(results_table(items))
+
+
+@jobs_group.command("diff")
+@click.argument("before", metavar="JOB1")
+@click.argument("after", metavar="JOB2")
+@SERVER
+@click.option(
+    "--fail-on-regression",
+    "percent",
+    type=click.FloatRange(min=0),
+    metavar="PERCENT",
+    help="Exit with 1 if a plan costs more than before by more than so much, or is gone.",
+)
+@AS_JSON
+def diff(before: str, after: str, server: str, percent: float | None, as_json: bool) -> None:
+    """Print the repack cost of each model in two jobs."""
+    from dataclasses import asdict
+
+    from api.jobs.client import Client
+    from api.jobs.difference import compare_jobs
+
+    client = Client(server)
+    comparison = compare_jobs(client.results(before), client.results(after))
+    if as_json:
+        click.echo(json.dumps(asdict(comparison), indent=2))
+    else:
+        from api.jobs.tables import comparison_table
+        from api.tables import stdout
+
+        stdout().print(comparison_table(comparison, percent or 0.0))
+    if percent is not None and comparison.regressions(percent):
+        raise SystemExit(1)
+
+
+@jobs_group.command("cancel")
+@click.argument("job_id", metavar="JOB")
+@SERVER
+def cancel(job_id: str, server: str) -> None:
+    """Stop what is not done yet, unless another job wants it."""
+    from api.jobs.client import Client
+
+    click.echo(f"{Client(server).act(job_id, 'cancel')} tasks cancelled")
+
+
+@jobs_group.command("retry")
+@click.argument("job_id", metavar="JOB")
+@SERVER
+def retry(job_id: str, server: str) -> None:
+    """Queue what failed or was cancelled again."""
+    from api.jobs.client import Client
+
+    click.echo(f"{Client(server).act(job_id, 'retry')} tasks queued again")
+
+
+@click.command()
+@click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--task-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600.0,
+    show_default=True,
+    help="How long a task may take before it is tried again.",
+)
+@DATA_DIR
+@DATABASE
+def worker(
+    processes: int, task_seconds: float, data_dir: Path | None, database_url: str | None
+) -> None:
+    """Do tasks of a server's jobs, on any machine that reaches its database and data."""
+    from platformdirs import user_data_path
+
+    from api.jobs.supervisor import work
+
+    data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
+    work(processes, data_dir, database_url or None, task_seconds)
+
+
+def _watch(client: Client, job_id: str) -> None:
+    from api.jobs.tables import watch_job
+
+    if not watch_job(client.job(job_id), client.follow(job_id)):
+        raise SystemExit(1)

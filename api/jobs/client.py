@@ -1,0 +1,110 @@
+"""A server's jobs as the command line sees them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.jobs.manifest import Submission
+from planner.errors import InputError, OptionError
+
+_SECONDS = 60.0
+
+
+class Client:
+    """Calls a server. Methods raise ``OptionError`` for what it refuses, or if there is none."""
+
+    def __init__(self, server: str) -> None:
+        self._server = server
+        try:
+            self._client = httpx.Client(base_url=server, timeout=_SECONDS)
+        except (httpx.InvalidURL, ValueError) as error:
+            raise OptionError(
+                f"{server!r} is no server's address ({error}): write http://host:8000"
+            ) from error
+
+    def submit(self, submission: Submission) -> str:
+        """Uploads the files and submits the job; returns its id."""
+        inputs = []
+        for name, path in submission.files.items():
+            answer = self._call("POST", "/inputs", content=_read(path))
+            inputs.append({"name": name, "sha256": answer["sha256"]})
+        body = {"name": submission.name, "inputs": inputs, **submission.options}
+        job_id: str = self._call("POST", "/jobs", json=body)["id"]
+        return job_id
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """A job without its items."""
+        answer: dict[str, Any] = self._call("GET", f"/jobs/{job_id}?limit=0")
+        return answer
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The newest jobs."""
+        found: list[dict[str, Any]] = self._call("GET", "/jobs")["jobs"]
+        return found
+
+    def act(self, job_id: str, what: str) -> int:
+        """Cancels or retries a job; returns how many tasks that changed."""
+        count: int = self._call("POST", f"/jobs/{job_id}/{what}")["tasks"]
+        return count
+
+    def results(self, job_id: str) -> list[dict[str, Any]]:
+        """All items of a job."""
+        found: list[dict[str, Any]] = self._call("GET", f"/jobs/{job_id}/results.json")["items"]
+        return found
+
+    def file(self, job_id: str, kind: str) -> bytes:
+        """The results of a job as a ``csv`` or ``json`` file."""
+        with self._told():
+            return _checked(self._client.get(f"/jobs/{job_id}/results.{kind}")).content
+
+    def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
+        """The job now, and again with each change until its end."""
+        with self._told():
+            timeout = httpx.Timeout(_SECONDS, read=None)
+            with self._client.stream("GET", f"/jobs/{job_id}/events", timeout=timeout) as answer:
+                if answer.is_error:
+                    answer.read()
+                _checked(answer)
+                event = ""
+                for line in answer.iter_lines():
+                    if line.startswith("event: "):
+                        event = line.removeprefix("event: ")
+                    elif line.startswith("data: ") and event == "job":
+                        yield json.loads(line.removeprefix("data: "))
+
+    def _call(self, method: str, path: str, **body: Any) -> Any:
+        with self._told():
+            return _checked(self._client.request(method, path, **body)).json()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            raise OptionError(
+                f"cannot reach the server {self._server} ({error}): start one with "
+                "'layout-planner serve', or name another with --server"
+            ) from error
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    try:
+        detail = str(answer.json()["detail"])
+    except (ValueError, KeyError, TypeError):
+        detail = f"the server answered {answer.status_code}: is it a Layout Planner?"
+    raise OptionError(detail)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error

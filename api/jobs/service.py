@@ -1,0 +1,109 @@
+"""What a server does about jobs: takes them in, keeps workers running, and tells of progress."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sqlalchemy.exc import InterfaceError, OperationalError
+from starlette.concurrency import run_in_threadpool
+
+from api.jobs.engine import Engine
+from api.jobs.events import Watches
+from api.jobs.executors import Executors
+from api.jobs.jobs import Jobs
+from api.jobs.supervisor import Supervisor
+from api.jobs.tasks import Tasks
+from api.jobs.worker import WorkerSettings, reconcile_for_ever
+from api.store.database import UnreachableError
+from api.store.plans import PlanStore
+
+
+@dataclass(slots=True)
+class JobService:
+    """The jobs of a server. The queue is opened for the first job, or for the first worker."""
+
+    store: PlanStore
+    uploads: Path
+    max_upload_bytes: int
+    jobs: Jobs
+    executors: Executors
+    watches: Watches
+    _engine: Engine | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended: threading.Event = field(default_factory=threading.Event)
+
+    def engine(self) -> Engine:
+        """The queue; raises ``UnreachableError``."""
+        with self._lock:
+            if self._engine is None:
+                try:
+                    self._engine = Engine(self.store.database)
+                except (OperationalError, InterfaceError) as error:
+                    raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+                threading.Thread(
+                    target=reconcile_for_ever,
+                    args=(Tasks(self.store), self._engine, self.executors),
+                    kwargs={"ended": self._ended},
+                    name="reconcile",
+                    daemon=True,
+                ).start()
+            return self._engine
+
+    def start(self, job_id: str) -> None:
+        """Puts the tasks of a job into the queue; raises ``UnreachableError``."""
+        try:
+            self.engine().start(self.jobs.queued(job_id))
+        except (OperationalError, InterfaceError) as error:
+            raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+
+    def cancel(self, ids: Collection[str]) -> None:
+        """Takes tasks out of the queue; raises ``UnreachableError``."""
+        try:
+            self.engine().cancel(ids)
+        except (OperationalError, InterfaceError) as error:
+            raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+
+    def close(self) -> None:
+        """Ends what runs beside the requests."""
+        self._ended.set()
+        with self._lock:
+            if self._engine is not None:
+                self._engine.close()
+
+
+@asynccontextmanager
+async def serving_jobs(
+    store: PlanStore,
+    workers: int,
+    data_dir: Path,
+    database_url: str | None,
+    scratch: Path,
+    max_upload_bytes: int,
+    plan_seconds: float,
+) -> AsyncIterator[JobService]:
+    """The jobs of a server, done by so many workers of its own and by any others that there are.
+
+    ``scratch`` is a folder for uploads and workers.
+    """
+    jobs = Jobs(store)
+    service = JobService(
+        store, scratch, max_upload_bytes, jobs, Executors(store.database), Watches(jobs)
+    )
+    supervisor = None
+    try:
+        if workers:
+            await run_in_threadpool(service.engine)
+            settings = WorkerSettings(
+                str(data_dir.absolute()), database_url, str(scratch), plan_seconds
+            )
+            supervisor = Supervisor(workers, settings)
+        yield service
+    finally:
+        service.watches.stop()
+        if supervisor is not None:
+            await run_in_threadpool(supervisor.stop)
+        await run_in_threadpool(service.close)
