@@ -125,6 +125,20 @@ def upload_page(request: Request) -> Response:
     return _templates.TemplateResponse(request, "upload.html", context)
 
 
+@router.get("/job", response_class=HTMLResponse)
+def jobs_page(request: Request) -> Response:
+    """The jobs: its script reads them."""
+    return _templates.TemplateResponse(request, "jobs.html")
+
+
+@router.get("/job/{job_id}", response_class=HTMLResponse)
+def job_page(request: Request, job_id: str) -> Response:
+    """A job: live progress, and its results as a matrix of models and options."""
+    if re.fullmatch(r"[0-9a-f]{32}", job_id) is None:
+        raise HTTPException(404, f"there is no job {job_id!r}")
+    return _templates.TemplateResponse(request, "job.html", {"job_id": job_id})
+
+
 @router.get("/docs", response_class=HTMLResponse)
 def docs_page(request: Request) -> Response:
     """The service's requests, in words, from its own description."""

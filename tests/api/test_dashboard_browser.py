@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from importlib.util import find_spec
-from pathlib import Path
+from base64 import b64encode
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import pytest
+from chromium import Visit, check_accessible, launched, visitor
 from drafts import put
 from planned import lowered, put_planned
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, expect
 
 from api.store.plans import open_store
 
@@ -24,18 +22,12 @@ pytestmark = pytest.mark.xdist_group("chromium")
 
 HOSTILE = "<img src=x onerror=alert(1)>.pte"
 READY = "#plan[aria-busy=false]"
-_WATCH = """
-window.violations = [];
-document.addEventListener("securitypolicyviolation", (event) =>
-  violations.push(`${event.violatedDirective} ${event.blockedURI} ${event.sourceFile}`));
-"""
-_DROP = """([bytes, name]) => {
+_DROP = """([base64, name]) => {
+  const bytes = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
   const data = new DataTransfer();
-  data.items.add(new File([new Uint8Array(bytes)], name));
+  data.items.add(new File([bytes], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
 }"""
-
-Open = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture(scope="module")
@@ -62,40 +54,13 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium")
-    assert program is not None, "there is no chromium: 'make chromium' installs it"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with launched() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
-def visit(browser: Browser, address: str) -> Open:
-    """Opens a page; at its end nothing may have gone wrong in it."""
-
-    @contextmanager
-    def visit(
-        path: str, width: int = 1280, height: int = 900, theme: Any = "light", errors: int = 0
-    ) -> Iterator[Page]:
-        size: Any = {"width": width, "height": height}
-        context = browser.new_context(base_url=address, viewport=size, color_scheme=theme)
-        context.add_init_script(_WATCH)
-        page = context.new_page()
-        said: list[str] = []
-        asked: list[str] = []
-        page.on("console", lambda message: said.append(message.text))
-        page.on("pageerror", lambda error: said.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path)
-        yield page
-        page.wait_for_load_state("networkidle")
-        assert page.evaluate("violations") == []
-        assert len(said) == errors, said
-        assert [url for url in asked if not url.startswith(f"{address}/")] == []
-        context.close()
-
-    return visit
+def visit(browser: Browser, address: str) -> Visit:
+    return visitor(browser, address)
 
 
 def _plan_of(address: str, name: str) -> str:
@@ -103,20 +68,11 @@ def _plan_of(address: str, name: str) -> str:
     return f"/view/{plans[0]['id']}"
 
 
-def _check_accessible(page: Page) -> None:
-    spec = find_spec("axe_playwright_python")
-    assert spec is not None and spec.origin is not None
-    # Through the debugger: the page's own policy would not let it in.
-    page.evaluate(Path(spec.origin).with_name("axe.min.js").read_text("utf-8"))
-    found = page.evaluate("axe.run(document, { resultTypes: ['violations'] })")["violations"]
-    assert [(each["id"], each["nodes"][0]["html"]) for each in found] == []
-
-
 def _file(content: bytes, name: str) -> Any:
     return {"name": name, "mimeType": "application/octet-stream", "buffer": content}
 
 
-def test_the_overview_searches_sorts_and_pages(visit: Open) -> None:
+def test_the_overview_searches_sorts_and_pages(visit: Visit) -> None:
     with visit("/") as page:
         rows = page.locator("tbody tr")
         expect(rows).to_have_count(25)
@@ -136,7 +92,7 @@ def test_the_overview_searches_sorts_and_pages(visit: Open) -> None:
         expect(rows).to_have_count(25)
 
 
-def test_a_model_s_trend_marks_what_became_worse(visit: Open, address: str) -> None:
+def test_a_model_s_trend_marks_what_became_worse(visit: Visit, address: str) -> None:
     with visit("/?model=net.pt2") as page:
         expect(page.locator("#trend-text")).to_have_text("3 plans; 1 regression:")
         expect(page.locator("#trend canvas")).to_be_visible()
@@ -147,7 +103,7 @@ def test_a_model_s_trend_marks_what_became_worse(visit: Open, address: str) -> N
         expect(page.locator("#trend-text")).to_have_text("1 plans; no regression")
 
 
-def test_the_graph_is_switched_searched_and_walked_by_keys(visit: Open, address: str) -> None:
+def test_the_graph_is_switched_searched_and_walked_by_keys(visit: Visit, address: str) -> None:
     with visit(_plan_of(address, "cvt.pte")) as page:
         page.wait_for_selector(READY)
         rows = page.locator("#transitions tr")
@@ -187,7 +143,7 @@ def test_the_graph_is_switched_searched_and_walked_by_keys(visit: Open, address:
         assert page.get_by_label("Before").is_checked()
 
 
-def test_a_click_on_an_operator_chooses_it(visit: Open, address: str) -> None:
+def test_a_click_on_an_operator_chooses_it(visit: Visit, address: str) -> None:
     with visit(_plan_of(address, "cvt.pte") + "?node=30", height=1200) as page:
         page.wait_for_selector(READY)
         chosen = page.locator("#details h3").inner_text()
@@ -202,7 +158,7 @@ def test_a_click_on_an_operator_chooses_it(visit: Open, address: str) -> None:
         expect(page.locator("#details h3")).to_have_text(chosen)
 
 
-def test_another_delegate_is_drawn_on_demand(visit: Open, address: str) -> None:
+def test_another_delegate_is_drawn_on_demand(visit: Visit, address: str) -> None:
     with visit(_plan_of(address, "cvt.pte")) as page:
         page.wait_for_selector(READY)
         many = page.locator("#operators tr").count()
@@ -212,7 +168,7 @@ def test_another_delegate_is_drawn_on_demand(visit: Open, address: str) -> None:
         expect(page.locator("#operators tr")).not_to_have_count(many)
 
 
-def test_an_uploaded_program_ends_on_its_plan(visit: Open, conv: bytes) -> None:
+def test_an_uploaded_program_ends_on_its_plan(visit: Visit, conv: bytes) -> None:
     with visit("/upload") as page:
         page.locator("#file").set_input_files(_file(conv, "<b>conv.pt2"))
         page.get_by_role("button", name="Plan").click()
@@ -223,14 +179,14 @@ def test_an_uploaded_program_ends_on_its_plan(visit: Open, conv: bytes) -> None:
         expect(page.get_by_text("has no layouts before")).to_be_visible()
         assert page.locator("[name=side]").count() == 0
         expect(page.locator("#operators")).to_contain_text("conv")
-        _check_accessible(page)
+        check_accessible(page)
         with page.expect_download() as download:
             page.get_by_role("link", name=".pte").click()
         assert download.value.path().read_bytes()[4:8] == b"ET12"
 
 
 def test_a_dropped_program_is_planned_with_the_options_of_the_form(
-    visit: Open, address: str
+    visit: Visit, address: str
 ) -> None:
     with visit("/upload") as page:
         page.get_by_label("Profile").select_option("bytes")
@@ -239,7 +195,7 @@ def test_a_dropped_program_is_planned_with_the_options_of_the_form(
         page.get_by_label("Texture limits").fill("2048,2048,1024")
         page.get_by_text("Layouts that the plan must not use").click()
         page.get_by_label("HEIGHT_PACKED").check()
-        page.evaluate(_DROP, [list(lowered()), "dropped.pte"])
+        page.evaluate(_DROP, [b64encode(lowered()).decode(), "dropped.pte"])
         page.wait_for_url("**/view/*", timeout=120_000)
         (plan,) = httpx.get(f"{address}/plans", params={"name": "dropped"}).json()["plans"]
         assert page.url.endswith(plan["id"])
@@ -248,7 +204,7 @@ def test_a_dropped_program_is_planned_with_the_options_of_the_form(
         assert plan["excluded_layouts"] == ["TENSOR_HEIGHT_PACKED"]
 
 
-def test_what_cannot_be_planned_is_said_in_words(visit: Open) -> None:
+def test_what_cannot_be_planned_is_said_in_words(visit: Visit) -> None:
     with visit("/upload", errors=2) as page:
         page.locator("#file").set_input_files(_file(b"hello", "notes.txt"))
         page.get_by_role("button", name="Plan").click()
@@ -257,10 +213,10 @@ def test_what_cannot_be_planned_is_said_in_words(visit: Open) -> None:
         page.get_by_label("Buffer limit").fill("0")
         page.get_by_role("button", name="Plan").click()
         expect(page.get_by_role("alert")).to_contain_text("buffer limit")
-        _check_accessible(page)
+        check_accessible(page)
 
 
-def test_planning_can_be_stopped(visit: Open, conv: bytes) -> None:
+def test_planning_can_be_stopped(visit: Visit, conv: bytes) -> None:
     with visit("/upload") as page:
         page.locator("#file").set_input_files(_file(conv + b" ", "again.pt2"))
         page.route("**/plan?*", lambda route: None)  # no answer ever comes
@@ -272,7 +228,7 @@ def test_planning_can_be_stopped(visit: Open, conv: bytes) -> None:
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1280, "light")])
 def test_every_page_is_accessible_and_fits_its_screen(
-    visit: Open, address: str, width: int, theme: str
+    visit: Visit, address: str, width: int, theme: str
 ) -> None:
     plan = _plan_of(address, "cvt.pte")
     paths = ("/", "/?model=net.pt2", "/upload", "/docs", f"{plan}?side=before&node=30")
@@ -281,13 +237,13 @@ def test_every_page_is_accessible_and_fits_its_screen(
             page.wait_for_load_state("networkidle")
             if path.startswith("/view"):
                 page.wait_for_selector(READY)
-            _check_accessible(page)
+            check_accessible(page)
             assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
     with visit("/view/nope", width=width, theme=theme, errors=1) as page:
-        _check_accessible(page)
+        check_accessible(page)
 
 
-def test_names_of_files_are_never_markup(visit: Open, address: str) -> None:
+def test_names_of_files_are_never_markup(visit: Visit, address: str) -> None:
     for path in ("/", _plan_of(address, "onerror"), f"/?model={HOSTILE}"):
         with visit(path) as page:
             expect(
@@ -297,7 +253,7 @@ def test_names_of_files_are_never_markup(visit: Open, address: str) -> None:
             assert page.locator("img").count() == 0
 
 
-def test_the_theme_is_chosen_and_kept(visit: Open) -> None:
+def test_the_theme_is_chosen_and_kept(visit: Visit) -> None:
     with visit("/") as page:
         button = page.get_by_role("button", name="Theme")
         background = "getComputedStyle(document.body).backgroundColor"
