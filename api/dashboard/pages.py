@@ -16,6 +16,7 @@ from jinja2 import StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
+from api.dashboard.comparison import DelegateChange, compare_plans
 from api.dashboard.graph import GraphView, read_views
 from api.dashboard.headers import HEADERS
 from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
@@ -25,6 +26,7 @@ from api.dashboard.vendor import LIBRARIES, read_library
 from api.dashboard.views import Views
 from api.store.plans import PlanStore
 from api.store.tables import Plan
+from planner.errors import InputError
 from planner.profile import builtin_names, load_profile
 from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
 
@@ -32,6 +34,9 @@ _HERE: Final = Path(__file__).parent
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 # The id is a digest of what was planned, but it can be deleted, and drawn otherwise by a release.
 _KEPT: Final = "private, max-age=300"
+
+_MOST_OTHERS: Final = 50
+_MOST_ROWS: Final = 200
 
 # Columns of the overview that it can be sorted by; figures are sorted largest first at first.
 _HEADINGS: Final = {
@@ -112,8 +117,29 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
     delegates = report["delegates"]
     # The first of the largest, not the last: a plan's order is the program's.
     largest = max(range(len(delegates)), key=lambda n: delegates[n]["operators"], default=0)
-    context = {"plan": plan, "report": report, "largest": largest}
+    history = store.history(plan.source_name, _MOST_OTHERS)
+    context = {
+        "plan": plan,
+        "report": report,
+        "largest": largest,
+        "others": [other for other in reversed(history) if other.id != plan.id],
+    }
     return _templates.TemplateResponse(request, "plan.html", context)
+
+
+@router.get("/compare", response_class=HTMLResponse)
+def compare_page(request: Request, store: Store, a: str, b: str) -> Response:
+    """Two plans: their figures side by side, and what differs in their graphs."""
+    first, second = _find(store, a), _find(store, b)
+    delegates: Sequence[DelegateChange] = ()
+    problem = ""
+    try:
+        graphs = [store.path(plan.graph_sha256).read_bytes() for plan in (first, second)]
+        delegates = compare_plans(*graphs)
+    except InputError as error:
+        problem = str(error)
+    context = {"a": first, "b": second, "delegates": delegates, "problem": problem}
+    return _templates.TemplateResponse(request, "compare.html", context | {"most": _MOST_ROWS})
 
 
 @router.get("/upload", response_class=HTMLResponse)

@@ -243,6 +243,20 @@ def test_every_page_is_accessible_and_fits_its_screen(
         check_accessible(page)
 
 
+def test_two_plans_of_a_program_are_compared(visit: Visit, address: str) -> None:
+    upload = {"profile": "default", "objective": "repack", "name": "cvt.pte"}
+    answer = httpx.post(f"{address}/plan", params=upload, content=lowered(), timeout=120)
+    assert answer.status_code == 200
+    with visit(_plan_of(address, "cvt.pte"), width=390) as page:
+        page.wait_for_selector(READY)
+        page.get_by_role("button", name="Compare").click()
+        page.wait_for_url("**/compare?a=*&b=*")
+        expect(page.locator("h1")).to_have_text("cvt.pte, two plans")
+        expect(page.get_by_text("tensors are represented differently").first).to_be_visible()
+        check_accessible(page)
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
 def test_names_of_files_are_never_markup(visit: Visit, address: str) -> None:
     for path in ("/", _plan_of(address, "onerror"), f"/?model={HOSTILE}"):
         with visit(path) as page:

@@ -253,6 +253,18 @@ def test_graphs_and_libraries_come_compressed_to_those_that_take_it(
     assert hashlib.sha256(plain.content).hexdigest() == LIBRARIES["echarts.js"].sha256
 
 
+def test_two_plans_are_compared(client: TestClient, plans: dict[str, Plan]) -> None:
+    a, b = plans["cvt.pte"].id, plans["graph.vkg"].id
+    page = re.sub(r"\s+", " ", Page(client.get(f"/compare?a={a}&b={b}")).text)
+    assert "0 tensors are represented differently" in page and "+0.0%" in page
+    # Some plans in this store have no graph at all.
+    broken = Page(client.get(f"/compare?a={a}&b={plans['net_01.pt2'].id}"))
+    assert "The graphs cannot be compared" in broken.text
+    assert client.get(f"/compare?a={a}&b=nope").status_code == 404
+    assert client.get(f"/compare?a={a}").status_code == 422
+    assert "Compare with" not in client.get(f"/view/{a}").text
+
+
 def test_errors_are_pages_for_browsers_and_documents_for_programs(client: TestClient) -> None:
     for path, status in (("/view/nope", 404), ("/plans/nope", 404), ("/?sort=speed", 422)):
         page = client.get(path)
