@@ -113,3 +113,27 @@ def bench_explore(
 
     check_writable(output)
     exploring(folder, load_profile(profile), count, rounds, devices, output)
+
+
+@bench_group.command("jobs")
+@click.argument("source", metavar="[FILE]", required=False, type=PATH)
+@click.option("--tasks", type=click.IntRange(min=2), default=100, show_default=True)
+@click.option(
+    "--database",
+    "database_url",
+    metavar="URL",
+    help="An empty PostgreSQL database [default: SQLite, in a folder of its own].",
+)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_jobs(
+    source: Path | None, tasks: int, database_url: str | None, output: Path | None
+) -> None:
+    """Do a job of equal tasks with 1 and 2 workers: tasks a second, and what the engine costs.
+
+    FILE is a VkGraph [default: one of the repository's recorded runs].
+    """
+    from api.files import check_writable
+    from api.jobs_bench import bench_jobs as run
+
+    check_writable(output)
+    run(source, tasks, database_url, output)

@@ -33,7 +33,7 @@ GIVEN_UP: Final = ("ERROR", "MAX_RECOVERY_ATTEMPTS_EXCEEDED")
 _APPLICATION: Final = "layout-planner"
 _QUEUE: Final = "plans"
 _WORKFLOW: Final = "run_task"
-_POLL_SECONDS: Final = 0.2
+_POLL_SECONDS: Final = 0.1
 _BLOCK: Final = 500
 # "queues" in ASCII: see ``database``.
 _PREPARE_LOCK: Final = 0x717565756573

@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, NoReturn, ParamSpec, TypeVar
+from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
@@ -29,6 +30,7 @@ from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
 from api.worker import Job, LostWorkerError, OvertimeError, Work
+from planner.errors import PlannerError
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -173,7 +175,11 @@ def main() -> None:
     # Ctrl-C reaches every process of a terminal; who started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
-    worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
+    try:
+        worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
+    except PlannerError as error:
+        # As a rule the database is away: who started this one starts another.
+        sys.exit(f"A worker ends: {error}")
     signal.signal(signal.SIGTERM, lambda number, frame: worker.end())
     worker.start()
     sys.stdin.read()
@@ -188,16 +194,15 @@ def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
     return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)
 
 
-class _told:  # noqa: N801
+@contextmanager
+def _told() -> Iterator[None]:
     """Prints what goes wrong, unless it is that the database does not answer; and goes on."""
-
-    def __enter__(self) -> None:
+    try:
+        yield
+    except AWAY:
         pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: Any, trace: Any) -> bool:
-        if isinstance(error, Exception) and not isinstance(error, AWAY):
-            traceback.print_exception(error)
-        return isinstance(error, Exception)
+    except Exception:
+        traceback.print_exc()
 
 
 def _clock() -> float:

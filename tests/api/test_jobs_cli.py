@@ -178,3 +178,14 @@ def test_the_worker_command_does_the_tasks_of_a_server_without_workers(
         worker.send_signal(signal.SIGINT)
         assert worker.wait(20) == 0
         assert server.get("/workers") == []
+
+
+def test_bench_jobs_tells_tasks_a_second_and_the_overhead(tmp_path: Path) -> None:
+    (tmp_path / "net.vkgraph").write_bytes(graph(8))
+    command = ["bench", "jobs", str(tmp_path / "net.vkgraph"), "--tasks", "3"]
+    ended = CliRunner().invoke(main, [*command, "-o", str(tmp_path / "jobs.md")])
+    assert ended.exit_code == 0, ended.output
+    lines = (tmp_path / "jobs.md").read_text().splitlines()
+    assert lines[0] == "net.vkgraph, 3 tasks a job; the queue and the store in SQLite."
+    assert [line[:8] for line in lines if line[:3] in ("| 1", "| 2")] == ["| 1 | 3 ", "| 2 | 3 "]
+    assert "ms a task." in lines[-1]
