@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from itertools import accumulate
 from typing import Final
 
 from fast_sugiyama import from_edges
@@ -17,6 +19,7 @@ _DOWN: Final = 58
 _COLUMN_GAP: Final = 150
 _ASPECT: Final = 1.7  # of a screen, width to height
 _MOST_COLUMNS: Final = 40
+_MOST_PASSED: Final = 40_000  # layers that edges pass by: the layout's time grows with the square
 _CUT_FREEDOM: Final = 0.2  # of a column's layers, by which a cut may move to part fewer edges
 
 Edge = tuple[int, int]
@@ -43,10 +46,11 @@ def draw(nodes: int, edges: Iterable[Edge]) -> Drawing:
     """Draws ``nodes`` nodes, 0 and up; edges lead from an earlier to a later node.
 
     A network is far deeper than wide. Its layers are cut where few edges are parted, and the
-    pieces stand side by side, read as columns of a newspaper.
+    pieces stand side by side, read as columns of a newspaper. Where many edges pass very many
+    layers by, the longest ones do not count for where nodes stand.
     """
     distinct = sorted({edge for edge in edges if edge[0] != edge[1]})
-    places = _layered(nodes, distinct)
+    places = _layered(nodes, _shortest(nodes, distinct))
     last = max((place.layer for place in places), default=0)
     parted = _parted(last + 1, places, distinct)
     candidates = [
@@ -55,6 +59,20 @@ def draw(nodes: int, edges: Iterable[Edge]) -> Drawing:
         if (starts := _cuts(columns, parted)) is not None
     ]
     return min(candidates, key=lambda drawing: max(drawing.width / _ASPECT, drawing.height))
+
+
+def _shortest(nodes: int, edges: Sequence[Edge]) -> Sequence[Edge]:
+    """The edges without the longest ones, where together they pass too many layers by."""
+    sources: dict[int, list[int]] = {node: [] for node in range(nodes)}
+    for source, target in edges:
+        sources[target].append(source)
+    depth: dict[int, int] = {}
+    for node in TopologicalSorter(sources).static_order():
+        depth[node] = max((depth[source] + 1 for source in sources[node]), default=0)
+    spans = sorted((depth[target] - depth[source], source, target) for source, target in edges)
+    passed = accumulate(span - 1 for span, _, _ in spans)
+    kept = sum(total <= _MOST_PASSED for total in passed)
+    return edges if kept == len(edges) else [(s, t) for _, s, t in spans[:kept]]
 
 
 def _layered(nodes: int, edges: Sequence[Edge]) -> list[_Place]:

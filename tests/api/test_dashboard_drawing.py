@@ -59,3 +59,12 @@ def test_a_column_is_cut_where_few_edges_are_parted() -> None:
     drawing = draw(360, edges)
     parted = [(a, b) for a, b in edges if drawing.columns[a] != drawing.columns[b]]
     assert len(parted) == max(drawing.columns)
+
+
+def test_edges_that_pass_very_many_layers_by_do_not_count_for_places() -> None:
+    nodes = 2000
+    chain = [(n, n + 1) for n in range(nodes - 1)]
+    drawing = draw(nodes, chain + [(0, n) for n in range(2, nodes)])
+    # With all of them, this would take minutes.
+    assert sorted(drawing.layers) == list(range(nodes))
+    assert len(set(drawing.positions)) == nodes
