@@ -121,7 +121,10 @@ def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
 def planners(pid: int) -> list[int]:
     """The planning processes of a worker."""
     found = subprocess.run(
-        ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
+        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     lines = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
     return [int(line[0]) for line in lines if "spawn_main" in line[1]]
