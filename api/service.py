@@ -143,8 +143,13 @@ class PlanService:
     async def sweep(self) -> None:
         """Frees the space of plans that were deleted, now and every hour; to be cancelled."""
         while True:
+            sweeping = asyncio.ensure_future(run_in_threadpool(self.store.sweep))
             try:
-                await run_in_threadpool(self.store.sweep)
+                await asyncio.shield(sweeping)
+            except asyncio.CancelledError:
+                # Its thread goes on: nobody may take its folder away meanwhile.
+                await asyncio.wait([sweeping])
+                raise
             except Exception:
                 # What could not be deleted now can be later: the service goes on.
                 traceback.print_exc()

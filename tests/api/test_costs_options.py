@@ -159,12 +159,17 @@ def test_show_and_diff_of_such_a_plan(graph: Path, costs: Path, objective: str) 
 
 @pytest.mark.parametrize("field", ["costs", "device", "times", "profile"])
 def test_the_service_opens_no_file_of_its_machine(
-    conv: bytes, tmp_path: Path, costs: Path, field: str
+    conv: bytes,
+    tmp_path: Path,
+    costs: Path,
+    field: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     before = files(tmp_path)
+    data_dir = tmp_path_factory.mktemp("data")
 
     async def post() -> httpx.Response:
-        app = create_app(Settings())
+        app = create_app(Settings(data_dir=data_dir, job_workers=0))
         transport = httpx.ASGITransport(app)
         async with (
             app.router.lifespan_context(app),
