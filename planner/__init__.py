@@ -1,3 +1,3 @@
 """Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from planner.costs import CostModel
 from planner.frontends.fx import FxGraph, get_repr
-from planner.plan import operator_prices
+from planner.plan import Operand, Transition, operator_prices
 from planner.problem import Slot
-from planner.program import BaselineFigures, BaselineRepack
+from planner.program import Baseline
 from planner.representation import LABELS, TensorRepr
 from planner.stopwatch import stopwatch
 
@@ -39,7 +39,7 @@ def run_baseline(
     fx: FxGraph,
     slots: Sequence[Slot],
     costs: CostModel,
-) -> BaselineFigures:
+) -> Baseline:
     """Runs the greedy pass on a detached copy of the graph that ``fx`` was read from.
 
     Its transitions are the nodes that it adds. ``slots`` are the operands that cost something.
@@ -50,6 +50,7 @@ def run_baseline(
 
     by_name = {node.name: node for node in graph_module.graph.nodes}
     tensor_of = {node.name: t for node, t in fx.tensor_of.items()}
+    operator_of = {node.name: i for i, node in enumerate(fx.nodes)}
     repacks = []
     for node in graph_module.graph.nodes:
         if node.name in originals:
@@ -60,7 +61,16 @@ def run_baseline(
         prices = costs.transition(tensor.shape, tensor.dtype)
         labels = LABELS[made], LABELS[target]
         origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
-        repacks.append(BaselineRepack(tensor, made, target, int(prices[labels]), origin))
+        repacks.append(
+            Transition(
+                tensor_of[source.name],
+                made,
+                target,
+                int(prices[labels]),
+                tuple(_readers(node, operator_of)),
+                origin,
+            )
+        )
 
     def representation(slot: Slot) -> TensorRepr | None:
         node = by_name[fx.nodes[slot.operator].name]
@@ -69,10 +79,22 @@ def run_baseline(
         arg = node.args[slot.index]
         return get_repr(arg[0] if isinstance(arg, (list, tuple)) else arg)[0]
 
-    return BaselineFigures(
+    return Baseline(
+        made=tuple(
+            None if tensor.constant else get_repr(by_name[maker.name])[place or 0]
+            for tensor, (maker, place) in zip(fx.graph.tensors, fx.makers, strict=True)
+        ),
         repacks=tuple(repacks),
         operator_cost=sum(
             price.cost for price in operator_prices(fx.graph, slots, costs, representation)
         ),
         seconds=watch.seconds,
     )
+
+
+def _readers(copy: Node, operator_of: Mapping[str, int]) -> Iterator[Operand]:
+    """The arguments that are a repacked copy, or have it in a list, in the graph's order."""
+    for user in sorted(copy.users, key=lambda node: operator_of[node.name]):
+        for position, argument in enumerate(user.args):
+            if argument is copy or (isinstance(argument, (list, tuple)) and copy in argument):
+                yield Operand(operator_of[user.name], position)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 from planner.errors import InputError, VerificationError
 from planner.options import PlanOptions
-from planner.program import DelegateResult, Source, assemble, report
+from planner.program import DelegateResult, Source, TensorNames, assemble, report
 from planner.quiet import quiet
 from schema import PlannedProgram, plan
 
@@ -43,6 +43,14 @@ class PlannedExport:
             if delegate.graph not in data:
                 raise VerificationError(f"the .pte does not hold the checked {delegate.name}")
         return data
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredExport:
+    """A lowered program (``.pte``), and what the exported program called its tensors."""
+
+    pte: bytes
+    names: TensorNames
 
 
 def plan_exported(
@@ -104,8 +112,8 @@ def plan_exported(
     )
 
 
-def lower_exported(data: bytes, name: str) -> bytes:
-    """The ``.pte`` of a ``.pt2`` file, given as bytes, with the layouts of ExecuTorch's own pass.
+def lower_exported(data: bytes, name: str) -> LoweredExport:
+    """A ``.pt2`` file, given as bytes, with the layouts of ExecuTorch's own pass.
 
     ``replan`` reaches from there what ``plan_exported`` reaches, for any options. Raises
     ``InputError`` as that does.
@@ -120,7 +128,7 @@ def lower_exported(data: bytes, name: str) -> bytes:
         from planner.replan import delegates_of
 
         try:
-            with mending():
+            with mending() as names:
                 edge = to_edge_transform_and_lower(
                     exported,
                     partitioner=[VulkanPartitioner()],
@@ -135,7 +143,7 @@ def lower_exported(data: bytes, name: str) -> bytes:
         raise InputError(
             f"{name} has no operator that the Vulkan delegate supports: there is nothing to plan"
         ) from None
-    return lowered
+    return LoweredExport(lowered, names)
 
 
 def check_is_exported(file: BinaryIO, name: str) -> None:

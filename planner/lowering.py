@@ -8,6 +8,7 @@ options, the pass, the memory planner, the builder of the VkGraph, and its seria
 from __future__ import annotations
 
 import copy
+import hashlib
 import operator
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -33,8 +34,9 @@ from planner.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
 from planner.plan import LayoutPlan, plan_graph
 from planner.problem import Constraints
 from planner.program import (
-    BaselineFigures,
+    Baseline,
     DelegateResult,
+    TensorNames,
     WrittenPlaces,
     describe_delegate,
 )
@@ -65,7 +67,7 @@ class _Delegate:
     texture_limits: ImageExtents = _NO_LIMITS
     plan: LayoutPlan | None = None
     clones: tuple[Node, ...] = ()
-    baseline: BaselineFigures | None = None
+    baseline: Baseline | None = None
     plan_seconds: float = 0.0
     before: VkGraph | None = None
     program: Any = None
@@ -113,7 +115,7 @@ class Planning:
             delegate.fx, delegate.plan, delegate.clones = fx, plan, clones
             return watch.seconds
 
-        def baseline() -> BaselineFigures:
+        def baseline() -> Baseline:
             assert delegate.untagged and delegate.fx and delegate.plan
             return run_baseline(
                 detached_copy(delegate.untagged),
@@ -126,7 +128,7 @@ class Planning:
         trials = [detached_copy(graph_module) for _ in range(self.repeats - 1)]
         delegate.plan_seconds = min(plan_in_place(g) for g in (*trials, graph_module))
         delegate.baseline = min(
-            (baseline() for _ in range(self.repeats)), key=lambda figures: figures.seconds
+            (baseline() for _ in range(self.repeats)), key=lambda found: found.seconds
         )
 
     def build(self, make_builder: Callable[..., Any], program: Any, *args: Any, **kw: Any) -> Any:
@@ -159,7 +161,7 @@ class Planning:
             written=vkgraph.decode(graph),
             plan=delegate.plan,
             places=_places(delegate),
-            names={id: node.name for node, id in delegate.builder.node_to_value_ids.items()},
+            names=_names(delegate.builder),
             baseline=delegate.baseline,
             profile=self.options.profile,
         )
@@ -316,14 +318,18 @@ def planning(
 
 
 @contextmanager
-def mending() -> Iterator[None]:
+def mending() -> Iterator[TensorNames]:
     """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
 
     Scalars of different types stay apart, and the same program gets the same memory objects: see
-    ``_Scalars`` and ``in_graph_order``.
+    ``_Scalars`` and ``in_graph_order``. Gives the names of tensors in the
+    graphs that were written.
     """
     owner = threading.get_ident()
     place, make_builder = etvk.greedy, etvk.VkGraphBuilder
+    serialize = etvk.serialize_vulkan_graph
+    names: dict[str, dict[int, str]] = {}
+    latest: Any = None
 
     def place_in_order(
         alignment: int, specs: Any, graph: GraphModule, *args: Any, **kw: Any
@@ -333,19 +339,29 @@ def mending() -> Iterator[None]:
         return place(alignment, specs, graph, *args, **kw)
 
     def build(*args: Any, **kw: Any) -> Any:
+        nonlocal latest
         builder = make_builder(*args, **kw)
         if threading.get_ident() == owner:
             builder.const_scalar_to_value_ids = _Scalars()
+            latest = builder
         return builder
+
+    def write(*args: Any) -> Any:
+        blob = serialize(*args)
+        if threading.get_ident() == owner:
+            graph = hashlib.sha256(split_delegate(blob).flatbuffer).hexdigest()
+            names[graph] = _names(latest)
+        return blob
 
     with _one_at_a_time, ExitStack() as stack:
         for name, original, replacement in (
             ("greedy", place, place_in_order),
             ("VkGraphBuilder", make_builder, build),
+            ("serialize_vulkan_graph", serialize, write),
         ):
             stack.callback(setattr, etvk, name, original)
             setattr(etvk, name, replacement)
-        yield
+        yield names
 
 
 def in_graph_order(specs: Collection[Any], graph_module: GraphModule) -> list[Any]:
@@ -378,6 +394,11 @@ def _describe(node: Node) -> str:
     shapes = ["x".join(map(str, v.shape)) for v in values if hasattr(v, "shape")]
     target: Any = node.target
     return f"{target.__name__} ({', '.join(shapes)})"
+
+
+def _names(builder: Any) -> dict[int, str]:
+    """What the exported program calls the values that ExecuTorch's builder wrote."""
+    return {value_id: node.name for node, value_id in builder.node_to_value_ids.items()}
 
 
 def _places(delegate: _Delegate) -> WrittenPlaces:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import planner
-from planner.graph import LayoutGraph, Tensor
+from planner.graph import LayoutGraph
 from planner.options import PlanOptions
 from planner.physical import ImageExtents
 from planner.plan import LayoutPlan
@@ -16,6 +16,7 @@ from planner.plan import Transition as PlannedTransition
 from planner.profile import DeviceProfile
 from planner.representation import TensorRepr
 from schema import (
+    BaselineTensor,
     CostOrigin,
     DelegatePlan,
     Figures,
@@ -35,40 +36,20 @@ from solver import Status as SolverStatus
 Kind = Literal["pt2", "pte", "vkgraph"]
 """What a program was handed in as."""
 
-
-@dataclass(frozen=True, slots=True)
-class BaselineRepack:
-    """A repack of the alternative; its cost in integer steps of the profile's unit."""
-
-    tensor: Tensor
-    source: TensorRepr
-    target: TensorRepr
-    cost: int
-    origin: CostOrigin
-
-    def describe(self, profile: DeviceProfile) -> Repack:
-        """The repack as a planned program has it."""
-        return Repack(
-            sizes=self.tensor.shape,
-            datatype=self.tensor.dtype,
-            from_storage=self.source.storage_type,
-            from_layout=self.source.memory_layout,
-            to_storage=self.target.storage_type,
-            to_layout=self.target.memory_layout,
-            cost=profile.in_units(self.cost),
-            origin=self.origin,
-        )
+TensorNames = Mapping[str, Mapping[int, str]]
+"""Names of tensors by value id, for each graph by the SHA-256 of its flatbuffer."""
 
 
 @dataclass(frozen=True, slots=True)
-class BaselineFigures:
-    """What the alternative came to; costs in integer steps of the profile's unit.
+class Baseline:
+    """The alternative on the same graph; costs in integer steps of the profile's unit.
 
-    ``repacks`` are in the order in which they run. ``operator_cost`` is what the objective counts
-    beyond them.
+    ``made`` has the representation of each tensor, ``repacks`` are in the order in which they run,
+    and ``operator_cost`` is what the objective counts beyond them.
     """
 
-    repacks: tuple[BaselineRepack, ...]
+    made: tuple[TensorRepr | None, ...]
+    repacks: tuple[PlannedTransition, ...]
     operator_cost: int
     seconds: float
 
@@ -151,7 +132,7 @@ def describe_delegate(
     plan: LayoutPlan,
     places: WrittenPlaces,
     names: Mapping[int, str],
-    baseline: BaselineFigures,
+    baseline: Baseline,
     profile: DeviceProfile,
 ) -> DelegatePlan:
     """What was planned for a delegate, in terms of the graph as it was ``written``.
@@ -184,7 +165,14 @@ def describe_delegate(
             baseline_objective_cost=units(baseline.cost),
             baseline_transitions=len(baseline.repacks),
         ),
-        baseline_repacks=tuple(repack.describe(profile) for repack in baseline.repacks),
+        baseline_repacks=tuple(
+            _describe_repack(repack, places, written, profile) for repack in baseline.repacks
+        ),
+        baseline_tensors=tuple(
+            BaselineTensor(places.tensors[t], made.storage_type, made.memory_layout)
+            for t, made in enumerate(baseline.made)
+            if made is not None and places.tensors[t] >= 0
+        ),
         operator_costs=tuple(
             OperatorCost(places.operators[price.operator], units(price.cost), price.origin)
             for price in plan.operators
@@ -200,10 +188,6 @@ def _describe_transition(
     written: VkGraph,
     profile: DeviceProfile,
 ) -> Transition:
-    users = []
-    for user in transition.users:
-        position = places.operators[user.operator]
-        users.append(TransitionUser(position, written.chain[position].name, user.argument))
     return Transition(
         source=places.tensors[transition.tensor],
         output=copy,
@@ -213,8 +197,39 @@ def _describe_transition(
         to_storage=transition.target.storage_type,
         to_layout=transition.target.memory_layout,
         cost=profile.in_units(transition.cost),
-        users=tuple(users),
+        users=_describe_users(transition, places, written),
         origin=transition.origin,
+    )
+
+
+def _describe_repack(
+    repack: PlannedTransition, places: WrittenPlaces, written: VkGraph, profile: DeviceProfile
+) -> Repack:
+    """A transition of the alternative, which is not in the graph as it was ``written``."""
+    source = places.tensors[repack.tensor]
+    tensor = written.values[source]
+    assert isinstance(tensor, VkTensor)
+    return Repack(
+        sizes=tensor.dims,
+        datatype=tensor.datatype,
+        from_storage=repack.source.storage_type,
+        from_layout=repack.source.memory_layout,
+        to_storage=repack.target.storage_type,
+        to_layout=repack.target.memory_layout,
+        cost=profile.in_units(repack.cost),
+        origin=repack.origin,
+        source=source,
+        users=_describe_users(repack, places, written),
+    )
+
+
+def _describe_users(
+    transition: PlannedTransition, places: WrittenPlaces, written: VkGraph
+) -> tuple[TransitionUser, ...]:
+    positions = ((places.operators[user.operator], user.argument) for user in transition.users)
+    return tuple(
+        TransitionUser(position, written.chain[position].name, argument)
+        for position, argument in positions
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -15,15 +16,16 @@ from planner.memory import apply as apply_memory
 from planner.memory import check_memory, greedy_plan, plan_memory, sharing_error, used_bytes
 from planner.options import PlanOptions
 from planner.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents, fitting
-from planner.plan import LayoutPlan, Operand, operator_prices, plan_graph, read_plan
+from planner.plan import LayoutPlan, Operand, Transition, operator_prices, plan_graph, read_plan
 from planner.problem import Constraints, Slot
 from planner.program import (
-    BaselineFigures,
-    BaselineRepack,
+    Baseline,
     DelegateResult,
     Kind,
     MemoryFigures,
     Source,
+    TensorNames,
+    WrittenPlaces,
     assemble,
     describe_delegate,
     report,
@@ -145,11 +147,13 @@ def replan(
     options: PlanOptions,
     progress: Progress = lambda stage, delegate: None,
     chooser: CostModel | None = None,
+    names: TensorNames | None = None,
 ) -> Replanned:
     """Plans every Vulkan delegate of a lowered program again.
 
     A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
-    plan then tells its own cost by ``options``, and how much less it might be.
+    plan then tells its own cost by ``options``, and how much less it might be. ``names`` are
+    what to call the tensors of the graphs that are handed in.
 
     Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
@@ -161,9 +165,9 @@ def replan(
     progress("planning", None)
     for key, blob in blobs.items():
         try:
-            result, graph = _Delegate(
-                len(results), graph_of(blob), options, limits, chooser
-            ).replan()
+            file = graph_of(blob)
+            known = (names or {}).get(hashlib.sha256(file).hexdigest(), {})
+            result, graph = _Delegate(len(results), file, options, limits, chooser, known).replan()
         except SchemaError as error:
             place = f"{name}, delegate {len(results)}"
             raise InputError(f"{place} is damaged: {error}") from error
@@ -206,8 +210,9 @@ class _Delegate:
         options: PlanOptions,
         limits: ImageExtents,
         chooser: CostModel | None,
+        names: Mapping[int, str],
     ) -> None:
-        self.index, self.data = index, data
+        self.index, self.data, self.names = index, data, names
         self.options, self.limits = options, limits
         self.costs: CostModel = options.cost_model()
         self.chooser = chooser
@@ -240,7 +245,7 @@ class _Delegate:
             written=graph,
             plan=planned,
             places=places,
-            names={value: f"v{value}" for value in range(len(graph.values))},
+            names=self._names(source, places, graph),
             baseline=self._baseline(source, planned),
             profile=self.options.profile,
         )
@@ -271,6 +276,14 @@ class _Delegate:
             memory=MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes),
         )
         return result, None if data is self.data else data
+
+    def _names(
+        self, source: ContractedGraph, places: WrittenPlaces, graph: VkGraph
+    ) -> dict[int, str]:
+        """The names of tensors, in terms of the graph as it was written; else their ids."""
+        ids = zip(source.tensors, places.tensors, strict=True)
+        known = {new: self.names[old] for old, new in ids if old in self.names}
+        return {value: known.get(value, f"v{value}") for value in range(len(graph.values))}
 
     def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan, or the layouts of the file where those are valid and cost no more."""
@@ -336,8 +349,8 @@ class _Delegate:
                 "pinned to"
             ) from error
 
-    def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> BaselineFigures:
-        """What the layouts that the file came with cost."""
+    def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> Baseline:
+        """The layouts that the file came with, and what they cost."""
         repacks = []
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
@@ -345,11 +358,12 @@ class _Delegate:
             labels = LABELS[t.source], LABELS[t.target]
             cost = int(prices[labels])
             origin = self.costs.transition_origin(tensor.shape, tensor.dtype, *labels)
-            repacks.append(BaselineRepack(tensor, t.source, t.target, cost, origin))
+            repacks.append(Transition(t.tensor, t.source, t.target, cost, t.users, origin))
         represented = _representations(source)
         slots = planned.layout.slots
         operators = operator_prices(source.graph, slots, self.costs, represented)
-        return BaselineFigures(tuple(repacks), sum(price.cost for price in operators), 0.0)
+        cost = sum(price.cost for price in operators)
+        return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
 
 
 def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:

@@ -6,6 +6,7 @@
 from schema.delegate import DelegateBlob, join_delegate, split_delegate
 from schema.error import SchemaError
 from schema.plan import (
+    BaselineTensor,
     CostOrigin,
     DelegatePlan,
     Figures,
@@ -20,6 +21,7 @@ from schema.plan import (
 from schema.vkgraph import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 
 __all__ = [
+    "BaselineTensor",
     "CostOrigin",
     "DelegateBlob",
     "DelegatePlan",

@@ -97,7 +97,12 @@ class OperatorCost:
 
 @dataclass(frozen=True, slots=True)
 class Repack:
-    """A change of a tensor's representation; `sizes` are its dimensions from the outermost in."""
+    """A change of a tensor's representation in the plan to compare with.
+
+    `sizes` are the tensor's dimensions from the outermost in, `source` is its id in the graph,
+    which does not hold the copy, and `users` read that. Where `DelegatePlan.baseline_tensors` is
+    empty, neither is known.
+    """
 
     sizes: tuple[int, ...]
     datatype: VkDataType
@@ -107,6 +112,8 @@ class Repack:
     to_layout: VkMemoryLayout
     cost: float
     origin: CostOrigin = CostOrigin.MODELLED
+    source: int = 0
+    users: tuple[TransitionUser, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +127,21 @@ class TensorPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class BaselineTensor:
+    """How the plan to compare with represents the tensor of an id in the graph."""
+
+    value_id: int
+    storage_type: VkStorageType
+    memory_layout: VkMemoryLayout
+
+
+@dataclass(frozen=True, slots=True)
 class DelegatePlan:
     """The plan of one delegate; `graph` is the flatbuffer of the graph to run.
 
-    `baseline_repacks` are those of the plan to compare with, in the order in which it runs; plans
-    of releases that did not write them have none. `operator_costs` are there where the objective
-    counts them.
+    `baseline_tensors` and `baseline_repacks` are those of the plan to compare with, repacks in the
+    order in which it runs; plans of releases that did not write them have none. `operator_costs`
+    are there where the objective counts them.
     """
 
     index: int
@@ -136,6 +152,7 @@ class DelegatePlan:
     figures: Figures
     baseline_repacks: tuple[Repack, ...] = ()
     operator_costs: tuple[OperatorCost, ...] = ()
+    baseline_tensors: tuple[BaselineTensor, ...] = ()
 
     def decode_graph(self) -> VkGraph:
         """The graph to run; raises `SchemaError` if its bytes are not one."""
@@ -224,7 +241,14 @@ REPACK = Table(
         "to_layout": _LAYOUT,
         "cost": _COST,
         "origin": _ORIGIN,
+        "source": _NUMBER,
+        "users": Tables(TRANSITION_USER),
     },
+)
+BASELINE_TENSOR = Table(
+    "BaselineTensor",
+    BaselineTensor,
+    {"value_id": _NUMBER, "storage_type": _STORAGE, "memory_layout": _LAYOUT},
 )
 TENSOR_PLAN = Table(
     "TensorPlan",
@@ -248,6 +272,7 @@ DELEGATE_PLAN = Table(
         "figures": FIGURES,
         "baseline_repacks": Tables(REPACK),
         "operator_costs": Tables(OPERATOR_COST),
+        "baseline_tensors": Tables(BASELINE_TENSOR),
     },
 )
 PLANNED_PROGRAM = Table(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -10,9 +10,8 @@ from api.dashboard.drawing import NODE_HEIGHT, NODE_WIDTH, Drawing, draw
 from planner.errors import InputError
 from planner.frontends.vkgraph import ContractedGraph
 from planner.listing import ListedDelegate, read_listing
-from planner.matching import match
-from planner.representation import LABELS, REPRS
-from schema import VkTensor
+from planner.representation import LABELS, REPRS, TensorRepr
+from schema import DelegatePlan, VkMemoryLayout, VkStorageType, VkTensor
 
 NodeKind = Literal["operator", "input", "output"]
 
@@ -78,7 +77,8 @@ class SideView:
 class GraphView:
     """A delegate before and after planning. Operators and tensors are the same on both sides.
 
-    ``before`` is None where no file says how the program was laid out before.
+    ``before`` is None where the plan does not say how the program was laid out before, as those of
+    older releases do not.
     """
 
     delegate: int
@@ -96,79 +96,42 @@ class GraphView:
     after: SideView
 
 
-def read_views(planned: bytes, lowered: bytes | None) -> tuple[GraphView, ...]:
-    """Every delegate of a planned program, beside the lowered program that it was before, if any.
+def read_views(planned: bytes) -> tuple[GraphView, ...]:
+    """Every delegate of a planned program, with the plan that it is compared with.
 
-    Costs are those that the planned program has. Raises ``InputError`` for files that cannot be
-    read, that are different programs, or that are too large to be drawn.
+    Raises ``InputError`` for bytes that are no planned program, or too large a one to be drawn.
     """
-    new = read_listing(planned, "the plan")
-    if new.program is None:
+    listing = read_listing(planned, "the plan")
+    if listing.program is None:
         raise InputError("the plan is no planned program")
-    before: Sequence[ListedDelegate | None] = [None] * len(new.delegates)
-    if lowered is not None:
-        before = read_listing(lowered, "the program before").delegates
-    if len(before) != len(new.delegates):
-        raise InputError("the program before has other delegates than the plan")
-    unit = new.program.cost_unit
-    pairs = zip(before, new.delegates, strict=True)
-    return tuple(_view(index, unit, old, after) for index, (old, after) in enumerate(pairs))
+    unit = listing.program.cost_unit
+    return tuple(_view(index, unit, found) for index, found in enumerate(listing.delegates))
 
 
-def _view(index: int, unit: str, before: ListedDelegate | None, after: ListedDelegate) -> GraphView:
-    assert after.plan is not None
-    wiring = _Wiring(after.contracted)
+def _view(index: int, unit: str, listed: ListedDelegate) -> GraphView:
+    assert listed.plan is not None
+    wiring = _Wiring(listed.contracted)
     if len(wiring.names) > MOST_NODES:
         raise InputError(
-            f"{after.name} is too large to be drawn: it has {len(wiring.names)} operators, inputs "
+            f"{listed.name} is too large to be drawn: it has {len(wiring.names)} operators, inputs "
             f"and outputs, and up to {MOST_NODES} are"
         )
     drawing = draw(len(wiring.names), ((s, t) for s, t, _ in wiring.edges))
-    planned = {t.operator_index: t.cost for t in after.plan.transitions}
-    pairing = None if before is None else _Pairing(before, after)
-    itself = {t: t for t in range(len(after.contracted.tensors))}
     return GraphView(
         delegate=index,
-        name=after.name,
+        name=listed.name,
         unit=unit,
         node_width=NODE_WIDTH,
         node_height=NODE_HEIGHT,
         width=drawing.width,
         height=drawing.height,
         representations=tuple(str(representation) for representation in REPRS),
-        nodes=_nodes(wiring, drawing, after),
+        nodes=_nodes(wiring, drawing, listed),
         edges=_edges(wiring, drawing),
-        tensors=_tensors(after, pairing.names if pairing else {}),
-        before=None
-        if pairing is None
-        else _side(pairing.old, pairing.tensors, len(itself), wiring, pairing.costs),
-        after=_side(
-            after.contracted,
-            itself,
-            len(itself),
-            wiring,
-            [planned[t.position] for t in after.contracted.transitions],
-        ),
+        tensors=_tensors(listed),
+        before=_before(wiring, listed.contracted, listed.plan),
+        after=_after(wiring, listed.contracted, listed.plan),
     )
-
-
-class _Pairing:
-    """A delegate as it was lowered: its tensors as those of the plan, and its repacks' costs."""
-
-    def __init__(self, before: ListedDelegate, after: ListedDelegate) -> None:
-        assert after.plan is not None
-        self.old, new = before.contracted, after.contracted
-        matching = match(self.old, before.name, new, after.name)
-        number = {value: t for t, value in enumerate(new.tensors)}
-        old_number = {value: t for t, value in enumerate(self.old.tensors)}
-        values = list(zip(matching.a, matching.b, strict=True))
-        self.tensors = {
-            old_number[a]: number[b] for a, b in values if a in old_number and b in number
-        }
-        self.names = {b: before.names[a] for a, b in values if a in before.names}
-        self.costs = [repack.cost for repack in after.plan.baseline_repacks]
-        if len(self.costs) != len(self.old.transitions):
-            raise InputError(f"{before.name} was planned from another program")
 
 
 class _Wiring:
@@ -195,6 +158,13 @@ class _Wiring:
         edges += [(maker[t], self._add("output", t), t) for t in graph.outputs if t in maker]
         self.edges = sorted(set(edges))
 
+    def readers(self, tensor: int, operators: Collection[int]) -> tuple[int, ...]:
+        """Those that read a copy of a tensor: one that no operator reads is what comes out."""
+        if operators:
+            return tuple(sorted(operators))
+        nodes = enumerate(zip(self.kinds, self.first, strict=True))
+        return tuple(n for n, (kind, t) in nodes if kind == "output" and t == tensor)
+
     def _add(self, kind: NodeKind, tensor: int) -> int:
         self.names.append(kind)
         self.kinds.append(kind)
@@ -202,10 +172,10 @@ class _Wiring:
         return len(self.names) - 1
 
 
-def _nodes(wiring: _Wiring, drawing: Drawing, after: ListedDelegate) -> tuple[NodeView, ...]:
-    assert after.plan is not None
-    by_position = {cost.operator_index: cost.cost for cost in after.plan.operator_costs}
-    costs = [by_position.get(position) for position in after.contracted.positions]
+def _nodes(wiring: _Wiring, drawing: Drawing, listed: ListedDelegate) -> tuple[NodeView, ...]:
+    assert listed.plan is not None
+    by_position = {cost.operator_index: cost.cost for cost in listed.plan.operator_costs}
+    costs = [by_position.get(position) for position in listed.contracted.positions]
     others = [None] * (len(wiring.names) - len(costs))
     return tuple(
         NodeView(name, kind, round(x, 1), round(y, 1), tensor, cost)
@@ -228,36 +198,55 @@ def _edges(wiring: _Wiring, drawing: Drawing) -> tuple[EdgeView, ...]:
     )
 
 
-def _tensors(after: ListedDelegate, others: Mapping[int, str]) -> tuple[TensorView, ...]:
+def _tensors(listed: ListedDelegate) -> tuple[TensorView, ...]:
     def view(value_id: int) -> TensorView:
-        value = after.graph.values[value_id]
+        value = listed.graph.values[value_id]
         assert isinstance(value, VkTensor)
-        name = after.names.get(value_id) or others.get(value_id) or f"v{value_id}"
+        name = listed.names.get(value_id) or f"v{value_id}"
         shape = "×".join(map(str, value.dims)) or "scalar"
         return TensorView(name, shape, value.datatype.name.lower())
 
-    return tuple(view(value_id) for value_id in after.contracted.tensors)
+    return tuple(view(value_id) for value_id in listed.contracted.tensors)
 
 
-def _side(
-    contracted: ContractedGraph,
-    numbers: Mapping[int, int],
-    tensors: int,
-    wiring: _Wiring,
-    costs: Sequence[float],
-) -> SideView:
-    """A side; ``numbers`` are the plan's of its tensors, ``costs`` those of its transitions."""
-    labels: list[int | None] = [None] * tensors
-    for mine, shared in numbers.items():
-        made = contracted.made[mine]
-        labels[shared] = None if made is None else LABELS[made]
-    outputs = {wiring.first[n]: n for n, kind in enumerate(wiring.kinds) if kind == "output"}
-    found = []
-    for transition, cost in zip(contracted.transitions, costs, strict=True):
-        users = tuple(sorted({user.operator for user in transition.users}))
-        shared = numbers[transition.tensor]
-        # A copy that no operator reads is what the graph hands out.
-        readers = users or tuple(n for t, n in outputs.items() if t == shared)
-        ends = LABELS[transition.source], LABELS[transition.target]
-        found.append(TransitionView(shared, *ends, cost, readers))
-    return SideView(tuple(labels), tuple(found))
+def _after(wiring: _Wiring, contracted: ContractedGraph, plan: DelegatePlan) -> SideView:
+    costs = {t.operator_index: t.cost for t in plan.transitions}
+    return SideView(
+        tuple(None if made is None else LABELS[made] for made in contracted.made),
+        tuple(
+            TransitionView(
+                t.tensor,
+                LABELS[t.source],
+                LABELS[t.target],
+                costs[t.position],
+                wiring.readers(t.tensor, {user.operator for user in t.users}),
+            )
+            for t in contracted.transitions
+        ),
+    )
+
+
+def _before(wiring: _Wiring, contracted: ContractedGraph, plan: DelegatePlan) -> SideView | None:
+    if not plan.baseline_tensors:
+        return None
+    tensor_of = {value_id: t for t, value_id in enumerate(contracted.tensors)}
+    operator_at = {position: n for n, position in enumerate(contracted.positions)}
+    made: list[int | None] = [None] * len(tensor_of)
+    try:
+        for claim in plan.baseline_tensors:
+            made[tensor_of[claim.value_id]] = _label(claim.storage_type, claim.memory_layout)
+        found = []
+        for repack in plan.baseline_repacks:
+            tensor = tensor_of[repack.source]
+            users = {operator_at[user.operator_index] for user in repack.users}
+            source = _label(repack.from_storage, repack.from_layout)
+            target = _label(repack.to_storage, repack.to_layout)
+            readers = wiring.readers(tensor, users)
+            found.append(TransitionView(tensor, source, target, repack.cost, readers))
+    except KeyError as error:
+        raise InputError(f"{plan.name} is damaged: it is compared with another graph") from error
+    return SideView(tuple(made), tuple(found))
+
+
+def _label(storage: VkStorageType, layout: VkMemoryLayout) -> int:
+    return LABELS[TensorRepr(storage, layout)]

@@ -189,10 +189,7 @@ def plan_view(request: Request, store: Store, plan: Found, delegate: int = 0) ->
 
 
 def _draw(store: PlanStore, plan: Plan) -> Sequence[GraphView]:
-    # An exported program has no layouts of its own.
-    is_lowered = plan.kind != "pt2"
-    lowered = store.path(plan.source_sha256).read_bytes() if is_lowered else None
-    return read_views(store.path(plan.graph_sha256).read_bytes(), lowered)
+    return read_views(store.path(plan.graph_sha256).read_bytes())
 
 
 @router.get("/trend")

@@ -1,14 +1,24 @@
-"""What a planning process is asked to do for a job."""
+"""What a planning process is asked to do for a job.
+
+A lowering leaves one file, for all plans that are made of it: a zip with the lowered program, and
+with the names that the exported program gave its tensors.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
+from zipfile import ZipFile, ZipInfo
 
 from api.store.files import PlanFiles
 from api.worker import write_plan
 from planner.options import PlanOptions
+
+_PROGRAM: Final = "program.pte"
+_NAMES: Final = "names.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,10 +30,15 @@ class Lowering:
     output: Path
 
     def run(self) -> None:
-        """Writes the ``.pte``. Raises ``InputError``."""
+        """Writes what comes out. Raises ``InputError``."""
         from planner.exported import lower_exported
 
-        self.output.write_bytes(lower_exported(self.source.read_bytes(), self.name))
+        lowered = lower_exported(self.source.read_bytes(), self.name)
+        names = json.dumps(lowered.names, sort_keys=True)
+        with ZipFile(self.output, "w") as archive:
+            # Without a time of day: the same program makes the same bytes.
+            archive.writestr(ZipInfo(_PROGRAM), lowered.pte)
+            archive.writestr(ZipInfo(_NAMES), names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +55,16 @@ class Replanning:
         """Writes the plan's files. Raises ``PlannerError``."""
         from planner.replan import replan
 
-        planned = replan(self.lowered.read_bytes(), self.name, self.options)
+        with ZipFile(self.lowered) as archive:
+            program, written = archive.read(_PROGRAM), json.loads(archive.read(_NAMES))
+        # JSON has no numbers as keys.
+        names = {graph: {int(v): name for v, name in of.items()} for graph, of in written.items()}
+        planned = replan(program, self.name, self.options, names=names)
         sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()
         report = planned.report | {
             "kind": "pt2",
             "baseline": "executorch",
             "source": {"name": self.name, "sha256": sha256},
         }
-        program = replace(planned.program, source_sha256=sha256)
-        write_plan(replace(planned, program=program), report, self.files)
+        as_exported = replace(planned.program, source_sha256=sha256)
+        write_plan(replace(planned, program=as_exported), report, self.files)

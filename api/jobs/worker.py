@@ -99,7 +99,7 @@ class Worker:
         if begun is None:
             return
         with TemporaryDirectory(dir=self._settings.scratch) as folder:
-            files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.pte"
+            files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.zip"
             await self._slot.run(_work(begun, files, output))
             if begun.options is None:
                 ready = await patiently(self._tasks.finish_lowering, task_id, output)

@@ -8,11 +8,18 @@ from typing import Final
 
 from planner.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
-from planner.verify.layouts import ELEMENT_BYTES
 from planner.verify.operands import Demand
 from planner.verify.prices import Price, Prices
 from planner.verify.program import Program, fail
-from schema import CostOrigin, DelegatePlan, Figures, OperatorCost, Status, Transition, VkTensor
+from schema import (
+    CostOrigin,
+    DelegatePlan,
+    Figures,
+    OperatorCost,
+    Status,
+    Transition,
+    TransitionUser,
+)
 
 _TOLERANCE: Final = 1e-9
 """Sums of floats may differ by their order."""
@@ -27,10 +34,11 @@ def check_claims(
 ) -> None:
     """Shows that everything that the plan says is so.
 
-    What the baseline repacks is taken as said; that its figures are these repacks' is shown.
+    What the baseline represents and repacks is taken as said; that it is of the graph's tensors and
+    operators, and that its figures are these repacks', is shown.
     """
     _check_tensors(plan, program)
-    _check_baseline(plan, prices)
+    _check_baseline(plan, program, repacks, prices)
     units = prices.profile.in_units
     costs = [_price(program, repack, prices) for repack in repacks]
     _check_transitions(plan.transitions, program, repacks, costs, units)
@@ -56,15 +64,33 @@ def _check_tensors(plan: DelegatePlan, program: Program) -> None:
             raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
 
 
-def _check_baseline(plan: DelegatePlan, prices: Prices) -> None:
+def _check_baseline(
+    plan: DelegatePlan, program: Program, written: Sequence[Repack], prices: Prices
+) -> None:
+    made: dict[int, TensorRepr] = {}
+    for claim in plan.baseline_tensors:
+        place = f"the baseline's tensor {claim.value_id}"
+        representation = TensorRepr(claim.storage_type, claim.memory_layout)
+        if not program.is_variable(claim.value_id) or representation not in REPRS:
+            raise fail(place, "it is no tensor that has a representation")
+        if made.setdefault(claim.value_id, representation) is not representation:
+            raise fail(place, "the plan lists it twice")
+    origins = {repack.output: repack.source for repack in written}
     total = 0
     for index, repack in enumerate(plan.baseline_repacks):
         place = f"the baseline's repack {index}"
         source = TensorRepr(repack.from_storage, repack.from_layout)
         target = TensorRepr(repack.to_storage, repack.to_layout)
-        if source not in REPRS or target not in REPRS or repack.datatype not in ELEMENT_BYTES:
-            raise fail(place, "its representations or its type are none that a tensor has")
-        tensor = VkTensor(repack.datatype, repack.sizes)
+        if target not in REPRS:
+            raise fail(place, f"{target} is no representation that a tensor has")
+        if made.get(repack.source) != source:
+            raise fail(place, f"value {repack.source} is not in {source} there")
+        tensor = program.tensor(repack.source)
+        if (repack.sizes, repack.datatype) != (tensor.dims, tensor.datatype):
+            raise fail(place, f"it is not of the size and type of value {repack.source}")
+        for user in repack.users:
+            if not _reads(program, user, repack.source, origins):
+                raise fail(place, f"{user.operator_name} does not read value {repack.source}")
         price = prices.repack(tensor, source, target)
         _check_cost(place, "its cost", repack.cost, prices.profile.in_units(price.steps))
         _check_origin(place, repack.origin, price)
@@ -75,6 +101,17 @@ def _check_baseline(plan: DelegatePlan, prices: Prices) -> None:
         raise fail(place, f"it has {count} repacks, not {figures.baseline_transitions}")
     cost = prices.profile.in_units(total)
     _check_cost(place, "the repack cost", figures.baseline_repack_cost, cost)
+
+
+def _reads(program: Program, user: TransitionUser, source: int, origins: Mapping[int, int]) -> bool:
+    """Whether the argument is the tensor, or a repacked copy of it."""
+    if user.operator_index >= len(program.calls):
+        return False
+    call = program.calls[user.operator_index]
+    if call.name != user.operator_name or user.argument >= len(call.args) - 1:
+        return False
+    members = program.tensors_of(call.args[user.argument])
+    return source in (origins.get(member, member) for member in members)
 
 
 def _check_transitions(

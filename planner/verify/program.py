@@ -39,6 +39,12 @@ class Program:
         assert isinstance(value, VkTensor)
         return value
 
+    def is_variable(self, value_id: int) -> bool:
+        """Whether a value is there, and a tensor that is no constant."""
+        values = self.graph.values
+        value = values[value_id] if value_id < len(values) else None
+        return isinstance(value, VkTensor) and value.constant_id < 0
+
     def is_constant(self, value_id: int) -> bool:
         """Whether a tensor is a weight, which operators prepack themselves."""
         return self.tensor(value_id).constant_id >= 0

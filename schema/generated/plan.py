@@ -497,8 +497,39 @@ class Repack(object):
             return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
         return 0
 
+    # Repack
+    def Source(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # Repack
+    def Users(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 4
+            x = self._tab.Indirect(x)
+            obj = TransitionUser()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # Repack
+    def UsersLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # Repack
+    def UsersIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        return o == 0
+
 def RepackStart(builder):
-    builder.StartObject(8)
+    builder.StartObject(10)
 
 def RepackAddSizes(builder, sizes):
     builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(sizes), 0)
@@ -526,6 +557,15 @@ def RepackAddCost(builder, cost):
 
 def RepackAddOrigin(builder, origin):
     builder.PrependUint8Slot(7, origin, 0)
+
+def RepackAddSource(builder, source):
+    builder.PrependUint32Slot(8, source, 0)
+
+def RepackAddUsers(builder, users):
+    builder.PrependUOffsetTRelativeSlot(9, flatbuffers.number_types.UOffsetTFlags.py_type(users), 0)
+
+def RepackStartUsersVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
 
 def RepackEnd(builder):
     return builder.EndObject()
@@ -598,6 +638,66 @@ def TensorPlanAddMemoryLayout(builder, memoryLayout):
     builder.PrependUint8Slot(3, memoryLayout, 255)
 
 def TensorPlanEnd(builder):
+    return builder.EndObject()
+
+
+
+class BaselineTensor(object):
+    __slots__ = ['_tab']
+
+    @classmethod
+    def GetRootAs(cls, buf, offset=0):
+        n = flatbuffers.encode.Get(flatbuffers.packer.uoffset, buf, offset)
+        x = BaselineTensor()
+        x.Init(buf, n + offset)
+        return x
+
+    @classmethod
+    def GetRootAsBaselineTensor(cls, buf, offset=0):
+        """This method is deprecated. Please switch to GetRootAs."""
+        return cls.GetRootAs(buf, offset)
+    @classmethod
+    def BaselineTensorBufferHasIdentifier(cls, buf, offset, size_prefixed=False):
+        return flatbuffers.util.BufferHasIdentifier(buf, offset, b"\x4C\x50\x30\x31", size_prefixed=size_prefixed)
+
+    # BaselineTensor
+    def Init(self, buf, pos):
+        self._tab = flatbuffers.table.Table(buf, pos)
+
+    # BaselineTensor
+    def ValueId(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(4))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # BaselineTensor
+    def StorageType(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(6))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+    # BaselineTensor
+    def MemoryLayout(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(8))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 255
+
+def BaselineTensorStart(builder):
+    builder.StartObject(3)
+
+def BaselineTensorAddValueId(builder, valueId):
+    builder.PrependUint32Slot(0, valueId, 0)
+
+def BaselineTensorAddStorageType(builder, storageType):
+    builder.PrependUint8Slot(1, storageType, 255)
+
+def BaselineTensorAddMemoryLayout(builder, memoryLayout):
+    builder.PrependUint8Slot(2, memoryLayout, 255)
+
+def BaselineTensorEnd(builder):
     return builder.EndObject()
 
 
@@ -779,8 +879,32 @@ class DelegatePlan(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(18))
         return o == 0
 
+    # DelegatePlan
+    def BaselineTensors(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        if o != 0:
+            x = self._tab.Vector(o)
+            x += flatbuffers.number_types.UOffsetTFlags.py_type(j) * 4
+            x = self._tab.Indirect(x)
+            obj = BaselineTensor()
+            obj.Init(self._tab.Bytes, x)
+            return obj
+        return None
+
+    # DelegatePlan
+    def BaselineTensorsLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # DelegatePlan
+    def BaselineTensorsIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
+        return o == 0
+
 def DelegatePlanStart(builder):
-    builder.StartObject(8)
+    builder.StartObject(9)
 
 def DelegatePlanAddIndex(builder, index):
     builder.PrependUint32Slot(0, index, 0)
@@ -824,6 +948,12 @@ def DelegatePlanAddOperatorCosts(builder, operatorCosts):
     builder.PrependUOffsetTRelativeSlot(7, flatbuffers.number_types.UOffsetTFlags.py_type(operatorCosts), 0)
 
 def DelegatePlanStartOperatorCostsVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
+
+def DelegatePlanAddBaselineTensors(builder, baselineTensors):
+    builder.PrependUOffsetTRelativeSlot(8, flatbuffers.number_types.UOffsetTFlags.py_type(baselineTensors), 0)
+
+def DelegatePlanStartBaselineTensorsVector(builder, numElems):
     return builder.StartVector(4, numElems, 4)
 
 def DelegatePlanEnd(builder):

@@ -13,8 +13,7 @@ from api.dashboard.graph import GraphView, SideView, read_views
 from api.dashboard.views import Views
 from planner.errors import InputError
 from planner.listing import read_listing
-from schema import plan
-from schema.plan import PlannedProgram
+from schema import DelegatePlan, PlannedProgram, plan
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +23,7 @@ def program() -> PlannedProgram:
 
 @pytest.fixture(scope="module")
 def view() -> GraphView:
-    return read_views(planned()[0], lowered())[0]
+    return read_views(planned()[0])[0]
 
 
 def _cost(side: SideView | None) -> float:
@@ -64,27 +63,51 @@ def test_operators_are_those_of_the_program(view: GraphView) -> None:
     assert layouts <= set(view.representations) and layouts
 
 
-def test_an_exported_program_has_no_side_before(view: GraphView) -> None:
-    found = read_views(planned()[0], None)[0]
-    assert found.before is None
-    assert (found.after, found.nodes, found.edges) == (view.after, view.nodes, view.edges)
+def test_before_is_what_the_file_came_with(view: GraphView) -> None:
+    file = read_listing(lowered(), "it").delegates[0].contracted
+    assert view.before is not None
+    made = [None if r is None else view.representations[r] for r in view.before.representations]
+    assert made == [None if r is None else str(r) for r in file.made]
+    found = [
+        (t.tensor, view.representations[t.source], view.representations[t.target], t.users)
+        for t in view.before.transitions
+    ]
+    assert found == [
+        (t.tensor, str(t.source), str(t.target), tuple(sorted({u.operator for u in t.users})))
+        for t in file.transitions
+    ]
 
 
-def test_a_program_that_the_plan_is_not_of_is_refused(program: PlannedProgram) -> None:
+def test_a_plan_of_an_older_release_has_one_side(program: PlannedProgram, view: GraphView) -> None:
+    def as_older(delegate: DelegatePlan) -> DelegatePlan:
+        repacks = tuple(replace(r, source=0, users=()) for r in delegate.baseline_repacks)
+        return replace(delegate, baseline_tensors=(), baseline_repacks=repacks)
+
+    older = replace(program, delegates=tuple(map(as_older, program.delegates)))
+    assert read_views(plan.encode(older))[0] == replace(view, before=None)
+
+
+def test_what_is_no_plan_or_a_damaged_one_is_refused(program: PlannedProgram) -> None:
     first, second = program.delegates
     with pytest.raises(InputError, match="no planned program"):
-        read_views(lowered(), None)
-    fewer = replace(first, baseline_repacks=first.baseline_repacks[1:])
-    with pytest.raises(InputError, match="was planned from another program"):
-        read_views(plan.encode(replace(program, delegates=(fewer, second))), lowered())
-    with pytest.raises(InputError, match="has other delegates"):
-        read_views(plan.encode(replace(program, delegates=(first,))), lowered())
+        read_views(lowered())
+    tensor = replace(first.baseline_tensors[0], value_id=2**31)
+    repack = replace(first.baseline_repacks[0], source=2**31)
+    user = replace(first.baseline_repacks[0].users[0], operator_index=2**31)
+    reader = replace(first.baseline_repacks[0], users=(user,))
+    for damaged in (
+        replace(first, baseline_tensors=(tensor,)),
+        replace(first, baseline_repacks=(repack,)),
+        replace(first, baseline_repacks=(reader,)),
+    ):
+        with pytest.raises(InputError, match="is damaged: it is compared with another graph"):
+            read_views(plan.encode(replace(program, delegates=(damaged, second))))
 
 
 def test_a_graph_that_nobody_could_read_is_not_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MOST_NODES", 100)
     with pytest.raises(InputError, match="too large to be drawn"):
-        read_views(planned()[0], lowered())
+        read_views(planned()[0])
 
 
 def test_views_are_drawn_once_and_the_oldest_go(view: GraphView) -> None:

@@ -46,6 +46,7 @@ from planner.verify.layouts import are_compatible, exists, memory_bytes
 from planner.verify.program import Program
 from planner.verify.resolution import resolve
 from schema import (
+    BaselineTensor,
     CostOrigin,
     Repack,
     Status,
@@ -905,14 +906,27 @@ def _tensor_plan(case: Case, **changes: Any) -> Case:
     return case.claimed(tensors=(replace(first, **changes), *others))
 
 
-def baseline(share: float, transitions: int = 1, cost: float = 0, **changes: Any) -> Case:
+def baseline(
+    share: float,
+    transitions: int = 1,
+    cost: float = 0,
+    tensors: tuple[BaselineTensor, ...] | None = None,
+    **changes: Any,
+) -> Case:
     """A baseline with one repack, whose claimed cost is a share of the right one."""
     right = 10_000 + 0.05 * 4 * (12 + 10) * 6 * 8
     case = float_chain()
     layouts = (VkMemoryLayout.TENSOR_WIDTH_PACKED, VkMemoryLayout.TENSOR_CHANNELS_PACKED)
-    source, target = ((VkStorageType.TEXTURE_3D, layout) for layout in layouts)
-    repack = Repack((1, 8, 6, 10), VkDataType.FLOAT32, *source, *target, share * right)
+    made, target = ((VkStorageType.TEXTURE_3D, layout) for layout in layouts)
+    # It reads the written repack's copy: the tensor that both repack is what the sum makes.
+    source, user = case.arg("aten.add.Tensor", -1), TransitionUser(case.index(LINEAR), LINEAR, 0)
+    repack = Repack(
+        *((1, 8, 6, 10), VkDataType.FLOAT32, *made, *target, share * right),
+        source=source,
+        users=(user,),
+    )
     return case.claimed(
+        baseline_tensors=(BaselineTensor(source, *made),) if tensors is None else tensors,
         baseline_repacks=(replace(repack, **changes),),
         figures=replace(
             case.plan.figures,
@@ -920,6 +934,10 @@ def baseline(share: float, transitions: int = 1, cost: float = 0, **changes: Any
             baseline_transitions=transitions,
         ),
     )
+
+
+def _baseline_tensor(value_id: int) -> BaselineTensor:
+    return BaselineTensor(value_id, TEX_W.storage_type, TEX_W.memory_layout)
 
 
 def test_a_right_baseline_is_accepted() -> None:
@@ -941,12 +959,45 @@ CLAIMS: dict[str, Rule] = {
     ),
     "baseline in no layout": (
         lambda: baseline(1.0, to_layout=VkMemoryLayout.DEFAULT_LAYOUT),
-        "the baseline's repack 0: its representations or its type are none",
+        "the baseline's repack 0: .* is no representation that a tensor has",
     ),
-    "baseline of no type": (
+    "baseline of a tensor that is no tensor": (
+        lambda: baseline(1.0, tensors=(_baseline_tensor(float_chain().arg(LINEAR, 1)),)),
+        r"the baseline's tensor \d+: it is no tensor that has a representation",
+    ),
+    "baseline of a tensor beyond the graph": (
+        lambda: baseline(1.0, tensors=(_baseline_tensor(10**6),)),
+        "the baseline's tensor 1000000: it is no tensor that has a representation",
+    ),
+    "baseline of a tensor twice": (
+        lambda: baseline(1.0, tensors=baseline(1.0).plan.baseline_tensors * 2),
+        r"the baseline's tensor \d+: the plan lists it twice",
+    ),
+    "baseline that repacks what it does not have": (
+        lambda: baseline(1.0, tensors=()),
+        r"the baseline's repack 0: value \d+ is not in texture:WIDTH_PACKED there",
+    ),
+    "baseline's repack of another size": (
+        lambda: baseline(1.0, sizes=(1, 8, 6, 11)),
+        r"the baseline's repack 0: it is not of the size and type of value \d+",
+    ),
+    "baseline's repack of another type": (
         lambda: baseline(1.0, datatype=VkDataType.UNSET),
-        "the baseline's repack 0: its representations or its type are none",
+        r"the baseline's repack 0: it is not of the size and type of value \d+",
     ),
+    **{
+        f"baseline's repack, {what}": (
+            lambda user=user: baseline(1.0, users=(user,)),  # type: ignore[misc]
+            rf"the baseline's repack 0: {user.operator_name} does not read value \d+",
+        )
+        for what, user in {
+            "read by another operator": TransitionUser(0, CONV, 0),
+            "read by another argument": TransitionUser(float_chain().index(LINEAR), LINEAR, 1),
+            "read by an output": TransitionUser(float_chain().index(LINEAR), LINEAR, 3),
+            "read under another name": TransitionUser(float_chain().index(LINEAR), "mm", 0),
+            "read by nobody": TransitionUser(99, LINEAR, 0),
+        }.items()
+    },
     "a tensor less": (
         lambda: float_chain().claimed(tensors=float_chain().plan.tensors[1:]),
         operator(CONV, "argument 0") + r": the plan does not list value \d+",

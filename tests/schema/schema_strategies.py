@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from schema import (
+    BaselineTensor,
     DelegatePlan,
     Figures,
     PlannedProgram,
@@ -150,7 +151,12 @@ def sample_program() -> PlannedProgram:
                 VkStorageType.BUFFER,
                 VkMemoryLayout.TENSOR_WIDTH_PACKED,
                 12288.0,
+                source=0,
+                users=(TransitionUser(1, "aten.convolution.default", 0),),
             ),
+        ),
+        baseline_tensors=(
+            BaselineTensor(0, VkStorageType.TEXTURE_3D, VkMemoryLayout.TENSOR_HEIGHT_PACKED),
         ),
     )
     return PlannedProgram(
@@ -188,7 +194,10 @@ def programs() -> st.SearchStrategy[PlannedProgram]:
         storage,
         layout,
         cost,
+        source=UINT32,
+        users=users,
     )
+    baseline_tensor = st.builds(BaselineTensor, UINT32, storage, layout)
     delegate = st.builds(
         DelegatePlan,
         UINT32,
@@ -198,6 +207,7 @@ def programs() -> st.SearchStrategy[PlannedProgram]:
         st.lists(transition, max_size=3).map(tuple),
         figures,
         st.lists(repack, max_size=3).map(tuple),
+        baseline_tensors=st.lists(baseline_tensor, max_size=3).map(tuple),
     )
     return st.builds(
         PlannedProgram,

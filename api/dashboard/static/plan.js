@@ -57,6 +57,9 @@ async function draw() {
   }
   graph = new PlannedGraph(await answer.json());
   if (!graph.sides.includes(state.side)) state.side = "after";
+  const isOneSided = graph.sides.length === 1;
+  for (const id of ["sides", "before-column"]) find(id).hidden = isOneSided;
+  find("one-side").hidden = !isOneSided;
   if (state.node !== null && state.node >= graph.nodes.length) state.node = null;
   drawing.show(graph, { side: state.side, found: found(), node: state.node });
   showSide();
