@@ -1,0 +1,39 @@
+"""What is installed is all that there is: an installed package has every file of the source."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from zipfile import ZipFile
+
+ROOT = Path(__file__).parents[2]
+_NOT_SHIPPED = {"__pycache__", ".gitattributes"}
+
+
+def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    # From a copy: a build leaves files beside its source.
+    source = tmp_path / "source"
+    for name in packages:
+        shutil.copytree(
+            ROOT / name, source / name, ignore=shutil.ignore_patterns(*_NOT_SHIPPED, "*.pyc")
+        )
+    for name in ("pyproject.toml", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    pip = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
+    command = [sys.executable, *pip, "--wheel-dir", str(tmp_path), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with ZipFile(wheel) as archive:
+        shipped = {name for name in archive.namelist() if ".dist-info/" not in name}
+    written = {
+        str(file.relative_to(ROOT))
+        for name in packages
+        for file in (ROOT / name).rglob("*")
+        if file.is_file() and _NOT_SHIPPED.isdisjoint(file.parts)
+    }
+    assert shipped == written
