@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 
 from api import zoo
+from api.background import serving
 from api.tables import plan_table, stdout
 from planner.errors import OptionError, PlannerError
 from schema import plan
@@ -38,13 +39,8 @@ def run(name: str, size: zoo.Size) -> None:
             command.append("--small")
         if subprocess.run(command, check=False).returncode:
             raise PlannerError(f"cannot export {name}")
-        service = subprocess.Popen(
-            [sys.executable, "-m", "api.cli", "serve", "--port", "0", "--data-dir", folder],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        try:
-            address = _address(service)
+        with serving(Path(folder)) as service:
+            address = service.address
             console.print(f"POST {address}/plan?profile=bytes ({source.stat().st_size:,} bytes)")
             location = _post(console, address, source)
             page = f"{address}/view/{location.rpartition('/')[2]}"
@@ -53,10 +49,7 @@ def run(name: str, size: zoo.Size) -> None:
             # Not what the console thinks: that can be told to take a file for a terminal.
             if sys.stdout.isatty():
                 console.print("The service goes on: Ctrl-C ends it.")
-                _wait(service)
-        finally:
-            service.terminate()
-            service.wait(30)
+                _wait(service.process)
 
 
 def _wait(service: subprocess.Popen[str]) -> None:
@@ -69,14 +62,6 @@ def _wait(service: subprocess.Popen[str]) -> None:
         pass
     finally:
         signal.signal(signal.SIGTERM, previous)
-
-
-def _address(service: subprocess.Popen[str]) -> str:
-    assert service.stdout is not None
-    for line in service.stdout:
-        if "http://" in line:
-            return line[line.index("http://") :].strip()
-    raise PlannerError("the service did not start")
 
 
 def _post(console: Console, address: str, source: Path) -> str:

@@ -55,7 +55,7 @@ class Measurement:
 
 def scaling(sizes: Sequence[int], output: Path | None) -> None:
     """Prints a Markdown table of parse, solve and write times against the size of the graph."""
-    block = vkgraph.encode(_block())
+    unit = vkgraph.encode(block())
     lines = [
         "| operators | MB | parse, s | solve, s | write, s | µs an operator | peak memory, MB |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
@@ -66,7 +66,7 @@ def scaling(sizes: Sequence[int], output: Path | None) -> None:
     for size in sizes:
         # A process for each size: peak memory is that of this size alone.
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            lines.append(pool.apply(measure, (block, size)).row())
+            lines.append(pool.apply(measure, (unit, size)).row())
         console.print(lines[-1], markup=False)
     if output is not None:
         write_whole(output, ("\n".join(lines) + "\n").encode())
@@ -95,9 +95,9 @@ def _cpu_seconds(arguments: Sequence[str]) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def measure(block: bytes, operators: int) -> Measurement:
-    """Plans a graph of about so many operators, made of copies of a block."""
-    unit = vkgraph.decode(block)
+def measure(encoded: bytes, operators: int) -> Measurement:
+    """Plans a graph of about so many operators, made of copies of an encoded one."""
+    unit = vkgraph.decode(encoded)
     data = vkgraph.encode(repeated(unit, max(1, round(operators / len(unit.chain)))))
     del unit
     with stopwatch() as parse:
@@ -125,14 +125,14 @@ def _peak_bytes() -> int:
     return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 
-def repeated(block: VkGraph, times: int) -> VkGraph:
+def repeated(unit: VkGraph, times: int) -> VkGraph:
     """Copies of a graph one after another, each reading what the one before it made."""
-    (source,), (result,) = block.input_ids, block.output_ids
-    width = len(block.values)
+    (source,), (result,) = unit.input_ids, unit.output_ids
+    width = len(unit.values)
     values: list[Value] = []
     chain = []
     previous = source
-    objects = 1 + max((v.mem_obj_id for v in block.values if isinstance(v, VkTensor)), default=0)
+    objects = 1 + max((v.mem_obj_id for v in unit.values if isinstance(v, VkTensor)), default=0)
     for copy in range(times):
         base = copy * width
 
@@ -146,13 +146,13 @@ def repeated(block: VkGraph, times: int) -> VkGraph:
                 return replace(value, mem_obj_id=value.mem_obj_id + copy * objects)
             return value
 
-        values += [moved(value) for value in block.values]
-        chain += [replace(call, args=tuple(map(place, call.args))) for call in block.chain]
+        values += [moved(value) for value in unit.values]
+        chain += [replace(call, args=tuple(map(place, call.args))) for call in unit.chain]
         previous = base + result
-    return replace(block, chain=tuple(chain), values=tuple(values), output_ids=(previous,))
+    return replace(unit, chain=tuple(chain), values=tuple(values), output_ids=(previous,))
 
 
-def _block() -> VkGraph:
+def block() -> VkGraph:
     """A residual block of convolutions and one of attention, lowered by ExecuTorch's own pass."""
     with quiet():
         import torch

@@ -154,10 +154,10 @@ class PlanningProcess:
         self._process.kill()
         self._process.join()
 
-    def end(self) -> None:
+    def end(self, seconds: float = _END_SECONDS) -> None:
         """Lets an idle process end by itself, so that it can clean up after its libraries."""
         self._connection.close()
-        self._process.join(_END_SECONDS)
+        self._process.join(seconds)
         self.kill()
 
     def run(self, job: Work, seconds: float) -> None:

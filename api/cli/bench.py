@@ -137,3 +137,28 @@ def bench_jobs(
 
     check_writable(output)
     run(source, tasks, database_url, output)
+
+
+@bench_group.command("dashboard")
+@click.option("--plans", type=click.IntRange(min=26), default=10_000, show_default=True)
+@click.option("--operators", type=click.IntRange(min=100), default=1_000, show_default=True)
+@click.option("--repeats", type=click.IntRange(min=1), default=9, show_default=True)
+@click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
+def bench_dashboard(plans: int, operators: int, repeats: int, output: Path | None) -> None:
+    """Visit the dashboard in Chromium: time to first paint with many plans, and of large graphs."""
+    from api.dashboard_bench import bench_dashboard as run
+    from api.files import check_writable
+
+    check_writable(output)
+    run(plans, operators, repeats, output)
+
+
+@bench_group.command("screenshots")
+@click.argument("folder", type=FOLDER)
+@click.argument("models", nargs=-1)
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+def bench_screenshots(folder: Path, models: tuple[str, ...], small: bool) -> None:
+    """Plan MODELS of the zoo as a job, and take pictures of the dashboard in Chromium."""
+    from api.screenshots import screenshots
+
+    screenshots(folder, models, "small" if small else "full")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 from api.worker import PlanningProcess, Work
+
+_END_SECONDS: Final = 2.0
+"""Less than a supervisor gives the worker."""
 
 
 class Slot:
@@ -15,6 +19,7 @@ class Slot:
         self._seconds = seconds
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="planning")
         self._process: PlanningProcess | None = None
+        self._is_busy = False
 
     async def run(self, work: Work) -> None:
         """Has work done; its process is killed if this is cancelled.
@@ -36,7 +41,17 @@ class Slot:
         if self._process is not None:
             self._process.kill()
 
+    def end(self) -> None:
+        """Ends the process: now if it works, else so that it can clean up after its libraries."""
+        if self._process is not None and not self._is_busy:
+            self._process.end(_END_SECONDS)
+        self.kill()
+
     def _run(self, work: Work) -> None:
         if self._process is None or not self._process.is_alive():
             self._process = PlanningProcess()
-        self._process.run(work, self._seconds)
+        self._is_busy = True
+        try:
+            self._process.run(work, self._seconds)
+        finally:
+            self._is_busy = False

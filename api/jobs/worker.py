@@ -87,9 +87,12 @@ class Worker:
 
     def end(self, code: int = 0) -> NoReturn:
         """Ends this process and its planning process now; its task goes on elsewhere."""
-        self._slot.kill()
         try:
-            if code != GIVEN_UP_CODE:
+            # Whom others take for dead has nothing to lose, and no time.
+            if code == GIVEN_UP_CODE:
+                self._slot.kill()
+            else:
+                self._slot.end()
                 self._executors.leave(self.id)
         finally:
             os._exit(code)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
+
+from api.browser import chromium
 
 Visit = Callable[..., AbstractContextManager[Page]]
 
@@ -23,14 +24,10 @@ document.addEventListener("securitypolicyviolation", (event) =>
 @contextmanager
 def launched() -> Iterator[Browser]:
     """Debian's browser. While it runs, this thread has a running event loop."""
-    program = shutil.which("chromium")
-    assert program is not None, "there is no chromium: 'make chromium' installs it"
     # How long something takes is not what these tests are about.
     expect.set_options(timeout=30_000)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def visitor(browser: Browser, address: str) -> Visit:

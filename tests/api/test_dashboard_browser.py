@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +13,7 @@ from drafts import put
 from planned import lowered, put_planned
 from playwright.sync_api import Browser, expect
 
+from api.background import serving
 from api.store.plans import open_store
 
 # One browser and one server for all of them.
@@ -42,14 +41,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     put_planned(store, folder / "cvt")
     put_planned(store, folder / "hostile", HOSTILE)
     store.close()
-    command = ("-m", "api.cli", "serve", "--port", "0", "--data-dir", str(folder / "data"))
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    try:
-        yield process.stdout.readline().removeprefix("Listening on ").strip()
-    finally:
-        process.terminate()
-        process.wait(60)
+    with serving(folder / "data") as service:
+        yield service.address
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ A new step is a module in ``versions``; a test holds what all of them make again
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ def upgrade(connection: Connection, name: str) -> None:
     Raises ``OptionError``, with the database's name, if it has had steps that this release does not
     know.
     """
+    # Whoever logs at all would be told of each step.
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config
     from alembic.migration import MigrationContext
