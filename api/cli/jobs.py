@@ -195,6 +195,18 @@ def retry(job_id: str, server: str) -> None:
     click.echo(f"{Client(server).act(job_id, 'retry')} tasks queued again")
 
 
+@jobs_group.command("delete")
+@click.argument("job_ids", metavar="JOB...", nargs=-1, required=True)
+@SERVER
+def delete(job_ids: tuple[str, ...], server: str) -> None:
+    """Stop and forget jobs; their plans stay."""
+    from api.jobs.client import Client
+
+    client = Client(server)
+    for job_id in job_ids:
+        client.delete(job_id)
+
+
 @click.command()
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(

@@ -53,6 +53,11 @@ class Client:
         count: int = self._call("POST", f"/jobs/{job_id}/{what}")["tasks"]
         return count
 
+    def delete(self, job_id: str) -> None:
+        """Deletes a job."""
+        with self._told():
+            _checked(self._client.delete(f"/jobs/{job_id}"))
+
     def results(self, job_id: str) -> list[dict[str, Any]]:
         """All items of a job."""
         found: list[dict[str, Any]] = self._call("GET", f"/jobs/{job_id}/results.json")["items"]

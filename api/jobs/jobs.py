@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 import planner
@@ -97,11 +97,8 @@ class Jobs:
             self._store.refer(session, {item.sha256 for item in found})
             for options in choices:
                 self._store.keep_profile(session, options.profile)
-            # In an order: two that insert the same rows in different ones wait for each other.
-            for ids in (sorted(set(rows) - wanted), sorted(wanted)):
-                for block in blocks(ids):
-                    values = [rows[id_] for id_ in block]
-                    session.execute(insert(Task).on_conflict_do_nothing(), values)
+            for ids in (set(rows) - wanted, wanted):
+                self._insert(session, [rows[id_] for id_ in sorted(ids)])
             session.execute(
                 insert(Job).values(id=job_id, name=name, created=Ago(), request=json.dumps(request))
             )
@@ -115,6 +112,20 @@ class Jobs:
             _settle(session, wanted)
             _queue(session, wanted)
         return job_id
+
+    def _insert(self, session: Session, tasks: Sequence[dict[str, Any]]) -> None:
+        """Sees to it that tasks are there, and stay until the commit."""
+        # In an order: two that insert the same rows in different ones wait for each other.
+        by_id = {task["id"]: task for task in tasks}
+        for block in blocks(by_id):
+            missing = block
+            while missing:
+                values = [by_id[id_] for id_ in missing]
+                session.execute(self._database.insert(Task).on_conflict_do_nothing(), values)
+                # Somebody who deletes a job may just have deleted one that was there.
+                held = select(Task.id).where(Task.id.in_(missing)).order_by(Task.id)
+                lock = held.with_for_update(read=True, key_share=True)
+                missing = sorted(set(missing).difference(session.scalars(lock)))
 
     def queued(self, job_id: str) -> list[str]:
         """The tasks of a job that are queued, in the job's order; lowerings come first."""
@@ -139,29 +150,32 @@ class Jobs:
 
     def cancel(self, job_id: str) -> list[str]:
         """Cancels what no other job wants; returns the tasks that are to be stopped."""
-        other, others = aliased(Item), aliased(Job)
-        wanted_elsewhere = exists().where(
-            other.task_id == Task.id,
-            other.job_id == others.id,
-            others.id != job_id,
-            others.cancelled.is_(None),
-        )
-        dependent = aliased(Task)
         with self._database.writing() as session:
-            session.execute(
-                update(Job).where(Job.id == job_id, Job.cancelled.is_(None)).values(cancelled=Ago())
-            )
-            own = select(Item.task_id).where(Item.job_id == job_id)
-            stop = update(Task).values(state="cancelled", finished=Ago()).returning(Task.id)
-            stopped = list(
-                session.scalars(
-                    stop.where(Task.id.in_(own), Task.state.in_(ACTIVE), ~wanted_elsewhere)
-                )
-            )
-            waits = exists().where(dependent.needs == Task.id, dependent.state == "waiting")
-            needed = select(dependent.needs).where(dependent.id.in_(own))
-            lowerings = stop.where(Task.id.in_(needed), Task.state.in_(ACTIVE), ~waits)
-            return stopped + list(session.scalars(lowerings))
+            return _cancel(session, job_id)
+
+    def delete(self, job_id: str) -> list[str]:
+        """Deletes a job; its plans stay. Returns the tasks that are to be stopped.
+
+        Tasks go, too, if no other job has them: what they were made from goes with a later sweep.
+        """
+        with self._database.writing() as session:
+            stopped = _cancel(session, job_id)
+            own = session.scalars(select(Item.task_id).where(Item.job_id == job_id)).all()
+            session.execute(delete(Item).where(Item.job_id == job_id))
+            session.execute(delete(Job).where(Job.id == job_id))
+            tasks, needs = sorted(set(own)), aliased(Task)
+            for block in blocks(tasks):
+                # Held first and looked at then: meanwhile no other job can come to want them.
+                lock = select(Task).where(Task.id.in_(block)).order_by(Task.id).with_for_update()
+                found = session.scalars(lock).all()
+                lowerings = sorted({task.needs for task in found if task.needs is not None})
+                unwanted = ~exists().where(Item.task_id == Task.id)
+                session.execute(delete(Task).where(Task.id.in_(block), unwanted))
+                lock = select(Task).where(Task.id.in_(lowerings)).order_by(Task.id)
+                session.execute(lock.with_for_update())
+                unneeded = ~exists().where(needs.needs == Task.id)
+                session.execute(delete(Task).where(Task.id.in_(lowerings), unneeded))
+            return stopped
 
     def retry(self, job_id: str) -> int:
         """Queues the failed and cancelled tasks of a job again; returns how many."""
@@ -255,6 +269,28 @@ def _row(
 def _lowering_id(sha256: str) -> str:
     text = f"{planner.__version__} {sha256}"
     return f"lower-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+
+
+def _cancel(session: Session, job_id: str) -> list[str]:
+    """Cancels a job's tasks that no other job wants; returns those that are to be stopped."""
+    other, others, dependent = aliased(Item), aliased(Job), aliased(Task)
+    wanted_elsewhere = exists().where(
+        other.task_id == Task.id,
+        other.job_id == others.id,
+        others.id != job_id,
+        others.cancelled.is_(None),
+    )
+    session.execute(
+        update(Job).where(Job.id == job_id, Job.cancelled.is_(None)).values(cancelled=Ago())
+    )
+    own = select(Item.task_id).where(Item.job_id == job_id)
+    stop = update(Task).values(state="cancelled", finished=Ago()).returning(Task.id)
+    plans = stop.where(Task.id.in_(own), Task.state.in_(ACTIVE), ~wanted_elsewhere)
+    stopped = list(session.scalars(plans))
+    waits = exists().where(dependent.needs == Task.id, dependent.state == "waiting")
+    needed = select(dependent.needs).where(dependent.id.in_(own))
+    lowerings = stop.where(Task.id.in_(needed), Task.state.in_(ACTIVE), ~waits)
+    return stopped + list(session.scalars(lowerings))
 
 
 def _settle(session: Session, ids: Collection[str]) -> None:

@@ -393,6 +393,17 @@ def retry_job(service: Service, job: FoundJob, later: BackgroundTasks) -> Change
     return Changed(tasks=count)
 
 
+@router.delete(
+    "/jobs/{job_id}",
+    summary="Delete a job",
+    status_code=204,
+    responses={204: {"description": "The job was deleted."}, **_NO_JOB},
+)
+def delete_job(service: Service, job: FoundJob) -> None:
+    """Stops what is not done yet, unless another job wants it, and forgets the job. Plans stay."""
+    service.cancel(service.jobs.delete(job.id))
+
+
 @router.get("/jobs/{job_id}/results.json", summary="Read all results of a job", responses=_NO_JOB)
 def get_results(service: Service, job: FoundJob) -> JobResults:
     """Every item of a job, with what came of it."""

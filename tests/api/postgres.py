@@ -30,10 +30,25 @@ class Cluster:
     def database(self) -> Iterator[str]:
         """The URL of an empty database, which goes at the end."""
         name = f"test_{uuid.uuid4().hex}"
+        self._execute(f"CREATE DATABASE {name}")
+        yield self._url(name)
+        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def start(self) -> None:
+        """Starts the server."""
+        self._control("start", "-o", f"{_SETTINGS} -c unix_socket_directories={self._folder}")
+
+    def stop(self) -> None:
+        """Ends every connection and process at once, as a crash does."""
+        self._control("stop", "-m", "immediate")
+
+    def _execute(self, statement: str) -> None:
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
-            yield self._url(name)
-            connection.execute(f"DROP DATABASE {name} WITH (FORCE)".encode())
+            connection.execute(statement.encode())
+
+    def _control(self, *command: str) -> None:
+        data, log = self._folder / "data", self._folder / "log"
+        _run(_program("pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "60", *command)
 
     def _url(self, name: str) -> str:
         return f"postgresql://{_USER}@/{name}?host={self._folder}"
@@ -42,20 +57,19 @@ class Cluster:
 @contextmanager
 def running() -> Iterator[Cluster]:
     """Starts a server and stops it."""
-    initdb, control = _program("initdb"), _program("pg_ctl")
     # A socket's path must be short; and the folders that pytest makes are closed to other users.
     folder = Path(tempfile.mkdtemp(prefix="layout-planner-pg-", dir="/tmp"))
-    data, log = folder / "data", folder / "log"
     try:
         if os.geteuid() == 0:
             shutil.chown(folder, _USER)
-        _run(initdb, "-D", str(data), "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
-        options = f"{_SETTINGS} -c unix_socket_directories={folder}"
-        _run(control, "-D", str(data), "-l", str(log), "-w", "-t", "60", "-o", options, "start")
+        data = str(folder / "data")
+        _run(_program("initdb"), "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+        cluster = Cluster(folder)
+        cluster.start()
         try:
-            yield Cluster(folder)
+            yield cluster
         finally:
-            _run(control, "-D", str(data), "-m", "immediate", "-w", "stop")
+            cluster.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

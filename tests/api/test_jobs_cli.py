@@ -84,6 +84,10 @@ def test_a_manifest_is_a_matrix_and_a_failure_is_told(
     assert _run(server, "retry", job_id).output == "4 tasks queued again\n"
     assert _run(server, "watch", job_id).exit_code == 1
     assert _run(server, "cancel", job_id).output == "0 tasks cancelled\n"
+    assert _run(server, "delete", job_id).exit_code == 0
+    assert job_id not in _run(server, "list").output
+    gone = _run(server, "delete", job_id)
+    assert gone.exit_code == 2 and f"there is no job '{job_id}'" in gone.output
 
 
 def test_diff_is_a_gate(server: Server, models: Path) -> None:

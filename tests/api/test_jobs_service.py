@@ -82,6 +82,18 @@ def test_cancel_and_retry(server: Server) -> None:
     assert server.get(f"/jobs/{job_id}")["counts"]["done"] == 6
 
 
+def test_a_job_that_runs_is_deleted(server: Server) -> None:
+    job_id = server.submit({f"{n}": graph(n, 3000) for n in range(8, 14)}, profiles=["bytes"])
+    assert server.client.delete(f"/jobs/{job_id}").status_code == 204
+    for method in ("get", "delete"):
+        assert getattr(server.client, method)(f"/jobs/{job_id}").status_code == 404
+    assert server.get("/jobs") == {"total": 0, "jobs": []}
+    # What it wanted can be wanted again.
+    again = server.submit({"8": graph(8, 3000)}, profiles=["bytes"])
+    assert _events(server, again)[-1] == ("end", {})
+    assert server.get(f"/jobs/{again}")["counts"]["done"] == 1
+
+
 def test_neither_the_server_nor_its_workers_load_torch(server: Server) -> None:
     job_id = server.submit({"a": graph(8)})
     _events(server, job_id)
