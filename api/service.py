@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from math import isinf
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -19,7 +20,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 import fastapi
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -50,6 +51,7 @@ _DEFAULT_NAME: Final = "upload.pt2"
 _EXAMPLE_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
 _SHUTDOWN_SECONDS: Final = 10
 _SWEEP_SECONDS: Final = 3600
+_PROGRESS_ID: Final = "^[0-9a-f]{32}$"
 _MAX_PAGE: Final = 500
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
@@ -95,9 +97,17 @@ class PlanService:
         self._workers = workers
         self._folder = folder
         self._pending: dict[str, asyncio.Task[Plan]] = {}
+        self._stages: dict[str, str] = {}  # by plan
+        self._followed: dict[str, str] = {}  # plans by the numbers that clients follow them by
 
-    async def plan(self, body: AsyncIterator[bytes], name: str, options: PlanOptions) -> Plan:
-        """The plan for a program that comes in chunks.
+    async def plan(
+        self,
+        body: AsyncIterator[bytes],
+        name: str,
+        options: PlanOptions,
+        progress_id: str | None = None,
+    ) -> Plan:
+        """The plan for a program that comes in chunks. ``stage`` tells how far it is.
 
         Raises ``HTTPException`` for a body that is too large or no program.
         """
@@ -114,7 +124,19 @@ class PlanService:
                 task = asyncio.create_task(self._solve(id_, job, scratch.pop_all()))
                 task.add_done_callback(_mark_retrieved)
                 self._pending[id_] = task
+                self._stages[id_] = "waiting"
+        if progress_id is not None:
+            self._followed[progress_id] = id_
+        try:
             return await asyncio.shield(self._pending[id_])
+        finally:
+            if progress_id is not None:
+                self._followed.pop(progress_id, None)
+
+    def stage(self, progress_id: str) -> str | None:
+        """How far a plan is that somebody waits for; None if nobody does by this number."""
+        plan_id = self._followed.get(progress_id)
+        return None if plan_id is None else self._stages.get(plan_id)
 
     def stop(self) -> None:
         """Stops all planning, now and to come; the requests that wait for it are told so."""
@@ -160,13 +182,14 @@ class PlanService:
             try:
                 plan = await run_in_threadpool(self.store.get, id_)
                 if plan is None:
-                    await self._workers.run(job)
+                    await self._workers.run(job, partial(self._stages.__setitem__, id_))
                     plan = await run_in_threadpool(
                         self.store.put, id_, job.files, job.source, job.options
                     )
                 return plan
             finally:
                 del self._pending[id_]
+                self._stages.pop(id_, None)
 
 
 class PlanQuery(BaseModel):
@@ -239,6 +262,16 @@ class Health(BaseModel):
 
     status: str = Field(examples=["ok"])
     version: str = Field(examples=["0.1.0"])
+
+
+class Progress(BaseModel):
+    """How far a plan is."""
+
+    stage: str | None = Field(
+        description="`waiting` for a process, `loading`, `lowering`, `planning`, how many "
+        "delegates are planned, or `writing`; null if no request of this number waits for a plan.",
+        examples=["lowering"],
+    )
 
 
 class Profile(BaseModel):
@@ -474,7 +507,17 @@ router = APIRouter()
     },
 )
 async def post_plan(
-    request: Request, service: Service, query: Annotated[PlanQuery, Query()]
+    request: Request,
+    service: Service,
+    query: Annotated[PlanQuery, Query()],
+    progress_id: Annotated[
+        str | None,
+        Header(
+            pattern=_PROGRESS_ID,
+            description="32 hexadecimal digits of your own, drawn at random: as long as the "
+            "request is not answered, `GET /progress/{id}` tells how far it is.",
+        ),
+    ] = None,
 ) -> FileResponse:
     """Lowers a `.pt2` file for ExecuTorch's Vulkan delegate and plans the layout of every tensor.
 
@@ -485,13 +528,24 @@ async def post_plan(
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
         _check_size(int(announced), service.max_upload_bytes)
-    plan = await service.plan(request.stream(), name, options)
+    plan = await service.plan(request.stream(), name, options, progress_id)
     return FileResponse(
         service.store.path(plan.graph_sha256),
         media_type=_BINARY,
         filename=f"{PurePath(name).stem}.plan",
         headers={"Location": f"/plans/{plan.id}"},
     )
+
+
+@router.get("/progress/{progress_id}", summary="Ask how far a plan is")
+async def get_progress(
+    service: Service,
+    progress_id: Annotated[
+        str, fastapi.Path(description="The `Progress-Id` of a request to `POST /plan`.")
+    ],
+) -> Progress:
+    """Answers at once, whatever is being planned."""
+    return Progress(stage=service.stage(progress_id))
 
 
 @router.get(

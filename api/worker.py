@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +32,14 @@ _END_SECONDS = 5.0
 """How long a process may take to end by itself."""
 
 
+Tell = Callable[[str], None]
+"""Called with the name of each stage of a job as it begins."""
+
+
+def tell_nobody(stage: str) -> None:
+    """For work that nobody follows."""
+
+
 class Work(Protocol):
     """What a process is asked to do; it is sent there."""
 
@@ -37,7 +47,7 @@ class Work(Protocol):
     def name(self) -> str:
         """What to call the program in messages."""
 
-    def run(self) -> None:
+    def run(self, tell: Tell = tell_nobody) -> None:
         """Does it. Raises ``PlannerError``."""
 
 
@@ -50,12 +60,27 @@ class Job:
     options: PlanOptions
     files: PlanFiles
 
-    def run(self) -> None:
+    def run(self, tell: Tell = tell_nobody) -> None:
         """Plans the file and writes the plan's files. Raises ``PlannerError``."""
         from planner.inputs import plan_program
 
-        planned = plan_program(self.source.read_bytes(), self.name, self.options)
+        done = 0
+
+        def progress(stage: str, delegate: object) -> None:
+            nonlocal done
+            done += delegate is not None
+            tell(f"{done} delegate{'s' * (done > 1)} planned" if done else stage)
+
+        planned = plan_program(self.source.read_bytes(), self.name, self.options, progress)
+        tell("writing")
         write_plan(planned, planned.report, self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """What a process says of a job before its end."""
+
+    name: str
 
 
 class WorkerError(Exception):
@@ -104,7 +129,7 @@ def serve_jobs(connection: Connection) -> None:
             return
         error: Exception | None = None
         try:
-            job.run()
+            job.run(lambda stage: connection.send(_Stage(stage)))
         except PlannerError as refusal:
             error = refusal
         except Exception as crash:
@@ -160,25 +185,30 @@ class PlanningProcess:
         self._process.join(seconds)
         self.kill()
 
-    def run(self, job: Work, seconds: float) -> None:
+    def run(self, job: Work, seconds: float, tell: Tell = tell_nobody) -> None:
         """Has a job done. No process is left after ``OvertimeError`` and ``LostWorkerError``."""
+        end = time.monotonic() + seconds
         try:
             self._connection.send(job)
-            if not self._connection.poll(seconds):
-                self.kill()
-                raise OvertimeError(
-                    f"planning {job.name} took longer than {seconds:g} s and was stopped: "
-                    "hand in a smaller program, or give the service more time"
-                )
-            error: Exception | None = self._connection.recv()
+            while True:
+                if not self._connection.poll(max(0.0, end - time.monotonic())):
+                    self.kill()
+                    raise OvertimeError(
+                        f"planning {job.name} took longer than {seconds:g} s and was stopped: "
+                        "hand in a smaller program, or give the service more time"
+                    )
+                said: Exception | _Stage | None = self._connection.recv()
+                if not isinstance(said, _Stage):
+                    break
+                tell(said.name)
         except (EOFError, OSError):
             self._process.join()
             raise LostWorkerError(
                 f"the process that was planning {job.name} has {self._end()}: "
                 "try again, with more memory if that ran out"
             ) from None
-        if error is not None:
-            raise error
+        if said is not None:
+            raise said
 
     def _end(self) -> str:
         code = self._process.exitcode or 0
@@ -203,10 +233,10 @@ class Workers:
         self._idle: list[PlanningProcess] = []
         self._stopped = False
 
-    async def run(self, job: Job) -> None:
+    async def run(self, job: Job, tell: Tell = tell_nobody) -> None:
         """Runs a job once a process is free. Raises ``PlannerError`` and ``WorkerError``."""
         self._check_running(job)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._run, job, tell)
 
     def stop(self) -> None:
         """Ends every process; jobs, waiting ones too, end with ``StoppedError``."""
@@ -219,10 +249,10 @@ class Workers:
                     worker.kill()
         self._threads.shutdown(wait=False)
 
-    def _run(self, job: Job) -> None:
+    def _run(self, job: Job, tell: Tell) -> None:
         worker = self._take(job)
         try:
-            worker.run(job, self._seconds)
+            worker.run(job, self._seconds, tell)
         except LostWorkerError:
             self._check_running(job)
             raise

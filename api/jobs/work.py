@@ -14,7 +14,7 @@ from typing import Final
 from zipfile import ZipFile, ZipInfo
 
 from api.store.files import PlanFiles
-from api.worker import write_plan
+from api.worker import Tell, tell_nobody, write_plan
 from planner.options import PlanOptions
 
 _PROGRAM: Final = "program.pte"
@@ -29,7 +29,7 @@ class Lowering:
     name: str
     output: Path
 
-    def run(self) -> None:
+    def run(self, tell: Tell = tell_nobody) -> None:
         """Writes what comes out. Raises ``InputError``."""
         from planner.exported import lower_exported
 
@@ -51,7 +51,7 @@ class Replanning:
     options: PlanOptions
     files: PlanFiles
 
-    def run(self) -> None:
+    def run(self, tell: Tell = tell_nobody) -> None:
         """Writes the plan's files. Raises ``PlannerError``."""
         from planner.replan import replan
 

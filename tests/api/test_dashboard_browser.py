@@ -166,6 +166,7 @@ def test_an_uploaded_program_ends_on_its_plan(visit: Visit, conv: bytes) -> None
         page.locator("#file").set_input_files(_file(conv, "<b>conv.pt2"))
         page.get_by_role("button", name="Plan").click()
         expect(page.locator("#said")).to_contain_text("planning <b>conv.pt2")
+        expect(page.locator("#said")).to_contain_text("lowering it for Vulkan")
         page.wait_for_url("**/view/*", timeout=120_000)
         expect(page.locator("h1")).to_have_text("<b>conv.pt2")
         page.wait_for_selector(READY)

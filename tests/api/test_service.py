@@ -276,6 +276,33 @@ def test_a_profile_is_never_a_path(server: Server, tmp_path: Path) -> None:
         )
 
 
+def test_who_waits_for_a_plan_can_ask_how_far_it_is(server: Server, conv: bytes) -> None:
+    number = "0123456789abcdef" * 2
+    query, headers = {"buffer_limit": 123_456_789}, {"Progress-Id": number}
+
+    def stage() -> str | None:
+        found: str | None = server.client.get(f"/progress/{number}").json()["stage"]
+        return found
+
+    assert stage() is None
+    seen = []
+    with ThreadPoolExecutor(1) as threads:
+        running = threads.submit(
+            server.client.post, "/plan", content=conv, params=query, headers=headers
+        )
+        while not running.done():
+            seen.append(stage())
+        assert running.result().status_code == 200
+    assert stage() is None
+    assert "lowering" in seen
+    stages = ["waiting", "loading", "lowering", "1 delegate planned", "writing"]
+    known = [stages.index(name) for name in seen if name is not None]
+    assert known == sorted(known)
+    wrong = server.client.post("/plan", content=conv, headers={"Progress-Id": "7"})
+    assert wrong.status_code == 422
+    assert _detail(wrong).startswith("field 'progress-id': String should match")
+
+
 def test_limits_that_leave_an_operator_without_representation(server: Server, conv: bytes) -> None:
     answer = _post(server, conv, texture_limits="4,4,4")
     assert answer.status_code == 422
@@ -373,6 +400,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         "/plans/{plan_id}",
         "/plans/{plan_id}/graph",
         "/plans/{plan_id}/program.pte",
+        "/progress/{progress_id}",
         "/profiles",
         "/health",
         "/inputs",
@@ -399,6 +427,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
     assert set(plan["responses"]["200"]["content"]) == {"application/octet-stream"}
     assert set(plan["responses"]["200"]["headers"]) == {"Location", "Content-Disposition"}
     parameters = {parameter["name"]: parameter for parameter in plan["parameters"]}
+    assert parameters.pop("progress-id")["in"] == "header"
     assert all(p["in"] == "query" and p["schema"]["description"] for p in parameters.values())
     assert parameters["profile"]["schema"]["enum"] == ["bytes", "default", "h200", "lavapipe"]
     assert parameters["objective"]["schema"]["enum"] == ["repack", "latency"]

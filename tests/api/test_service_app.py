@@ -69,7 +69,7 @@ def test_goes_on_after_its_worker_is_killed_and_plans_the_same_once(
     jobs: list[Job] = []
     run = Workers.run
 
-    async def counted(self: Workers, job: Job) -> None:
+    async def counted(self: Workers, job: Job, tell: object) -> None:
         jobs.append(job)
         await run(self, job)
 
@@ -136,7 +136,7 @@ def test_a_body_that_is_too_large(scratch: Path) -> None:
 def test_a_plan_that_fails_its_check_is_not_handed_out(
     conv: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: Workers, job: Job) -> None:
+    async def fail(self: Workers, job: Job, tell: object) -> None:
         raise VerificationError("delegate 0: tensor 3 has no layout")
 
     monkeypatch.setattr(Workers, "run", fail)
@@ -153,7 +153,7 @@ def test_a_plan_that_fails_its_check_is_not_handed_out(
 def test_an_error_that_nobody_foresaw_is_not_shown(
     conv: bytes, scratch: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(self: Workers, job: Job) -> None:
+    async def fail(self: Workers, job: Job, tell: object) -> None:
         raise OSError("no space left on /secret")
 
     monkeypatch.setattr(Workers, "run", fail)
@@ -208,7 +208,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(
 ) -> None:
     started, finish = asyncio.Event(), asyncio.Event()
 
-    async def write(self: Workers, job: Job) -> None:
+    async def write(self: Workers, job: Job, tell: object) -> None:
         started.set()
         await finish.wait()
         assert job.source.read_bytes() == conv
@@ -229,7 +229,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(
     _run(Settings(), body)
 
 
-async def _write(self: Workers, job: Job) -> None:
+async def _write(self: Workers, job: Job, tell: object) -> None:
     write_files(job.source, job.files, job.name)
 
 
@@ -264,7 +264,7 @@ def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
 ) -> None:
     both = asyncio.Barrier(2)
 
-    async def write(self: Workers, job: Job) -> None:
+    async def write(self: Workers, job: Job, tell: object) -> None:
         await both.wait()
         write_files(job.source, job.files, job.name)
 
@@ -306,7 +306,7 @@ def test_plans_outlive_the_service(
 def test_lists_a_page(conv: bytes, database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ratios = {"a.pt2": 1.5, "b.pt2": None, "c.pt2": 3.0}
 
-    async def write(self: Workers, job: Job) -> None:
+    async def write(self: Workers, job: Job, tell: object) -> None:
         write_files(job.source, job.files, job.name, ratio=ratios[job.name])
 
     monkeypatch.setattr(Workers, "run", write)

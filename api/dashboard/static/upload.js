@@ -2,6 +2,13 @@
 
 import { element } from "./text.js";
 
+const STAGES = {
+  waiting: "waiting for another program to be planned",
+  loading: "loading the program",
+  lowering: "lowering it for Vulkan",
+  planning: "choosing layouts",
+  writing: "writing the program",
+};
 const find = (id) => document.getElementById(id);
 const form = find("upload");
 const file = find("file");
@@ -34,6 +41,7 @@ function start() {
   find("start").disabled = true;
   find("stop").hidden = false;
   const request = new XMLHttpRequest();
+  const progressId = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
   running = request;
   const end = (problem) => {
     clearInterval(request.clock);
@@ -51,8 +59,10 @@ function start() {
     say(`planning ${chosen.name} …`);
     find("state").dataset.step = "planning";
     const started = performance.now();
-    request.clock = setInterval(() => {
+    request.clock = setInterval(async () => {
       find("state-title").textContent = `Progress: planning for ${Math.round((performance.now() - started) / 1000)} s`;
+      const stage = await stageOf(progressId);
+      if (stage && running === request) say(`planning ${chosen.name}: ${stage} …`);
     }, 1000);
   });
   request.addEventListener("readystatechange", () => {
@@ -70,7 +80,18 @@ function start() {
   request.addEventListener("abort", () => left || end("Stopped."));
   request.open("POST", `${form.dataset.action}?${queryOf(chosen)}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
+  request.setRequestHeader("Progress-Id", progressId);
   request.send(chosen);
+}
+
+/** How far planning is, in words; null if that is not to be had just now. */
+async function stageOf(progressId) {
+  try {
+    const { stage } = await (await fetch(`${form.dataset.progress}/${progressId}`)).json();
+    return STAGES[stage] ?? stage ?? null;
+  } catch {
+    return null;
+  }
 }
 
 function problemOf(request) {
