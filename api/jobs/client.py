@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,20 @@ from api.jobs.manifest import Submission
 from planner.errors import InputError, OptionError
 
 _SECONDS = 60.0
+_AGAIN_SECONDS = 0.5
+
+
+class AwayError(OptionError):
+    """The server does not answer, or cannot answer just now."""
 
 
 class Client:
     """Calls a server. Methods raise ``OptionError`` for what it refuses, or if there is none."""
 
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, patience: float = _SECONDS) -> None:
+        """For a server's address; one that goes away is waited for so many seconds."""
         self._server = server
+        self.patience = patience
         try:
             self._client = httpx.Client(base_url=server, timeout=_SECONDS)
         except (httpx.InvalidURL, ValueError) as error:
@@ -69,19 +77,46 @@ class Client:
             return _checked(self._client.get(f"/jobs/{job_id}/results.{kind}")).content
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """The job now, and again with each change until its end."""
-        with self._told():
-            timeout = httpx.Timeout(_SECONDS, read=None)
-            with self._client.stream("GET", f"/jobs/{job_id}/events", timeout=timeout) as answer:
-                if answer.is_error:
-                    answer.read()
-                _checked(answer)
-                event = ""
-                for line in answer.iter_lines():
-                    if line.startswith("event: "):
-                        event = line.removeprefix("event: ")
-                    elif line.startswith("data: ") and event == "job":
-                        yield json.loads(line.removeprefix("data: "))
+        """The job now, and again with each change until its end.
+
+        A server that goes away in between, as when it is started anew, is waited for; the job goes
+        on meanwhile.
+        """
+        heard = None  # when something was last heard of the job
+        while True:
+            try:
+                for event, data in self._events(job_id):
+                    heard = time.monotonic()
+                    if event == "end":
+                        return
+                    if event == "job":
+                        yield data
+            except AwayError:
+                if heard is None:
+                    raise
+            if heard is not None and time.monotonic() - heard > self.patience:
+                raise AwayError(
+                    f"the server {self._server} went away, and the job goes on without it: follow "
+                    f"it with 'layout-planner jobs watch {job_id}' when the server is back"
+                )
+            time.sleep(_AGAIN_SECONDS)
+
+    def _events(self, job_id: str) -> Iterator[tuple[str, Any]]:
+        """The events of a job, as long as the server sends any."""
+        timeout = httpx.Timeout(_SECONDS, read=None)
+        with (
+            self._told(),
+            self._client.stream("GET", f"/jobs/{job_id}/events", timeout=timeout) as answer,
+        ):
+            if answer.is_error:
+                answer.read()
+            event = ""
+            for line in _checked(answer).iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data":
+                    yield event, json.loads(value)
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
         with self._told():
@@ -92,7 +127,7 @@ class Client:
         try:
             yield
         except httpx.HTTPError as error:
-            raise OptionError(
+            raise AwayError(
                 f"cannot reach the server {self._server} ({error}): start one with "
                 "'layout-planner serve', or name another with --server"
             ) from error
@@ -105,7 +140,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"the server answered {answer.status_code}: is it a Layout Planner?"
-    raise OptionError(detail)
+    raise AwayError(detail) if answer.is_server_error else OptionError(detail)
 
 
 def _read(path: Path) -> bytes:

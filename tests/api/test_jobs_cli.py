@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from plant import wait
 from serving import Server, serving
 
 from api.cli import main
+from api.jobs.client import Client
 from api.jobs.difference import compare_jobs
 from api.jobs.manifest import read_submission
 from planner.errors import InputError, OptionError
@@ -88,6 +90,29 @@ def test_a_manifest_is_a_matrix_and_a_failure_is_told(
     assert job_id not in _run(server, "list").output
     gone = _run(server, "delete", job_id)
     assert gone.exit_code == 2 and f"there is no job '{job_id}'" in gone.output
+
+
+def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'db.sqlite'}"
+    with ExitStack() as stack:
+        first = stack.enter_context(serving(tmp_path / "data", url, workers=0))
+        job_id = first.submit({"a": graph(8)})
+        followed = Client(f"http://127.0.0.1:{first.port}").follow(job_id)
+        assert next(followed)["counts"]["queued"] == 1
+        first.process.terminate()
+        first.process.wait(20)
+        stack.enter_context(serving(tmp_path / "data", url, 1, first.port))
+        *_, last = followed
+        assert last["counts"]["done"] == 1
+
+
+def test_a_server_that_does_not_come_back_is_told(tmp_path: Path) -> None:
+    with serving(tmp_path / "data", f"sqlite:///{tmp_path / 'db.sqlite'}", workers=0) as server:
+        job_id = server.submit({"a": graph(8)})
+        followed = Client(f"http://127.0.0.1:{server.port}", patience=1).follow(job_id)
+        next(followed)
+    with pytest.raises(OptionError, match=f"goes on without it: .* jobs watch {job_id}'"):
+        list(followed)
 
 
 def test_diff_is_a_gate(server: Server, models: Path) -> None:

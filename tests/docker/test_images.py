@@ -96,7 +96,8 @@ def test_the_dockerfile_has_nothing_to_mend() -> None:
 
 
 def test_the_image_gets_every_package_and_its_context_nothing_else() -> None:
-    copied = {source for line in _instructions("COPY") for source in line.split()[:-1]}
+    copies = (line.split()[:-1] for line in _instructions("COPY") if "--from" not in line)
+    copied = {source for sources in copies for source in sources}
     packages = {name.split(".")[0] for name in PROJECT["tool"]["setuptools"]["packages"]}
     assert copied == packages | {"pyproject.toml", PROJECT["project"]["readme"]}
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
