@@ -7,6 +7,7 @@ import hashlib
 import re
 import signal
 import socket
+import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
@@ -33,6 +34,7 @@ from api.dashboard.install import install, problem
 from api.dashboard.query import OverviewQuery
 from api.jobs.routes import router as jobs_router
 from api.jobs.service import JobService, serving_jobs
+from api.jobs.tasks import Tasks
 from api.problem import Problem, problems
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
@@ -51,6 +53,7 @@ _DEFAULT_NAME: Final = "upload.pt2"
 _EXAMPLE_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
 _SHUTDOWN_SECONDS: Final = 10
 _SWEEP_SECONDS: Final = 3600
+_CLAIM_SECONDS: Final = 0.2
 _PROGRESS_ID: Final = "^[0-9a-f]{32}$"
 _MAX_PAGE: Final = 500
 
@@ -90,11 +93,19 @@ class PlanService:
     """Plans uploaded programs, and the same request only once."""
 
     def __init__(
-        self, store: PlanStore, workers: Workers, folder: Path, max_upload_bytes: int
+        self,
+        store: PlanStore,
+        workers: Workers,
+        folder: Path,
+        max_upload_bytes: int,
+        plan_seconds: float,
     ) -> None:
         self.store = store
         self.max_upload_bytes = max_upload_bytes
         self._workers = workers
+        self._tasks = Tasks(store)
+        self._plan_seconds = plan_seconds
+        self._is_stopped = False
         self._folder = folder
         self._pending: dict[str, asyncio.Task[Plan]] = {}
         self._stages: dict[str, str] = {}  # by plan
@@ -140,6 +151,7 @@ class PlanService:
 
     def stop(self) -> None:
         """Stops all planning, now and to come; the requests that wait for it are told so."""
+        self._is_stopped = True
         self._workers.stop()
 
     async def close(self) -> None:
@@ -182,14 +194,39 @@ class PlanService:
             try:
                 plan = await run_in_threadpool(self.store.get, id_)
                 if plan is None:
-                    await self._workers.run(job, partial(self._stages.__setitem__, id_))
-                    plan = await run_in_threadpool(
-                        self.store.put, id_, job.files, job.source, job.options
-                    )
+                    async with self._alone(id_):
+                        plan = await run_in_threadpool(self.store.get, id_)
+                        if plan is None:
+                            plan = await self._make(id_, job)
                 return plan
             finally:
                 del self._pending[id_]
                 self._stages.pop(id_, None)
+
+    async def _make(self, id_: str, job: Job) -> Plan:
+        await self._workers.run(job, partial(self._stages.__setitem__, id_))
+        return await run_in_threadpool(self.store.put, id_, job.files, job.source, job.options)
+
+    @asynccontextmanager
+    async def _alone(self, id_: str) -> AsyncIterator[None]:
+        """Waits until nobody else makes a plan, be it another server or a worker of a job.
+
+        But not for ever: whoever it is may be stuck, and to make a plan twice does no harm.
+        """
+        claims, end = self.store.claims, time.monotonic() + self._plan_seconds
+        is_ours = False
+        while time.monotonic() < end and not self._is_stopped:
+            # Nothing is claimed while a worker is at it, which waits for claims itself.
+            is_running = await run_in_threadpool(self._tasks.is_running, id_)
+            is_ours = not is_running and claims.take(id_)
+            if is_ours:
+                break
+            await asyncio.sleep(_CLAIM_SECONDS)
+        try:
+            yield
+        finally:
+            if is_ours:
+                claims.release(id_)
 
 
 class PlanQuery(BaseModel):
@@ -678,7 +715,9 @@ def create_app(settings: Settings = Settings()) -> FastAPI:
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
             workers = Workers(settings.workers, settings.plan_seconds)
-            service = PlanService(store, workers, uploads, settings.max_upload_bytes)
+            service = PlanService(
+                store, workers, uploads, settings.max_upload_bytes, settings.plan_seconds
+            )
             app.state.service = service
             sweeping = asyncio.create_task(service.sweep())
             try:

@@ -23,6 +23,9 @@ from api.store.tables import Item, Job, Plan, State, Task
 from planner.errors import OptionError
 from planner.options import PlanOptions
 
+LOWERING: Final = "lower-"
+"""What the ids of lowerings begin with."""
+
 _ZIP: Final = b"PK"
 
 
@@ -268,7 +271,7 @@ def _row(
 
 def _lowering_id(sha256: str) -> str:
     text = f"{planner.__version__} {sha256}"
-    return f"lower-{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+    return LOWERING + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _cancel(session: Session, job_id: str) -> list[str]:

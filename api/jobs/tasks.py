@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select, update
+from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 import planner
@@ -99,6 +99,15 @@ class Tasks:
                 waiting = select(Task.id).where(Task.needs == id_, Task.state == "waiting")
                 for dependent in session.scalars(waiting).all():
                     _end(session, dependent, "failed", reason)
+
+    def is_running(self, id_: str) -> bool:
+        """Whether a worker that is alive is at a task."""
+        alive = select(Executor.id).where(Executor.beat >= Ago(GONE_SECONDS))
+        running = exists().where(
+            Task.id == id_, Task.state == "running", Task.executor_id.in_(alive)
+        )
+        with self._database.reading() as session:
+            return bool(session.scalar(select(running)))
 
     # What reconciling asks for: see ``reconcile``.
 

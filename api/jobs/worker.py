@@ -22,6 +22,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from api.jobs import executors
 from api.jobs.engine import Engine, Executor
+from api.jobs.jobs import LOWERING
 from api.jobs.processes import Slot
 from api.jobs.reconcile import reconcile
 from api.jobs.tasks import Begun, Tasks
@@ -41,6 +42,7 @@ GIVEN_UP_CODE: Final = 75
 """The exit code of a worker that others take for dead."""
 _RECONCILE_SECONDS: Final = 2.0
 _RECONCILE_CHANCE: Final = 0.1
+_CLAIM_SECONDS: Final = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,7 @@ class Worker:
             os._exit(code)
 
     async def _attempt(self, task_id: str) -> None:
+        await self._let_others_plan(task_id)
         begun = await patiently(self._tasks.begin, task_id, self.id)
         if begun is None:
             return
@@ -111,6 +114,14 @@ class Worker:
             store = self._store
             draft = await patiently(store.prepare, task_id, files, begun.source, begun.options)
             await patiently(self._tasks.finish, task_id, draft)
+
+    async def _let_others_plan(self, task_id: str) -> None:
+        """Returns once no server plans just this, or has had the time that a task has."""
+        if task_id.startswith(LOWERING):
+            return
+        end = _clock() + self._settings.plan_seconds
+        while not self._store.claims.is_free(task_id) and _clock() < end:
+            await asyncio.sleep(_CLAIM_SECONDS)
 
     async def _give_up(self, task_id: str, reason: str) -> None:
         await patiently(self._tasks.fail, task_id, reason)

@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 import planner
 from api.store.blobs import BlobStore, DirectoryBlobs
+from api.store.claims import Claims
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.tables import Base, Blob, BlobHome, Plan, Profile
@@ -147,13 +148,15 @@ class PlanStore:
     there is nothing to see. Methods raise ``UnreachableError`` if the database does not answer.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore) -> None:
+    def __init__(self, database: Database, blobs: BlobStore, claims: Claims) -> None:
         self.database = database
         self.blobs = blobs
+        self.claims = claims
 
     def close(self) -> None:
         """Closes the database."""
         self.database.close()
+        self.claims.close()
 
     def get(self, plan_id: str) -> Plan | None:
         """A plan; None for an id that no plan has, or that is no id."""
@@ -324,7 +327,7 @@ def open_store(data_dir: Path, database_url: str | None = None) -> PlanStore:
     except BaseException:
         database.close()
         raise
-    return PlanStore(database, blobs)
+    return PlanStore(database, blobs, Claims(data_dir / "claims"))
 
 
 def _check_home(database: Database, blobs: BlobStore, data_dir: Path) -> None:
