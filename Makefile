@@ -8,7 +8,7 @@ FUZZ_EXAMPLES ?= 80000
 
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint bench gpu-bench vulkan postgresql chromium generate clean
+.PHONY: run test fuzz lint bench screenshots gpu-bench vulkan postgresql chromium generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
@@ -25,11 +25,17 @@ lint: $(READY)
 	$(BIN)/mypy
 	$(BIN)/python -m schema.generate --check
 
-bench: $(READY)
+bench: $(READY) chromium
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
 	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
 	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
+	$(BIN)/layout-planner bench jobs -o benchmarks/jobs.md
+	$(BIN)/layout-planner bench dashboard -o benchmarks/dashboard.md
+
+# The README's pictures of the dashboard, with real models planned for them.
+screenshots: $(READY) chromium
+	$(BIN)/layout-planner bench screenshots benchmarks/dashboard
 
 # Tables and profile of this machine's GPU: make gpu-bench GPU=h200.
 GPU ?= lavapipe

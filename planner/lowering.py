@@ -350,7 +350,8 @@ def mending() -> Iterator[TensorNames]:
         blob = serialize(*args)
         if threading.get_ident() == owner:
             graph = hashlib.sha256(split_delegate(blob).flatbuffer).hexdigest()
-            names[graph] = _names(latest)
+            # Delegates that are alike share a graph in the file: the first one names its tensors.
+            names.setdefault(graph, _names(latest))
         return blob
 
     with _one_at_a_time, ExitStack() as stack:

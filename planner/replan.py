@@ -93,14 +93,19 @@ def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
 
     Raises ``InputError`` for a program without any, and for damaged bytes.
     """
+    return dict(_delegates(data, name))
+
+
+def _delegates(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
+    """The key and the blob of every Vulkan delegate that runs; equal ones may share a blob."""
     if not is_executorch_program(data):
-        return {None: data}
-    blobs: dict[BlobKey | None, bytes] = {
-        e.key: e.blob for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
-    }
-    if not blobs:
+        return [(None, data)]
+    found: list[tuple[BlobKey | None, bytes]] = [
+        (e.key, e.blob) for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
+    ]
+    if not found:
         raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
-    return blobs
+    return found
 
 
 def lowered_limits(data: bytes, name: str) -> ImageExtents:
@@ -161,9 +166,13 @@ def replan(
     limits = options.texture_limits or lowered_limits(data, name)
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
-    blobs = delegates_of(data, name)
+    planned: dict[BlobKey | None, DelegateResult] = {}
     progress("planning", None)
-    for key, blob in blobs.items():
+    for key, blob in _delegates(data, name):
+        if key in planned:
+            results.append(planned[key].again(len(results)))
+            progress("planning", results[-1])
+            continue
         try:
             file = graph_of(blob)
             known = (names or {}).get(hashlib.sha256(file).hexdigest(), {})
@@ -172,6 +181,7 @@ def replan(
             place = f"{name}, delegate {len(results)}"
             raise InputError(f"{place} is damaged: {error}") from error
         results.append(result)
+        planned[key] = result
         progress("planning", result)
         if graph is not None:
             is_bare = blob[4:8] == vkgraph.FILE_IDENTIFIER
@@ -382,9 +392,12 @@ def _label(representation: TensorRepr | None) -> int:
 
 
 def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:
-    """The graphs of a lowered program's Vulkan delegates. Raises ``InputError``."""
-    for index, blob in enumerate(delegates_of(data, name).values()):
+    """The graph of every Vulkan delegate that a lowered program runs. Raises ``InputError``."""
+    decoded: dict[BlobKey | None, VkGraph] = {}
+    for index, (key, blob) in enumerate(_delegates(data, name)):
         try:
-            yield vkgraph.decode(graph_of(blob))
+            if key not in decoded:
+                decoded[key] = vkgraph.decode(graph_of(blob))
+            yield decoded[key]
         except SchemaError as error:
             raise InputError(f"{name}, delegate {index} is damaged: {error}") from error

@@ -20,6 +20,7 @@ from schema import (
     Transition,
     TransitionUser,
 )
+from schema.vkgraph import ValueList
 
 _TOLERANCE: Final = 1e-9
 """Sums of floats may differ by their order."""
@@ -110,7 +111,9 @@ def _reads(program: Program, user: TransitionUser, source: int, origins: Mapping
     call = program.calls[user.operator_index]
     if call.name != user.operator_name or user.argument >= len(call.args) - 1:
         return False
-    members = program.tensors_of(call.args[user.argument])
+    argument = call.args[user.argument]
+    value = program.graph.values[argument]
+    members = value.items if isinstance(value, ValueList) else (argument,)
     return source in (origins.get(member, member) for member in members)
 
 

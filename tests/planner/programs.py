@@ -24,6 +24,8 @@ PROGRAMS = [
     pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in (*nets.NETS, *zoo.names())
 ]
 """Names of all programs, each with its tests on one worker of a parallel run."""
+NETS = PROGRAMS[: len(nets.NETS)]
+"""Those that are small."""
 
 
 @dataclass(frozen=True)

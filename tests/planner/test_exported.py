@@ -48,7 +48,7 @@ def test_the_optimum_is_the_one_that_cpsat_finds_on_the_whole_model(name: str) -
     proven = 0
     for delegate in lower(name).planned.delegates:
         mine = delegate.layout_plan.solution
-        whole = solve_whole(delegate.layout_plan.layout.problem, time_limit=4)
+        whole = solve_whole(delegate.layout_plan.layout.problem, time_limit=2)
         if whole.status is Status.OPTIMAL:
             assert whole.cost == mine.cost
             proven += 1

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
 import subprocess
 import sys
 
-import nets
 import pytest
-from programs import exported, lower
+import torch
+from programs import NETS, exported, lower
 
+from planner.difference import compare
 from planner.errors import InputError
-from planner.exported import lower_exported
+from planner.exported import lower_exported, plan_exported
+from planner.listing import read_listing
 from planner.options import make_options
-from planner.replan import replan
+from planner.replan import delegates_of, graphs_of, replan
 from schema import DelegatePlan, Repack, Transition
 
 _DIGEST = """
@@ -24,7 +27,7 @@ print(hashlib.sha256(lower_exported(sys.stdin.buffer.read(), "net.pt2").pte).hex
 """
 
 
-@pytest.mark.parametrize("name", nets.NETS)
+@pytest.mark.parametrize("name", NETS)
 def test_from_it_planning_reaches_what_planning_the_export_reaches(name: str) -> None:
     lowered = lower_exported(exported(name), f"{name}.pt2")
     planned = replan(lowered.pte, name, make_options("bytes"), names=lowered.names)
@@ -67,6 +70,38 @@ def _by_name(plan: DelegatePlan) -> tuple[object, ...]:
         for t in repacks
     ]
     return representations, before, transitions
+
+
+class _Twice(torch.nn.Module):
+    """Two delegates that are alike, and share what is in the file; between them nothing of ours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = torch.nn.Conv2d(4, 4, 1)
+        self.linear = torch.nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for _ in range(2):
+            x = torch.sort(self.conv(self.linear(x)))[0]
+        return x
+
+
+def test_delegates_that_share_a_blob_count_as_often_as_they_run() -> None:
+    file = io.BytesIO()
+    torch.manual_seed(0)
+    torch.export.save(torch.export.export(_Twice().eval(), (torch.randn(1, 4, 6, 6),)), file)
+    lowered = lower_exported(file.getvalue(), "twice.pt2")
+    assert (len(delegates_of(lowered.pte, "x")), len(tuple(graphs_of(lowered.pte, "x")))) == (1, 2)
+    direct = plan_exported(file.getvalue(), "twice.pt2", make_options("bytes"))
+    again = replan(lowered.pte, "twice.pte", make_options("bytes"))
+    for key in ("operators", "repack_cost", "transitions", "baseline_repack_cost"):
+        assert again.report["total"][key] == direct.report["total"][key] > 0, key
+    assert [delegate["index"] for delegate in again.report["delegates"]] == [0, 1]
+    assert [delegate.name for delegate in again.program.delegates] == ["delegate 0", "delegate 1"]
+    assert len(read_listing(again.data, "x").delegates) == 2
+    assert len(delegates_of(again.data, "x")) == 1
+    profile = make_options("bytes").profile
+    assert compare(again.data, "a.pte", direct.pte(), "b.pte", profile)["is_equal"]
 
 
 def test_the_same_program_is_lowered_to_the_same_bytes_by_every_process() -> None:
