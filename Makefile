@@ -17,7 +17,7 @@ test: $(READY) vulkan postgresql chromium
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 fuzz: $(READY)
-	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/test_hostile_graphs.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
+	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/vkgraph/test_hostile.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -41,7 +41,7 @@ screenshots: $(READY) chromium
 GPU ?= lavapipe
 gpu-bench: $(READY) vulkan
 	$(BIN)/layout-planner gpu bench -o benchmarks/gpu-$(GPU).md
-	$(BIN)/layout-planner calibrate --name $(GPU) -o planner/profiles/$(GPU).json --report benchmarks/calibrate-$(GPU).md
+	$(BIN)/layout-planner calibrate --name $(GPU) -o planner/costs/profiles/$(GPU).json --report benchmarks/calibrate-$(GPU).md
 
 # The tests run on a real Vulkan driver: Mesa's software one where there is no other.
 vulkan: $(READY)

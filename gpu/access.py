@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gpu.placement import BATCH, TEXEL_FORMATS, UNIT, Placement
-from planner.representation import CHANNELS, HEIGHT, WIDTH
+from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
 
 AXES: Final = "whcn"
 """Names of an element's coordinates in the shaders."""

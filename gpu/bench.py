@@ -19,7 +19,7 @@ from gpu.sweep import SCALARS, read_shader, write_shader
 from gpu.tensor import GpuTensor, create_buffer
 from gpu.timing import BufferCopy, Dispatches, Timer, Work
 from planner.errors import OptionError
-from planner.representation import REPRS, PackedDimInfo, TensorRepr
+from planner.ir.representation import REPRS, PackedDimInfo, TensorRepr
 from schema import VkMemoryLayout
 
 Kind = Literal["repack, same order", "repack, transposing", "quantize", "dequantize", "staging"]

@@ -10,7 +10,7 @@ from typing import Final
 from gpu.access import AXES, Offsets, packed, scaled, unpacked
 from gpu.kernel import THREADS, Kernel, Step
 from gpu.placement import BATCH, UNIT, Placement
-from planner.representation import CHANNELS, HEIGHT, WIDTH
+from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
 
 _COMPONENTS: Final = "xyzw"
 

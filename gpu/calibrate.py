@@ -21,8 +21,8 @@ from gpu.device import Gpu
 from gpu.errors import GpuError
 from gpu.placement import Placement
 from gpu.timing import Dispatches
-from planner.profile import Curve, DeviceProfile, Measurement, Rates, TransitionRates
-from planner.representation import TensorRepr
+from planner.costs.profile import Curve, DeviceProfile, Measurement, Rates, TransitionRates
+from planner.ir.representation import TensorRepr
 
 Shape = tuple[int, ...]
 

@@ -1,7 +1,7 @@
 """Where each element of a tensor lies in GPU memory.
 
 Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/api/containers/Tensor.cpp`` (block
-sizes, order of blocks, image extents); see ``planner.physical``.
+sizes, order of blocks, image extents); see ``planner.ir.physical``.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from math import prod
 from typing import Final
 
 from gpu.errors import GpuError
-from planner.physical import BLOCKED_LAYOUTS, TEXEL_ELEMENTS, BlockedLayout, image_extents
-from planner.representation import CHANNELS, HEIGHT, WIDTH, TensorRepr
+from planner.ir.physical import BLOCKED_LAYOUTS, TEXEL_ELEMENTS, BlockedLayout, image_extents
+from planner.ir.representation import CHANNELS, HEIGHT, WIDTH, TensorRepr
 from schema import VkMemoryLayout, VkStorageType
 
 BATCH: Final = 3

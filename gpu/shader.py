@@ -25,8 +25,8 @@ from gpu.kernel import Kernel, Shader, Step
 from gpu.placement import CONTIGUOUS, UNIT, Placement
 from gpu.tiles import TileKernel
 from gpu.words import WordKernel
-from planner.physical import BlockedLayout
-from planner.representation import CHANNELS, WIDTH
+from planner.ir.physical import BlockedLayout
+from planner.ir.representation import CHANNELS, WIDTH
 from schema import VkMemoryLayout
 
 

@@ -13,12 +13,12 @@ from gpu.bench import Conversion
 from gpu.convert import QuantParams
 from gpu.errors import GpuError
 from gpu.kernel import Step
-from planner.costs import ProfileCosts
+from planner.costs.model import ProfileCosts
+from planner.costs.profile import DeviceProfile
 from planner.errors import InputError, OptionError
-from planner.frontends.wellformed import repr_of
-from planner.listing import Kind, ListedDelegate, read_listing
-from planner.profile import DeviceProfile
-from planner.representation import LABELS, TensorRepr
+from planner.files.listing import Kind, ListedDelegate, read_listing
+from planner.ir.representation import LABELS, TensorRepr
+from planner.vkgraph.wellformed import repr_of
 from schema import DelegatePlan, VkDataType, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import Double, Int, OperatorCall
 

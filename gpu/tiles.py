@@ -10,7 +10,7 @@ from gpu.access import AXES, Offsets, scaled, wgsl_sum
 from gpu.bricks import BrickKernel
 from gpu.kernel import THREADS, Step
 from gpu.placement import UNIT, Extents, Placement
-from planner.representation import CHANNELS, HEIGHT, WIDTH
+from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
 
 _DIMS: Final = (WIDTH, HEIGHT, CHANNELS)
 _THREAD_BYTES: Final = 64

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from planner.costs import CostModel, Objective, ProfileCosts
+from planner.costs.model import CostModel, Objective, ProfileCosts
+from planner.costs.profile import DeviceProfile, load_profile
 from planner.errors import OptionError
-from planner.learned import DeviceTimes, LearnedCosts, load_times
-from planner.physical import ImageExtents
-from planner.profile import DeviceProfile, load_profile
-from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.ir.physical import ImageExtents
+from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.measured.costs import DeviceTimes, LearnedCosts, load_times
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")

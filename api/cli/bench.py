@@ -45,7 +45,7 @@ def bench_models(
     options: PlanOptions,
 ) -> None:
     """Plan the models of the zoo: cost and planning time against ExecuTorch's own pass."""
-    from api.bench import models
+    from api.bench.models import models
     from api.files import check_writable
 
     check_writable(output)
@@ -66,8 +66,8 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
 
     For FILES, the CPU time of planning each in a process of its own instead.
     """
+    from api.bench.replan import SIZES, scaling, whole_process
     from api.files import check_writable
-    from api.scaling import SIZES, scaling, whole_process
 
     if files:
         whole_process(files)
@@ -85,9 +85,9 @@ def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> No
 
     DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz [default: the repository's].
     """
+    from api.bench.profiles import profiles
     from api.files import check_writable
-    from api.learning import profiles
-    from planner.profile import load_profile
+    from planner.costs.profile import load_profile
 
     check_writable(output)
     profiles(folder, load_profile(profile), output)
@@ -107,9 +107,9 @@ def bench_explore(
 
     They are made from recorded runs, as for 'bench profiles'; what they take is hidden.
     """
-    from api.exploring import exploring
+    from api.bench.explore import exploring
     from api.files import check_writable
-    from planner.profile import load_profile
+    from planner.costs.profile import load_profile
 
     check_writable(output)
     exploring(folder, load_profile(profile), count, rounds, devices, output)
@@ -132,8 +132,8 @@ def bench_jobs(
 
     FILE is a VkGraph [default: one of the repository's recorded runs].
     """
+    from api.bench.jobs import bench_jobs as run
     from api.files import check_writable
-    from api.jobs_bench import bench_jobs as run
 
     check_writable(output)
     run(source, tasks, database_url, output)
@@ -146,7 +146,7 @@ def bench_jobs(
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
 def bench_dashboard(plans: int, operators: int, repeats: int, output: Path | None) -> None:
     """Visit the dashboard in Chromium: time to first paint with many plans, and of large graphs."""
-    from api.dashboard_bench import bench_dashboard as run
+    from api.bench.dashboard import bench_dashboard as run
     from api.files import check_writable
 
     check_writable(output)
@@ -159,6 +159,6 @@ def bench_dashboard(plans: int, operators: int, repeats: int, output: Path | Non
 @click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
 def bench_screenshots(folder: Path, models: tuple[str, ...], small: bool) -> None:
     """Plan MODELS of the zoo as a job, and take pictures of the dashboard in Chromium."""
-    from api.screenshots import screenshots
+    from api.bench.screenshots import screenshots
 
     screenshots(folder, models, "small" if small else "full")

@@ -63,8 +63,8 @@ def compare(
     A.etdump and B.etdump are of ExecuTorch's Vulkan runtime; --graphs names the programs that ran.
     """
     from api.files import check_writable, read_input, write_whole
-    from api.picture import check_picture
-    from planner.comparison import compare_runs, document, read_run
+    from api.terminal.picture import check_picture
+    from planner.compare.runs import compare_runs, document, read_run
     from planner.options import make_options
 
     for path in (output, picture):
@@ -81,19 +81,19 @@ def compare(
         progress("comparing", None)
         comparison = compare_runs(a, b, options.profile, options.times)
         if output is not None:
-            from api.comparison import comparison_markdown
+            from api.terminal.runs import comparison_markdown
 
             write_whole(output, comparison_markdown(comparison, limit).encode())
         if picture is not None:
-            from api.picture import draw
+            from api.terminal.picture import draw
 
             progress("drawing", None)
             write_whole(picture, draw(comparison, picture))
     if as_json:
         click.echo(json.dumps(document(comparison), indent=2))
         return
-    from api.comparison import comparison_tables
-    from api.tables import stdout
+    from api.terminal.plan import stdout
+    from api.terminal.runs import comparison_tables
 
     console = stdout()
     for part in comparison_tables(comparison, limit):

@@ -20,7 +20,7 @@ def gpu_group() -> None:
 @AS_JSON
 def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
     """Print every GPU of this machine, and which one is used: drivers, features, limits."""
-    from api.gpu_tables import adapters_table, describe_adapters
+    from api.terminal.adapters import adapters_table, describe_adapters
     from gpu.device import choose, list_adapters, parse_backend
 
     wanted = parse_backend(backend)
@@ -29,7 +29,7 @@ def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    from api.tables import stdout
+    from api.terminal.plan import stdout
 
     stdout().print(adapters_table(description))
 
@@ -56,8 +56,8 @@ def gpu_bench(
     output: Path | None,
 ) -> None:
     """Time every quantize, dequantize and repack against a plain copy of as many bytes."""
+    from api.bench.gpu import bench as run
     from api.files import check_writable
-    from api.gpu_bench import bench as run
     from gpu.bench import parse_shape
     from gpu.device import parse_backend
 
@@ -101,9 +101,9 @@ def replay_command(
     PLAN is a planned program (plan --plan FILE), or a .pte or VkGraph, which has no baseline.
     """
     from api.files import check_writable, read_input
-    from api.replay import run
+    from api.terminal.replay import run
     from gpu.device import parse_backend
-    from planner.profile import load_profile
+    from planner.costs.profile import load_profile
 
     check_writable(output)
     run(
@@ -136,8 +136,8 @@ def calibrate(
     report_path: Path | None,
 ) -> None:
     """Measure this machine's GPU and write a profile for plan --profile."""
+    from api.bench.gpu import calibration
     from api.files import check_writable
-    from api.gpu_bench import calibration
     from gpu.device import parse_backend
 
     for path in (output, report_path):

@@ -11,7 +11,7 @@ import click
 from api.cli.options import AS_JSON, PATH
 
 if TYPE_CHECKING:
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
 SERVER = click.option(
     "--server",
@@ -71,8 +71,8 @@ def submit(
 
     Prints the id of the job.
     """
-    from api.jobs.client import Client
-    from api.jobs.manifest import read_submission
+    from api.client.jobs import Client
+    from api.client.manifest import read_submission
 
     given: dict[str, tuple[Any, ...]] = {
         "profiles": profiles,
@@ -96,14 +96,14 @@ def submit(
 @AS_JSON
 def list_jobs(server: str, as_json: bool) -> None:
     """Print the newest jobs, and how far they are."""
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
     jobs = Client(server).jobs()
     if as_json:
         click.echo(json.dumps(jobs, indent=2))
         return
-    from api.jobs.tables import jobs_table
-    from api.tables import stdout
+    from api.terminal.jobs import jobs_table
+    from api.terminal.plan import stdout
 
     stdout().print(jobs_table(jobs))
 
@@ -113,7 +113,7 @@ def list_jobs(server: str, as_json: bool) -> None:
 @SERVER
 def watch(job_id: str, server: str) -> None:
     """Show the progress of a job until its end. Exits with 1 if something failed."""
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
     _watch(Client(server), job_id)
 
@@ -125,8 +125,8 @@ def watch(job_id: str, server: str) -> None:
 @AS_JSON
 def results(job_id: str, server: str, output: Path | None, as_json: bool) -> None:
     """Print what came of a job."""
+    from api.client.jobs import Client
     from api.files import check_writable, write_whole
-    from api.jobs.client import Client
 
     check_writable(output)
     client = Client(server)
@@ -137,8 +137,8 @@ def results(job_id: str, server: str, output: Path | None, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps(items, indent=2))
         return
-    from api.jobs.tables import results_table
-    from api.tables import stdout
+    from api.terminal.jobs import results_table
+    from api.terminal.plan import stdout
 
     stdout().print(results_table(items))
 
@@ -159,16 +159,16 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
     """Print the repack cost of each model in two jobs."""
     from dataclasses import asdict
 
-    from api.jobs.client import Client
-    from api.jobs.difference import compare_jobs
+    from api.client.difference import compare_jobs
+    from api.client.jobs import Client
 
     client = Client(server)
     comparison = compare_jobs(client.results(before), client.results(after))
     if as_json:
         click.echo(json.dumps(asdict(comparison), indent=2))
     else:
-        from api.jobs.tables import comparison_table
-        from api.tables import stdout
+        from api.terminal.jobs import comparison_table
+        from api.terminal.plan import stdout
 
         stdout().print(comparison_table(comparison, percent or 0.0))
     if percent is not None and comparison.regressions(percent):
@@ -180,7 +180,7 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
 @SERVER
 def cancel(job_id: str, server: str) -> None:
     """Stop what is not done yet, unless another job wants it."""
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
     click.echo(f"{Client(server).act(job_id, 'cancel')} tasks cancelled")
 
@@ -190,7 +190,7 @@ def cancel(job_id: str, server: str) -> None:
 @SERVER
 def retry(job_id: str, server: str) -> None:
     """Queue what failed or was cancelled again."""
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
     click.echo(f"{Client(server).act(job_id, 'retry')} tasks queued again")
 
@@ -200,7 +200,7 @@ def retry(job_id: str, server: str) -> None:
 @SERVER
 def delete(job_ids: tuple[str, ...], server: str) -> None:
     """Stop and forget jobs; their plans stay."""
-    from api.jobs.client import Client
+    from api.client.jobs import Client
 
     client = Client(server)
     for job_id in job_ids:
@@ -231,7 +231,7 @@ def worker(
 
 
 def _watch(client: Client, job_id: str) -> None:
-    from api.jobs.tables import watch_job
+    from api.terminal.jobs import watch_job
 
     if not watch_job(client.job(job_id), client.follow(job_id)):
         raise SystemExit(1)

@@ -13,7 +13,7 @@ import click
 from planner.errors import PlannerError
 
 if TYPE_CHECKING:
-    from planner.exported import Progress
+    from planner.pipelines.exported import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 USER_ERROR = 2

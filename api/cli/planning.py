@@ -40,8 +40,8 @@ def plan(
     Its layouts are compared with those of ExecuTorch's own pass, or with those that it came with.
     """
     from api.files import check_writable, read_input, write_whole
-    from planner.inputs import plan_program
-    from planner.replan import Replanned
+    from planner.pipelines.dispatch import plan_program
+    from planner.pipelines.lowered import Replanned
 
     for path in (output, plan_path, pte, report_path):
         check_writable(path)
@@ -59,7 +59,7 @@ def plan(
     if report_path is not None:
         write_whole(report_path, (json.dumps(planned.report, indent=2) + "\n").encode())
 
-    from api.tables import plan_table, stdout
+    from api.terminal.plan import plan_table, stdout
 
     stdout().print(plan_table(planned.report))
 
@@ -70,14 +70,14 @@ def plan(
 def show(source: Path, as_json: bool) -> None:
     """Print the operators, representations and repacks of a .pte, a VkGraph or a plan."""
     from api.files import read_input
-    from planner.listing import describe
+    from planner.files.listing import describe
 
     description = describe(read_input(source), source.name)
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    from api.show import show_table
-    from api.tables import stdout
+    from api.terminal.files import show_table
+    from api.terminal.plan import stdout
 
     console = stdout()
     for part in show_table(description):
@@ -93,16 +93,16 @@ def show(source: Path, as_json: bool) -> None:
 def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool) -> None:
     """Print what changed between two plans, .pte files or VkGraphs of one program."""
     from api.files import read_input
-    from planner.difference import compare
-    from planner.profile import load_profile
+    from planner.compare.layouts import compare
+    from planner.costs.profile import load_profile
 
     prices = load_profile(profile)
     difference = compare(read_input(before), before.name, read_input(after), after.name, prices)
     if as_json:
         click.echo(json.dumps(difference, indent=2))
     else:
-        from api.show import diff_table
-        from api.tables import stdout
+        from api.terminal.files import diff_table
+        from api.terminal.plan import stdout
 
         console = stdout()
         for part in diff_table(difference):
@@ -144,8 +144,8 @@ def serve(
     """Start the HTTP service: POST /plan takes a .pt2 and returns the planned program."""
     from platformdirs import user_data_path
 
-    from api.service import Settings
-    from api.service import serve as run
+    from api.http.service import Settings
+    from api.http.service import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     run(host, port, Settings(data_dir, database_url or None, max(workers, 1), job_workers=workers))
@@ -157,7 +157,7 @@ def serve(
 @click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
 def zoo(name: str, output: Path, small: bool) -> None:
     """Export a model with random weights to plan: convnext_t, segformer_b0, swin_t, ..."""
-    from api import zoo as models
+    from api.bench import zoo as models
     from api.files import check_writable, write_whole
     from planner.errors import OptionError
 
@@ -176,6 +176,6 @@ def demo(name: str, small: bool) -> None:
     The last line is the address of the model's page. On a terminal the service goes on until
     Ctrl-C.
     """
-    from api.demo import run
+    from api.bench.demo import run
 
     run(name, "small" if small else "full")

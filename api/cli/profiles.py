@@ -11,7 +11,7 @@ import click
 from api.cli.options import AS_JSON, FOLDER, PATH, planning_options, progress_bar
 
 if TYPE_CHECKING:
-    from planner.learn import ProfiledFiles
+    from planner.measured.importing import ProfiledFiles
     from planner.options import PlanOptions
 
 
@@ -38,7 +38,7 @@ def profile_import(runs: Path, graph: Path | None, device: str, driver: str, out
 
     DIR is a folder that 'explore' made, with the .etdump of each variant that was run next to it.
     """
-    from planner.learn import import_runs
+    from planner.measured.importing import import_runs
 
     files = _measured_variants(runs, graph) if runs.is_dir() else [_profiled(runs, graph)]
     for each, imported in zip(files, import_runs(files, device, driver, output), strict=True):
@@ -52,7 +52,7 @@ def profile_import(runs: Path, graph: Path | None, device: str, driver: str, out
 
 def _profiled(etdump: Path, graph: Path | None) -> ProfiledFiles:
     from api.files import read_input
-    from planner.learn import ProfiledFiles
+    from planner.measured.importing import ProfiledFiles
 
     if graph is None:
         raise click.UsageError("Missing option '--graph': the .pte that was profiled.")
@@ -61,8 +61,8 @@ def _profiled(etdump: Path, graph: Path | None) -> ProfiledFiles:
 
 def _measured_variants(folder: Path, graph: Path | None) -> list[ProfiledFiles]:
     from planner.errors import InputError, OptionError
-    from planner.exploration import read_exploration
-    from planner.learn import ProfiledFiles
+    from planner.explore.folder import read_exploration
+    from planner.measured.importing import ProfiledFiles
 
     if graph is not None:
         raise OptionError("--graph is for one run: a folder's variants have programs of their own")
@@ -92,13 +92,13 @@ def profile_show(database: Path, device: str | None, as_json: bool) -> None:
 
     The errors are cross-validated, for each operator.
     """
-    from api.costs import costs_tables, describe_costs
+    from api.terminal.costs import costs_tables, describe_costs
 
     description = describe_costs(database, device)
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    from api.tables import stdout
+    from api.terminal.plan import stdout
 
     console = stdout()
     for part in costs_tables(description):
@@ -126,12 +126,12 @@ def explore(source: Path, output: Path, count: int, seed: int, options: PlanOpti
     that might save the most. Run each on the device, put its ETDump into the folder, and hand that
     to 'profile import'.
     """
-    from api.explored import explored_table
     from api.files import check_new_folder, read_input, write_folder
-    from api.tables import stdout
-    from planner.exploration import exploration_files
-    from planner.explore import explore as variants_of
-    from planner.inputs import plan_program
+    from api.terminal.plan import stdout
+    from api.terminal.variants import explored_table
+    from planner.explore.folder import exploration_files
+    from planner.explore.variants import explore as variants_of
+    from planner.pipelines.dispatch import plan_program
     from schema.executorch_program import is_executorch_program
 
     check_new_folder(output)

@@ -14,7 +14,7 @@ import click
 from api.cli.options import FOLDER, PATH
 
 if TYPE_CHECKING:
-    from planner.steps import TimedProgram
+    from planner.export.timeline import TimedProgram
 
 
 def timing_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -68,8 +68,8 @@ def _read(
     source: Path, etdump: Path | None, costs: Path | None, device: str | None, profile: str | None
 ) -> TimedProgram:
     from api.files import read_input
+    from planner.export.timeline import time_program
     from planner.options import make_options
-    from planner.steps import time_program
     from schema import plan
 
     data = read_input(source)
@@ -100,7 +100,7 @@ def trace_command(read: Callable[[], TimedProgram], output: Path, end_to_end: bo
     are predicted to take and, with --etdump, as long as they took.
     """
     from api.files import check_writable, write_whole
-    from planner.trace import trace
+    from planner.export.perfetto import trace
 
     check_writable(output)
     program = read()
@@ -126,7 +126,7 @@ def overlay_command(read: Callable[[], TimedProgram], output: Path) -> None:
     each set of node data goes beside it: representation, transition, cost, origin, measured.
     """
     from api.files import check_writable, write_whole
-    from planner.overlay import GRAPH, documents
+    from planner.export.model_explorer import GRAPH, documents
 
     check_writable(output / "graph.json" if output.is_dir() else output)
     program = read()
@@ -147,7 +147,7 @@ def _json(document: dict[str, Any]) -> bytes:
 
 def _say(program: TimedProgram) -> None:
     """What steps come to, and what is not known of them."""
-    from api.show import visible
+    from api.terminal.files import visible
 
     run = program.run
     if run is not None:

@@ -8,9 +8,9 @@ from typing import Final, Literal
 
 from api.dashboard.drawing import NODE_HEIGHT, NODE_WIDTH, Drawing, draw
 from planner.errors import InputError
-from planner.frontends.vkgraph import ContractedGraph
-from planner.listing import ListedDelegate, read_listing
-from planner.representation import LABELS, REPRS, TensorRepr
+from planner.files.listing import ListedDelegate, read_listing
+from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.vkgraph.reader import ContractedGraph
 from schema import DelegatePlan, VkMemoryLayout, VkStorageType, VkTensor
 
 NodeKind = Literal["operator", "input", "output"]

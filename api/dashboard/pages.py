@@ -16,7 +16,6 @@ from jinja2 import StrictUndefined
 from starlette.staticfiles import StaticFiles
 from starlette.templating import Jinja2Templates
 
-from api.dashboard.comparison import DelegateChange, compare_plans
 from api.dashboard.graph import GraphView, read_views
 from api.dashboard.headers import HEADERS
 from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
@@ -26,9 +25,10 @@ from api.dashboard.vendor import LIBRARIES, read_library
 from api.dashboard.views import Views
 from api.store.plans import PlanStore
 from api.store.tables import Plan
+from planner.compare.plans import DelegateChange, compare_plans
+from planner.costs.profile import builtin_names, load_profile
 from planner.errors import InputError
-from planner.profile import builtin_names, load_profile
-from planner.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
+from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
 
 _HERE: Final = Path(__file__).parent
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"

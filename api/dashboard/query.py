@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.store.plans import PlanFilter, Sort
-from planner.costs import Objective
+from planner.costs.model import Objective
 
 PAGE_SIZES: Final = (25, 50, 100)
 STATUSES: Final = ("OPTIMAL", "FEASIBLE")

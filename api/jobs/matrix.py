@@ -9,9 +9,9 @@ from itertools import product
 from typing import Any
 
 from api.store.plans import plan_id
+from planner.costs.profile import DeviceProfile, builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
 from planner.options import PlanOptions, make_options, parse_layout
-from planner.profile import DeviceProfile, builtin_names, load_profile, parse_profile
 
 MAX_ITEMS = 10_000
 

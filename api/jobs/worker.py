@@ -23,14 +23,14 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from api.jobs import executors
 from api.jobs.engine import Engine, Executor
 from api.jobs.jobs import LOWERING
-from api.jobs.processes import Slot
 from api.jobs.reconcile import reconcile
 from api.jobs.tasks import Begun, Tasks
-from api.jobs.work import Lowering, Replanning
+from api.planning.lowering import Lowering, Replanning
+from api.planning.process import Job, LostWorkerError, OvertimeError, Work
+from api.planning.slot import Slot
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
-from api.worker import Job, LostWorkerError, OvertimeError, Work
 from planner.errors import PlannerError
 
 P = ParamSpec("P")

@@ -21,9 +21,9 @@ from api.store.claims import Claims
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.tables import Base, Blob, BlobHome, Plan, Profile
+from planner.costs.profile import DeviceProfile
 from planner.errors import OptionError
 from planner.options import PlanOptions
-from planner.profile import DeviceProfile
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal
 
+from planner.costs.profile import DeviceProfile
 from planner.errors import VerificationError
-from planner.learned import DeviceTimes, LearnedCosts
-from planner.profile import DeviceProfile
+from planner.measured.costs import DeviceTimes, LearnedCosts
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
 from planner.verify.layouts import TextureLimits

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isclose, isfinite
 from typing import Final
 
-from planner.representation import REPRS, TensorRepr
+from planner.ir.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
 from planner.verify.operands import Demand
 from planner.verify.prices import Price, Prices

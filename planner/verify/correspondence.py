@@ -11,7 +11,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
-from planner.representation import TensorRepr
+from planner.ir.representation import TensorRepr
 from planner.verify.layouts import is_int8_layout
 from planner.verify.program import Program, fail
 from schema import VkDataType, VkGraph, VkTensor

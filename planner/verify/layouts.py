@@ -8,7 +8,7 @@ from __future__ import annotations
 from math import prod
 from typing import Final, NamedTuple
 
-from planner.representation import REPRS, TensorRepr
+from planner.ir.representation import REPRS, TensorRepr
 from schema import VkDataType, VkMemoryLayout, VkStorageType, VkTensor
 
 TextureLimits = tuple[int, int, int]

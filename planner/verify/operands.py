@@ -13,9 +13,9 @@ from math import inf, prod
 from typing import Final
 
 from planner.errors import InputError
-from planner.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
-from planner.registry import OpFeatures, lookup
-from planner.representation import REPRS, TensorRepr, TensorRepSet
+from planner.ir.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
+from planner.ir.registry import OpFeatures, lookup
+from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
 from planner.verify.layouts import TextureLimits, are_compatible, exists, why_not
 from planner.verify.program import Program, fail
 from schema import VkMemoryLayout, VkTensor

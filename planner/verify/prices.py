@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from planner.calls import calls_of
-from planner.learned import LearnedCosts
-from planner.profile import Curve, DeviceProfile, rate
-from planner.representation import LABELS, TensorRepr
+from planner.costs.profile import Curve, DeviceProfile, rate
+from planner.ir.representation import LABELS, TensorRepr
+from planner.measured.calls import calls_of
+from planner.measured.costs import LearnedCosts
 from planner.verify.layouts import memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program

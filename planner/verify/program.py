@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from planner.errors import VerificationError
-from planner.representation import TensorRepr
+from planner.ir.representation import TensorRepr
 from schema import VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import OperatorCall, ValueList
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from planner.representation import TensorRepr
+from planner.ir.representation import TensorRepr
 from planner.verify.layouts import INT8_LAYOUTS, PACKINGS, C, W, are_compatible, is_int8_layout
 from planner.verify.operands import Demand, Operand, check_synchronised
 from planner.verify.program import Program, fail

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import postgres
 import pytest
+
+from tests.api import postgres
 
 
 def _save(module: Any, *inputs: Any) -> bytes:

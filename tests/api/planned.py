@@ -11,17 +11,18 @@ from pathlib import Path
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
-from planner.inputs import plan_program
 from planner.options import PlanOptions, make_options
+from planner.pipelines.dispatch import plan_program
+from tests.paths import RECORDED
 
-_RECORDED = Path(__file__).parents[2] / "benchmarks" / "profiles" / "cvt_xs_fp32.tar.xz"
+_CVT = RECORDED / "cvt_xs_fp32.tar.xz"
 OPTIONS = make_options("default", "latency")
 
 
 @cache
 def lowered() -> bytes:
     """A small convolutional vision transformer with layouts drawn at random, as a ``.pte`` file."""
-    with tarfile.open(_RECORDED) as archive:
+    with tarfile.open(_CVT) as archive:
         file = archive.extractfile("cvt_xs_fp32_random0.pte")
         assert file is not None
         return file.read()

@@ -14,8 +14,8 @@ import click
 import pytest
 
 from api.cli import main
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCRIPTS = Path(sys.executable).parent

@@ -9,7 +9,8 @@ import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 _NOT_SHIPPED = {"__pycache__", ".gitattributes"}
 
 

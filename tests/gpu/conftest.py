@@ -3,9 +3,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from gpu_cases import Machine
 
 from gpu.device import Gpu, open_gpu
+from tests.gpu.cases import Machine
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.cli import main
-from api.replay import describe
+from api.terminal.replay import describe
 from gpu import replay as module
 from gpu.convert import QuantParams
 from gpu.device import Gpu
@@ -25,11 +25,11 @@ from gpu.reference import pack, quantize
 from gpu.replay import random_values, replay
 from gpu.shader import shader
 from gpu.steps import ELEMENTS, ReplayStep, read_steps
+from planner.costs.profile import load_profile
 from planner.errors import InputError, OptionError, VerificationError
+from planner.ir.representation import TensorRepr
 from planner.options import make_options
-from planner.profile import load_profile
-from planner.replan import replan
-from planner.representation import TensorRepr
+from planner.pipelines.lowered import replan
 from schema import (
     PlannedProgram,
     VkDataType,

@@ -101,7 +101,7 @@ NETS: dict[str, tuple[Callable[[], nn.Module], Callable[[], tuple[Tensor, ...]],
 
 def export(name: str) -> Any:
     """The exported program of a net, with seeded random weights."""
-    from api.zoo import quantized
+    from api.bench.zoo import quantized
 
     torch.manual_seed(0)
     make, inputs, int8 = NETS[name]

@@ -8,17 +8,17 @@ from functools import cache
 from typing import Any
 from unittest.mock import patch
 
-import nets
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-from api import zoo
-from planner.baseline import detached_copy
-from planner.exported import PlannedExport, plan_exported
-from planner.lowering import Planning
+from api.bench import zoo
+from planner.executorch.baseline import detached_copy
+from planner.executorch.session import Planning
 from planner.options import make_options
+from planner.pipelines.exported import PlannedExport, plan_exported
+from tests.planner import nets
 
 PROGRAMS = [
     pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in (*nets.NETS, *zoo.names())

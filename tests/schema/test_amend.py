@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schema_strategies import graphs, sample_graph
 
 from schema import SchemaError, VkGraph, VkTensor, vkgraph
 from schema.amend import amend
 from schema.flatbuffer import Layout, Reader, Shape, Writer
 from schema.tables import Numbers, OneOf, Scalar, Table, Tables, Text
+from tests.schema.strategies import graphs, sample_graph
 
 IDENTIFIER = b"TEST"
 

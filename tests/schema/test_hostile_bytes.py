@@ -12,10 +12,10 @@ import flatbuffers
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schema_strategies import sample_graph, sample_program
 
 from schema import SchemaError, VkGraph, join_delegate, plan, split_delegate, vkgraph
 from schema.generated import vkgraph as generated
+from tests.schema.strategies import sample_graph, sample_program
 
 GRAPH = vkgraph.encode(sample_graph())
 PROGRAM = plan.encode(sample_program())

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 from hypothesis import given, settings
-from schema_strategies import programs, sample_graph, sample_program
 
 from schema import PlannedProgram, SchemaError, VkMemoryLayout, flatbuffer, generate, plan, vkgraph
 from schema.generated import plan as generated
+from tests.schema.strategies import programs, sample_graph, sample_program
 
 
 @given(programs())

@@ -18,10 +18,10 @@ from executorch.backends.vulkan.serialization.vulkan_graph_serialize import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from schema_strategies import graphs, sample_graph
 
 from schema import SchemaError, VkGraph, VkMemoryLayout, VkTensor, generate, vkgraph
 from schema.generated import vkgraph as generated
+from tests.schema.strategies import graphs, sample_graph
 
 
 def to_peer(value: Any) -> Any:

@@ -1,0 +1,116 @@
+"""Jobs on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from api.client.difference import Comparison
+
+_ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
+
+
+def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
+    """A row for each job."""
+    table = Table("job", "name", "created")
+    for state in ("items", "waiting", "queued", "running", *_ENDS):
+        table.add_column(state, justify="right")
+    for job in jobs:
+        counts = job["counts"]
+        active = (counts[state] for state in ("waiting", "queued", "running", *_ENDS))
+        created = job["created"][:19].replace("T", " ")
+        table.add_row(job["id"], escape(job["name"]), created, str(job["total"]), *map(str, active))
+    return table
+
+
+def results_table(items: Iterable[dict[str, Any]]) -> Table:
+    """A row for each item of a job."""
+    table = Table("input", "options", "state")
+    for column in ("repack before", "repack after", "ratio"):
+        table.add_column(column, justify="right")
+    table.add_column("proof or reason")
+    for item in items:
+        result = item["result"]
+        row = [escape(item["input"]), escape(_options(item["options"])), item["state"]]
+        if result is None:
+            table.add_row(*row, "", "", "", escape(item["error"] or ""))
+            continue
+        unit = result["unit"]
+        ratio = "∞" if result["ratio"] is None else f"{result['ratio']:.2f}"
+        table.add_row(
+            *row,
+            f"{result['baseline_repack_cost']:,.0f} {unit}",
+            f"{result['repack_cost']:,.0f} {unit}",
+            ratio,
+            result["status"],
+        )
+    return table
+
+
+def comparison_table(comparison: Comparison, percent: float) -> Table:
+    """A row for each model that is in two jobs; those that cost more by so much are red."""
+    table = Table("input", "options", title="repack cost")
+    for column in ("before", "after", "change"):
+        table.add_column(column, justify="right")
+    for change in comparison.changes:
+        costs = (
+            "no plan" if cost is None else f"{cost:,.0f} {change.unit}"
+            for cost in (change.before, change.after)
+        )
+        text = "" if change.percent is None else f"{change.percent:+.2f} %"
+        table.add_row(
+            escape(change.input),
+            escape(_options(change.options)),
+            *costs,
+            text,
+            style="red" if change.is_regression(percent) else None,
+        )
+    for name in comparison.removed:
+        table.add_row(escape(name), "only in the first job")
+    for name in comparison.added:
+        table.add_row(escape(name), "only in the second job")
+    return table
+
+
+def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
+    """Shows a job's progress until its end; returns whether everything was done."""
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bars = {
+            state: progress.add_task(f"[{colour}]{state}", total=job["total"])
+            for state, colour in {**_ENDS, "running": "blue"}.items()
+        }
+        counts = job["counts"]
+        for change in changes:
+            counts = change["counts"]
+            for state, bar in bars.items():
+                progress.update(bar, completed=counts[state])
+    console.print(
+        f"{escape(job['name'])}: " + ", ".join(f"{counts[state]} {state}" for state in _ENDS),
+        highlight=False,
+    )
+    is_whole: bool = counts["done"] == job["total"]
+    return is_whole
+
+
+def _options(options: dict[str, Any]) -> str:
+    """Options in a few words."""
+    words = [options["profile"], options["objective"]]
+    if options["texture_limits"]:
+        words.append("textures " + ",".join(map(str, options["texture_limits"])))
+    if options["buffer_limit"]:
+        words.append(f"buffers < {options['buffer_limit']}")
+    if options["without_layouts"]:
+        words.append("without " + ",".join(options["without_layouts"]))
+    return " ".join(words)

@@ -1,0 +1,42 @@
+"""The table of variants that are worth measuring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from api.terminal.plan import cost
+from planner.explore.folder import MANIFEST
+from planner.explore.variants import Variant
+
+
+def explored_table(folder: Path, variants: Sequence[Variant]) -> Table:
+    """What each variant is thought to take, and how much it tries."""
+    table = Table(
+        title=escape(f"variants in {folder}"),
+        caption=escape(
+            f"{folder / MANIFEST} says what each tries. Run them with ExecuTorch's event tracer, "
+            "put each ETDump next to its program as variant-N.etdump, and hand the folder to "
+            "'profile import'."
+            + (
+                ""
+                if any(variant.untried for variant in variants)
+                else " Nothing that might pay is left to try: this is the best plan again."
+            )
+        ),
+    )
+    table.add_column("variant")
+    for heading in ("transitions", "predicted", "may save up to", "untried calls"):
+        table.add_column(heading, justify="right")
+    for number, variant in enumerate(variants, 1):
+        table.add_row(
+            f"variant-{number}.pte",
+            str(variant.transitions),
+            cost(variant.predicted, "ns"),
+            "–" if variant.saving is None else cost(max(0.0, variant.saving), "ns"),
+            str(len(variant.untried)),
+        )
+    return table

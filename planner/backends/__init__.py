@@ -1,1 +1,0 @@
-"""Writers: each puts a layout plan back into one kind of program."""

@@ -1,0 +1,1 @@
+"""Two programs, plans or runs side by side."""

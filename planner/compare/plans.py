@@ -1,0 +1,109 @@
+"""What differs between two plans of the same program."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+
+from planner.compare.matching import match
+from planner.errors import InputError
+from planner.files.listing import ListedDelegate, read_listing
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedTensor:
+    """A tensor that the plans represent in different ways; None is left to the runtime."""
+
+    name: str
+    a: str | None
+    b: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoneTransition:
+    """A transition that only one of the plans has; its cost is in that plan's unit."""
+
+    tensor: str
+    source: str
+    target: str
+    readers: tuple[str, ...]
+    cost: float
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateChange:
+    """What differs in a delegate; transitions are those of one plan alone, dearest first."""
+
+    name: str
+    tensors: tuple[ChangedTensor, ...]
+    only_in_a: tuple[LoneTransition, ...]
+    only_in_b: tuple[LoneTransition, ...]
+    in_both: int
+
+
+def compare_plans(a: bytes, b: bytes) -> tuple[DelegateChange, ...]:
+    """What differs, by delegate. Raises ``InputError`` for plans of different programs."""
+    first, second = read_listing(a, "plan A").delegates, read_listing(b, "plan B").delegates
+    if len(first) != len(second):
+        raise InputError("these are plans of different programs: one has more delegates")
+    return tuple(_compare(*pair) for pair in zip(first, second, strict=True))
+
+
+def _compare(a: ListedDelegate, b: ListedDelegate) -> DelegateChange:
+    matching = match(a.contracted, f"{a.name} of A", b.contracted, f"{b.name} of B")
+    mine, theirs = _Side(a, matching.a), _Side(b, matching.b)
+    names = [
+        a.names.get(x) or b.names.get(y) or f"v{x}"
+        for x, y in zip(matching.a, matching.b, strict=True)
+    ]
+    tensors = tuple(
+        ChangedTensor(name, mine.made.get(n), theirs.made.get(n))
+        for n, name in enumerate(names)
+        if mine.made.get(n) != theirs.made.get(n)
+    )
+    ours, others = mine.transitions(names), theirs.transitions(names)
+    return DelegateChange(
+        a.name,
+        tensors,
+        _lone(ours, others),
+        _lone(others, ours),
+        len(ours.keys() & others.keys()),
+    )
+
+
+def _lone(
+    these: dict[Hashable, LoneTransition], those: dict[Hashable, LoneTransition]
+) -> tuple[LoneTransition, ...]:
+    found = [transition for key, transition in these.items() if key not in those]
+    return tuple(sorted(found, key=lambda transition: -transition.cost))
+
+
+class _Side:
+    """A plan's delegate, in numbers of values that the other one shares."""
+
+    def __init__(self, delegate: ListedDelegate, values: tuple[int, ...]) -> None:
+        self.delegate = delegate
+        number = {value: n for n, value in enumerate(values)}
+        contracted = delegate.contracted
+        self.numbers = {
+            t: number[value] for t, value in enumerate(contracted.tensors) if value in number
+        }
+        self.made = {
+            n: str(made)
+            for t, n in self.numbers.items()
+            if (made := contracted.made[t]) is not None
+        }
+
+    def transitions(self, names: list[str]) -> dict[Hashable, LoneTransition]:
+        """The transitions, by what they are on either side."""
+        assert self.delegate.plan is not None
+        costs = {t.operator_index: t.cost for t in self.delegate.plan.transitions}
+        operators = self.delegate.contracted.graph.operators
+        found: dict[Hashable, LoneTransition] = {}
+        for t in self.delegate.contracted.transitions:
+            n = self.numbers[t.tensor]
+            readers = tuple(operators[i].name for i in sorted({user.operator for user in t.users}))
+            found[n, t.source, t.target, frozenset(t.users)] = LoneTransition(
+                names[n], str(t.source), str(t.target), readers, costs[t.position]
+            )
+        return found

@@ -1,0 +1,1 @@
+"""What repacks and accesses cost: the interface, and device profiles."""

@@ -1,0 +1,1 @@
+"""All that imports torch or ExecuTorch: planning inside ExecuTorch's own lowering."""

@@ -1,0 +1,100 @@
+"""What ExecuTorch's own pass does with the same graph, priced with the same costs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from torch.fx import GraphModule, Node
+
+from planner.costs.model import CostModel
+from planner.executorch.reader import FxGraph, get_repr
+from planner.ir.representation import LABELS, TensorRepr
+from planner.optimise.plan import Operand, Transition, operator_prices
+from planner.optimise.problem import Slot
+from planner.result.program import Baseline
+from planner.stopwatch import stopwatch
+
+
+def detached_copy(graph_module: GraphModule) -> GraphModule:
+    """A copy of a graph module whose tensor specs can be tagged without touching the original's."""
+    graph = copy.deepcopy(graph_module.graph)
+    specs: dict[int, Any] = {}
+
+    def own(spec: Any) -> Any:
+        if isinstance(spec, (list, tuple)):
+            return type(spec)(own(s) for s in spec)
+        return specs.setdefault(id(spec), copy.copy(spec))
+
+    for node in graph.nodes:
+        if "spec" in node.meta:
+            node.meta["spec"] = own(node.meta["spec"])
+    return GraphModule(graph_module, graph)
+
+
+def run_baseline(
+    graph_module: GraphModule,
+    greedy: Callable[[GraphModule], object],
+    fx: FxGraph,
+    slots: Sequence[Slot],
+    costs: CostModel,
+) -> Baseline:
+    """Runs the greedy pass on a detached copy of the graph that ``fx`` was read from.
+
+    Its transitions are the nodes that it adds. ``slots`` are the operands that cost something.
+    """
+    originals = {node.name for node in graph_module.graph.nodes}
+    with stopwatch() as watch:
+        greedy(graph_module)
+
+    by_name = {node.name: node for node in graph_module.graph.nodes}
+    tensor_of = {node.name: t for node, t in fx.tensor_of.items()}
+    operator_of = {node.name: i for i, node in enumerate(fx.nodes)}
+    repacks = []
+    for node in graph_module.graph.nodes:
+        if node.name in originals:
+            continue
+        source, (made,), (target,) = node.args[0], get_repr(node.args[0]), get_repr(node)
+        assert made is not None and target is not None
+        tensor = fx.graph.tensors[tensor_of[source.name]]
+        prices = costs.transition(tensor.shape, tensor.dtype)
+        labels = LABELS[made], LABELS[target]
+        origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+        repacks.append(
+            Transition(
+                tensor_of[source.name],
+                made,
+                target,
+                int(prices[labels]),
+                tuple(_readers(node, operator_of)),
+                origin,
+            )
+        )
+
+    def representation(slot: Slot) -> TensorRepr | None:
+        node = by_name[fx.nodes[slot.operator].name]
+        if slot.is_output:
+            return get_repr(node)[slot.index]
+        arg = node.args[slot.index]
+        return get_repr(arg[0] if isinstance(arg, (list, tuple)) else arg)[0]
+
+    return Baseline(
+        made=tuple(
+            None if tensor.constant else get_repr(by_name[maker.name])[place or 0]
+            for tensor, (maker, place) in zip(fx.graph.tensors, fx.makers, strict=True)
+        ),
+        repacks=tuple(repacks),
+        operator_cost=sum(
+            price.cost for price in operator_prices(fx.graph, slots, costs, representation)
+        ),
+        seconds=watch.seconds,
+    )
+
+
+def _readers(copy: Node, operator_of: Mapping[str, int]) -> Iterator[Operand]:
+    """The arguments that are a repacked copy, or have it in a list, in the graph's order."""
+    for user in sorted(copy.users, key=lambda node: operator_of[node.name]):
+        for position, argument in enumerate(user.args):
+            if argument is copy or (isinstance(argument, (list, tuple)) and copy in argument):
+                yield Operand(operator_of[user.name], position)

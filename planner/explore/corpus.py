@@ -1,0 +1,87 @@
+"""Recorded runs of models under several plans: what learning from measurements is judged by.
+
+A corpus is a folder with pairs of ``MODEL_PLAN.etdump`` and ``MODEL_PLAN.pte``, loose or in
+archives (``*.tar.xz``). The weights in a recorded ``.pte`` may be zeros: only its graph matters.
+"""
+
+from __future__ import annotations
+
+import lzma
+import tarfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Final
+
+from planner.errors import InputError
+from planner.measured.etdump import read_etdump
+from planner.measured.join import Join, join
+from planner.pipelines.lowered import graphs_of
+
+_RUN: Final = ".etdump"
+_PROGRAM: Final = ".pte"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A run of ``model`` with the layouts of ``plan``: its ETDump, and the program that ran."""
+
+    model: str
+    plan: str
+    etdump: bytes = field(repr=False)
+    program: bytes = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Both names."""
+        return f"{self.model}_{self.plan}"
+
+    def join(self) -> Join:
+        """The run, joined to its graphs. Raises ``InputError`` for damaged or mismatching files."""
+        runs = read_etdump(self.etdump, self.name)
+        return join(runs, tuple(graphs_of(self.program, self.name)), self.name)
+
+
+def read_corpus(folder: Path) -> dict[str, tuple[Recording, ...]]:
+    """The recordings in a folder, by model, in the order of their names.
+
+    Raises ``InputError`` for a folder without any, a damaged archive, and a run without program.
+    """
+    files = dict(_files(folder))
+    found: dict[str, list[Recording]] = defaultdict(list)
+    for name in sorted(files):
+        path = PurePath(name)
+        if path.suffix != _RUN:
+            continue
+        program = files.get(path.stem + _PROGRAM)
+        if program is None:
+            raise InputError(f"{folder} has {name}, but not the program that ran: {path.stem}.pte")
+        model, _, plan = path.stem.rpartition("_")
+        found[model or plan].append(Recording(model or plan, plan, files[name], program))
+    if not found:
+        raise InputError(f"{folder} has no recorded runs (NAME.etdump with NAME.pte)")
+    return {model: tuple(recordings) for model, recordings in found.items()}
+
+
+def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
+    try:
+        for path in sorted(folder.iterdir()):
+            if path.suffix in (_RUN, _PROGRAM):
+                yield path.name, path.read_bytes()
+            elif path.name.endswith(".tar.xz"):
+                yield from _members(path).items()
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+
+
+def _members(path: Path) -> Mapping[str, bytes]:
+    try:
+        with tarfile.open(path, "r:xz") as archive:
+            return {
+                member.name: file.read()
+                for member in archive
+                if (file := archive.extractfile(member)) is not None
+            }
+    except (tarfile.TarError, lzma.LZMAError, EOFError) as error:
+        raise InputError(f"{path} is a damaged archive: {error}") from error

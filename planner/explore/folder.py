@@ -1,0 +1,121 @@
+"""An exploration's folder: variants to be run on a device, and a manifest that says what they are.
+
+Each ``variant-N.pte`` is run with ExecuTorch's event tracer, and what it measures is put next to it
+as ``variant-N.etdump``; ``profile import`` takes the folder back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath
+from typing import Any, Final
+
+from planner.errors import InputError
+from planner.explore.variants import Variant
+from planner.options import PlanOptions
+
+MANIFEST: Final = "manifest.json"
+_FORMAT: Final = "layout-planner-exploration"
+_VERSION: Final = 1
+_LISTED: Final = 50
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredVariant:
+    """A variant of a folder; ``etdump`` is None where nobody has measured it yet."""
+
+    name: str
+    program: bytes = field(repr=False)
+    etdump_name: str
+    etdump: bytes | None = field(repr=False)
+
+
+def exploration_files(
+    variants: Sequence[Variant], source: str, data: bytes, options: PlanOptions, seed: int
+) -> dict[str, bytes]:
+    """The folder's files by name; times in the manifest are ns an inference.
+
+    ``source`` and ``data`` are the model that was handed in.
+    """
+    files = {}
+    described = []
+    for number, variant in enumerate(variants, 1):
+        name = f"variant-{number}.pte"
+        files[name] = variant.program
+        described.append(
+            {
+                "program": name,
+                "sha256": hashlib.sha256(variant.program).hexdigest(),
+                "etdump": f"variant-{number}.etdump",
+                "transitions": variant.transitions,
+                "predicted_ns": round(variant.predicted),
+                "saving_ns": None if variant.saving is None else round(variant.saving),
+                "untried": len(variant.untried),
+                "untried_calls": [
+                    {
+                        "delegate": trial.delegate,
+                        "operator": trial.call.call.operator,
+                        "position": trial.call.position,
+                        "representations": {p: str(r) for p, r in trial.call.operands},
+                        "guess_ns": round(trial.guess),
+                        "least_ns": round(trial.least),
+                    }
+                    for trial in variant.untried[:_LISTED]
+                ],
+            }
+        )
+    manifest = {
+        "format": _FORMAT,
+        "version": _VERSION,
+        "source": {"name": source, "sha256": hashlib.sha256(data).hexdigest()},
+        "costs": {"name": options.costs_name, "hash": options.costs_digest},
+        "seed": seed,
+        "variants": described,
+    }
+    files[MANIFEST] = (json.dumps(manifest, indent=2) + "\n").encode()
+    return files
+
+
+def read_exploration(folder: Path) -> tuple[MeasuredVariant, ...]:
+    """The variants of a folder, with what was measured of them.
+
+    Raises ``InputError`` for a folder without a manifest, a manifest that makes no sense, and a
+    program that is missing or is not the one that was written there.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+        if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
+            raise InputError(
+                f"{path} is no manifest of this release ({_FORMAT}, version {_VERSION})"
+            )
+        return tuple(_measured(folder, variant) for variant in manifest["variants"])
+    except OSError as error:
+        raise InputError(
+            f"cannot read {error.filename}: {error.strerror}; hand in a folder that 'explore' made"
+        ) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _measured(folder: Path, variant: Any) -> MeasuredVariant:
+    name, etdump_name = (_file_name(variant[key]) for key in ("program", "etdump"))
+    program = (folder / name).read_bytes()
+    if hashlib.sha256(program).hexdigest() != variant["sha256"]:
+        raise InputError(
+            f"{folder / name} is not the program that 'explore' wrote there: what was measured "
+            "could be of another"
+        )
+    etdump = folder / etdump_name
+    return MeasuredVariant(
+        name, program, etdump_name, etdump.read_bytes() if etdump.exists() else None
+    )
+
+
+def _file_name(value: Any) -> str:
+    if not isinstance(value, str) or not value or PurePath(value).name != value:
+        raise ValueError(f"{value!r} is no file's name")
+    return value

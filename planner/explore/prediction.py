@@ -1,0 +1,151 @@
+"""What learned costs say of a run, next to what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import Final
+
+import numpy as np
+
+from planner.costs.model import CostModel
+from planner.costs.profile import DeviceProfile
+from planner.ir.registry import CLONE
+from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.join import STAGING, Join
+from planner.measured.pricing import price_graph
+from schema import CostOrigin, VkGraph
+
+TRANSITIONS: Final = "transitions"
+"""The class of all transitions; other classes are operators' names."""
+
+_CERTAINTY: Final = 2.0
+"""So many standard deviations are more than noise."""
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedStep:
+    """A step of a run: its class, and ns, measured and predicted."""
+
+    kind: str
+    measured: float
+    predicted: float
+    origin: CostOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRun:
+    """A run's steps; times are in ns."""
+
+    steps: tuple[PredictedStep, ...]
+
+    @property
+    def measured(self) -> float:
+        """The time of all steps."""
+        return sum(step.measured for step in self.steps)
+
+    @property
+    def predicted(self) -> float:
+        """The predicted time of all steps."""
+        return sum(step.predicted for step in self.steps)
+
+    @property
+    def error(self) -> float:
+        """How far the predicted total is from the measured one, as a part of it."""
+        return self.predicted / self.measured - 1
+
+    @property
+    def speed(self) -> float:
+        """How much longer this run took than others for the same: 1.1 is a tenth longer.
+
+        The mean over steps that were measured in other runs, too, weighted by time.
+        """
+        known = [step for step in self.steps if step.origin == CostOrigin.MEASURED]
+        weights = sum(step.measured for step in known)
+        if not weights:
+            return 1.0
+        return exp(sum(s.measured * log(s.measured / s.predicted) for s in known) / weights)
+
+    @property
+    def error_at_its_speed(self) -> float:
+        """The error where the run's own speed is known."""
+        return self.predicted * self.speed / self.measured - 1
+
+    def share(self, *origins: CostOrigin) -> float:
+        """The part of the predicted time with one of these origins."""
+        return sum(s.predicted for s in self.steps if s.origin in origins) / self.predicted
+
+    def of(self, kind: str) -> PredictedRun:
+        """The steps of one class."""
+        return PredictedRun(tuple(step for step in self.steps if step.kind == kind))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The classes of the steps."""
+        return tuple(dict.fromkeys(step.kind for step in self.steps))
+
+
+def predict_run(
+    run: Join, graphs: Sequence[VkGraph], times: DeviceTimes, profile: DeviceProfile
+) -> PredictedRun:
+    """Predicts each step of a run; ``profile`` (in ns) answers for what the times do not tell."""
+    costs: CostModel = LearnedCosts(times, profile, "latency")
+    priced = {
+        (delegate, step.call.position): step
+        for delegate, graph in enumerate(graphs)
+        for step in price_graph(graph, costs)
+    }
+    steps = []
+    for step in run.steps:
+        measured = step.sample.median
+        if step.graph_call is None:
+            origin = CostOrigin.MEASURED if times.model.staging else CostOrigin.MODELLED
+            steps.append(PredictedStep(STAGING.operator, measured, times.model.staging, origin))
+            continue
+        found = priced[step.delegate, step.graph_call.position]
+        operator = step.graph_call.call.operator
+        kind = TRANSITIONS if step.graph_call.is_transition or operator == CLONE else operator
+        steps.append(PredictedStep(kind, measured, profile.in_units(found.cost), found.origin))
+    return PredictedRun(tuple(steps))
+
+
+def noise(times: DeviceTimes) -> float:
+    """How much two runs of one plan may differ by chance, as a logarithm.
+
+    Two standard deviations of the difference of two runs' speeds.
+    """
+    speeds = np.array(times.model.drift)
+    return float(_CERTAINTY * np.sqrt(2) * speeds.std(ddof=1)) if len(speeds) > 1 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How many pairs of runs are in the right order by predicted time.
+
+    ``clear`` are those whose measured times differ by more than noise, as pairs of indices in
+    ``wrong`` if they are predicted the wrong way round.
+    """
+
+    pairs: int
+    right: int
+    clear: int
+    wrong: tuple[tuple[int, int], ...]
+
+
+def order_of(runs: Iterable[PredictedRun], noise: float) -> Order:
+    """Compares every two runs, by measured and by predicted time."""
+    found = list(runs)
+    pairs = right = clear = 0
+    wrong = []
+    for i, a in enumerate(found):
+        for j, b in enumerate(found[:i]):
+            difference = log(a.measured / b.measured)
+            is_right = difference * log(a.predicted / b.predicted) > 0
+            pairs += 1
+            right += is_right
+            if abs(difference) > noise:
+                clear += 1
+                if not is_right:
+                    wrong.append((j, i))
+    return Order(pairs, right, clear, tuple(wrong))

@@ -1,0 +1,171 @@
+"""Variant plans that are worth measuring: what nobody tried yet, where it might save the most.
+
+A variant is the best plan for prices that are as low as they may well be: what was measured costs
+what it took, and what was not costs less than the model's guess, by how uncertain the guess is. A
+plan that is best for such prices tries what could pay, and nothing that could not. What one variant
+tries is not tried by the next ones. Where nothing was measured of an operator, its prices are drawn
+at random, so that variants differ.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs.model import CostModel
+from planner.costs.profile import DeviceProfile
+from planner.measured.calls import Call, GraphCall, Place, calls_of
+from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.pricing import price_graph
+from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_domains, labels_of
+from planner.options import PlanOptions
+from planner.pipelines.lowered import graphs_of, replan
+from schema import CostOrigin, VkGraph
+
+OPTIMISM: Final = 0.5
+"""So many standard errors is what was not measured taken to be faster than the guess."""
+
+_UNKNOWN_NS_PER_BYTE: Final = 0.1
+_UNKNOWN_SPREAD: Final = 1.0
+_TRIED: Final = 1.0
+
+
+Tried = tuple[Call, Labels]
+"""A call in representations of its operands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A call in representations that nobody measured; ns by the best guess, and at the least."""
+
+    delegate: int
+    call: GraphCall
+    guess: float
+    least: float
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """A program to be measured, and what is thought of it.
+
+    ``predicted`` are the ns that an inference may take by what is known, operators and transitions.
+    ``saving`` is how many ns less it may take, at best, than the best plan by what is known; None
+    where nothing was measured yet. ``untried`` are the calls that no run and no earlier variant has
+    in these representations, those first of which least is known.
+    """
+
+    program: bytes = field(repr=False)
+    graphs: tuple[VkGraph, ...] = field(repr=False)
+    transitions: int
+    predicted: float
+    saving: float | None
+    untried: tuple[Trial, ...]
+
+
+class HopefulModel:
+    """Prices as low as they may well be, for what is neither measured nor ``tried``."""
+
+    def __init__(self, model: TimeModel, tried: Iterable[Tried], seed: int) -> None:
+        self.model = model
+        self.tried: dict[Call, set[Labels]] = {}
+        for call, labels in tried:
+            self.tried.setdefault(call, set()).add(labels)
+        self.seed = seed
+
+    def knows(self, operator: str) -> bool:
+        """It has a price for everything."""
+        return True
+
+    def predict(
+        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        """Low prices for what is untried, the model's own for the rest."""
+        if self.model.knows(call.operator):
+            hopeful = self.model.predict(call, places, domains, -OPTIMISM)
+            careful = self.model.predict(call, places, domains, _TRIED).ns
+        else:
+            hopeful = self._drawn(call, places, domains)
+            careful = hopeful.ns * np.exp(2 * _UNKNOWN_SPREAD)
+        tried = self.tried.get(call)
+        if not tried:
+            return hopeful
+        ns = hopeful.ns.copy()
+        for index in np.ndindex(*ns.shape):
+            labels = tuple((p, d[i]) for p, d, i in zip(places, domains, index, strict=True))
+            if labels in tried:
+                ns[index] = careful[index]
+        return replace(hopeful, ns=ns)
+
+    def _drawn(
+        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        said = f"{self.seed} {call.operator} {call.signature} {places} {domains}".encode()
+        random = np.random.default_rng(list(hashlib.sha256(said).digest()))
+        shape = [len(domain) for domain in domains]
+        ns = call.work[0] * _UNKNOWN_NS_PER_BYTE
+        drawn: NDArray[np.float64] = ns * np.exp(_UNKNOWN_SPREAD * random.standard_normal(shape))
+        return Prediction(drawn, np.full(shape, CostOrigin.MODELLED, np.int8))
+
+
+def explore(
+    program: bytes, name: str, options: PlanOptions, count: int, seed: int = 0
+) -> Iterator[Variant]:
+    """Variants of a lowered program, at most ``count``; fewer where no more can teach anything.
+
+    Where nothing was measured yet the first one is the program with the layouts that it has. Raises
+    as ``replan`` does.
+    """
+    times = options.times or DeviceTimes.of("", ())
+    options = replace(options, times=times, objective="latency")
+    is_first = not times.model.drift
+    costs = options.cost_model()
+    best = replan(program, name, options).program.total.objective_cost
+    tried: set[Tried] = set()
+    for number in range(count):
+        hopeful = LearnedCosts(
+            times, options.profile, "latency", HopefulModel(times.model, tried, seed + number)
+        )
+        variant = program
+        if not is_first or number:
+            variant = replan(program, name, options, chooser=hopeful).data
+        graphs = tuple(graphs_of(variant, name))
+        untried = _untried(graphs, times.model, hopeful, tried)
+        if number and not untried:
+            return
+        tried |= untried.keys()
+        yield Variant(
+            program=variant,
+            graphs=graphs,
+            transitions=sum(call.is_transition for graph in graphs for call in calls_of(graph)),
+            predicted=_total(graphs, costs, options.profile),
+            saving=None if is_first else best - _total(graphs, hopeful, options.profile),
+            untried=tuple(sorted(untried.values(), key=lambda trial: trial.least - trial.guess)),
+        )
+
+
+def _total(graphs: Sequence[VkGraph], costs: CostModel, profile: DeviceProfile) -> float:
+    return profile.in_units(sum(p.cost for graph in graphs for p in price_graph(graph, costs)))
+
+
+def _untried(
+    graphs: Sequence[VkGraph], model: TimeModel, costs: LearnedCosts, tried: set[Tried]
+) -> dict[Tried, Trial]:
+    found: dict[Tried, Trial] = {}
+    for delegate, graph in enumerate(graphs):
+        for call in calls_of(graph):
+            labels = labels_of(call.operands)
+            key = call.call, labels
+            if key in tried or key in found or labels in model.measured(call.call):
+                continue
+            places, domains = counted_domains(call.operands)
+            least = float(costs.model.predict(call.call, places, domains).ns.flat[0])
+            guess = least
+            if model.knows(call.call.operator):
+                guess = float(model.predict(call.call, places, domains, 0.0).ns.flat[0])
+            found[key] = Trial(delegate, call, guess, least)
+    return found

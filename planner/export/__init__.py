@@ -1,0 +1,1 @@
+"""Timed programs in the formats of other viewers."""

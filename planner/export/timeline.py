@@ -1,0 +1,268 @@
+"""Steps of a program in the order in which they run: what each does, took, and should take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from planner.errors import InputError, OptionError
+from planner.files.listing import ListedDelegate, Listing, read_listing, representation
+from planner.measured.calls import Place, place
+from planner.measured.etdump import read_etdump
+from planner.measured.join import STAGING, Join, Sample, join
+from planner.measured.pricing import price_contracted
+from planner.options import PlanOptions
+from planner.vkgraph.wellformed import members_of
+from schema import CostOrigin, OperatorCost, Transition, VkTensor
+from schema.vkgraph import OperatorCall
+
+Kind = Literal["operator", "transition", "staging"]
+"""Staging copies a delegate's inputs and outputs."""
+
+_MOST_NS: Final = 1e15
+
+
+@dataclass(frozen=True, slots=True)
+class StepTensor:
+    """A tensor as a step has it: at a place of its call, or of the graph's inputs or outputs.
+
+    ``representation`` is None for one left to the runtime, ``name`` where the file knows none.
+    """
+
+    place: Place
+    value_id: int
+    name: str | None
+    shape: tuple[int, ...]
+    dtype: str
+    representation: str | None
+    is_constant: bool
+
+    @property
+    def type_text(self) -> str:
+        """Type and shape: ``float32[1,3,96,96]``."""
+        return f"{self.dtype}[{','.join(map(str, self.shape))}]"
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """What a step should take, in ns, and where that is from."""
+
+    ns: float
+    origin: CostOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramStep:
+    """A step of a delegate. Staging has no ``position`` in the chain, and no tensors of its own.
+
+    ``measured`` and ``predicted`` are None where nothing is known.
+    """
+
+    delegate: int
+    position: int | None
+    node_id: int | None
+    operator: str
+    kind: Kind
+    inputs: tuple[StepTensor, ...]
+    outputs: tuple[StepTensor, ...]
+    measured: Sample | None
+    predicted: Predicted | None
+
+    @property
+    def name(self) -> str | None:
+        """The name of what it makes."""
+        return self.outputs[0].name if self.outputs else None
+
+    @property
+    def change(self) -> tuple[str, str] | None:
+        """The representations that a transition is from and to."""
+        if self.kind != "transition":
+            return None
+        made = self.inputs[0].representation, self.outputs[0].representation
+        return made[0] or "default", made[1] or "default"
+
+
+@dataclass(frozen=True, slots=True)
+class TimedProgram:
+    """A program, what a run of it measured, and what it should take.
+
+    ``predicted_by`` says what the predictions are from. Steps are in the order in which they run,
+    delegate by delegate; staging comes first.
+    """
+
+    listing: Listing
+    run: Join | None
+    predicted_by: str
+    steps: tuple[ProgramStep, ...]
+
+    @property
+    def predicted(self) -> float:
+        """The predicted time of all steps, in ns."""
+        return sum(step.predicted.ns for step in self.steps if step.predicted is not None)
+
+    @property
+    def unpredicted(self) -> tuple[ProgramStep, ...]:
+        """Steps of which nothing was predicted, staging aside."""
+        return tuple(
+            step
+            for step in self.steps
+            if step.kind != "staging" and (step.predicted is None or not step.predicted.ns)
+        )
+
+
+_Key = tuple[int, int | None]
+"""A step's delegate and position."""
+
+
+def time_program(
+    data: bytes,
+    name: str,
+    options: PlanOptions | None = None,
+    etdump: bytes | None = None,
+    etdump_name: str = "",
+) -> TimedProgram:
+    """Reads a .pte, a VkGraph or a planned program, and predicts what each of its steps takes.
+
+    Predictions are by the ``options``; without any, they are those that a planned program holds.
+    ``etdump`` is what its run measured. Raises ``InputError`` for files that cannot be read or do
+    not belong together, ``OptionError`` for costs that are no times.
+    """
+    if options is not None:
+        _check_unit(options)
+    listing = read_listing(data, name)
+    if options is None:
+        predicted_by, predicted = _planned(listing)
+    else:
+        predicted_by, predicted = _priced(listing, options)
+    run = None
+    if etdump is not None:
+        graphs = [delegate.graph for delegate in listing.delegates]
+        run = join(read_etdump(etdump, etdump_name), graphs, etdump_name)
+    measured: dict[_Key, Sample] = {}
+    for step in () if run is None else run.steps:
+        call = step.graph_call
+        measured[step.delegate, None if call is None else call.position] = step.sample
+    steps = tuple(
+        step
+        for index, delegate in enumerate(listing.delegates)
+        for step in _steps(index, delegate, measured, predicted)
+    )
+    return TimedProgram(listing, run, predicted_by, steps)
+
+
+def tensors_of(delegate: ListedDelegate, value_id: int, where: Place) -> Iterator[StepTensor]:
+    """The tensors that a value is: one, the members of a list, or none."""
+    for member in members_of(delegate.graph, value_id):
+        tensor = delegate.graph.values[member]
+        if isinstance(tensor, VkTensor):
+            yield StepTensor(
+                place=where,
+                value_id=member,
+                name=delegate.names.get(member),
+                shape=tensor.dims,
+                dtype=tensor.datatype.name.lower(),
+                representation=representation(tensor),
+                is_constant=tensor.constant_id >= 0,
+            )
+
+
+def _steps(
+    index: int,
+    delegate: ListedDelegate,
+    measured: Mapping[_Key, Sample],
+    predicted: Mapping[_Key, Predicted],
+) -> Iterator[ProgramStep]:
+    staging = index, None
+    if staging in measured or staging in predicted:
+        yield ProgramStep(
+            delegate=index,
+            position=None,
+            node_id=None,
+            operator=STAGING.operator,
+            kind="staging",
+            inputs=(),
+            outputs=(),
+            measured=measured.get(staging),
+            predicted=predicted.get(staging),
+        )
+    transitions = {t.position for t in delegate.contracted.transitions}
+    for position, call in enumerate(delegate.graph.chain):
+        inputs, outputs = _operands(delegate, call)
+        yield ProgramStep(
+            delegate=index,
+            position=position,
+            node_id=call.node_id,
+            operator=call.name,
+            kind="transition" if position in transitions else "operator",
+            inputs=inputs,
+            outputs=outputs,
+            measured=measured.get((index, position)),
+            predicted=predicted.get((index, position)),
+        )
+
+
+def _operands(
+    delegate: ListedDelegate, call: OperatorCall
+) -> tuple[tuple[StepTensor, ...], tuple[StepTensor, ...]]:
+    inputs = [
+        tensor
+        for argument, value_id in enumerate(call.args[:-1])
+        for tensor in tensors_of(delegate, value_id, place(False, argument))
+    ]
+    outputs = [
+        tensor
+        for output, value_id in enumerate(members_of(delegate.graph, call.args[-1]))
+        for tensor in tensors_of(delegate, value_id, place(True, output))
+    ]
+    return tuple(inputs), tuple(outputs)
+
+
+def _check_unit(options: PlanOptions) -> None:
+    if options.profile.unit != "ns":
+        raise OptionError(
+            f"profile {options.profile.name!r} counts {options.profile.unit}, which are no times: "
+            "use a profile in ns (--profile default)"
+        )
+
+
+def _priced(listing: Listing, options: PlanOptions) -> tuple[str, dict[_Key, Predicted]]:
+    costs, profile = options.cost_model(), options.profile
+    predicted: dict[_Key, Predicted] = {}
+    for index, delegate in enumerate(listing.delegates):
+        if options.times is not None and options.times.model.staging:
+            staging = Predicted(options.times.model.staging, CostOrigin.MEASURED)
+            predicted[index, None] = staging
+        for priced in price_contracted(delegate.graph, delegate.contracted, costs):
+            step = Predicted(profile.in_units(priced.cost), priced.origin)
+            predicted[index, priced.call.position] = step
+    return options.costs_name, predicted
+
+
+def _planned(listing: Listing) -> tuple[str, dict[_Key, Predicted]]:
+    """What a planned program says itself."""
+    program = listing.program
+    if program is None:
+        raise OptionError(
+            f"{listing.name} says nothing of times: name a profile in ns, or measured costs"
+        )
+    if program.cost_unit != "ns":
+        raise OptionError(
+            f"the plan {listing.name} counts {program.cost_unit}, which are no times: name what "
+            "predicts them (--profile default, or --costs FILE)"
+        )
+    predicted: dict[_Key, Predicted] = {}
+    for index, delegate in enumerate(listing.delegates):
+        if delegate.plan is None:
+            continue
+        costs: tuple[Transition | OperatorCost, ...]
+        costs = *delegate.plan.transitions, *delegate.plan.operator_costs
+        for cost in costs:
+            if not 0 <= cost.cost < _MOST_NS:
+                raise InputError(
+                    f"{listing.name} is damaged: operator {cost.operator_index} of delegate "
+                    f"{index} costs {cost.cost} ns"
+                )
+            step = Predicted(cost.cost, cost.origin)
+            predicted[index, cost.operator_index] = step
+    return f"the plan, by {program.profile_name}", predicted

@@ -1,0 +1,1 @@
+"""Files that people have: what kind each is, and what it holds."""

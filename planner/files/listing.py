@@ -1,0 +1,265 @@
+"""What a file holds: each Vulkan delegate's operators, and how its tensors are represented."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import isfinite
+from pathlib import PurePath
+from typing import Any, Final, Literal
+
+from planner.errors import InputError
+from planner.optimise.memory import used_bytes
+from planner.pipelines.exported import check_is_exported
+from planner.pipelines.lowered import graphs_of, is_lowered
+from planner.vkgraph.reader import ContractedGraph, read_vkgraph
+from planner.vkgraph.wellformed import repr_of
+from schema import (
+    DelegatePlan,
+    Figures,
+    PlannedProgram,
+    SchemaError,
+    VkGraph,
+    VkTensor,
+    plan,
+    vkgraph,
+)
+from schema.executorch_program import is_executorch_program
+from schema.vkgraph import (
+    Bool,
+    BoolList,
+    Double,
+    DoubleList,
+    Int,
+    IntList,
+    Null,
+    OperatorCall,
+    String,
+    SymInt,
+    ValueList,
+)
+
+Kind = Literal["pte", "vkgraph", "delegate", "plan"]
+"""ExecuTorch's program, a bare VkGraph, a Vulkan delegate's blob, a planned program."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDelegate:
+    """A delegate: its graph as the file has it, and the same without its transitions.
+
+    ``names`` are names of tensors by value id, as far as the file knows any; ``plan`` is what a
+    planned program says of the delegate.
+    """
+
+    name: str
+    graph: VkGraph
+    contracted: ContractedGraph
+    memory_bytes: int
+    names: Mapping[int, str]
+    plan: DelegatePlan | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A file that was read; ``program`` is what a planned program says of itself."""
+
+    name: str
+    kind: Kind
+    delegates: tuple[ListedDelegate, ...]
+    program: PlannedProgram | None = None
+
+
+def read_listing(data: bytes, name: str) -> Listing:
+    """Reads a file of any kind that has layouts; the kind is told from its bytes.
+
+    Raises ``InputError`` for bytes of another kind, and for damaged ones with the place.
+    """
+    if data[4:8] == plan.FILE_IDENTIFIER:
+        return _read_plan(data, name)
+    if not is_lowered(data):
+        raise InputError(_unreadable(data, name))
+    delegates = tuple(
+        _listed(graph, f"delegate {index}", f"{name}, delegate {index}")
+        for index, graph in enumerate(graphs_of(data, name))
+    )
+    if is_executorch_program(data):
+        return Listing(name, "pte", delegates)
+    is_bare = data[4:8] == vkgraph.FILE_IDENTIFIER
+    return Listing(name, "vkgraph" if is_bare else "delegate", delegates)
+
+
+def _read_plan(data: bytes, name: str) -> Listing:
+    try:
+        program = plan.decode(data)
+    except SchemaError as error:
+        raise InputError(f"{name} is damaged: {error}") from error
+    delegates = []
+    for index, delegate in enumerate(program.delegates):
+        place = f"{name}, delegate {index}"
+        try:
+            graph = delegate.decode_graph()
+        except SchemaError as error:
+            raise InputError(f"{place} is damaged: {error}") from error
+        delegates.append(_listed(graph, delegate.name, place, delegate))
+    return Listing(name, "plan", tuple(delegates), program)
+
+
+def _listed(
+    graph: VkGraph, name: str, place: str, described: DelegatePlan | None = None
+) -> ListedDelegate:
+    # A program that was planned from its lowered form has no names but the ids themselves.
+    names = {
+        t.value_id: t.name
+        for t in (described.tensors if described else ())
+        if t.name not in ("", f"v{t.value_id}")
+    }
+    contracted = read_vkgraph(graph, place)
+    return ListedDelegate(name, graph, contracted, used_bytes(graph), names, described)
+
+
+def _unreadable(data: bytes, name: str) -> str:
+    try:
+        check_is_exported(io.BytesIO(data), name)
+    except InputError:
+        return (
+            f"{name} has no layouts that can be read: hand in a lowered program (.pte), a planned "
+            "program, a VkGraph, or a Vulkan delegate's blob"
+        )
+    lowered = f"{PurePath(name).stem}.pte"
+    return (
+        f"{name} is an exported program, which has no layouts yet: plan it first "
+        f"(layout-planner plan {name} --pte {lowered}), then hand in {lowered}"
+    )
+
+
+def describe(data: bytes, name: str) -> dict[str, Any]:
+    """What a file holds, as a JSON document: every operator of every Vulkan delegate.
+
+    Memory is in bytes, costs of a planned program in its ``unit``. Raises ``InputError`` as
+    ``read_listing`` does.
+    """
+    listing = read_listing(data, name)
+    return {
+        "name": name,
+        "kind": listing.kind,
+        **({} if listing.program is None else _program(listing.program)),
+        "delegates": [
+            _Describer(delegate).describe(index) for index, delegate in enumerate(listing.delegates)
+        ],
+    }
+
+
+def _program(program: PlannedProgram) -> dict[str, Any]:
+    return {
+        "planner_version": program.planner_version,
+        "source": {"name": program.source_name, "sha256": program.source_sha256},
+        "profile": {"name": program.profile_name, "hash": program.profile_hash},
+        "objective": program.objective,
+        "unit": program.cost_unit,
+        "texture_limits": list(program.texture_limits),
+        "excluded_layouts": [layout.name for layout in program.excluded_layouts],
+        "figures": _figures(program.total),
+    }
+
+
+def _figures(figures: Figures) -> dict[str, Any]:
+    numbers = {
+        key: _number(value) if isinstance(value, float) else value
+        for key, value in asdict(figures).items()
+    }
+    return {**numbers, "status": figures.status.name}
+
+
+class _Describer:
+    def __init__(self, delegate: ListedDelegate) -> None:
+        self.delegate = delegate
+        self.graph = delegate.graph
+
+    def describe(self, index: int) -> dict[str, Any]:
+        transitions = {t.position for t in self.delegate.contracted.transitions}
+        graph, planned = self.graph, self.delegate.plan
+        operators = [
+            self._operator(i, call, i in transitions) for i, call in enumerate(graph.chain)
+        ]
+        return {
+            "index": index,
+            "name": self.delegate.name,
+            "inputs": [self._value(i) for i in graph.input_ids],
+            "outputs": [self._value(i) for i in graph.output_ids],
+            "operators": operators,
+            "totals": {
+                "operators": len(operators),
+                "transitions": len(transitions),
+                **self._tensors(),
+                "memory_bytes": self.delegate.memory_bytes,
+            },
+            **({} if planned is None else {"figures": _figures(planned.figures)}),
+        }
+
+    def _tensors(self) -> dict[str, Any]:
+        tensors = [value for value in self.graph.values if isinstance(value, VkTensor)]
+        counts = Counter(representation(t) or "default" for t in tensors if t.constant_id < 0)
+        return {
+            "tensors": dict(sorted(counts.items(), key=lambda found: (-found[1], found[0]))),
+            "constants": sum(t.constant_id >= 0 for t in tensors),
+        }
+
+    def _operator(self, index: int, call: OperatorCall, is_transition: bool) -> dict[str, Any]:
+        return {
+            "index": index,
+            "name": call.name,
+            "node_id": call.node_id,
+            "transition": is_transition,
+            "arguments": [self._value(i) for i in call.args[:-1]],
+            "outputs": [self._value(i) for i in self._members(call.args[-1:])],
+        }
+
+    def _members(self, output: Sequence[int]) -> Sequence[int]:
+        value = self.graph.values[output[0]] if output else None
+        return value.items if isinstance(value, ValueList) else output
+
+    def _value(self, value_id: int) -> dict[str, Any]:
+        match self.graph.values[value_id]:
+            case VkTensor() as tensor:
+                return {
+                    "kind": "tensor",
+                    "value_id": value_id,
+                    "name": self.delegate.names.get(value_id),
+                    "dims": list(tensor.dims),
+                    "dtype": tensor.datatype.name.lower(),
+                    "representation": representation(tensor),
+                    "constant": tensor.constant_id >= 0,
+                }
+            case ValueList(items):
+                return {"kind": "list", "members": [self._value(i) for i in items]}
+            case IntList(items) | DoubleList(items) | BoolList(items):
+                return {"kind": "list", "members": [_literal(item) for item in items]}
+            case Int(value) | Double(value) | Bool(value) | String(value):
+                return _literal(value)
+            case SymInt(value):
+                return {"kind": "symbolic", "value_id": value_id, "value": value}
+            case Null():
+                return {"kind": "null"}
+
+
+def representation(tensor: VkTensor) -> str | None:
+    """A tensor's representation as ``texture:WIDTH_PACKED``; None for one left to the runtime."""
+    found = repr_of(tensor)
+    return None if found is None else str(found)
+
+
+_KINDS: Final = {bool: "bool", int: "int", float: "float", str: "string"}
+
+
+def _literal(value: bool | float | str) -> dict[str, Any]:
+    return {
+        "kind": _KINDS[type(value)],
+        "value": _number(value) if isinstance(value, float) else value,
+    }
+
+
+def _number(value: float) -> float | str:
+    """A number as JSON has it, which knows no infinity and no NaN: those by name."""
+    return value if isfinite(value) else str(value)

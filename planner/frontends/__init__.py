@@ -1,1 +1,0 @@
-"""Readers: each turns one kind of program into a ``LayoutGraph``."""

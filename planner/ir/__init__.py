@@ -1,0 +1,1 @@
+"""The intermediate representation: tensors, their representations, operators, the graph."""

@@ -1,0 +1,112 @@
+"""What layout planning needs to know of a program: operators, tensors and how they connect.
+
+Every frontend makes a ``LayoutGraph`` and every backend takes a plan of one; nothing here knows
+where the graph came from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from planner.ir.representation import TensorRepr
+from schema import VkDataType
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A value in GPU memory.
+
+    ``shape`` is outermost first, with upper bounds in the place of symbolic dimensions. ``dtype``
+    is the element type in GPU memory, after any down-cast. A ``constant`` is a weight that its
+    operators prepack themselves: it has no representation to choose.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: VkDataType
+    constant: bool = False
+
+    @property
+    def shape_text(self) -> str:
+        """The shape in a message."""
+        return "x".join(map(str, self.shape)) or "scalar"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorArg:
+    """An argument that is one tensor, by its index in the graph."""
+
+    tensor: int
+
+
+@dataclass(frozen=True, slots=True)
+class TensorListArg:
+    """An argument that is a list of tensors; ``None`` stands for a member left out."""
+
+    tensors: tuple[int | None, ...]
+
+
+class Symbolic(Enum):
+    """Marks an argument whose value is known only when the program runs."""
+
+    VALUE = "symbolic"
+
+
+Scalar = bool | int | float | str | None
+Argument = TensorArg | TensorListArg | Symbolic | Scalar | tuple[Scalar | Symbolic, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A call of an operator: its registry name, arguments in schema order, and output tensors."""
+
+    name: str
+    args: tuple[Argument, ...]
+    outputs: tuple[int, ...]
+
+    def tensor_args(self) -> Iterator[tuple[int, tuple[int, ...]]]:
+        """Yields (argument index, tensors) for each argument made of tensors alone."""
+        for index, arg in enumerate(self.args):
+            if isinstance(arg, TensorArg):
+                yield index, (arg.tensor,)
+            elif isinstance(arg, TensorListArg):
+                members = tuple(t for t in arg.tensors if t is not None)
+                # A list with a member left out is no tensor argument to ET-VK.
+                if members and len(members) == len(arg.tensors):
+                    yield index, members
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedReprs:
+    """What an operator keeps, by argument and by output; None where it has no representation."""
+
+    args: Mapping[int, TensorRepr | None]
+    outs: tuple[TensorRepr | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutGraph:
+    """One delegate's program, in execution order.
+
+    Tensors that no operator with rep sets produces (graph inputs, prepacked constants) may take
+    any representation for free; so may graph outputs. ``textures_first`` asks for textures
+    wherever an operator has them, as ET-VK does for programs forced to float16. ``pinned`` are
+    operators, by index, that keep the representations that they have. ``positions`` are those of
+    the operators in the chain that they were read from; empty where they are the same.
+    """
+
+    name: str
+    tensors: tuple[Tensor, ...]
+    operators: tuple[Operator, ...]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    textures_first: bool = False
+    pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)
+    positions: tuple[int, ...] = ()
+
+    def place_of(self, operator: int) -> str:
+        """Names an operator, by its index, in a message; within the graph."""
+        position = self.positions[operator] if self.positions else operator
+        return f"operator {position} ({self.operators[operator].name})"

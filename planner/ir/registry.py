@@ -1,0 +1,481 @@
+"""What each ET-VK operator accepts: rep sets and synchronisation rules, by operator name.
+
+Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/op_registry.py`` (registrations) and
+``backends/vulkan/utils.py`` (``OpRepSets``). Names are those that a VkGraph carries. A test holds
+this table against the installed package, operator by operator and node by node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from planner.errors import InputError
+from planner.ir.graph import Argument, Operator, PinnedReprs, Tensor, TensorArg, TensorListArg
+from planner.ir.physical import ImageExtents, fitting
+from planner.ir.representation import (
+    ANY_BUFFER,
+    ANY_STORAGE,
+    ANY_STORAGE_INCL_PACKED_INT8,
+    ANY_TEXTURE,
+    CHANNELS_PACKED_TEXTURE,
+    CHANNELS_PACKED_TEXTURE_OR_CONTIGUOUS_BUFFER,
+    CONTIGUOUS_ANY,
+    CONTIGUOUS_BUFFER,
+    HEIGHT_PACKED_TEXTURE,
+    NO_STORAGE,
+    PACKED_INT8_4H4W_BUFFER,
+    PACKED_INT8_4W4C_BUFFER,
+    PACKED_INT8_4W_BUFFER,
+    PACKED_INT8_BUFFER,
+    PACKED_INT8_CHANNELS_PACKED_BUFFER,
+    PACKED_INT8_CONV2D_BUFFER,
+    WIDTH_PACKED_TEXTURE,
+    TensorRepr,
+    TensorRepSet,
+)
+from schema import VkDataType
+
+RepSets = tuple[TensorRepSet, ...]
+StoragePicker = Callable[[Operator, Sequence[Tensor]], tuple[RepSets, RepSets]]
+
+PREPACK: Final = "et_vk.prepack.default"
+CLONE: Final = "aten.clone.default"
+
+_WRITTEN_ARGS: Final = {
+    "update_cache": (1,),
+    "sdpa_with_kv_cache": (3, 4),
+    "adamw_step": (0, 1, 2),
+}
+"""Arguments into which an operator writes, by its name without namespace and overload."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpFeatures:
+    """An operator's registration.
+
+    One set in ``inputs`` (``outputs``) stands for all of them, which must then be compatible with
+    each other; several stand each for its own position. ``pick`` replaces both once the actual
+    arguments are known.
+    """
+
+    inputs: RepSets
+    outputs: RepSets
+    pick: StoragePicker | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpRepSets:
+    """What one call of an operator accepts, given the shapes of its operands.
+
+    ``args[i]`` is None where argument ``i`` is no tensor or a weight that the operator prepacks
+    itself, and ``outs[i]`` where a pinned output has no representation. ``primary_arg`` is the
+    first argument with a set. The three rules ask for compatible representations: of all
+    arguments; of the primary argument and the first output; of all outputs.
+    """
+
+    args: tuple[TensorRepSet | None, ...]
+    outs: tuple[TensorRepSet | None, ...]
+    sync_args: bool
+    sync_primary_io: bool
+    sync_outs: bool
+    primary_arg: int | None
+
+
+def lookup(name: str) -> OpFeatures | None:
+    """The registration of an operator by its name in a VkGraph; None if there is none."""
+    features = _REGISTRY.get(name)
+    if features is None:
+        # Custom operators are registered without their overload, for any dialect's name of it.
+        features = _REGISTRY.get(name.rpartition(".")[0])
+    return features
+
+
+def written_args(name: str) -> tuple[int, ...]:
+    """Arguments into which an operator writes: what it is given must be the tensor itself."""
+    return next((_WRITTEN_ARGS[part] for part in name.split(".") if part in _WRITTEN_ARGS), ())
+
+
+def registered_names() -> tuple[str, ...]:
+    """Names of all registered operators; those of custom operators lack the overload."""
+    return tuple(_REGISTRY)
+
+
+def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
+    """Raises ``InputError`` where arguments are not those of the operator, as far as sets show."""
+    features = lookup(operator.name)
+    if features is None or not operator.outputs:
+        return
+    inputs, outputs = features.inputs, features.outputs
+    if features.pick is not None:
+        inputs, outputs = features.pick(operator, tensors)
+    if not _at(outputs, 0):
+        raise InputError(f"{operator.name}: ET-VK has no kernel for these arguments")
+    made = ((i, (out,)) for i, out in enumerate(operator.outputs))
+    for what, sets, operands in (
+        ("argument", inputs, operator.tensor_args()),
+        ("output", outputs, made),
+    ):
+        for index, members in operands:
+            accepted = _at(sets, index)
+            is_int8 = all(tensors[t].dtype == VkDataType.INT8 for t in members)
+            if accepted and not is_int8 and all(r.is_packed_int8 for r in accepted):
+                raise InputError(f"{operator.name}: {what} {index} should be of INT8 elements")
+
+
+def op_rep_sets(
+    operator: Operator, tensors: Sequence[Tensor], texture_limits: ImageExtents
+) -> OpRepSets | None:
+    """The sets that a call of an operator accepts, or None if it binds no representation.
+
+    That is so for operators without registration and for those that make no tensor (symbolic
+    arithmetic): ET-VK's pass passes over both. Registered sets are filtered by each operand's
+    shape, then the synchronisation rules narrow those of operands that must be compatible to what
+    they have in common.
+    """
+    features = lookup(operator.name)
+    if features is None or not operator.outputs:
+        return None
+    inputs, outputs = features.inputs, features.outputs
+    if features.pick is not None:
+        inputs, outputs = features.pick(operator, tensors)
+    sync_args, sync_outs = len(inputs) <= 1, len(outputs) <= 1
+
+    args: list[int | None] = [None] * len(operator.args)
+    primary = None
+    common_arg = ANY_STORAGE_INCL_PACKED_INT8.mask
+    for index, members in operator.tensor_args():
+        mask = _at(inputs, index).mask
+        if not mask:
+            continue
+        for member in members:
+            mask &= fitting(tensors[member].shape, texture_limits).mask
+        args[index] = mask
+        common_arg &= mask
+        if primary is None:
+            primary = index
+    outs = [
+        _at(outputs, i).mask & fitting(tensors[out].shape, texture_limits).mask
+        for i, out in enumerate(operator.outputs)
+    ]
+    common_out = ANY_STORAGE_INCL_PACKED_INT8.mask
+    for mask in outs:
+        common_out &= mask
+
+    sync_primary_io = primary is not None and _at(inputs, primary) == outputs[0]
+    if sync_primary_io:
+        assert primary is not None
+        primary_arg = args[primary]
+        assert primary_arg is not None
+        shared = (common_arg if sync_args else primary_arg) & (common_out if sync_outs else outs[0])
+        args[primary] = common_arg = shared
+        outs[0] = common_out = shared
+    if sync_args:
+        args = [None if mask is None else common_arg for mask in args]
+    if sync_outs:
+        outs = [common_out] * len(outs)
+    return OpRepSets(
+        args=tuple(None if mask is None else TensorRepSet(mask) for mask in args),
+        outs=tuple(map(TensorRepSet, outs)),
+        sync_args=sync_args,
+        sync_primary_io=sync_primary_io,
+        sync_outs=sync_outs,
+        primary_arg=primary,
+    )
+
+
+def pinned_rep_sets(
+    operator: Operator,
+    pinned: PinnedReprs,
+    tensors: Sequence[Tensor],
+    texture_limits: ImageExtents,
+) -> OpRepSets:
+    """The sets of an operator that keeps what it has: one representation for each operand.
+
+    Empty where a texture is beyond the limits.
+    """
+
+    def only(representation: TensorRepr | None, members: tuple[int, ...]) -> TensorRepSet | None:
+        if representation is None:
+            return None
+        kept = TensorRepSet.from_reprs([representation])
+        for member in members:
+            kept &= fitting(tensors[member].shape, texture_limits)
+        return kept
+
+    args: list[TensorRepSet | None] = [None] * len(operator.args)
+    for index, members in operator.tensor_args():
+        args[index] = only(pinned.args.get(index), members)
+    return OpRepSets(
+        args=tuple(args),
+        outs=tuple(only(r, (out,)) for r, out in zip(pinned.outs, operator.outputs, strict=True)),
+        sync_args=False,
+        sync_primary_io=False,
+        sync_outs=False,
+        primary_arg=None,
+    )
+
+
+def _at(sets: RepSets, index: int) -> TensorRepSet:
+    """The set for a position: one set stands for all; beyond the last there is none."""
+    if len(sets) == 1:
+        return sets[0]
+    return sets[index] if index < len(sets) else NO_STORAGE
+
+
+# Sets that depend on the actual arguments.
+
+_FLOAT = (VkDataType.FLOAT16, VkDataType.FLOAT32)
+
+
+def _argument(operator: Operator, index: int, wanted: str) -> Argument:
+    if index >= len(operator.args):
+        raise _unexpected(operator, index, wanted)
+    return operator.args[index]
+
+
+def _unexpected(operator: Operator, index: int, wanted: str) -> InputError:
+    return InputError(f"{operator.name}: argument {index} should be {wanted}")
+
+
+def _tensor(
+    operator: Operator, tensors: Sequence[Tensor], index: int, least_dims: int = 0
+) -> Tensor:
+    wanted = "a tensor" + (f" of at least {least_dims} dimensions" if least_dims else "")
+    arg = _argument(operator, index, wanted)
+    if not isinstance(arg, TensorArg) or len(tensors[arg.tensor].shape) < least_dims:
+        raise _unexpected(operator, index, wanted)
+    return tensors[arg.tensor]
+
+
+def _pick_to_copy(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
+    source, result = _tensor(operator, tensors, 0), tensors[operator.outputs[0]]
+    both_float = source.dtype in _FLOAT and result.dtype in _FLOAT
+    sets = ANY_STORAGE if both_float else CONTIGUOUS_BUFFER
+    return (sets,), (sets,)
+
+
+def _reduced_dims(operator: Operator, tensors: Sequence[Tensor]) -> tuple[int, ...]:
+    """Dimensions that a reduction removes, outermost first; -1 only of a tensor that has none."""
+    ndim = len(_tensor(operator, tensors, 0).shape)
+    dims = operator.args[1] if len(operator.args) > 1 else None
+    if dims is None:
+        result = tensors[operator.outputs[0]]
+        is_vector = len(result.shape) >= 1 and all(size == 1 for size in result.shape[:-1])
+        dims = 1 if is_vector and ndim == 2 else tuple(range(ndim))
+    if isinstance(dims, int):
+        dims = (dims,)
+    # As in PyTorch, a tensor without dimensions may be reduced along 0 or -1.
+    names = range(-max(ndim, 1), max(ndim, 1))
+    found = []
+    for dim in dims if isinstance(dims, tuple) else (dims,):
+        if not isinstance(dim, int) or dim not in names:
+            raise _unexpected(operator, 1, f"dimensions of a tensor that has {ndim}")
+        found.append(dim + ndim if dim < 0 else dim)
+    return tuple(found)
+
+
+def _pick_reduce(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
+    ndim = len(_tensor(operator, tensors, 0).shape)
+    dims = _reduced_dims(operator, tensors)
+    keepdim = next((arg for arg in operator.args if isinstance(arg, bool)), False)
+    sets = NO_STORAGE
+    if len(dims) <= 2 and keepdim:
+        sets = ANY_TEXTURE
+    if dims == (ndim - 1,):
+        sets |= CONTIGUOUS_BUFFER
+    elif len(dims) == 2:
+        # The packed dimension cannot be one of the two that are reduced.
+        reduced = {ndim - 1 - dim for dim in dims}
+        packed = min({0, 1, 2} - reduced)
+        sets = (WIDTH_PACKED_TEXTURE, HEIGHT_PACKED_TEXTURE, CHANNELS_PACKED_TEXTURE)[packed]
+    return (sets,), (sets,)
+
+
+def _pick_convolution(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
+    sets = CHANNELS_PACKED_TEXTURE
+    source = _tensor(operator, tensors, 0).shape
+    weight = _tensor(operator, tensors, 1, least_dims=3).shape
+    if len(source) == 3:
+        groups = _argument(operator, 8, "the number of groups")
+        pointwise = weight[2] == 1
+        depthwise = groups == source[1] == weight[0] and weight[1] == 1
+        if pointwise or depthwise:
+            sets = HEIGHT_PACKED_TEXTURE
+    return (sets, *[NO_STORAGE] * 10), (sets,)
+
+
+def _pick_index(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets, RepSets]:
+    wanted = "a list of tensors"
+    shape, indices = _tensor(operator, tensors, 0).shape, _argument(operator, 1, wanted)
+    if isinstance(indices, TensorListArg):
+        members = indices.tensors
+    elif isinstance(indices, tuple) and all(member is None for member in indices):
+        members = (None,) * len(indices)
+    else:
+        raise _unexpected(operator, 1, wanted)
+    given = [dim for dim, t in enumerate(members) if t is not None]
+    one_index = len(given) == 1 and given[0] < len(shape)
+    sets = CONTIGUOUS_BUFFER if one_index and len(shape) > 1 else ANY_STORAGE
+    return (sets,), (sets,)
+
+
+# The table.
+
+_REGISTRY: Final[dict[str, OpFeatures]] = {}
+
+
+def _register(
+    inputs: TensorRepSet | Sequence[TensorRepSet],
+    *names: str,
+    outputs: TensorRepSet | Sequence[TensorRepSet] = (),
+    pick: StoragePicker | None = None,
+) -> None:
+    ins = (inputs,) if isinstance(inputs, TensorRepSet) else tuple(inputs)
+    outs = (outputs,) if isinstance(outputs, TensorRepSet) else tuple(outputs)
+    for name in names:
+        assert name not in _REGISTRY, f"{name} is registered twice"
+        _REGISTRY[name] = OpFeatures(ins, outs or ins[:1], pick)
+
+
+def _aten(*names: str) -> tuple[str, ...]:
+    """Adds the namespace, and the default overload where a name has none."""
+    return tuple(f"aten.{name}" if "." in name else f"aten.{name}.default" for name in names)
+
+
+_register(
+    ANY_STORAGE,
+    *_aten("abs", "cos", "exp", "gelu", "hardshrink", "hardswish", "hardtanh", "neg", "relu"),
+    *_aten("sigmoid", "sin", "sqrt", "rsqrt", "tanh", "round", "leaky_relu", "log10", "clamp"),
+    *_aten("add.Tensor", "sub.Tensor", "minimum", "mul.Tensor", "div.Tensor", "div.Tensor_mode"),
+    *_aten("pow.Tensor_Tensor", "pow.Tensor_Scalar"),
+    *_aten("eq.Tensor", "lt.Tensor", "le.Tensor", "gt.Tensor", "ge.Tensor"),
+    *_aten("eq.Scalar", "ne.Scalar", "lt.Scalar", "le.Scalar", "ge.Scalar", "gt.Scalar"),
+    *_aten("bitwise_and.Tensor", "bitwise_or.Tensor", "bitwise_not"),
+    *_aten("logical_and", "logical_or", "logical_not"),
+    *_aten("_log_softmax", "_softmax", "native_layer_norm", "embedding", "copy"),
+    *_aten("permute_copy", "squeeze_copy.dims", "unsqueeze_copy", "expand_copy", "gather"),
+    *_aten("cat", "select_copy.int", "slice_copy.Tensor", "split_with_sizes_copy", "where.self"),
+    *_aten("arange.start_step", "constant_pad_nd", "full", "full_like", "ones", "ones_like"),
+    *_aten("zeros", "zeros_like", "pixel_shuffle", "repeat"),
+    # Symbolic arithmetic: these make no tensor, so their sets never bind one.
+    *("getitem", "sym_size.int", "add", "sub", "floordiv", "mul"),
+    *("lt", "gt", "ge", "le", "eq"),
+    *("_assert_scalar.default", "sym_constrain_range_for_size.default"),
+)
+_register(ANY_STORAGE, *_aten("_to_copy"), pick=_pick_to_copy)
+_register(ANY_STORAGE, *_aten("index.Tensor"), pick=_pick_index)
+_register(ANY_STORAGE, *_aten("argmax", "argmin"), pick=_pick_reduce)
+_register(ANY_TEXTURE, *_aten("mean.dim", "sum.dim_IntList", "amax", "amin"), pick=_pick_reduce)
+_register(ANY_TEXTURE, *_aten("permute"))
+_register(
+    ANY_STORAGE_INCL_PACKED_INT8,
+    *_aten("view_copy", "clone", "alias_copy"),
+    "dim_order_ops._clone_dim_order.default",
+)
+_register(
+    ANY_BUFFER,
+    *_aten("unfold_copy"),
+    "dim_order_ops._to_dim_order_copy.default",
+    "quantized_decomposed.embedding_4bit.dtype",
+)
+_register(
+    CHANNELS_PACKED_TEXTURE,
+    *_aten("avg_pool2d", "max_pool2d", "max_pool2d_with_indices", "t_copy", "flip"),
+    *_aten("index_select", "scalar_tensor", "upsample_nearest2d.vec", "upsample_bilinear2d.vec"),
+    *_aten("_native_batch_norm_legit_no_training"),
+    "et_vk.grid_priors.default",
+)
+_register(
+    CHANNELS_PACKED_TEXTURE,
+    *_aten("native_group_norm"),
+    outputs=(CHANNELS_PACKED_TEXTURE, CONTIGUOUS_BUFFER, CONTIGUOUS_BUFFER),
+)
+_register((CHANNELS_PACKED_TEXTURE, CONTIGUOUS_BUFFER), *_aten("grid_sampler_2d"))
+_register(
+    (CHANNELS_PACKED_TEXTURE, *[NO_STORAGE] * 10),
+    *_aten("convolution"),
+    "et_vk.conv_with_clamp.default",
+    pick=_pick_convolution,
+)
+_register(
+    CONTIGUOUS_ANY,
+    *_aten("bmm", "mm", "addmm", "linear", "_weight_int8pack_mm"),
+    "et_vk.linear_qcs4w.default",
+    "et_vk.linear_q8ta_q8csw.default",
+    "et_vk.linear_q4gsw.default",
+    "et_vk.linear_q4gsw_backward.default",
+    "et_vk.linear_dW.default",
+    "et_vk.q4gsw_requant.default",
+    "et_vk.embedding_q4gsw.default",
+    "et_vk.apply_rotary_emb.default",
+    "et_vk.apply_rotary_emb_hf.default",
+    "et_vk.rms_norm.default",
+    "et_vk.fused_ce.default",
+    # Registered by qualified name: a graph may carry them with or without the namespace.
+    *("et_vk.sdpa", "et_vk.adamw_step", "sdpa", "adamw_step"),
+    *("llama.sdpa_with_kv_cache", "llama.update_cache", "llama.custom_sdpa"),
+    *("sdpa_with_kv_cache", "update_cache", "custom_sdpa"),
+)
+_register((CONTIGUOUS_ANY, CONTIGUOUS_BUFFER), "et_vk.apply_rotary_emb_interleaved.default")
+_register(
+    (CONTIGUOUS_ANY, WIDTH_PACKED_TEXTURE, WIDTH_PACKED_TEXTURE, *[NO_STORAGE] * 5),
+    "et_vk.linear_dq8ca_q4gsw.default",
+)
+_register(
+    CONTIGUOUS_BUFFER,
+    "quantized_decomposed.quantize_per_channel.default",
+    "quantized_decomposed.quantize_per_token.default",
+    "quantized_decomposed.dequantize_per_channel.default",
+    "quantized_decomposed.dequantize_per_token.default",
+    "quantized_decomposed.choose_qparams.tensor",
+    "quantized_decomposed.choose_qparams_per_token_asymmetric.default",
+    "torchao.quantize_affine.default",
+    "torchao.dequantize_affine.default",
+)
+_register(
+    CONTIGUOUS_ANY,
+    "torchao.choose_qparams_affine.default",
+    outputs=(WIDTH_PACKED_TEXTURE, WIDTH_PACKED_TEXTURE),
+)
+_register(
+    CHANNELS_PACKED_TEXTURE_OR_CONTIGUOUS_BUFFER,
+    "quantized_decomposed.quantize_per_tensor.default",
+    "quantized_decomposed.quantize_per_tensor.tensor",
+    outputs=PACKED_INT8_BUFFER,
+)
+_register(
+    PACKED_INT8_BUFFER,
+    "quantized_decomposed.dequantize_per_tensor.default",
+    "quantized_decomposed.dequantize_per_tensor.tensor",
+    outputs=CHANNELS_PACKED_TEXTURE_OR_CONTIGUOUS_BUFFER,
+)
+_register(PACKED_INT8_BUFFER, "et_vk.q8ta_add.default", "et_vk.q8ta_relu.default")
+_register(PACKED_INT8_CHANNELS_PACKED_BUFFER, "et_vk.q8ta_pixel_shuffle.default")
+_register(
+    (PACKED_INT8_4W4C_BUFFER, *[NO_STORAGE] * 14),
+    "et_vk.q8ta_conv2d_pw.default",
+    outputs=PACKED_INT8_CHANNELS_PACKED_BUFFER,
+)
+_register(
+    (PACKED_INT8_CONV2D_BUFFER, *[NO_STORAGE] * 14),
+    "et_vk.q8ta_conv2d.default",
+    "et_vk.q8ta_conv2d_dw.default",
+    outputs=PACKED_INT8_CHANNELS_PACKED_BUFFER,
+)
+_register(
+    (PACKED_INT8_CONV2D_BUFFER, *[NO_STORAGE] * 15),
+    "et_vk.q8ta_conv2d_transposed.default",
+    outputs=PACKED_INT8_CHANNELS_PACKED_BUFFER,
+)
+_register(
+    (PACKED_INT8_4H4W_BUFFER, *[NO_STORAGE] * 9),
+    "et_vk.q8ta_linear.default",
+    outputs=PACKED_INT8_4H4W_BUFFER,
+)
+_register(
+    (PACKED_INT8_4W_BUFFER, *[NO_STORAGE] * 9),
+    "et_vk.q8ta_linear_gemv.default",
+    outputs=PACKED_INT8_4W_BUFFER,
+)

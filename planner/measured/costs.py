@@ -1,0 +1,217 @@
+"""Costs learned from a device's own runs; a device profile answers for what they do not tell."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from planner.costs.model import Costs, Objective, PricedOperand, ProfileCosts
+from planner.costs.profile import DeviceProfile
+from planner.errors import InputError, OptionError
+from planner.ir.graph import Operator, Tensor
+from planner.ir.registry import CLONE
+from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.measured.calls import (
+    TRANSITION_PLACES,
+    Call,
+    Operands,
+    Place,
+    call_of,
+    place,
+    transition_call,
+)
+from planner.measured.database import CostDatabase
+from planner.measured.join import Sample
+from planner.measured.timemodel import (
+    Prediction,
+    Predictor,
+    TimeModel,
+    counted_domains,
+    counted_places,
+)
+from schema import CostOrigin, VkDataType, VkMemoryLayout, VkStorageType
+
+_FAMILIES = tuple(
+    tuple(label for label, r in enumerate(REPRS) if r.is_packed_int8 == is_int8)
+    for is_int8 in (False, True)
+)
+
+
+def _int8(layout: VkMemoryLayout) -> int:
+    return LABELS[TensorRepr(VkStorageType.BUFFER, layout)]
+
+
+_CONV2D = _int8(VkMemoryLayout.PACKED_INT8_CONV2D)
+_4C1W = _int8(VkMemoryLayout.PACKED_INT8_4C1W)
+_4C = _int8(VkMemoryLayout.PACKED_INT8_4C)
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceTimes:
+    """What a device's runs taught: its name, the model, and a digest of the samples."""
+
+    device: str
+    digest: str
+    model: TimeModel = field(repr=False)
+
+    @classmethod
+    def of(cls, device: str, runs: Sequence[Sequence[Sample]]) -> DeviceTimes:
+        """Learns from a device's runs; the digest (SHA-256) is that of what they say."""
+        said = [
+            [
+                (s.call.operator, s.call.signature, [(p, str(r)) for p, r in s.operands], s.median)
+                for s in run
+            ]
+            for run in runs
+        ]
+        canonical = json.dumps(said)
+        return cls(device, hashlib.sha256(canonical.encode()).hexdigest(), TimeModel(runs))
+
+
+def load_times(path: Path, device: str | None = None) -> DeviceTimes:
+    """What a cost database has on a device; the only one in it where none is named.
+
+    Raises ``OptionError`` where it is not clear which, ``InputError`` for a damaged database.
+    """
+    try:
+        with CostDatabase.existing(path) as costs:
+            name = _only(costs.devices(), path) if device is None else device
+            return DeviceTimes.of(name, costs.runs(name))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+
+
+def _only(devices: Sequence[str], path: Path) -> str:
+    if not devices:
+        raise OptionError(f"{path} has no measured times: add some with 'profile import'")
+    if len(devices) > 1:
+        raise OptionError(
+            f"{path} has {len(devices)} devices ({', '.join(devices)}): name one (--device)"
+        )
+    return devices[0]
+
+
+class LearnedCosts:
+    """Costs from measured times: whole nanoseconds, in the profile's steps (picoseconds).
+
+    What nothing was measured of costs what the profile says: transitions by its curves or rates,
+    operators by its access rates. Operators count only under the objective ``latency``.
+    """
+
+    def __init__(
+        self,
+        times: DeviceTimes,
+        profile: DeviceProfile,
+        objective: Objective,
+        predictor: Predictor | None = None,
+    ) -> None:
+        """``predictor`` answers in the place of the times' own model.
+
+        Raises ``OptionError`` for a profile that does not count in ns.
+        """
+        if profile.unit != "ns":
+            raise OptionError(
+                f"profile {profile.name!r} counts {profile.unit}, and measured times are ns: use a "
+                "profile in ns for what was not measured"
+            )
+        self.model: Predictor = predictor or times.model
+        self.profile = profile
+        self._steps = profile.precision
+        self._counts_operators = objective == "latency"
+        self._fallback = ProfileCosts(profile, objective)
+        self._transitions: dict[tuple[tuple[int, ...], VkDataType], tuple[Costs, Costs]] = {}
+        self._tables: dict[tuple[Call, tuple[Place, ...], tuple[tuple[int, ...], ...]], Prediction]
+        self._tables = {}
+
+    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
+        """From samples of transitions; from the profile across families and for new ones."""
+        return self._transition(shape, dtype)[0]
+
+    def transition_origin(
+        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
+    ) -> CostOrigin:
+        """Where the price of one transition comes from."""
+        return CostOrigin(int(self._transition(shape, dtype)[1][source, target]))
+
+    def _transition(self, shape: tuple[int, ...], dtype: VkDataType) -> tuple[Costs, Costs]:
+        found = self._transitions.get((shape, dtype))
+        if found is None:
+            costs = self._fallback.transition(shape, dtype).copy()
+            origins = np.full_like(costs, CostOrigin.MODELLED)
+            if self.model.knows(CLONE):
+                call = transition_call(shape, dtype)
+                families = _FAMILIES if dtype == VkDataType.INT8 else _FAMILIES[:1]
+                for labels in families:
+                    predicted = self._predict(call, TRANSITION_PLACES, (labels, labels))
+                    costs[np.ix_(labels, labels)] = self._in_steps(predicted)
+                    origins[np.ix_(labels, labels)] = predicted.origin
+                if dtype == VkDataType.INT8:
+                    _stand_in(costs, origins)
+                np.fill_diagonal(costs, 0)
+            found = self._transitions[shape, dtype] = costs, origins
+        return found
+
+    def operator(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> Iterable[tuple[tuple[int, ...], Costs]]:
+        """One table over the operands together; the profile's where nothing was measured."""
+        if not self._counts_operators or not operands:
+            return
+        if not self.model.knows(operator.name):
+            yield from self._fallback.operator(operator, tensors, operands)
+            return
+        scope, predicted = self._operator(operator, tensors, operands)
+        yield scope, self._in_steps(predicted)
+
+    def operator_origin(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> CostOrigin:
+        """Where an operator's cost comes from."""
+        if not operands or not self.model.knows(operator.name):
+            return CostOrigin.MODELLED
+        return CostOrigin(int(self._operator(operator, tensors, operands)[1].origin.flat[0]))
+
+    def call(self, call: Call, operands: Operands) -> tuple[int, CostOrigin] | None:
+        """Steps and origin of a call in given representations; None for an unknown operator."""
+        if not self.model.knows(call.operator):
+            return None
+        predicted = self._predict(call, *counted_domains(operands))
+        return int(self._in_steps(predicted).flat[0]), CostOrigin(int(predicted.origin.flat[0]))
+
+    def _operator(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> tuple[tuple[int, ...], Prediction]:
+        places = [place(operand.is_output, operand.index) for operand in operands]
+        counted = counted_places(places)
+        scope = tuple(i for i, where in enumerate(places) if where in counted)
+        domains = tuple(operands[i].domain for i in scope)
+        return scope, self._predict(call_of(operator, tensors), counted, domains)
+
+    def _predict(
+        self, call: Call, places: tuple[Place, ...], domains: tuple[tuple[int, ...], ...]
+    ) -> Prediction:
+        key = call, places, domains
+        found = self._tables.get(key)
+        if found is None:
+            found = self._tables[key] = self.model.predict(call, places, domains)
+        return found
+
+    def _in_steps(self, predicted: Prediction) -> Costs:
+        return np.rint(predicted.ns).astype(np.int64) * self._steps
+
+
+def _stand_in(costs: Costs, origins: Costs) -> None:
+    """Prices of CONV2D, where nothing was measured of it: the runtime turns it into another.
+
+    It stands for 4C1W, and next to 4C1W itself for 4C.
+    """
+    for label in _FAMILIES[True]:
+        other = _4C if label == _4C1W else _4C1W
+        for index, by in (((_CONV2D, label), (other, label)), ((label, _CONV2D), (label, other))):
+            if origins[index] < CostOrigin.INTERPOLATED:
+                costs[index], origins[index] = costs[by], origins[by]

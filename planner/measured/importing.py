@@ -1,0 +1,76 @@
+"""Imports profiles of a device's own runs into a cost database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.measured.database import CostDatabase, Run
+from planner.measured.etdump import read_etdump
+from planner.measured.join import Join, join
+from planner.pipelines.lowered import graphs_of
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """A run's samples, and whether the database did not have them yet."""
+
+    join: Join
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ProfiledFiles:
+    """An ETDump and the program that it is of."""
+
+    etdump_name: str
+    etdump: bytes
+    program_name: str
+    program: bytes
+
+
+def import_run(
+    etdump: bytes,
+    etdump_name: str,
+    program: bytes,
+    program_name: str,
+    device: str,
+    driver: str,
+    database: Path,
+) -> Imported:
+    """Joins an ETDump to the program that it is of, and adds the samples to a database.
+
+    Raises ``InputError`` for damaged files, for a profile of another program, and for a file that
+    is no cost database; the database is then as it was.
+    """
+    files = ProfiledFiles(etdump_name, etdump, program_name, program)
+    (imported,) = import_runs([files], device, driver, database)
+    return imported
+
+
+def import_runs(
+    files: Sequence[ProfiledFiles], device: str, driver: str, database: Path
+) -> tuple[Imported, ...]:
+    """As ``import_run``, of several runs of a device: all are added, or none."""
+    joined = [
+        (
+            Run(
+                device=device,
+                driver=driver,
+                source=each.etdump_name,
+                etdump_sha256=hashlib.sha256(each.etdump).hexdigest(),
+                graph_sha256=hashlib.sha256(each.program).hexdigest(),
+            ),
+            join(
+                read_etdump(each.etdump, each.etdump_name),
+                tuple(graphs_of(each.program, each.program_name)),
+                each.etdump_name,
+            ),
+        )
+        for each in files
+    ]
+    with CostDatabase(database) as costs:
+        added = costs.add_all(joined)
+    return tuple(Imported(each, is_new) for (_, each), is_new in zip(joined, added, strict=True))

@@ -1,0 +1,179 @@
+"""Joins what a runtime measured to the operators and representations of the graph that it ran."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import InputError
+from planner.ir.representation import PackedDimInfo
+from planner.measured.calls import Call, GraphCall, Operands, calls_of
+from planner.measured.etdump import DelegateRun, Dispatch
+from planner.vkgraph.wellformed import repr_of
+from schema import VkGraph, VkMemoryLayout, VkTensor
+
+STAGING: Final = Call("staging", "[[],[]]")
+"""The call under which copies of graph inputs and outputs are kept."""
+
+_OUTLIER: Final = 3.0
+"""Executions slower than the median by so many times the median deviation are left out."""
+
+_LEAST_DEVIATION: Final = 0.05
+_FEWEST: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What one operator took, in ns: the median of the executions that count, and their spread.
+
+    ``spread`` is half the distance of the quartiles, ``kernels`` are the dispatches that it took.
+    """
+
+    call: Call
+    operands: Operands
+    kernels: tuple[str, ...]
+    median: float
+    spread: float
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A call of a delegate's graph as it was measured; ``delegate`` counts from 0.
+
+    ``graph_call`` is None for staging.
+    """
+
+    delegate: int
+    graph_call: GraphCall | None
+    sample: Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """A run's steps in the order of execution, and its time: ns, sums of medians.
+
+    ``unknown`` is the time of dispatches that name no operator.
+    """
+
+    steps: tuple[Step, ...]
+    unknown: float
+
+    @property
+    def samples(self) -> tuple[Sample, ...]:
+        """The steps' samples."""
+        return tuple(step.sample for step in self.steps)
+
+    @property
+    def joined(self) -> float:
+        """The time that is joined to operators or staging."""
+        return sum(step.sample.median for step in self.steps)
+
+    @property
+    def total(self) -> float:
+        """The time of all dispatches."""
+        return self.joined + self.unknown
+
+    @property
+    def share(self) -> float:
+        """The part of the time that is joined to operators or staging."""
+        return self.joined / self.total if self.total else 1.0
+
+
+def join(runs: Sequence[DelegateRun], graphs: Sequence[VkGraph], name: str) -> Join:
+    """Joins the runs of a program's delegates to their graphs, in the same order.
+
+    Raises ``InputError`` where the profile is of another program.
+    """
+    if len(runs) != len(graphs):
+        raise InputError(
+            f"{name} is of a program with {len(runs)} Vulkan delegates, not {len(graphs)}: hand in "
+            "the .pte that was profiled"
+        )
+    steps: list[Step] = []
+    unknown = 0.0
+    for delegate, (run, graph) in enumerate(zip(runs, graphs, strict=True)):
+        kept = _counted(run, name)
+        calls = {call.node_id: call for call in calls_of(graph, f"{name}, delegate {delegate}")}
+        groups: dict[tuple[int | None, bool], list[Dispatch]] = {}
+        for dispatch in run.dispatches:
+            groups.setdefault((dispatch.node_id, dispatch.is_staging), []).append(dispatch)
+        for (node_id, is_staging), dispatches in groups.items():
+            times = np.sum([d.ns for d in dispatches], axis=0)[kept]
+            if node_id is None and not is_staging:
+                unknown += float(np.median(times))
+                continue
+            found = None
+            if node_id is not None:
+                found = _call_at(node_id, dispatches[0], calls, f"{name}, delegate {delegate}")
+                _check_tensors(graph, found, dispatches[0], f"{name}, delegate {delegate}")
+            steps.append(Step(delegate, found, _sample(found, dispatches, times)))
+    return Join(tuple(steps), unknown)
+
+
+def _call_at(
+    node_id: int, dispatch: Dispatch, calls: dict[int, GraphCall], place: str
+) -> GraphCall:
+    found = calls.get(node_id)
+    if found is None or found.call.operator != dispatch.operator:
+        has = "no such operator" if found is None else found.call.operator
+        raise InputError(
+            f"{place}, does not belong to this program: node {node_id} is {dispatch.operator} in "
+            f"the profile, and {has} in the program"
+        )
+    return found
+
+
+def _check_tensors(graph: VkGraph, found: GraphCall, dispatch: Dispatch, place: str) -> None:
+    """A program with other layouts has the same operators under the same numbers."""
+    written = graph.chain[found.position]
+    for tensor in dispatch.tensors:
+        value_id = written.args[tensor.argument] if tensor.argument < len(written.args) else -1
+        value = graph.values[value_id] if 0 <= value_id < len(graph.values) else None
+        if not isinstance(value, VkTensor) or value.constant_id >= 0:
+            continue
+        chosen = repr_of(value)
+        # The runtime resolves CONV2D by what is near.
+        if chosen is None or chosen.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D:
+            continue
+        ran = tensor.storage, tensor.packed_dim
+        if ran != (chosen.storage_type.name, PackedDimInfo.of(chosen).packed_dim):
+            raise InputError(
+                f"{place}, does not belong to this program: argument {tensor.argument} of node "
+                f"{found.node_id} ({dispatch.operator}) is {tensor.storage}, packed along "
+                f"{tensor.packed_dim}, in the profile, and {chosen} in the program"
+            )
+
+
+def _counted(run: DelegateRun, name: str) -> NDArray[np.intp]:
+    """Executions that count: not the first, which compiles shaders, and no outliers."""
+    counts = {len(d.ns) for d in run.dispatches}
+    if len(counts) > 1:
+        raise InputError(f"{name} is damaged: its dispatches were executed unequally often")
+    if not run.dispatches:
+        return np.array([], np.intp)
+    times = np.sum([d.ns for d in run.dispatches], axis=0)
+    candidates = np.arange(1 if len(times) > 1 else 0, len(times))
+    middle = np.median(times[candidates])
+    deviation = np.median(np.abs(times[candidates] - middle))
+    limit = middle + _OUTLIER * max(deviation, _LEAST_DEVIATION * middle)
+    kept = candidates[times[candidates] <= limit]
+    return kept if len(kept) >= _FEWEST else candidates
+
+
+def _sample(
+    found: GraphCall | None, dispatches: Sequence[Dispatch], times: NDArray[np.float64]
+) -> Sample:
+    low, middle, high = np.quantile(times, [0.25, 0.5, 0.75])
+    return Sample(
+        call=STAGING if found is None else found.call,
+        operands=() if found is None else found.operands,
+        kernels=tuple(d.kernel for d in dispatches),
+        median=float(middle),
+        spread=float(high - low) / 2,
+        count=len(times),
+    )

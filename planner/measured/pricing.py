@@ -1,0 +1,66 @@
+"""What each step of a graph costs as it is represented: operators and transitions, one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from planner.costs.model import CostModel, PricedOperand
+from planner.ir.graph import Operator
+from planner.ir.representation import LABELS, TensorRepr
+from planner.measured.calls import GraphCall, Place, calls_in
+from planner.vkgraph.reader import ContractedGraph, read_vkgraph
+from schema import CostOrigin, VkGraph
+
+
+@dataclass(frozen=True, slots=True)
+class PricedCall:
+    """A call of a graph and its cost, in integer steps of the cost model's unit.
+
+    What the cost model has no cost for costs 0.
+    """
+
+    call: GraphCall
+    cost: int
+    origin: CostOrigin
+
+
+def price_graph(graph: VkGraph, costs: CostModel, name: str = "") -> tuple[PricedCall, ...]:
+    """Prices the calls of a graph whose representations are chosen, in the order of its chain.
+
+    Raises ``InputError`` for a graph that makes no sense.
+    """
+    return price_contracted(graph, read_vkgraph(graph, name), costs)
+
+
+def price_contracted(
+    graph: VkGraph, source: ContractedGraph, costs: CostModel
+) -> tuple[PricedCall, ...]:
+    """As ``price_graph``, of a graph that was read already."""
+    return tuple(_priced(graph, source, costs))
+
+
+def _priced(graph: VkGraph, source: ContractedGraph, costs: CostModel) -> Iterator[PricedCall]:
+    tensors = source.graph.tensors
+    operators = dict(zip(source.positions, source.graph.operators, strict=True))
+    transitions = {t.position: t for t in source.transitions}
+    for call in calls_in(graph, source):
+        transition = transitions.get(call.position)
+        if transition is not None:
+            tensor = tensors[transition.tensor]
+            labels = LABELS[transition.source], LABELS[transition.target]
+            cost = int(costs.transition(tensor.shape, tensor.dtype)[labels])
+            origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+        else:
+            operator = operators[call.position]
+            operands = [_operand(operator, where, r) for where, r in call.operands]
+            tables = costs.operator(operator, tensors, operands)
+            cost = sum(int(table.sum()) for _, table in tables)
+            origin = costs.operator_origin(operator, tensors, operands)
+        yield PricedCall(call, cost, origin)
+
+
+def _operand(operator: Operator, where: Place, representation: TensorRepr) -> PricedOperand:
+    is_output, index = where.startswith("o"), int(where.removeprefix("o"))
+    members = (operator.outputs[index],) if is_output else dict(operator.tensor_args())[index]
+    return PricedOperand(is_output, index, members, (LABELS[representation],))

@@ -1,0 +1,331 @@
+"""How long operators take on a device, learned from samples of its own runs.
+
+What was measured is known: the median of its samples. For what was not there is a model for each
+operator, a ridge regression of the logarithm of its time on
+
+- the work: bytes of all operands, and multiplications (or elements, where there are none);
+- the call: which shapes and numbers, so that what is slow in one representation is in others;
+- the representation of each operand, and all of them together.
+
+A device is now fast and now slow, a whole run at a time: runs are brought to one speed by what they
+have in common before samples are compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from math import exp, log
+from typing import Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.ir.representation import LABELS
+from planner.measured.calls import Call, Operands, Place
+from planner.measured.join import STAGING, Sample
+from schema import CostOrigin
+
+Labels = tuple[tuple[Place, int], ...]
+"""Operands and the labels of their representations."""
+
+Floats = NDArray[np.float64]
+
+MOST_PLACES: Final = 4
+"""So many operands of an operator count together: the first output, and the first of the others."""
+
+_LEAST_NS: Final = 1.0
+_MOST_NS: Final = 1e12
+_LEAST_SHARED: Final = 0.01
+"""Runs that have less of their time in common are not compared."""
+
+_WORK_PRIOR: Final = (0.5, 0.4)
+_PENALTY_MEAN: Final = 1e-6
+_PENALTY_WORK: Final = 0.1
+_PENALTY_CALL: Final = 0.3
+_PENALTY_REPRESENTATION: Final = 0.1
+_PENALTY_TOGETHER: Final = 0.3
+_NO_ERROR: Final = 0.4
+"""Standard error of logarithms that is assumed where there is too little to cross-validate."""
+
+_LEAST_VALIDATED: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """Nanoseconds, and where each number comes from (``CostOrigin``), over operands' domains."""
+
+    ns: Floats
+    origin: NDArray[np.int8]
+
+
+class Predictor(Protocol):
+    """Says what calls take."""
+
+    def knows(self, operator: str) -> bool:
+        """Whether it has an answer for an operator."""
+
+    def predict(
+        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        """What a call of a known operator takes, with an axis for each place."""
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationRow:
+    """Errors of an operator's model for calls that it was not fitted to, relative, one by one.
+
+    ``interpolated`` has calls whose representations were measured with other shapes, ``estimated``
+    those whose representations were not.
+    """
+
+    operator: str
+    calls: int
+    interpolated: Floats
+    estimated: Floats
+
+
+def counted_places(places: Sequence[Place]) -> tuple[Place, ...]:
+    """The operands whose representations an operator's time is taken to depend on."""
+    if len(places) <= MOST_PLACES:
+        return tuple(places)
+    first_output = next((p for p in places if p.startswith("o")), places[0])
+    others = [p for p in places if p != first_output][: MOST_PLACES - 1]
+    return tuple(p for p in places if p == first_output or p in others)
+
+
+def counted_domains(
+    operands: Operands,
+) -> tuple[tuple[Place, ...], tuple[tuple[int, ...], ...]]:
+    """The operands that count, each with the one label that it has, to ask a predictor for."""
+    labels = labels_of(operands)
+    return tuple(place for place, _ in labels), tuple((label,) for _, label in labels)
+
+
+def labels_of(operands: Operands) -> Labels:
+    """The labels of the operands that count."""
+    counted = counted_places([place for place, _ in operands])
+    return tuple((place, LABELS[r]) for place, r in operands if place in counted)
+
+
+class TimeModel:
+    """Predicts what calls take, from the samples of some runs."""
+
+    def __init__(self, runs: Iterable[Sequence[Sample]]) -> None:
+        """Learns from samples; those of one run belong together."""
+        times: list[dict[tuple[Call, Labels], list[float]]] = []
+        staging = []
+        for run in runs:
+            found: dict[tuple[Call, Labels], list[float]] = defaultdict(list)
+            for sample in run:
+                ns = min(max(_LEAST_NS, sample.median), _MOST_NS)
+                if sample.call == STAGING:
+                    staging.append(ns)
+                else:
+                    found[sample.call, labels_of(sample.operands)].append(log(ns))
+            times.append(found)
+        self.drift = _drift(times)
+        """Each run's speed: the logarithm of how much longer it took than the median run."""
+
+        self.staging = float(np.median(staging)) if staging else 0.0
+        """Nanoseconds to copy the inputs and outputs of a delegate."""
+
+        self._known: dict[Call, dict[Labels, float]] = defaultdict(dict)
+        logs: dict[tuple[Call, Labels], list[float]] = defaultdict(list)
+        for found, speed in zip(times, self.drift, strict=True):
+            for key, values in found.items():
+                logs[key].extend(value - speed for value in values)
+        by_operator: dict[str, list[tuple[Call, Labels, float]]] = defaultdict(list)
+        for (call, labels), values in logs.items():
+            middle = float(np.median(values))
+            self._known[call][labels] = middle
+            by_operator[call.operator].append((call, labels, middle))
+        self._operators = {
+            name: _OperatorModel(name, known) for name, known in sorted(by_operator.items())
+        }
+
+    def knows(self, operator: str) -> bool:
+        """Whether anything was measured of an operator."""
+        return operator in self._operators
+
+    def measured(self, call: Call) -> Mapping[Labels, float]:
+        """What was measured of a call: nanoseconds by representations."""
+        return {labels: exp(value) for labels, value in self._known.get(call, {}).items()}
+
+    def predict(
+        self,
+        call: Call,
+        places: Sequence[Place],
+        domains: Sequence[Sequence[int]],
+        caution: float = 1.0,
+    ) -> Prediction:
+        """What a call of a known operator takes, with an axis for each place.
+
+        What was not measured costs ``caution`` standard errors more than the best guess: one, so
+        that a plan does not rest on guesses; less than none to find out what might be better.
+        """
+        logs, origin = self._operators[call.operator].predict(call, places, domains, caution)
+        for labels, value in self._known.get(call, {}).items():
+            index = _index(labels, places, domains)
+            if index is not None:
+                logs[index] = value
+                origin[index] = CostOrigin.MEASURED
+        return Prediction(np.exp(np.minimum(logs, log(_MOST_NS))), origin)
+
+    def validation(self) -> tuple[ValidationRow, ...]:
+        """For each operator how far off its model is where a call is left out of the fit."""
+        return tuple(model.validation() for model in self._operators.values())
+
+
+def _index(
+    labels: Labels, places: Sequence[Place], domains: Sequence[Sequence[int]]
+) -> tuple[int, ...] | None:
+    """Where in a table over domains these labels are."""
+    if [place for place, _ in labels] != list(places):
+        return None
+    index = []
+    for (_, label), domain in zip(labels, domains, strict=True):
+        if label not in domain:
+            return None
+        index.append(list(domain).index(label))
+    return tuple(index)
+
+
+def _drift(times: Sequence[Mapping[tuple[Call, Labels], Sequence[float]]]) -> tuple[float, ...]:
+    """How much longer each run took than the median run for what they share, as a logarithm.
+
+    The least squares of what is left of a call's times once run and call are accounted for, each
+    weighted by its part of its run's time: a run that is slower altogether weighs no more. Runs
+    are only compared with those that they share enough time with, directly or through others.
+    """
+    runs_with: dict[tuple[Call, Labels], int] = defaultdict(int)
+    for run in times:
+        for key in run:
+            runs_with[key] += 1
+    shared = {key: i for i, key in enumerate(k for k, n in runs_with.items() if n > 1)}
+    if not shared:
+        return (0.0,) * len(times)
+    logs, weights = np.zeros((2, len(times), len(shared)))
+    for r, run in enumerate(times):
+        medians = {key: float(np.median(values)) for key, values in run.items()}
+        total = sum(map(exp, medians.values()))
+        for key in medians.keys() & shared.keys():
+            logs[r, shared[key]] = medians[key]
+            weights[r, shared[key]] = exp(medians[key]) / total
+    of_key = weights / weights.sum(axis=0)
+    above = (weights * (logs - (of_key * logs).sum(axis=0))).sum(axis=1)
+    # Where runs share too little, their noise would say which of them is slow.
+    values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=1)) - weights @ of_key.T)
+    values, vectors = values[values > _LEAST_SHARED], vectors[:, values > _LEAST_SHARED]
+    speed = vectors @ (vectors.T @ above / values)
+    linked = weights @ (weights > 0).T > _LEAST_SHARED
+    linked |= linked.T | np.eye(len(times), dtype=bool)
+    for _ in range(len(times).bit_length()):
+        linked = linked @ linked
+    for together in np.unique(linked, axis=0):
+        speed[together] -= np.median(speed[together])
+    return tuple(speed.tolist())
+
+
+class _OperatorModel:
+    """The ridge regression of one operator."""
+
+    def __init__(self, name: str, known: Sequence[tuple[Call, Labels, float]]) -> None:
+        self.name = name
+        self.columns: dict[object, int] = {"mean": 0, "bytes": 1, "multiplications": 2}
+        penalties = [_PENALTY_MEAN, _PENALTY_WORK, _PENALTY_WORK]
+        for call, labels, _ in known:
+            for key, penalty in _effects(call, labels):
+                if key not in self.columns:
+                    self.columns[key] = len(self.columns)
+                    penalties.append(penalty)
+        self.work = np.mean([_log_work(call) for call, _, _ in known], axis=0)
+        design = np.zeros((len(known), len(self.columns)))
+        for row, (call, labels, _) in enumerate(known):
+            design[row, :3] = 1, *(_log_work(call) - self.work)
+            design[row, [self.columns[key] for key, _ in _effects(call, labels)]] = 1
+        logs = np.array([value for _, _, value in known])
+        prior = np.zeros(len(self.columns))
+        prior[1:3] = _WORK_PRIOR
+        gram = design.T @ design + np.diag(penalties)
+        solved = np.linalg.solve(
+            gram, np.column_stack([design.T @ (logs - design @ prior), design.T])
+        )
+        self.weights = prior + solved[:, 0]
+        # Leaving a call out of the fit changes its residual by its leverage: no need to fit again.
+        leverage = np.einsum("ij,ji->i", design, solved[:, 1:])
+        left_out = (logs - design @ self.weights) / np.maximum(1 - leverage, 1e-9)
+        together = [labels for _, labels, _ in known]
+        again = np.array([together.count(labels) > 1 for labels in together])
+        can_tell = len(known) >= _LEAST_VALIDATED
+        self.calls = len(known)
+        self.interpolated = left_out[again] if can_tell else left_out[:0]
+        self.estimated = left_out[~again] if can_tell else left_out[:0]
+        interpolated, estimated = _error(self.interpolated), _error(self.estimated)
+        self.interpolation_error = _NO_ERROR if interpolated is None else interpolated
+        self.estimation_error = max(
+            self.interpolation_error, _NO_ERROR if estimated is None else estimated
+        )
+        self.measured_together = list(dict.fromkeys(together))
+
+    def predict(
+        self,
+        call: Call,
+        places: Sequence[Place],
+        domains: Sequence[Sequence[int]],
+        caution: float,
+    ) -> tuple[Floats, NDArray[np.int8]]:
+        """Logarithms of ns, so many standard errors up, and origins, over the domains."""
+        work = _log_work(call) - self.work
+        base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
+        logs = np.full([len(domain) for domain in domains], base)
+        for axis, (place, domain) in enumerate(zip(places, domains, strict=True)):
+            effects = np.array([self._weight(("operand", place, label)) for label in domain])
+            shape = [1] * len(domains)
+            shape[axis] = len(domain)
+            logs = logs + effects.reshape(shape)
+        origin = np.full(logs.shape, CostOrigin.ESTIMATED, dtype=np.int8)
+        logs += caution * self.estimation_error
+        for labels in self.measured_together:
+            index = _index(labels, places, domains)
+            if index is not None:
+                logs[index] += self._weight(("together", labels))
+                logs[index] += caution * (self.interpolation_error - self.estimation_error)
+                origin[index] = CostOrigin.INTERPOLATED
+        return logs, origin
+
+    def validation(self) -> ValidationRow:
+        """Errors where calls are left out, as parts of what was measured."""
+        return ValidationRow(
+            self.name,
+            self.calls,
+            np.abs(np.expm1(-self.interpolated)),
+            np.abs(np.expm1(-self.estimated)),
+        )
+
+    def _weight(self, key: object) -> float:
+        column = self.columns.get(key)
+        return 0.0 if column is None else float(self.weights[column])
+
+
+def _log_work(call: Call) -> Floats:
+    """Logarithms of a call's work, which may be more than an integer of numpy holds."""
+    return np.array([log(amount) for amount in call.work])
+
+
+def _effects(call: Call, labels: Labels) -> list[tuple[object, float]]:
+    """What a call's time depends on besides its work, and how little each is trusted."""
+    operands = [(("operand", *label), _PENALTY_REPRESENTATION) for label in labels]
+    return [
+        (("call", call), _PENALTY_CALL),
+        *operands,
+        (("together", labels), _PENALTY_TOGETHER),
+    ]
+
+
+def _error(residuals: Floats) -> float | None:
+    """Root mean square of residuals; None where there are too few."""
+    if len(residuals) < _LEAST_VALIDATED:
+        return None
+    return float(np.sqrt(np.mean(residuals**2)))

@@ -1,0 +1,225 @@
+"""Plans a graph's layouts: the problem is built, solved, and read back as representations."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Final
+
+from planner.costs.model import CostModel
+from planner.errors import InputError, NoRepresentationError, PlannerError
+from planner.ir.graph import LayoutGraph
+from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.optimise.problem import (
+    Constraints,
+    LayoutProblem,
+    Slot,
+    build_problem,
+    describe_variable,
+)
+from schema import CostOrigin
+from solver import (
+    InfeasibleError,
+    NoSolutionFoundError,
+    ProblemError,
+    Solution,
+    Status,
+    solve,
+)
+
+SEARCH_TIME: Final = 3.0
+"""CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
+
+SEARCH_SECONDS: Final = 20.0
+"""Wall-clock time after which a search ends in any case: some times what ``SEARCH_TIME`` takes."""
+
+_NAMED_OPERANDS: Final = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """An argument of an operator, by the operator's index in the graph."""
+
+    operator: int
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A repack: ``tensor`` is copied from ``source`` to ``target`` once, for all its ``users``.
+
+    ``cost`` is in integer steps of the profile's unit.
+    """
+
+    tensor: int
+    source: TensorRepr
+    target: TensorRepr
+    cost: int
+    users: tuple[Operand, ...]
+    origin: CostOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class OperatorPrice:
+    """What an operator, by its index in the graph, costs in the representations of a plan.
+
+    ``cost`` is in integer steps of the profile's unit.
+    """
+
+    operator: int
+    cost: int
+    origin: CostOrigin
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutPlan:
+    """Representations for a whole graph, and the proof of their cost.
+
+    ``made[t]`` is the representation in which tensor ``t`` is made (None where nothing asks for
+    one). Costs are integer steps of the profile's unit: ``cost`` counts what the objective counts,
+    ``repack_cost`` the transitions alone; ``bound`` is a proven lower bound of ``cost``.
+    ``operators`` is empty where the objective does not count operators.
+    """
+
+    made: tuple[TensorRepr | None, ...]
+    transitions: tuple[Transition, ...]
+    operators: tuple[OperatorPrice, ...]
+    cost: int
+    bound: int
+    status: Status
+    layout: LayoutProblem = field(repr=False)
+    solution: Solution = field(repr=False)
+
+    @property
+    def repack_cost(self) -> int:
+        """What the transitions cost together."""
+        return sum(t.cost for t in self.transitions)
+
+
+def plan_graph(
+    graph: LayoutGraph,
+    constraints: Constraints,
+    costs: CostModel,
+    *,
+    search_time: float = SEARCH_TIME,
+    search_seconds: float = SEARCH_SECONDS,
+) -> LayoutPlan:
+    """The cheapest representations for a graph.
+
+    ``search_time`` bounds the search that remains after the exact reductions, if any does; the plan
+    is then the best that was found, with status ``FEASIBLE`` and a bound that was proven. Exact
+    reductions solve real models, and the search's deterministic time strikes before
+    ``search_seconds`` do, so that a graph has the same plan on every machine; but nobody waits
+    longer than those for a search, however densely somebody connects a graph. Raises
+    ``NoRepresentationError`` where the constraints leave no plan, ``InputError`` for tensors that
+    are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
+    """
+    layout = build_problem(graph, constraints, costs)
+    try:
+        solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
+    except NoSolutionFoundError as error:
+        raise PlannerError(
+            "no plan was found in the time that the search may take: the graph is connected too "
+            "densely for exact reductions"
+        ) from error
+    except ProblemError as error:
+        raise InputError(
+            f"the tensors are too large for their prices to be added exactly: {error}"
+        ) from error
+    except InfeasibleError as error:
+        raise NoRepresentationError(_conflict(graph, layout, constraints, error)) from error
+    return read_plan(graph, layout, solution, costs)
+
+
+def _conflict(
+    graph: LayoutGraph, layout: LayoutProblem, constraints: Constraints, error: InfeasibleError
+) -> str:
+    involved = [describe_variable(graph, layout, v) for v in error.variables[:_NAMED_OPERANDS]]
+    ways = []
+    if constraints.excluded_layouts:
+        ways.append("exclude fewer layouts (--without-layout)")
+    if any(constraints.lacks_texture(tensor) for tensor in graph.tensors):
+        ways.append("raise the texture limits (--texture-limits)")
+    if constraints.buffer_limit is not None:
+        ways.append("raise the buffer limit (--buffer-limit)")
+    ways = ways or ["keep one of them out of the delegate (the partitioner's operator_blocklist)"]
+    return (
+        (f"{graph.name}: " if graph.name else "")
+        + "no layouts satisfy all operators at once"
+        + (f" ({'; '.join(dict.fromkeys(involved))})" if involved else "")
+        + f": {' or '.join(ways)}"
+    )
+
+
+def read_plan(
+    graph: LayoutGraph, layout: LayoutProblem, solution: Solution, costs: CostModel
+) -> LayoutPlan:
+    """The plan that a solution of a graph's layout problem stands for."""
+    assignment = solution.assignment
+    made: list[TensorRepr | None] = []
+    transitions: list[Transition] = []
+    for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
+        if producer is None:
+            made.append(REPRS[assignment[readers[0].variable]] if readers else None)
+            continue
+        source = assignment[producer]
+        made.append(REPRS[source])
+        users: dict[int, list[Operand]] = {}
+        for slot in readers:
+            label = assignment[slot.variable]
+            if label != source:
+                users.setdefault(label, []).append(Operand(slot.operator, slot.index))
+        if users:
+            tensor = graph.tensors[t]
+            prices = costs.transition(tensor.shape, tensor.dtype)
+            transitions.extend(
+                Transition(
+                    tensor=t,
+                    source=REPRS[source],
+                    target=REPRS[label],
+                    cost=int(prices[source, label]),
+                    users=tuple(operands),
+                    origin=costs.transition_origin(tensor.shape, tensor.dtype, source, label),
+                )
+                for label, operands in users.items()
+            )
+    transitions.sort(key=lambda x: (x.users[0].operator, x.users[0].argument, x.tensor))
+    return LayoutPlan(
+        made=tuple(made),
+        transitions=tuple(transitions),
+        operators=tuple(
+            operator_prices(
+                graph, layout.slots, costs, lambda slot: REPRS[assignment[slot.variable]]
+            )
+        ),
+        cost=solution.cost[0],
+        bound=solution.bound[0],
+        status=solution.status,
+        layout=layout,
+        solution=solution,
+    )
+
+
+def operator_prices(
+    graph: LayoutGraph,
+    slots: Iterable[Slot],
+    costs: CostModel,
+    representation: Callable[[Slot], TensorRepr | None],
+) -> Iterator[OperatorPrice]:
+    """What the operators themselves cost under given representations, transitions left out.
+
+    Slots without a representation, and pinned operators, cost nothing; there is nothing where the
+    objective does not count operators.
+    """
+    for index, group in groupby(slots, key=lambda slot: slot.operator):
+        if index in graph.pinned:
+            continue
+        operands = [
+            slot.priced((LABELS[r],)) for slot in group if (r := representation(slot)) is not None
+        ]
+        operator = graph.operators[index]
+        tables = [table for _, table in costs.operator(operator, graph.tensors, operands)]
+        if tables:
+            origin = costs.operator_origin(operator, graph.tensors, operands)
+            yield OperatorPrice(index, sum(int(table.sum()) for table in tables), origin)

@@ -1,0 +1,413 @@
+"""Turns a graph into a layout problem for the solver.
+
+One variable for each operand *slot*: an argument of an operator (a list of tensors is one slot, its
+members share a representation) or an output. A tensor that nothing constrains where it is made (a
+graph input, a prepacked constant) gets a variable of its own once two slots read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.costs.model import CostModel, PricedOperand
+from planner.errors import NoRepresentationError
+from planner.ir.graph import LayoutGraph, Operator, Tensor
+from planner.ir.physical import MAX_TEXTURE_DIMS, ImageExtents, fitting
+from planner.ir.registry import CLONE, OpRepSets, op_rep_sets, pinned_rep_sets, written_args
+from planner.ir.representation import (
+    ANY_TEXTURE,
+    CHANNELS,
+    COMPATIBILITY_CLASSES,
+    LABELS,
+    PACKED_INT8_CONV2D_BUFFER,
+    REPRS,
+    PackedDimInfo,
+    TensorRepr,
+    TensorRepSet,
+    labels_of,
+)
+from schema import VkDataType, VkMemoryLayout, VkStorageType
+from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
+
+LEVELS: Final = 4
+"""Costs are compared in order: cost, transitions, preferred representations, fixed order."""
+
+_RESOLVES_CONV2D: Final = frozenset({"et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default"})
+"""Operators for whose input the runtime replaces PACKED_INT8_CONV2D by a layout that they accept.
+
+Source: ``runtime/ResolveLayouts.cpp``. On any other tensor it becomes what its neighbours have.
+"""
+
+_SAME = tuple(range(len(REPRS)))
+_PLAIN = TensorRepSet.from_reprs(r for r in REPRS if not r.is_packed_int8).mask
+_CONV2D = PACKED_INT8_CONV2D_BUFFER.mask
+_CONV2D_LABEL = LABELS[TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)]
+_CHANNELS_PACKED_INT8 = [
+    label
+    for label, r in enumerate(REPRS)
+    if r.is_packed_int8 and PackedDimInfo.of(r).packed_dim == CHANNELS
+]
+_OFF_DIAGONAL = 1 - np.eye(len(REPRS), dtype=np.int64)
+_ACROSS_FAMILIES = np.array([[a.is_packed_int8 != b.is_packed_int8 for b in REPRS] for a in REPRS])
+_INTO_CONV2D_FROM_WIDTH = np.zeros((len(REPRS), len(REPRS)), dtype=bool)
+_INTO_CONV2D_FROM_WIDTH[:, _CONV2D_LABEL] = True
+_INTO_CONV2D_FROM_WIDTH[_CHANNELS_PACKED_INT8, _CONV2D_LABEL] = False
+
+_NOT_PREFERRED = np.array(
+    [
+        r.is_buffer
+        and r.memory_layout
+        not in (VkMemoryLayout.PACKED_INT8_4C1W, VkMemoryLayout.PACKED_INT8_CONV2D)
+        for r in REPRS
+    ],
+    dtype=np.int64,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """An operand of an operator: argument ``index``, or output ``index`` where ``is_output``."""
+
+    operator: int
+    is_output: bool
+    index: int
+    tensors: tuple[int, ...]
+    variable: int
+
+    def priced(self, domain: tuple[int, ...]) -> PricedOperand:
+        """The operand with the labels that it may take, for a cost model."""
+        return PricedOperand(self.is_output, self.index, self.tensors, domain)
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutProblem:
+    """A problem for the solver, and what its variables stand for.
+
+    ``producers[t]`` is the variable of tensor ``t`` where it is made, or None where it takes
+    whatever its only reader wants; ``readers[t]`` are the slots that read it.
+    """
+
+    problem: Problem
+    slots: tuple[Slot, ...]
+    producers: tuple[int | None, ...]
+    readers: tuple[tuple[Slot, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What the device and the user rule out. A buffer has fewer elements than ``buffer_limit``."""
+
+    texture_limits: ImageExtents
+    excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
+    buffer_limit: int | None = None
+
+    def excluded_mask(self) -> int:
+        """Bit mask over labels of the representations with an excluded layout."""
+        return TensorRepSet.from_reprs(
+            r for r in REPRS if r.memory_layout in self.excluded_layouts
+        ).mask
+
+    def possible(self, tensor: Tensor) -> int:
+        """Bit mask over labels of the representations that a tensor can have."""
+        mask = fitting(tensor.shape, self.texture_limits).mask & ~self.excluded_mask()
+        if tensor.dtype != VkDataType.INT8:
+            mask &= _PLAIN
+        if self.buffer_limit is not None and prod(tensor.shape) >= self.buffer_limit:
+            mask &= ANY_TEXTURE.mask
+        return mask
+
+    def lacks_texture(self, tensor: Tensor) -> bool:
+        """Whether the texture limits take a texture from a tensor that could be one."""
+        fits = fitting(tensor.shape, self.texture_limits).mask
+        return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
+
+    def none_left(self, what: str, accepted: int, tensors: Iterable[Tensor]) -> str:
+        """Why ``what`` has no representation, and what to do about it.
+
+        ``accepted`` are those that it could have by the shapes of ``tensors``: its own, and those
+        that need to be compatible with it.
+        """
+        if accepted and not accepted & ~self.excluded_mask():
+            names = ", ".join(sorted(layout.name for layout in self.excluded_layouts))
+            return (
+                f"{what} accepts only {TensorRepSet(accepted)}, and {names} is excluded: "
+                "plan with one of its layouts (drop a --without-layout)"
+            )
+        buffers = accepted and self.buffer_limit is not None
+        limits, options = [], []
+        if all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
+            limits.append(f"texture limits {','.join(map(str, self.texture_limits))}")
+            options.append("--texture-limits X,Y,Z")
+        elif not buffers:
+            return (
+                f"{what} can only be a texture, and textures hold at most {MAX_TEXTURE_DIMS} "
+                "dimensions: reshape its tensors, or keep it out of the delegate (the "
+                "partitioner's operator_blocklist)"
+            )
+        if buffers:
+            limits.append(f"buffer limit {self.buffer_limit}")
+            options.append("--buffer-limit N")
+        return (
+            f"{what} has no representation within the {' and the '.join(limits)}: "
+            f"raise {'them' if limits[0].startswith('texture') else 'it'} ({', '.join(options)})"
+        )
+
+
+def build_problem(graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> LayoutProblem:
+    """The layout problem of a graph.
+
+    Raises ``NoRepresentationError``, naming the operator and the operand, where limits and
+    exclusions leave nothing to choose from.
+    """
+    return _Builder(graph, constraints, costs).build()
+
+
+class _Builder:
+    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> None:
+        self.graph = graph
+        self.constraints = constraints
+        self.costs = costs
+        self.slots: list[Slot] = []
+        self.masks: list[int] = []  # by variable
+        self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+        self.slots_of: list[list[Slot]] = []  # by operator
+        self.producers: list[int | None] = [None] * len(graph.tensors)
+        self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
+        self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
+        self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], NDArray[np.int64]] = {}
+        self._preferences: dict[int, NDArray[np.int64]] = {}
+
+    def build(self) -> LayoutProblem:
+        tensors, limits = self.graph.tensors, self.constraints.texture_limits
+        for index, operator in enumerate(self.graph.operators):
+            if index in self.graph.pinned:
+                sets: OpRepSets | None = pinned_rep_sets(
+                    operator, self.graph.pinned[index], tensors, limits
+                )
+            else:
+                sets = op_rep_sets(operator, tensors, limits)
+            if sets is not None:
+                self._add_operator(index, operator, sets)
+        self._add_free_producers()
+        conv2d_read = self._restrict_conv2d()
+        domains = [labels_of(mask) for mask in self.masks]
+        factors: list[CostTable | SharedCopies | Agree] = [
+            Agree(scope, classes) for scope, classes in self.synced
+        ]
+        factors.extend(Agree(scope, _SAME) for scope in self._written_in_place())
+        factors.extend(
+            CostTable((variable,), self._preference(self.masks[variable]))
+            for variable in range(len(self.masks))
+            if len(domains[variable]) > 1
+        )
+        for tensor in range(len(self.graph.tensors)):
+            copies = self._shared_copies(tensor, tensor in conv2d_read)
+            if copies is not None:
+                factors.append(copies)
+        factors.extend(self._operator_tables(domains))
+        variables = [Variable(domain, f"v{i}") for i, domain in enumerate(domains)]
+        return LayoutProblem(
+            problem=Problem(len(REPRS), LEVELS, tuple(variables), tuple(factors)),
+            slots=tuple(self.slots),
+            producers=tuple(self.producers),
+            readers=tuple(map(tuple, self.readers)),
+        )
+
+    def _variable(self, mask: int) -> int:
+        self.masks.append(mask)
+        return len(self.masks) - 1
+
+    def _add_operator(self, index: int, operator: Operator, sets: OpRepSets) -> None:
+        tensors = self.graph.tensors
+        slots: list[Slot] = []
+        args: list[int] = []
+        primary = None
+        for arg, members in operator.tensor_args():
+            accepted = sets.args[arg]
+            if accepted is None or any(tensors[t].constant for t in members):
+                continue
+            slot = self._add_slot(index, False, arg, members, accepted.mask)
+            slots.append(slot)
+            args.append(slot.variable)
+            if arg == sets.primary_arg:
+                primary = slot.variable
+            for t in dict.fromkeys(members):
+                self.readers[t].append(slot)
+        outs = []
+        for j, t in enumerate(operator.outputs):
+            accepted = sets.outs[j]
+            if accepted is None:
+                continue
+            slot = self._add_slot(index, True, j, (t,), accepted.mask)
+            slots.append(slot)
+            outs.append(slot.variable)
+            self.producers[t] = slot.variable
+        if not slots:
+            return
+        self.slots.extend(slots)
+        if index not in self.graph.pinned:
+            self.slots_of.append(slots)
+
+        # Where the primary argument is a constant, all synchronised arguments stand for it.
+        groups: list[list[int]] = []
+        if sets.sync_args:
+            groups.append(args)
+        elif primary is not None:
+            groups.append([primary])
+        else:
+            groups.append([])
+        group_outs = outs if sets.sync_outs else outs[:1]
+        if sets.sync_primary_io:
+            groups[0] = groups[0] + group_outs
+        else:
+            groups.append(group_outs)
+        # A clone that changes its layout would be a transition, and be read as one.
+        classes = _SAME if operator.name == CLONE else COMPATIBILITY_CLASSES
+        self.synced.extend((tuple(group), classes) for group in groups if len(group) > 1)
+
+    def _add_slot(
+        self, operator: int, is_output: bool, index: int, members: tuple[int, ...], accepted: int
+    ) -> Slot:
+        mask = accepted
+        for t in members:
+            mask &= self._possible(self.graph.tensors[t])
+        if self.graph.textures_first and mask & ANY_TEXTURE.mask:
+            mask &= ANY_TEXTURE.mask
+        if not mask:
+            raise self._no_representation(operator, is_output, index, members, accepted)
+        return Slot(operator, is_output, index, members, self._variable(mask))
+
+    def _no_representation(
+        self, operator: int, is_output: bool, index: int, members: Sequence[int], accepted: int
+    ) -> NoRepresentationError:
+        op, tensors = self.graph.operators[operator], self.graph.tensors
+        shapes = ", ".join(tensors[t].shape_text for t in members[:4])
+        more = ", ..." if len(members) > 4 else ""
+        place = f"{self.graph.name}, " if self.graph.name else ""
+        place += self.graph.place_of(operator)
+        what = f"{place}, {'output' if is_output else 'argument'} {index} ({shapes}{more})"
+        ids = {t for _, args in op.tensor_args() for t in args}.union(op.outputs)
+        return NoRepresentationError(
+            self.constraints.none_left(what, accepted, [tensors[t] for t in ids])
+        )
+
+    def _possible(self, tensor: Tensor) -> int:
+        key = tensor.shape, tensor.dtype
+        found = self._possible_of.get(key)
+        if found is None:
+            found = self._possible_of[key] = self.constraints.possible(tensor)
+        return found
+
+    def _add_free_producers(self) -> None:
+        for t, slots in enumerate(self.readers):
+            if self.producers[t] is not None or len({slot.variable for slot in slots}) < 2:
+                continue
+            union = 0
+            for slot in slots:
+                union |= self.masks[slot.variable]
+            self.producers[t] = self._variable(union)
+
+    def _written_in_place(self) -> list[tuple[int, ...]]:
+        """Variables that must be equal: a tensor that an operator writes into has no copies."""
+        scopes = []
+        for t, readers in enumerate(self.readers):
+            names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
+            if any(index in written_args(name) for name, index in names):
+                producer = self.producers[t]
+                scope = {slot.variable for slot in readers} | {producer} - {None}
+                scopes.append(tuple(sorted(v for v in scope if v is not None)))
+        return [scope for scope in scopes if len(scope) > 1]
+
+    def _restrict_conv2d(self) -> set[int]:
+        """Leaves CONV2D only to tensors for which the runtime will resolve it.
+
+        That is where an operator that resolves it reads the tensor: then so does every reader of
+        the same copy. Where nothing else is left (transposed convolution) it stays, and resolves
+        to what the producer has. Returns the tensors with a resolving reader.
+        """
+        resolved = {
+            slot.tensors[0]
+            for readers in self.readers
+            for slot in readers
+            if self.graph.operators[slot.operator].name in _RESOLVES_CONV2D and slot.index == 0
+        }
+        for t, readers in enumerate(self.readers):
+            if t in resolved:
+                continue
+            ends = [slot.variable for slot in readers]
+            producer = self.producers[t]
+            if producer is not None:
+                ends.append(producer)
+            if any(self.masks[v] == _CONV2D for v in ends):
+                continue
+            for v in ends:
+                self.masks[v] &= ~_CONV2D
+        return resolved
+
+    def _preference(self, mask: int) -> NDArray[np.int64]:
+        found = self._preferences.get(mask)
+        if found is None:
+            labels = np.array(labels_of(mask))
+            found = np.zeros((LEVELS, len(labels)), dtype=np.int64)
+            found[2] = _NOT_PREFERRED[labels]
+            found[3] = labels
+            self._preferences[mask] = found
+        return found
+
+    def _shared_copies(self, t: int, resolves_conv2d: bool) -> SharedCopies | None:
+        producer, readers = self.producers[t], self.readers[t]
+        if producer is None or not readers:
+            return None
+        mask = self.masks[producer]
+        if not mask & mask - 1 and all(self.masks[slot.variable] == mask for slot in readers):
+            return None
+        return SharedCopies(
+            producer,
+            tuple(slot.variable for slot in readers),
+            self._prices_of(self.graph.tensors[t], resolves_conv2d),
+        )
+
+    def _prices_of(self, tensor: Tensor, resolves_conv2d: bool) -> NDArray[np.int64]:
+        is_int8 = tensor.dtype == VkDataType.INT8
+        key = (tensor.shape, tensor.dtype, is_int8 and resolves_conv2d)
+        found = self._prices.get(key)
+        if found is None:
+            found = np.zeros((LEVELS, len(REPRS), len(REPRS)), dtype=np.int64)
+            found[0] = self.costs.transition(tensor.shape, tensor.dtype)
+            found[1] = _OFF_DIAGONAL
+            if is_int8:
+                # ET-VK's clone copies int8 words to int8 words or elements to elements.
+                found[0][_ACROSS_FAMILIES] = FORBIDDEN
+                if not resolves_conv2d:
+                    found[0][_INTO_CONV2D_FROM_WIDTH] = FORBIDDEN
+            self._prices[key] = found
+        return found
+
+    def _operator_tables(self, domains: Sequence[tuple[int, ...]]) -> list[CostTable]:
+        tables = []
+        for slots in self.slots_of:
+            operator = self.graph.operators[slots[0].operator]
+            operands = [slot.priced(domains[slot.variable]) for slot in slots]
+            for scope, costs in self.costs.operator(operator, self.graph.tensors, operands):
+                levels = np.zeros((LEVELS, *costs.shape), dtype=np.int64)
+                levels[0] = costs
+                tables.append(CostTable(tuple(slots[i].variable for i in scope), levels))
+        return tables
+
+
+def describe_variable(graph: LayoutGraph, layout: LayoutProblem, variable: int) -> str:
+    """What a variable stands for, in a user's words."""
+    for slot in layout.slots:
+        if slot.variable == variable:
+            what = "output" if slot.is_output else "argument"
+            return f"{what} {slot.index} of {graph.place_of(slot.operator)}"
+    for t, producer in enumerate(layout.producers):
+        if producer == variable:
+            return f"tensor {graph.tensors[t].name}"
+    return f"variable {variable}"

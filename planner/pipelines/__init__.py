@@ -1,0 +1,1 @@
+"""From the bytes of a program to the planned program."""

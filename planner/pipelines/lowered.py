@@ -1,0 +1,416 @@
+"""Plans what is already lowered: a ``.pte``, a VkGraph, or a Vulkan delegate's blob. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from planner.costs.model import CostModel
+from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
+from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents, fitting
+from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
+from planner.optimise.memory import apply as apply_memory
+from planner.optimise.memory import (
+    check_memory,
+    greedy_plan,
+    plan_memory,
+    sharing_error,
+    used_bytes,
+)
+from planner.optimise.plan import (
+    LayoutPlan,
+    Operand,
+    Transition,
+    operator_prices,
+    plan_graph,
+    read_plan,
+)
+from planner.optimise.problem import Constraints, Slot
+from planner.options import PlanOptions
+from planner.result.program import (
+    Baseline,
+    DelegateResult,
+    Kind,
+    MemoryFigures,
+    Source,
+    TensorNames,
+    WrittenPlaces,
+    assemble,
+    describe_delegate,
+    report,
+)
+from planner.stopwatch import stopwatch
+from planner.verify import verify_contraction, verify_delegate, verify_pinned
+from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
+from planner.vkgraph.wellformed import warnings_of
+from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
+from schema import (
+    PlannedProgram,
+    SchemaError,
+    VkGraph,
+    VkMemoryLayout,
+    VkStorageType,
+    join_delegate,
+    plan,
+    split_delegate,
+    vkgraph,
+)
+from schema.executorch_program import (
+    BlobKey,
+    DelegateEntry,
+    is_executorch_program,
+    read_program,
+    replace_blobs,
+)
+from solver import Status as SolverStatus
+
+VULKAN_BACKEND: Final = "VulkanBackend"
+_DYNAMIC: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)
+"""Nothing to choose freely: the runtime turns it into what operators nearby have."""
+_NO_LABEL: Final = -1
+
+Progress = Callable[[str, DelegateResult | None], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Replanned:
+    """A program that was planned again. ``data`` is it, in the form in which it came."""
+
+    program: PlannedProgram
+    report: dict[str, Any]
+    delegates: tuple[DelegateResult, ...]
+    data: bytes
+
+    def flatbuffer(self) -> bytes:
+        """The planned program as a flatbuffer (``plan.fbs``)."""
+        return plan.encode(self.program)
+
+    def pte(self) -> bytes:
+        """The program for ExecuTorch's runtime; raises ``OptionError`` where none was handed in."""
+        if self.report["kind"] != "pte":
+            raise OptionError(
+                "a VkGraph alone is no program for the runtime: hand in the .pte that it is from"
+            )
+        return self.data
+
+
+def is_lowered(data: bytes) -> bool:
+    """Whether the bytes are of a kind that ``replan`` takes."""
+    return is_executorch_program(data) or data[4:8] in (vkgraph.FILE_IDENTIFIER, b"VH00")
+
+
+def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
+    """The blobs (or, under None, the one graph) of the Vulkan delegates in a lowered program.
+
+    Raises ``InputError`` for a program without any, and for damaged bytes.
+    """
+    return dict(_delegates(data, name))
+
+
+def _delegates(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
+    """The key and the blob of every Vulkan delegate that runs; equal ones may share a blob."""
+    if not is_executorch_program(data):
+        return [(None, data)]
+    found: list[tuple[BlobKey | None, bytes]] = [
+        (e.key, e.blob) for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
+    ]
+    if not found:
+        raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
+    return found
+
+
+def lowered_limits(data: bytes, name: str) -> ImageExtents:
+    """The texture limits that a program was lowered with; those of a VkGraph alone are not known.
+
+    Where delegates differ, an extent is the least of any. Raises ``InputError`` for damaged bytes.
+    """
+    limits = DEFAULT_TEXTURE_LIMITS
+    if is_executorch_program(data):
+        for entry in _entries(data, name):
+            specs = {s.key: int.from_bytes(s.value, "little") for s in entry.compile_specs}
+            if entry.backend_id != VULKAN_BACKEND:
+                continue
+            default = (
+                SMALL_TEXTURE_LIMITS
+                if specs.get("small_texture_limits")
+                else DEFAULT_TEXTURE_LIMITS
+            )
+            x, y, z = (
+                min(have, specs.get(f"texture_limits_{axis}", extent))
+                for axis, extent, have in zip("xyz", default, limits, strict=True)
+            )
+            limits = (x, y, z)
+    return limits
+
+
+def _entries(data: bytes, name: str) -> tuple[DelegateEntry, ...]:
+    try:
+        return read_program(data).delegates
+    except SchemaError as error:
+        raise InputError(f"{name} is damaged: {error}") from error
+
+
+def graph_of(blob: bytes) -> bytes:
+    """The VkGraph's flatbuffer in a delegate's blob, or the blob itself where it is one."""
+    if blob[4:8] == vkgraph.FILE_IDENTIFIER:
+        return bytes(blob)
+    return bytes(split_delegate(blob).flatbuffer)
+
+
+def replan(
+    data: bytes,
+    name: str,
+    options: PlanOptions,
+    progress: Progress = lambda stage, delegate: None,
+    chooser: CostModel | None = None,
+    names: TensorNames | None = None,
+) -> Replanned:
+    """Plans every Vulkan delegate of a lowered program again.
+
+    A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
+    plan then tells its own cost by ``options``, and how much less it might be. ``names`` are
+    what to call the tensors of the graphs that are handed in.
+
+    Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
+    where the options leave an operator without representation.
+    """
+    limits = options.texture_limits or lowered_limits(data, name)
+    results: list[DelegateResult] = []
+    changed: dict[BlobKey | None, bytes] = {}
+    planned: dict[BlobKey | None, DelegateResult] = {}
+    progress("planning", None)
+    for key, blob in _delegates(data, name):
+        if key in planned:
+            results.append(planned[key].again(len(results)))
+            progress("planning", results[-1])
+            continue
+        try:
+            file = graph_of(blob)
+            known = (names or {}).get(hashlib.sha256(file).hexdigest(), {})
+            result, graph = _Delegate(len(results), file, options, limits, chooser, known).replan()
+        except SchemaError as error:
+            place = f"{name}, delegate {len(results)}"
+            raise InputError(f"{place} is damaged: {error}") from error
+        results.append(result)
+        planned[key] = result
+        progress("planning", result)
+        if graph is not None:
+            is_bare = blob[4:8] == vkgraph.FILE_IDENTIFIER
+            changed[key] = (
+                graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
+            )
+    program = assemble(Source.of(name, data), results, options, limits)
+    kind: Kind = "pte" if is_executorch_program(data) else "vkgraph"
+    return Replanned(
+        program=program,
+        report=report(program, results, kind=kind, lowering_seconds=0.0),
+        delegates=tuple(results),
+        data=_put_back(data, changed),
+    )
+
+
+def _put_back(data: bytes, changed: dict[BlobKey | None, bytes]) -> bytes:
+    if None in changed:
+        return changed[None]
+    blobs = {key: blob for key, blob in changed.items() if key is not None}
+    written = replace_blobs(data, blobs) if blobs else data
+    if blobs:
+        found = {e.key: e.blob for e in read_program(written).delegates}
+        if any(found[key] != blob for key, blob in blobs.items()):
+            raise VerificationError("the written program does not hold the checked delegates")
+    return written
+
+
+class _Delegate:
+    """A delegate's graph on its way through planning."""
+
+    def __init__(
+        self,
+        index: int,
+        data: bytes,
+        options: PlanOptions,
+        limits: ImageExtents,
+        chooser: CostModel | None,
+        names: Mapping[int, str],
+    ) -> None:
+        self.index, self.data, self.names = index, data, names
+        self.options, self.limits = options, limits
+        self.costs: CostModel = options.cost_model()
+        self.chooser = chooser
+
+    def replan(self) -> tuple[DelegateResult, bytes | None]:
+        """The result, and the new graph's bytes; None where the file's are right already."""
+        constraints = Constraints(
+            self.limits, self.options.excluded_layouts, self.options.buffer_limit
+        )
+        with stopwatch() as watch:
+            file = vkgraph.decode(self.data)
+            source = read_vkgraph(file, f"delegate {self.index}")
+            planned = plan_graph(source.graph, constraints, self.costs)
+            if self.chooser is not None:
+                chosen = plan_graph(source.graph, constraints, self.chooser)
+                planned = self._priced(source, planned, chosen.solution.assignment)
+            elif planned.status is SolverStatus.FEASIBLE:
+                planned = self._no_worse_than_file(source, planned)
+            planned = self._with_free_tensors(source, planned, constraints)
+            graph: VkGraph = file
+            if is_written(source, planned) and sharing_error(file) is None:
+                places, data = written_places(source, planned), self.data
+            else:
+                written = write_vkgraph(source, planned)
+                graph = apply_memory(written.graph, plan_memory(written.graph))
+                places, data = written.places, self._encode(graph, written)
+        described = describe_delegate(
+            index=self.index,
+            graph=data,
+            written=graph,
+            plan=planned,
+            places=places,
+            names=self._names(source, places, graph),
+            baseline=self._baseline(source, planned),
+            profile=self.options.profile,
+        )
+        with stopwatch() as checking:
+            before = without_representations(source.written)
+            verify_contraction(before, file, [t.position for t in source.transitions])
+            verify_delegate(
+                described,
+                before,
+                profile=self.options.profile,
+                objective=self.options.objective,
+                times=self.options.times,
+                texture_limits=self.limits,
+                excluded_layouts=self.options.excluded_layouts,
+                buffer_limit=self.options.buffer_limit,
+            )
+            verify_pinned(file, graph, source.unknown)
+            check_memory(graph)
+        result = DelegateResult(
+            plan=described,
+            graph=source.graph,
+            layout_plan=planned,
+            plan_seconds=watch.seconds,
+            baseline_seconds=0.0,
+            verify_seconds=checking.seconds,
+            pinned_operators=source.unknown,
+            warnings=warnings_of(file),
+            memory=MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes),
+        )
+        return result, None if data is self.data else data
+
+    def _names(
+        self, source: ContractedGraph, places: WrittenPlaces, graph: VkGraph
+    ) -> dict[int, str]:
+        """The names of tensors, in terms of the graph as it was written; else their ids."""
+        ids = zip(source.tensors, places.tensors, strict=True)
+        known = {new: self.names[old] for old, new in ids if old in self.names}
+        return {value: known.get(value, f"v{value}") for value in range(len(graph.values))}
+
+    def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
+        """The plan, or the layouts of the file where those are valid and cost no more."""
+        layout, represented = planned.layout, _representations(source)
+        chosen = [_NO_LABEL] * len(layout.problem.variables)
+        for t, producer in enumerate(layout.producers):
+            if producer is not None:
+                chosen[producer] = _label(source.made[t])
+        for slot in layout.slots:
+            chosen[slot.variable] = _label(represented(slot))
+        cost = layout.problem.cost(chosen)
+        if cost is None or cost > planned.solution.cost:
+            return planned
+        solution = replace(planned.solution, assignment=tuple(chosen), cost=cost)
+        return read_plan(source.graph, layout, solution, self.costs)
+
+    def _priced(
+        self, source: ContractedGraph, best: LayoutPlan, assignment: tuple[int, ...]
+    ) -> LayoutPlan:
+        """The plan that an assignment stands for; the best one's bound holds for it, too."""
+        cost = best.layout.problem.cost(assignment)
+        if cost is None:
+            raise ValueError("the assignment is none of this graph's problem")
+        status = best.status if cost == best.solution.cost else SolverStatus.FEASIBLE
+        solution = replace(best.solution, assignment=assignment, cost=cost, status=status)
+        return read_plan(source.graph, best.layout, solution, self.costs)
+
+    def _with_free_tensors(
+        self, source: ContractedGraph, planned: LayoutPlan, constraints: Constraints
+    ) -> LayoutPlan:
+        """The plan with a representation for tensors that no operator constrains.
+
+        They keep the one that the file gave them, unless the device or the user rules it out.
+        """
+        made = list(planned.made)
+        for t, (want, have) in enumerate(zip(planned.made, source.made, strict=True)):
+            if want is not None or have is None:
+                continue
+            tensor = source.graph.tensors[t]
+            possible = TensorRepSet(constraints.possible(tensor))
+            if have not in possible:
+                family = [
+                    r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != _DYNAMIC
+                ]
+                made[t] = next((r for r in family if r in possible), None)
+                if made[t] is None:
+                    what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
+                    accepted = TensorRepSet.from_reprs(family).mask
+                    accepted &= fitting(tensor.shape, self.limits).mask
+                    raise NoRepresentationError(constraints.none_left(what, accepted, [tensor]))
+        return replace(planned, made=tuple(made))
+
+    def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:
+        """The graph's bytes, with what the file has of a newer schema than ours."""
+        if not vkgraph.has_unknown_fields(self.data):
+            return vkgraph.encode(graph)
+        try:
+            return vkgraph.amend(self.data, graph, written.operators, written.values)
+        except SchemaError as error:
+            raise InputError(
+                f"delegate {self.index} has fields that this release does not know and would "
+                f"lose ({error}): lower the model with the executorch release that the planner is "
+                "pinned to"
+            ) from error
+
+    def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> Baseline:
+        """The layouts that the file came with, and what they cost."""
+        repacks = []
+        for t in source.transitions:
+            tensor = source.graph.tensors[t.tensor]
+            prices = self.costs.transition(tensor.shape, tensor.dtype)
+            labels = LABELS[t.source], LABELS[t.target]
+            cost = int(prices[labels])
+            origin = self.costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+            repacks.append(Transition(t.tensor, t.source, t.target, cost, t.users, origin))
+        represented = _representations(source)
+        slots = planned.layout.slots
+        operators = operator_prices(source.graph, slots, self.costs, represented)
+        cost = sum(price.cost for price in operators)
+        return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
+
+
+def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:
+    """The representation of each operand in the file."""
+    copied = {user: t.target for t in source.transitions for user in t.users}
+
+    def represented(slot: Slot) -> TensorRepr | None:
+        copy = None if slot.is_output else copied.get(Operand(slot.operator, slot.index))
+        return source.made[slot.tensors[0]] if copy is None else copy
+
+    return represented
+
+
+def _label(representation: TensorRepr | None) -> int:
+    return _NO_LABEL if representation is None else LABELS[representation]
+
+
+def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:
+    """The graph of every Vulkan delegate that a lowered program runs. Raises ``InputError``."""
+    decoded: dict[BlobKey | None, VkGraph] = {}
+    for index, (key, blob) in enumerate(_delegates(data, name)):
+        try:
+            if key not in decoded:
+                decoded[key] = vkgraph.decode(graph_of(blob))
+            yield decoded[key]
+        except SchemaError as error:
+            raise InputError(f"{name}, delegate {index} is damaged: {error}") from error

@@ -1,0 +1,1 @@
+"""The planned program, and the report of it."""

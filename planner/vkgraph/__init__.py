@@ -1,0 +1,1 @@
+"""The lowered graph: read from a VkGraph, checked, and written with a plan in it."""

@@ -1,0 +1,365 @@
+"""Reads a VkGraph that somebody lowered, with the transitions that are in it taken out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from planner.errors import InputError
+from planner.ir.graph import (
+    Argument,
+    LayoutGraph,
+    Operator,
+    PinnedReprs,
+    Scalar,
+    Symbolic,
+    Tensor,
+    TensorArg,
+    TensorListArg,
+)
+from planner.ir.registry import CLONE, PREPACK, check_arguments, lookup, written_args
+from planner.ir.representation import TensorRepr
+from planner.optimise.plan import Operand
+from planner.vkgraph.wellformed import (
+    check_wellformed,
+    is_variable,
+    members_of,
+    place_of,
+    repr_of,
+)
+from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
+from schema.vkgraph import (
+    Bool,
+    BoolList,
+    Double,
+    DoubleList,
+    Int,
+    IntList,
+    Null,
+    OperatorCall,
+    String,
+    Value,
+    ValueList,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PresentTransition:
+    """A transition that the file has: tensor of the graph, from and to, and who reads it.
+
+    ``copy`` is the value that it makes, ``empty`` that of its argument that is not given, and
+    ``position`` that of its operator in the file's chain.
+    """
+
+    tensor: int
+    source: TensorRepr
+    target: TensorRepr
+    users: tuple[Operand, ...]
+    copy: int
+    empty: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContractedGraph:
+    """A VkGraph without its transitions, as a layout graph, and how it was represented.
+
+    ``written`` is the graph without the transitions' operators; their values are still there, in
+    ``dropped``, so that ids are those of the file. ``tensors[t]`` is the value of tensor ``t``, and
+    ``positions[i]`` that of operator ``i`` in the file's chain. ``made`` and ``transitions`` say
+    what the file has. ``unknown`` are names of operators that the registry does not have.
+    """
+
+    graph: LayoutGraph
+    written: VkGraph
+    dropped: frozenset[int]
+    tensors: tuple[int, ...]
+    positions: tuple[int, ...]
+    made: tuple[TensorRepr | None, ...]
+    transitions: tuple[PresentTransition, ...]
+    unknown: tuple[str, ...]
+
+
+def read_vkgraph(graph: VkGraph, name: str = "") -> ContractedGraph:
+    """Reads a VkGraph. Operators that the registry does not know are pinned to what they have.
+
+    Raises ``InputError``, naming the operator and what is wrong, for a graph that makes no sense.
+    """
+    check_wellformed(graph, name)
+    return _Reader(graph, name).read()
+
+
+def without_representations(graph: VkGraph) -> VkGraph:
+    """The graph as it would be had nobody chosen representations or memory objects yet."""
+    return replace(graph, values=tuple(_cleared(value) for value in graph.values))
+
+
+def _cleared(value: Value) -> Value:
+    if not isinstance(value, VkTensor):
+        return value
+    return replace(
+        value,
+        storage_type=VkStorageType.DEFAULT_STORAGE,
+        memory_layout=VkMemoryLayout.DEFAULT_LAYOUT,
+        mem_obj_id=-1,
+    )
+
+
+class _Reader:
+    def __init__(self, graph: VkGraph, name: str) -> None:
+        self.file = graph
+        self.name = name
+        self.copies: dict[int, int] = {}  # value of a copy -> value that it is made from
+        self.clone_at: dict[int, int] = {}
+        self.tensor_of: dict[int, int] = {}
+
+    def read(self) -> ContractedGraph:
+        values = self.file.values
+        clones, chain, positions = self._split()
+        dropped = self._only_in(clones, chain)
+        reads = self._copies_read(chain)
+        contracted = replace(
+            self.file,
+            chain=tuple(self._without_copies(call) for call in chain),
+            values=tuple(
+                ValueList(tuple(self.copies.get(i, i) for i in v.items))
+                if isinstance(v, ValueList)
+                else v
+                for v in values
+            ),
+        )
+        kept = tuple(
+            i for i, v in enumerate(values) if isinstance(v, VkTensor) and i not in dropped
+        )
+        self.tensor_of = {value: t for t, value in enumerate(kept)}
+        made = tuple(self._repr(value) for value in kept)
+        graph = self._layout_graph(contracted, kept, positions)
+        return ContractedGraph(
+            graph=graph,
+            written=contracted,
+            dropped=dropped,
+            tensors=kept,
+            positions=tuple(positions),
+            made=made,
+            transitions=self._transitions(reads),
+            unknown=tuple(sorted({graph.operators[i].name for i in graph.pinned})),
+        )
+
+    def _repr(self, value_id: int) -> TensorRepr | None:
+        value = self.file.values[value_id]
+        return repr_of(value) if isinstance(value, VkTensor) else None
+
+    def _split(self) -> tuple[list[OperatorCall], list[OperatorCall], list[int]]:
+        """The transitions; the other operators, and their positions.
+
+        A transition is a clone that only changes the representation in which others read a tensor.
+        A clone that does more, or that planning would not have put there, is the program's own: a
+        graph output or another clone's source, one that nothing reads or that copies what another
+        one copied, and one of a tensor that is overwritten, for it may keep what that was.
+        """
+        graph = self.file
+        read, overwritten = set[int](), set[int]()
+        for call in graph.chain:
+            for value_id in call.args[:-1]:
+                read.update(members_of(graph, value_id))
+            for argument in written_args(call.name):
+                for value_id in call.args[:-1][argument : argument + 1]:
+                    overwritten.update(members_of(graph, value_id))
+        stays = overwritten.union(graph.output_ids)
+        clones, chain, positions = [], [], []
+        present: set[tuple[int, TensorRepr | None]] = set()
+        for position, call in enumerate(graph.chain):
+            if (
+                self._changes_representation(call)
+                and (source := call.args[0]) not in overwritten
+                and source not in self.copies
+                and (copy := call.args[-1]) in read
+                and copy not in stays
+                and (source, self._repr(copy)) not in present
+            ):
+                clones.append(call)
+                present.add((source, self._repr(copy)))
+                self.copies[copy] = source
+                self.clone_at[copy] = position
+            else:
+                chain.append(call)
+                positions.append(position)
+        return clones, chain, positions
+
+    def _changes_representation(self, call: OperatorCall) -> bool:
+        """Whether a call is a clone that changes nothing but the representation."""
+        if call.name != CLONE or len(call.args) != 3:
+            return False
+        source, memory_format, copy = (self.file.values[i] for i in call.args)
+        if not (
+            isinstance(source, VkTensor)
+            and isinstance(memory_format, Null)
+            and isinstance(copy, VkTensor)
+        ):
+            return False
+        made, target = repr_of(source), repr_of(copy)
+        return (
+            made is not None
+            and target is not None
+            and made != target
+            and (source.dims, source.datatype, source.staging_datatype)
+            == (copy.dims, copy.datatype, copy.staging_datatype)
+            # No clone takes int8 elements between words of four and single ones.
+            and (source.datatype != VkDataType.INT8 or made.is_packed_int8 == target.is_packed_int8)
+        )
+
+    def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> frozenset[int]:
+        """Values that only transitions use: their copies, and the arguments left empty."""
+        used = {i for call in chain for i in call.args}
+        used.update(self.file.input_ids, self.file.output_ids)
+        for value in self.file.values:
+            if isinstance(value, ValueList):
+                used.update(value.items)
+        dropped = set(self.copies)
+        for call in clones:
+            dropped.update(i for i in call.args[1:-1] if i not in used)
+        return frozenset(dropped)
+
+    def _without_copies(self, call: OperatorCall) -> OperatorCall:
+        if self.copies.keys().isdisjoint(call.args):
+            return call
+        return replace(call, args=tuple(self.copies.get(i, i) for i in call.args))
+
+    def _copies_read(self, chain: list[OperatorCall]) -> dict[int, list[Operand]]:
+        """Who reads each copy, in terms of the operators that stay."""
+        reads: dict[int, list[Operand]] = {copy: [] for copy in self.copies}
+        for operator, call in enumerate(chain):
+            for argument, value in enumerate(call.args[:-1]):
+                for i in dict.fromkeys(members_of(self.file, value)):
+                    if i in reads:
+                        reads[i].append(Operand(operator, argument))
+        return reads
+
+    def _transitions(self, reads: Mapping[int, list[Operand]]) -> tuple[PresentTransition, ...]:
+        found = []
+        for copy, source in self.copies.items():
+            made, target = self._repr(source), self._repr(copy)
+            if made is not None and target is not None:
+                found.append(
+                    PresentTransition(
+                        self.tensor_of[source],
+                        made,
+                        target,
+                        tuple(reads[copy]),
+                        copy,
+                        self.file.chain[self.clone_at[copy]].args[1],
+                        self.clone_at[copy],
+                    )
+                )
+        return tuple(found)
+
+    def _layout_graph(
+        self, graph: VkGraph, kept: tuple[int, ...], positions: Sequence[int]
+    ) -> LayoutGraph:
+        tensors = []
+        for value in kept:
+            tensor = graph.values[value]
+            assert isinstance(tensor, VkTensor)
+            tensors.append(
+                Tensor(f"v{value}", tensor.dims, tensor.datatype, tensor.constant_id >= 0)
+            )
+        operators: list[Operator] = []
+        pinned: dict[int, PinnedReprs] = {}
+        for position, call in zip(positions, graph.chain, strict=True):
+            operator = Operator(
+                call.name,
+                tuple(self._argument(graph, i) for i in call.args[:-1]),
+                self._outputs(graph, call),
+            )
+            try:
+                check_arguments(operator, tensors)
+            except InputError as error:
+                raise InputError(f"{place_of(self.name, self.file, position)}: {error}") from error
+            is_known = operator.name == PREPACK or lookup(operator.name) is not None
+            if not is_known and self._has_tensors(position):
+                pinned[len(operators)] = self._pinned(position)
+            operators.append(operator)
+        return LayoutGraph(
+            name=self.name,
+            tensors=tuple(tensors),
+            operators=tuple(operators),
+            inputs=tuple(self.tensor_of[i] for i in graph.input_ids if i in self.tensor_of),
+            outputs=tuple(self.tensor_of[i] for i in graph.output_ids if i in self.tensor_of),
+            textures_first=any(
+                isinstance(v, VkTensor)
+                and v.datatype == VkDataType.FLOAT16
+                and v.staging_datatype == VkDataType.FLOAT32
+                for v in graph.values
+            ),
+            pinned=pinned,
+            positions=tuple(positions),
+        )
+
+    def _pinned(self, position: int) -> PinnedReprs:
+        """What the operator at a position of the file's chain has, and so keeps."""
+        kept: list[tuple[TensorRepr | None, ...]] = []
+        args = self.file.chain[position].args
+        for argument, value_id in enumerate(args):
+            members = members_of(self.file, value_id)
+            found = tuple(self._repr(i) for i in members)
+            is_output = argument == len(args) - 1
+            wrong = None
+            if not any(is_variable(self.file.values[i]) for i in members):
+                pass
+            elif None in found:
+                wrong = "it has none here"
+            elif any(r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in found if r):
+                wrong = "PACKED_INT8_CONV2D becomes another one when the program is loaded"
+            elif not is_output and len(set(found)) > 1:
+                wrong = "members of a list differ"
+            if wrong is not None:
+                raise InputError(
+                    f"{place_of(self.name, self.file, position)}, "
+                    f"{'output' if is_output else f'argument {argument}'}: the registry does not "
+                    f"know this operator, so that it must keep its representations, but {wrong}"
+                )
+            kept.append(found)
+        return PinnedReprs(
+            args={argument: found[0] for argument, found in enumerate(kept[:-1]) if found},
+            outs=tuple(r for r in kept[-1] if r is not None),
+        )
+
+    def _has_tensors(self, position: int) -> bool:
+        return any(
+            is_variable(self.file.values[member])
+            for value_id in self.file.chain[position].args
+            for member in members_of(self.file, value_id)
+        )
+
+    def _outputs(self, graph: VkGraph, call: OperatorCall) -> tuple[int, ...]:
+        ids = members_of(graph, call.args[-1]) if call.args else ()
+        return tuple(self.tensor_of[i] for i in ids if i in self.tensor_of)
+
+    def _argument(self, graph: VkGraph, value_id: int) -> Argument:
+        value = graph.values[value_id]
+        match value:
+            case VkTensor():
+                return TensorArg(self.tensor_of[value_id])
+            case ValueList(items):
+                if any(i in self.tensor_of for i in items):
+                    return TensorListArg(tuple(self.tensor_of.get(i) for i in items))
+                return tuple(_scalar(graph.values[i]) for i in items)
+            case IntList(items) | DoubleList(items) | BoolList(items):
+                return items
+        return _scalar(value)
+
+
+def _scalar(value: Value) -> Scalar | Symbolic:
+    match value:
+        case Int(number):
+            return number
+        case Bool(truth):
+            return truth
+        case Double(number):
+            # ExecuTorch's builder shares equal numbers: the 1 of an argument may be written 1.0.
+            return int(number) if number.is_integer() else number
+        case String(text):
+            return text
+        case Null():
+            return None
+    return Symbolic.VALUE

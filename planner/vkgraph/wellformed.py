@@ -1,0 +1,265 @@
+"""What planning takes for granted of a VkGraph, beyond what its format says."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Final
+
+from planner.errors import InputError
+from planner.ir.physical import ELEMENT_BYTES, MAX_TEXTURE_DIMS
+from planner.ir.representation import LABELS, TensorRepr
+from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
+from schema.vkgraph import (
+    BoolList,
+    Double,
+    DoubleList,
+    Int,
+    IntList,
+    OperatorCall,
+    String,
+    Value,
+    ValueList,
+)
+
+MAX_DIMS: Final = 64
+MAX_ELEMENTS: Final = 2**32
+"""Far beyond any device's memory, and few enough for prices to be added exactly."""
+
+MAX_NAME: Final = 256
+MAX_ARGUMENT_ITEMS: Final = 2**22
+"""In all arguments of all operators together: they may share lists, so a small file could ask for
+any amount of work."""
+
+MAX_LIST_TENSORS: Final = 2**17
+"""The same for tensors in lists of tensors, each of which is work for the solver."""
+
+_UNPLANNED: Final = TensorRepr(VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT)
+_QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
+
+
+def repr_of(tensor: VkTensor) -> TensorRepr | None:
+    """The representation that a tensor has been given; None for one left to the runtime."""
+    representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
+    return representation if representation in LABELS else None
+
+
+def is_variable(value: Value) -> bool:
+    """Whether a value is a tensor that has a representation, as a constant has not."""
+    return isinstance(value, VkTensor) and value.constant_id < 0
+
+
+def members_of(graph: VkGraph, value_id: int) -> tuple[int, ...]:
+    """The members of a list of values; of any other value itself."""
+    value = graph.values[value_id]
+    return value.items if isinstance(value, ValueList) else (value_id,)
+
+
+def place_of(name: str, graph: VkGraph, position: int) -> str:
+    """Names an operator of a graph called ``name``."""
+    prefix = f"{name}, " if name else ""
+    return f"{prefix}operator {position} ({graph.chain[position].name})"
+
+
+def check_wellformed(graph: VkGraph, name: str) -> None:
+    """Shows that a graph makes sense as a program that is run from its first operator to its last.
+
+    Every tensor can exist, is made once and before it is read; lists hold no lists; names can be
+    printed; and reading all arguments takes bounded time. Raises ``InputError`` that names the
+    place, and the graph by ``name``.
+    """
+    _Check(graph, name).run()
+
+
+def warnings_of(graph: VkGraph) -> tuple[str, ...]:
+    """What the runtime will not take about a graph that makes sense, a line each.
+
+    ExecuTorch's builder shares equal scalars, so that an Int of 1 may be written as the Double 1.0;
+    the runtime reads the groups of quantized convolutions as an Int when it loads a program.
+    """
+    return tuple(
+        f"{place_of('', graph, position)}: its groups are written as a Double, which ExecuTorch's "
+        "runtime cannot load: lower the model again with this planner"
+        for position, call in enumerate(graph.chain)
+        if call.name in _QUANTIZED_CONVOLUTIONS and isinstance(graph.values[call.args[13]], Double)
+    )
+
+
+class _Check:
+    def __init__(self, graph: VkGraph, name: str) -> None:
+        self.graph, self.name = graph, name
+        self.prefix = f"{name}, " if name else ""
+
+    def run(self) -> None:
+        # What follows names operators and goes through their arguments.
+        self._check_names()
+        self._check_amount()
+        for value_id, value in enumerate(self.graph.values):
+            wrong = self._wrong_with(value)
+            if wrong is not None:
+                raise InputError(f"{self._user_of(value_id)}: {wrong}")
+        makers = self._makers()
+        for position in range(len(self.graph.chain)):
+            self._check_operator(position, makers)
+        self._check_interface(makers)
+
+    def _check_names(self) -> None:
+        for position, call in enumerate(self.graph.chain):
+            name = call.name
+            if not 0 < len(name) <= MAX_NAME or not (name.isascii() and name.isprintable()):
+                raise InputError(
+                    f"{self.prefix}operator {position}: {name[:32]!a}, of {len(name)} "
+                    f"characters, is no operator's name: one has 1 to {MAX_NAME} of ASCII"
+                )
+
+    def _check_amount(self) -> None:
+        sizes = [_items(value) for value in self.graph.values]
+        listed = [self._listed_tensors(value) for value in self.graph.values]
+        for what, counts, limit in (
+            ("arguments come to {} items", sizes, MAX_ARGUMENT_ITEMS),
+            ("lists come to {} tensors", listed, MAX_LIST_TENSORS),
+        ):
+            amount = 0
+            for position, call in enumerate(self.graph.chain):
+                amount += sum(counts[value_id] for value_id in call.args)
+                if amount > limit:
+                    raise InputError(
+                        f"{place_of(self.name, self.graph, position)}: up to here "
+                        f"{what.format(amount)}, lists counted where they are named: at most "
+                        f"{limit} can be planned"
+                    )
+
+    def _listed_tensors(self, value: Value) -> int:
+        items = value.items if isinstance(value, ValueList) else ()
+        return sum(isinstance(self.graph.values[i], VkTensor) for i in items)
+
+    def _user_of(self, value_id: int) -> str:
+        """Names a value, by the first operator that names it if there is one."""
+        for position, call in enumerate(self.graph.chain):
+            for argument, named in enumerate(call.args):
+                if value_id == named or value_id in members_of(self.graph, named):
+                    return f"{self._operand(position, argument)}, value {value_id}"
+        return f"{self.prefix}value {value_id}"
+
+    def _operand(self, position: int, argument: int) -> str:
+        is_output = argument == len(self.graph.chain[position].args) - 1
+        place = place_of(self.name, self.graph, position)
+        return f"{place}, {'output' if is_output else f'argument {argument}'}"
+
+    def _wrong_with(self, value: Value) -> str | None:
+        if isinstance(value, ValueList):
+            inner = (i for i in value.items if isinstance(self.graph.values[i], ValueList))
+            found = next(inner, None)
+            return None if found is None else f"a list cannot hold a list, but has value {found}"
+        return _wrong_with_tensor(value) if isinstance(value, VkTensor) else None
+
+    def _makers(self) -> dict[int, int]:
+        """The position of the operator that makes each tensor, -1 for an input of the graph."""
+        graph = self.graph
+        makers = dict.fromkeys(graph.input_ids, -1)
+        for position, call in enumerate(graph.chain):
+            made = members_of(graph, call.args[-1]) if call.args else ()
+            tensors = [i for i in made if isinstance(graph.values[i], VkTensor)]
+            wrong = None
+            if tensors and len(tensors) < len(made):
+                wrong = "a list of tensors with other values among them"
+            for value_id in tensors:
+                if _is_constant(graph.values[value_id]):
+                    wrong = f"value {value_id} is a constant"
+                elif value_id in makers:
+                    wrong = f"value {value_id} is {self._made(makers[value_id], position)} already"
+                makers[value_id] = position
+            if wrong is not None:
+                raise InputError(f"{self._operand(position, len(call.args) - 1)}: {wrong}")
+        return makers
+
+    def _made(self, maker: int, position: int) -> str:
+        if maker < 0:
+            return "an input of the graph"
+        name = self.graph.chain[maker].name
+        return "made here" if maker == position else f"made by operator {maker} ({name})"
+
+    def _check_operator(self, position: int, makers: dict[int, int]) -> None:
+        call = self.graph.chain[position]
+        for argument, named in enumerate(call.args[:-1]):
+            for value_id in members_of(self.graph, named):
+                if not is_variable(self.graph.values[value_id]):
+                    continue
+                maker = makers.get(value_id)
+                if maker is None or maker >= position:
+                    made = "made nowhere" if maker is None else self._made(maker, position)
+                    place = self._operand(position, argument)
+                    raise InputError(f"{place}: value {value_id} is read here, but it is {made}")
+        if call.name in _QUANTIZED_CONVOLUTIONS:
+            wrong = self._wrong_with_convolution(call)
+            if wrong is not None:
+                raise InputError(f"{place_of(self.name, self.graph, position)}: {wrong}")
+
+    def _wrong_with_convolution(self, call: OperatorCall) -> str | None:
+        """Why the runtime could not choose a layout for PACKED_INT8_CONV2D; None if it could."""
+        if len(call.args) != 16:
+            return f"it has {len(call.args)} arguments with its output, not 16"
+        for argument in (0, 15):
+            tensor = self.graph.values[call.args[argument]]
+            if not isinstance(tensor, VkTensor) or len(tensor.dims) < 3:
+                return f"argument {argument} should be a tensor of at least 3 dimensions"
+        groups = self.graph.values[call.args[13]]
+        count = groups.double_val if isinstance(groups, Double) else None
+        if isinstance(groups, Int):
+            count = groups.int_val
+        if count is None or count < 1 or count % 1:
+            return f"argument 13, the number of groups, should be an Int of 1 or more, not {groups}"
+        return None
+
+    def _check_interface(self, makers: dict[int, int]) -> None:
+        graph = self.graph
+        for what, ids in (("input", graph.input_ids), ("output", graph.output_ids)):
+            for index, value_id in enumerate(ids):
+                value = graph.values[value_id]
+                wrong = None
+                if isinstance(value, ValueList):
+                    wrong = "a list"
+                elif _is_constant(value):
+                    wrong = "a constant"
+                elif is_variable(value) and value_id not in makers:
+                    wrong = "made nowhere"
+                if wrong is not None:
+                    place = f"{self.prefix}graph {what} {index}"
+                    raise InputError(f"{place}: value {value_id} is {wrong}")
+
+
+def _items(value: Value) -> int:
+    match value:
+        case ValueList(items) | IntList(items) | DoubleList(items) | BoolList(items):
+            return 1 + len(items)
+        case String(text):
+            return 1 + len(text)
+    return 1
+
+
+def _is_constant(value: Value) -> bool:
+    return isinstance(value, VkTensor) and value.constant_id >= 0
+
+
+def _wrong_with_tensor(tensor: VkTensor) -> str | None:
+    dims, dtype = tensor.dims, tensor.datatype
+    if dtype not in ELEMENT_BYTES:
+        return "a tensor without a data type"
+    if len(dims) > MAX_DIMS:
+        return f"a tensor of {len(dims)} dimensions: at most {MAX_DIMS} can be planned"
+    # A size of 0 must not hide the others, which are padded and priced one by one.
+    if prod(max(size, 1) for size in dims) > MAX_ELEMENTS:
+        shape = "x".join(map(str, dims[:8])) + ("x..." if len(dims) > 8 else "")
+        return f"a tensor of {shape} elements: at most {MAX_ELEMENTS} can be planned"
+    representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
+    if representation == _UNPLANNED:
+        return None
+    given = f"{tensor.storage_type.name} with {tensor.memory_layout.name}"
+    if representation not in LABELS:
+        return f"{given} is no representation of a tensor"
+    if tensor.constant_id >= 0:
+        return f"a constant has no representation, but this one has {given}"
+    if representation.is_packed_int8 and dtype != VkDataType.INT8:
+        return f"{given} is for INT8 elements, not for {dtype.name}"
+    if not representation.is_buffer and len(dims) > MAX_TEXTURE_DIMS:
+        return f"a texture cannot have {len(dims)} dimensions"
+    return None

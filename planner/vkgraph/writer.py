@@ -1,0 +1,197 @@
+"""Writes a layout plan into a VkGraph."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from planner.ir.registry import CLONE
+from planner.ir.representation import TensorRepr
+from planner.optimise.plan import LayoutPlan, Operand
+from planner.result.program import WrittenPlaces
+from planner.vkgraph.reader import ContractedGraph
+from schema import VkGraph, VkTensor
+from schema.vkgraph import Null, OperatorCall, Value, ValueList
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenGraph:
+    """A VkGraph with a plan in it, and where the plan's parts are.
+
+    ``operators`` and ``values`` have, for each one of the graph, the index of the one in the file
+    that it was, or None for one that is new. A transition that the file has too is not new.
+    """
+
+    graph: VkGraph
+    places: WrittenPlaces
+    operators: tuple[int | None, ...]
+    values: tuple[int | None, ...]
+
+
+def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
+    """Whether the file has exactly the plan's representations and transitions already."""
+    if any(want not in (None, have) for want, have in zip(plan.made, source.made, strict=True)):
+        return False
+    have = {(t.tensor, t.target, frozenset(t.users)) for t in source.transitions}
+    want = {(t.tensor, t.target, frozenset(t.users)) for t in plan.transitions}
+    return have == want and len(source.transitions) == len(plan.transitions)
+
+
+def written_places(source: ContractedGraph, plan: LayoutPlan) -> WrittenPlaces:
+    """Where the parts of a plan are in a file that has it already."""
+    present = {(t.tensor, t.target): t for t in source.transitions}
+    found = [present[t.tensor, t.target] for t in plan.transitions]
+    return WrittenPlaces(
+        tensors=source.tensors,
+        operators=source.positions,
+        copies=[t.copy for t in found],
+        clones=[t.position for t in found],
+    )
+
+
+def write_vkgraph(source: ContractedGraph, plan: LayoutPlan) -> WrittenGraph:
+    """The graph with the plan's representations, and with its transitions for those that it had.
+
+    A transition stands right before its first user, its copy right after the tensor among the
+    values. Constants, ids of inputs and outputs, names and all other values are kept; memory
+    objects are for the memory planner to plan again.
+    """
+    return _Writer(source, plan).write()
+
+
+class _Writer:
+    def __init__(self, source: ContractedGraph, plan: LayoutPlan) -> None:
+        self.source, self.plan = source, plan
+        self.values: list[Value] = []
+        self.moved: dict[int, int] = {}  # id of a value in the file -> id in what is written
+        self.copies: list[int] = []  # by transition
+        self.empty: list[int] = []  # by transition: the clone's argument that is not given
+        self.lists: dict[Operand, int] = {}
+        self.origins: list[int | None] = []  # by value
+        present = {(t.tensor, t.target): t for t in source.transitions}
+        self.present = [present.get((t.tensor, t.target)) for t in plan.transitions]
+        # Any object will do until memory is planned; none where the file does not share memory.
+        self.shared = max(
+            (v.mem_obj_id for v in source.written.values if isinstance(v, VkTensor)), default=-1
+        )
+
+    def write(self) -> WrittenGraph:
+        plan, written = self.plan, self.source.written
+        read_copy: dict[Operand, dict[int, int]] = {}  # tensor -> transition
+        for i, transition in enumerate(plan.transitions):
+            for user in transition.users:
+                read_copy.setdefault(user, {})[transition.tensor] = i
+        self._add_values(read_copy)
+        chain: list[OperatorCall] = []
+        operators: list[int] = []
+        positions: list[int | None] = []
+        clones = [-1] * len(plan.transitions)
+        starting: dict[int, list[int]] = {}
+        for i, transition in enumerate(plan.transitions):
+            starting.setdefault(transition.users[0].operator, []).append(i)
+        for index, call in enumerate(written.chain):
+            for i in starting.get(index, ()):
+                clones[i] = len(chain)
+                chain.append(self._clone(i, call.node_id))
+                present = self.present[i]
+                positions.append(None if present is None else present.position)
+            operators.append(len(chain))
+            positions.append(self.source.positions[index])
+            chain.append(self._call(index, call, read_copy))
+        graph = replace(
+            written,
+            chain=tuple(chain),
+            values=tuple(self.values),
+            input_ids=tuple(self.moved[i] for i in written.input_ids),
+            output_ids=tuple(self.moved[i] for i in written.output_ids),
+        )
+        places = WrittenPlaces(
+            tensors=[self.moved[value] for value in self.source.tensors],
+            operators=operators,
+            copies=self.copies,
+            clones=clones,
+        )
+        return WrittenGraph(graph, places, tuple(positions), tuple(self.origins))
+
+    def _add_values(self, read_copy: dict[Operand, dict[int, int]]) -> None:
+        """Lays out the values of the file in their order, with copies after their tensors."""
+        plan, written = self.plan, self.source.written
+        tensor_of = {value: t for t, value in enumerate(self.source.tensors)}
+        copies_of: dict[int, list[int]] = {}
+        for i, transition in enumerate(plan.transitions):
+            copies_of.setdefault(transition.tensor, []).append(i)
+        self.copies = [-1] * len(plan.transitions)
+        self.empty = [-1] * len(plan.transitions)
+        for value_id, value in enumerate(written.values):
+            if value_id in self.source.dropped:
+                continue
+            t = tensor_of.get(value_id)
+            if t is None or not isinstance(value, VkTensor):
+                self.moved[value_id] = self._add(value, value_id)
+                continue
+            self.moved[value_id] = self._add(_represented(value, plan.made[t]), value_id)
+            for i in copies_of.get(t, ()):
+                present = self.present[i]
+                self.empty[i] = self._add(Null(), None if present is None else present.empty)
+                copy = _represented(value, plan.transitions[i].target)
+                self.copies[i] = self._add(
+                    replace(copy, mem_obj_id=self.shared),
+                    None if present is None else present.copy,
+                )
+        self._point_lists(read_copy)
+
+    def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:
+        """Lets list values name the values of what is written, and an operand's its copies."""
+        written = self.source.written
+        for value_id, new in self.moved.items():
+            value = written.values[value_id]
+            if isinstance(value, ValueList):
+                self.values[new] = ValueList(tuple(self.moved[i] for i in value.items))
+        uses = Counter(i for call in written.chain for i in call.args)
+        for operand, transitions in read_copy.items():
+            value_id = written.chain[operand.operator].args[operand.argument]
+            value = written.values[value_id]
+            if not isinstance(value, ValueList):
+                continue
+            copies = {self.source.tensors[t]: self.copies[i] for t, i in transitions.items()}
+            items = ValueList(tuple(copies.get(i, self.moved[i]) for i in value.items))
+            if uses[value_id] == 1:
+                self.values[self.moved[value_id]] = items
+            else:
+                self.lists[operand] = self._add(items)
+
+    def _add(self, value: Value, origin: int | None = None) -> int:
+        self.values.append(value)
+        self.origins.append(origin)
+        return len(self.values) - 1
+
+    def _clone(self, transition: int, node_id: int) -> OperatorCall:
+        tensor = self.source.tensors[self.plan.transitions[transition].tensor]
+        args = (self.moved[tensor], self.empty[transition], self.copies[transition])
+        return OperatorCall(node_id, CLONE, args)
+
+    def _call(
+        self, index: int, call: OperatorCall, read_copy: dict[Operand, dict[int, int]]
+    ) -> OperatorCall:
+        args = []
+        for argument, value_id in enumerate(call.args):
+            operand = Operand(index, argument)
+            transitions = read_copy.get(operand)
+            if transitions is None or argument == len(call.args) - 1:
+                args.append(self.moved[value_id])
+            elif isinstance(self.source.written.values[value_id], ValueList):
+                args.append(self.lists.get(operand, self.moved[value_id]))
+            else:
+                (i,) = transitions.values()
+                args.append(self.copies[i])
+        return replace(call, args=tuple(args))
+
+
+def _represented(tensor: VkTensor, representation: TensorRepr | None) -> VkTensor:
+    if representation is None:
+        return tensor
+    return replace(
+        tensor,
+        storage_type=representation.storage_type,
+        memory_layout=representation.memory_layout,
+    )

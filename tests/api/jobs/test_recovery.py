@@ -1,0 +1,140 @@
+"""Jobs whose database crashes, whose workers are of another release or die again and again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text, update
+
+from api.jobs.engine import RECOVERIES
+from api.jobs.reconcile import reconcile
+from api.store.tables import Executor, Task
+from tests.api import postgres
+from tests.api.graphs import graph
+from tests.api.jobs import plant
+from tests.api.jobs.plant import Plant, wait
+
+
+@pytest.fixture
+def site(tmp_path: Path, database_url: str) -> Iterator[Plant]:
+    with plant.running(tmp_path, database_url) as site:
+        yield site
+
+
+def test_a_job_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
+    with (
+        postgres.running() as cluster,
+        cluster.database() as url,
+        plant.running(tmp_path, url) as site,
+    ):
+        site.hire(2)
+        wait(lambda: len(site.executors.alive()) == 2)
+        job = site.submit({f"net {n}": graph(8 + n, 1500) for n in range(20)})
+        wait(lambda: site.status(job.id).counts["done"] >= 3)
+        cluster.stop()
+        time.sleep(1)
+        cluster.start()
+        items = site.finished(job, 120)
+        assert {item.state for item in items.values()} == {"done"}
+        assert site.store.page().total == 20
+
+
+def test_a_task_whose_workers_die_again_and_again_is_given_up(site: Plant) -> None:
+    first = site.hire()
+    job, (stuck,) = site.submit_stuck(net=graph(8))
+    wait(lambda: site.status(job.id).counts["running"] > 0)
+    # As if it had been taken over as often as that already.
+    queue = create_engine(site.engine.url)
+    with queue.begin() as connection:
+        table = "dbos.workflow_status" if queue.name == "postgresql" else "workflow_status"
+        connection.execute(
+            text(f"UPDATE {table} SET recovery_attempts = :n WHERE workflow_uuid = :id"),
+            {"n": RECOVERIES + 1, "id": site.items(job)["net"].task.id},
+        )
+    queue.dispose()
+    (pid,) = first.pids()
+    plant.kill(pid)
+
+    def is_finished() -> bool:
+        reconcile(site.tasks, site.engine)
+        return site.status(job.id).is_finished
+
+    wait(is_finished)
+    item = site.items(job)["net"]
+    assert item.state == "failed"
+    assert item.task.error == "its workers were killed 10 times while they did it"
+    # It can be retried, and is then as good as new.
+    stuck.let_go()
+    assert site.jobs.retry(job.id) == 1
+    site.engine.start(site.jobs.queued(job.id))
+    assert site.finished(job)["net"].state == "done"
+
+
+def test_tasks_of_a_release_that_nobody_runs_any_more_fail(site: Plant) -> None:
+    job = site.note({"net": graph(8)})
+    long_ago = datetime.now(UTC) - timedelta(minutes=5)
+    with site.store.database.writing() as session:
+        session.execute(update(Task).values(version="0.0.1", queued=long_ago))
+        older = Executor(
+            id="older",
+            host="h",
+            pid=1,
+            version="0.0.1",
+            started=long_ago,
+            beat=datetime.now(UTC),
+        )
+        session.add(older)
+    # A worker of that release is alive: it is that one's.
+    reconcile(site.tasks, site.engine)
+    assert site.items(job)["net"].state == "queued"
+    with site.store.database.writing() as session:
+        session.execute(update(Executor).values(beat=long_ago))
+    reconcile(site.tasks, site.engine)
+    item = site.items(job)["net"]
+    assert item.state == "failed"
+    assert item.task.error is not None
+    assert item.task.error.startswith("submitted to planner 0.0.1, of which no worker is left")
+
+
+def test_a_job_is_deleted_but_not_what_another_job_has(site: Plant) -> None:
+    job, (stuck, _) = site.submit_stuck(running=graph(8), queued=graph(12))
+    other = site.submit({"shared": graph(16)})
+    third = site.submit({"shared": graph(16), "own": graph(20)})
+    workers = site.hire()
+    wait(lambda: site.status(job.id).counts["running"] > 0)
+    (worker,) = workers.pids()
+    wait(lambda: bool(plant.planners(worker)))
+    (planner,) = plant.planners(worker)
+    site.engine.cancel(site.jobs.delete(job.id))
+    assert site.jobs.get(job.id) is None
+    wait(lambda: not Path(f"/proc/{planner}").exists(), 10)
+    assert site.finished(other)["shared"].state == "done"
+    site.finished(third)
+    assert site.jobs.delete(third.id) == []
+    # Of a job that is gone only the plans are left.
+    assert site.items(other)["shared"].state == "done"
+    with site.store.database.reading() as session:
+        assert [task.input_name for task in session.query(Task)] == ["shared"]
+    assert site.store.page().total == 2
+    again = site.note({"own": graph(20)})
+    assert site.items(again)["own"].state == "done"
+    stuck.let_go()
+
+
+def test_jobs_of_the_same_programs_come_and_go_at_once(site: Plant) -> None:
+    inputs = {f"{n}": graph(n) for n in range(8, 12)}
+
+    def come_and_go(_: int) -> None:
+        for _ in range(12):
+            site.jobs.delete(site.note(inputs).id)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(come_and_go, range(4)))
+    assert site.jobs.page()[0] == 0
+    with site.store.database.reading() as session:
+        assert session.query(Task).count() == 0

@@ -1,0 +1,206 @@
+"""Small random graphs, and their plans by trying everything."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from hypothesis import assume
+from hypothesis import strategies as st
+
+from planner.costs.model import CostModel, PricedOperand
+from planner.errors import NoRepresentationError
+from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListArg
+from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
+from planner.ir.registry import op_rep_sets
+from planner.ir.representation import LABELS, TensorRepr, TensorRepSet, compatible
+from planner.optimise.plan import LayoutPlan, plan_graph
+from planner.optimise.problem import Constraints
+from schema import VkDataType, VkMemoryLayout
+from solver import Status, solve_whole
+
+FLOAT, INT8 = VkDataType.FLOAT32, VkDataType.INT8
+SHAPES = ((1, 8, 4, 4), (1, 3, 5, 6), (2, 8))
+QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
+DEQUANTIZE = "quantized_decomposed.dequantize_per_tensor.default"
+FLOAT_OPERATORS = (
+    "aten.add.Tensor",
+    "aten.relu.default",
+    "aten.linear.default",
+    "aten.avg_pool2d.default",
+    "aten.native_layer_norm.default",
+    "aten.cat.default",
+    "aten.view_copy.default",
+    QUANTIZE,
+)
+INT8_OPERATORS = (
+    "et_vk.q8ta_add.default",
+    "et_vk.q8ta_relu.default",
+    "et_vk.q8ta_conv2d.default",
+    "et_vk.q8ta_conv2d_pw.default",
+    "et_vk.q8ta_linear.default",
+    "aten.view_copy.default",
+    DEQUANTIZE,
+)
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> LayoutGraph:
+    """A few operators of the registry on tensors of few shapes, wired at random."""
+    tensors: list[Tensor] = []
+    operators: list[Operator] = []
+
+    def add(dtype: VkDataType, shape: tuple[int, ...]) -> int:
+        tensors.append(Tensor(f"t{len(tensors)}", shape, dtype))
+        return len(tensors) - 1
+
+    inputs = [add(FLOAT, draw(st.sampled_from(SHAPES))) for _ in range(draw(st.integers(1, 2)))]
+    for _ in range(draw(st.integers(1, 4))):
+        source = draw(st.sampled_from([t for t, x in enumerate(tensors) if not x.constant]))
+        dtype, shape = tensors[source].dtype, tensors[source].shape
+        name = draw(st.sampled_from(FLOAT_OPERATORS if dtype == FLOAT else INT8_OPERATORS))
+        args: list[Any] = [TensorArg(source)]
+        same = [t for t, x in enumerate(tensors) if x.dtype == dtype and not x.constant]
+        if name.endswith(("add.Tensor", "q8ta_add.default")):
+            args.append(TensorArg(draw(st.sampled_from(same))))
+        if name == "aten.cat.default":
+            args = [TensorListArg((source, draw(st.sampled_from(same))))]
+        if name == "aten.linear.default":
+            tensors.append(Tensor(f"w{len(tensors)}", (4, 8), FLOAT, constant=True))
+            args.append(TensorArg(len(tensors) - 1))
+        out = {QUANTIZE: INT8, DEQUANTIZE: FLOAT}.get(name, dtype)
+        if name == "aten.view_copy.default":
+            shape = draw(st.sampled_from(SHAPES))
+        made = tuple(add(out, shape) for _ in range(3 if "layer_norm" in name else 1))
+        operators.append(Operator(name, tuple(args), made))
+    return LayoutGraph("random", tuple(tensors), tuple(operators), tuple(inputs), ())
+
+
+def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
+    return tensor.dtype == INT8 or not representation.is_packed_int8
+
+
+class BruteForce:
+    """Tries every representation for every operand, and adds up costs from the definitions."""
+
+    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> None:
+        self.graph, self.costs = graph, costs
+        self.domains: list[list[TensorRepr]] = []
+        self.rules: list[tuple[int, ...]] = []
+        self.slots: list[tuple[int, bool, tuple[int, ...]]] = []
+        self.operands: list[list[int]] = []
+        self.places: list[int] = []
+        for index, op in enumerate(graph.operators):
+            sets = op_rep_sets(op, graph.tensors, constraints.texture_limits)
+            assert sets is not None
+            args, outs = [], []
+            for position, members in op.tensor_args():
+                if (accepts := sets.args[position]) and not graph.tensors[members[0]].constant:
+                    args.append(self.slot(index, False, position, members, accepts, constraints))
+            for j, t in enumerate(op.outputs):
+                made = sets.outs[j]
+                assert made is not None
+                outs.append(self.slot(index, True, j, (t,), made, constraints))
+            if sets.sync_args:
+                self.rules.append(tuple(args))
+            if sets.sync_outs:
+                self.rules.append(tuple(outs))
+            if sets.sync_primary_io:
+                self.rules.append((args[0], outs[0]))
+            self.operands.append(args + outs)
+
+    def slot(
+        self,
+        operator: int,
+        is_output: bool,
+        place: int,
+        members: tuple[int, ...],
+        accepts: TensorRepSet,
+        constraints: Constraints,
+    ) -> int:
+        self.places.append(place)
+        self.slots.append((operator, is_output, members))
+        self.domains.append(
+            [
+                r
+                for r in accepts
+                if r.memory_layout not in constraints.excluded_layouts
+                and all(allowed(self.graph.tensors[t], r) for t in members)
+            ]
+        )
+        return len(self.domains) - 1
+
+    def combinations(self) -> int:
+        total = 1
+        for domain in self.domains:
+            total *= max(1, len(domain))
+        return total
+
+    def valid(self) -> Iterator[tuple[TensorRepr, ...]]:
+        for choice in itertools.product(*self.domains):
+            if all(
+                compatible(choice[a], choice[b])
+                for rule in self.rules
+                for a, b in itertools.combinations(rule, 2)
+            ):
+                yield choice
+
+    def cost(self, choice: tuple[TensorRepr, ...]) -> tuple[int, int] | None:
+        """Cost and number of transitions; None if a copy or CONV2D is not possible."""
+        total = count = 0
+        for index, slots in enumerate(self.operands):
+            operands = []
+            for s in slots:
+                _, is_output, members = self.slots[s]
+                label = LABELS[choice[s]]
+                operands.append(PricedOperand(is_output, self.places[s], members, (label,)))
+            for _, table in self.costs.operator(
+                self.graph.operators[index], self.graph.tensors, operands
+            ):
+                total += int(table.sum())
+        for t, tensor in enumerate(self.graph.tensors):
+            readers = [s for s, (_, out, m) in enumerate(self.slots) if not out and t in m]
+            makers = [s for s, (_, out, m) in enumerate(self.slots) if out and t in m]
+            wanted = {choice[s] for s in readers}
+            # What comes from outside may come as any of them could read it.
+            free = {r for s in readers for r in self.domains[s]}
+            sources: set[TensorRepr | None] = {choice[s] for s in makers} or {*free} or {None}
+            convs = [s for s in readers if "conv2d." in self.graph.operators[self.slots[s][0]].name]
+            on_tensor = wanted | {choice[s] for s in makers}
+            if not convs and any(
+                r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in on_tensor
+            ):
+                return None
+            best: tuple[int, int] | None = None
+            for source in sources:
+                copies = [r for r in wanted if r != source]
+                if source and any(r.is_packed_int8 != source.is_packed_int8 for r in copies):
+                    continue
+                prices = self.costs.transition(tensor.shape, tensor.dtype)
+                price = sum(int(prices[LABELS[source], LABELS[r]]) for r in copies if source)
+                best = min(best or (price, len(copies)), (price, len(copies)))
+            if best is None:
+                return None
+            total, count = total + best[0], count + best[1]
+        return total, count
+
+
+def optimal_plan(
+    graph: LayoutGraph, costs: CostModel, excluded: tuple[VkMemoryLayout, ...] = ()
+) -> LayoutPlan | None:
+    """The plan of a graph, after showing that no other is better; None where there is none."""
+    constraints = Constraints(DEFAULT_TEXTURE_LIMITS, frozenset(excluded))
+    brute = BruteForce(graph, constraints, costs)
+    assume(brute.combinations() <= 20_000)
+    best = min((c for choice in brute.valid() if (c := brute.cost(choice))), default=None)
+    try:
+        plan = plan_graph(graph, constraints, costs)
+    except NoRepresentationError:
+        assert best is None
+        return None
+    assert best == (plan.cost, len(plan.transitions))
+    assert plan.status is Status.OPTIMAL and plan.bound == plan.cost
+    whole = solve_whole(plan.layout.problem)
+    assert whole.status is Status.OPTIMAL and whole.cost == plan.solution.cost
+    return plan

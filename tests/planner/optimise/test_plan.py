@@ -1,0 +1,31 @@
+"""Plans of small random graphs are the brute-force optimum, under every objective."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planner.costs.model import Objective, ProfileCosts
+from planner.costs.profile import DeviceProfile, load_profile
+from planner.ir.graph import LayoutGraph
+from schema import VkMemoryLayout
+from tests.planner.costs.curves import curved
+from tests.planner.optimise.brute_force import graphs, optimal_plan
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@given(
+    graphs(),
+    st.sampled_from([load_profile("bytes"), load_profile("default"), curved()]),
+    st.sampled_from(["repack", "latency"]),
+    st.sampled_from(
+        [(), (VkMemoryLayout.TENSOR_WIDTH_PACKED,), (VkMemoryLayout.PACKED_INT8_4C1W,)]
+    ),
+)
+def test_a_plan_is_the_brute_force_optimum(
+    graph: LayoutGraph,
+    profile: DeviceProfile,
+    objective: Objective,
+    excluded: tuple[VkMemoryLayout, ...],
+) -> None:
+    optimal_plan(graph, ProfileCosts(profile, objective), excluded)

@@ -1,0 +1,205 @@
+"""Real programs, end to end: planned, compared, written, and read back by ExecuTorch itself."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import zipfile
+
+import pytest
+import torch
+from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+from executorch.backends.vulkan.serialization.vulkan_graph_schema import VkTensor as EtVkTensor
+from executorch.exir import to_edge_transform_and_lower
+from executorch.exir._serialize._program import deserialize_pte_binary
+
+from planner.errors import InputError, NoRepresentationError
+from planner.executorch.session import in_graph_order, planning
+from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
+from planner.ir.representation import LABELS
+from planner.options import make_options
+from planner.pipelines.exported import plan_exported
+from schema import plan as plan_schema
+from schema import split_delegate
+from solver import Status, solve_whole
+from tests.planner import nets
+from tests.planner.programs import PROGRAMS, exported, lower
+from tests.planner.readback import decode_as_executorch
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_plan_is_proven_and_never_costlier_than_executorchs(name: str) -> None:
+    report = lower(name).planned.report
+    for figures in (report["total"], *report["delegates"]):
+        assert figures["status"] == "OPTIMAL"
+        assert figures["bound"] == figures["repack_cost"] <= figures["baseline_repack_cost"]
+        assert figures["plan_seconds"] > 0 and figures["baseline_seconds"] > 0
+    keys = ("repack_cost", "baseline_repack_cost", "transitions", "baseline_transitions", "bound")
+    for key in keys:
+        assert report["total"][key] == sum(d[key] for d in report["delegates"])
+    for delegate in report["delegates"]:
+        costs = [t["cost"] for t in delegate["transition_list"]]
+        assert (len(costs), sum(costs)) == (delegate["transitions"], delegate["repack_cost"])
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_the_optimum_is_the_one_that_cpsat_finds_on_the_whole_model(name: str) -> None:
+    proven = 0
+    for delegate in lower(name).planned.delegates:
+        mine = delegate.layout_plan.solution
+        whole = solve_whole(delegate.layout_plan.layout.problem, time_limit=2)
+        if whole.status is Status.OPTIMAL:
+            assert whole.cost == mine.cost
+            proven += 1
+        else:
+            assert whole.bound <= mine.cost <= whole.cost
+    assert proven > 0
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_executorch_reads_back_exactly_what_was_planned(name: str) -> None:
+    planned = lower(name).planned
+    program = plan_schema.decode(planned.flatbuffer())
+    assert program == planned.program
+    loaded = deserialize_pte_binary(planned.pte()).program
+    blobs = [
+        loaded.backend_delegate_data[delegate.processed.index].data
+        for plan in loaded.execution_plan
+        for delegate in plan.delegates
+        if delegate.id == "VulkanBackend"
+    ]
+    assert len(blobs) == len(program.delegates)
+    for blob, delegate in zip(blobs, program.delegates, strict=True):
+        assert split_delegate(blob).flatbuffer == delegate.graph
+        graph = decode_as_executorch(blob)
+        read = {
+            i: (int(v.value.storage_type), int(v.value.memory_layout))
+            for i, v in enumerate(graph.values)
+            if isinstance(v.value, EtVkTensor) and int(v.value.storage_type) != 255
+        }
+        assert read == {
+            t.value_id: (int(t.storage_type), int(t.memory_layout)) for t in delegate.tensors
+        }
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    first = lower("mixed")
+    again = plan_exported(first.data, "mixed.pt2", make_options("bytes"))
+    assert again.flatbuffer() == first.planned.flatbuffer()
+
+
+def test_memory_is_planned_in_the_order_of_the_graph() -> None:
+    graph = torch.fx.Graph()
+    specs = [object() for _ in range(200)]
+    for i in range(0, 200, 2):
+        node = graph.placeholder(f"x{i}")
+        node.meta["spec"] = specs[i] if i % 4 else specs[i : i + 2]
+    graph.output(())
+    module = torch.fx.GraphModule({}, graph)
+    expected = [s for i, s in enumerate(specs) if i % 4 != 3]
+    assert in_graph_order(set(expected), module) == expected
+
+
+def test_a_script_changes_by_one_line() -> None:
+    ours = lower("embedded").planned
+    edge = planned_lowering(
+        nets.export("embedded"),
+        partitioner=[VulkanPartitioner()],
+        plan_options=make_options("bytes"),
+    )
+    assert ours.program.delegates[0].graph in edge.to_executorch().buffer
+
+
+def test_outside_of_planning_executorch_is_itself() -> None:
+    ours = lower("embedded").planned.program.delegates[0].graph
+    program = nets.export("embedded")
+    with planning(make_options("bytes")) as session:
+        pass
+    edge = to_edge_transform_and_lower(program, partitioner=[VulkanPartitioner()])
+    assert not session.delegates
+    assert ours not in edge.to_executorch().buffer
+
+
+def test_leaving_out_a_layout_shows_what_it_buys() -> None:
+    data = exported("residual_int8")
+    without = plan_exported(
+        data, "x.pt2", make_options("bytes", without_layouts=["TENSOR_HEIGHT_PACKED", "4C1W"])
+    )
+    used = {t.memory_layout.name for d in without.program.delegates for t in d.tensors}
+    assert not used & {"TENSOR_HEIGHT_PACKED", "PACKED_INT8_4C1W"}
+    assert without.report["excluded_layouts"] == ["TENSOR_HEIGHT_PACKED", "PACKED_INT8_4C1W"]
+
+
+def test_a_layout_that_an_operator_cannot_do_without() -> None:
+    with pytest.raises(NoRepresentationError, match=r"convolution.*TENSOR_CHANNELS_PACKED is excl"):
+        plan_exported(
+            exported("mixed"), "x.pt2", make_options(without_layouts=["TENSOR_CHANNELS_PACKED"])
+        )
+
+
+def test_texture_limits_that_leave_an_operator_no_representation() -> None:
+    with pytest.raises(NoRepresentationError, match=r"aten\.\S+ .*limits 4,4,4: raise them"):
+        plan_exported(exported("mixed"), "x.pt2", make_options(texture_limits="4,4,4"))
+
+
+def test_texture_limits_move_tensors_into_buffers() -> None:
+    planned = plan_exported(exported("embedded"), "x.pt2", make_options(texture_limits="3,3,3"))
+    assert planned.report["texture_limits"] == [3, 3, 3]
+    tensors = {t.name: t for d in planned.program.delegates for t in d.tensors}
+    assert all(t.storage_type.name == "BUFFER" for n, t in tensors.items() if "linear" in n)
+
+
+class Unsupported(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.sort(x)[0]
+
+
+def test_nothing_for_vulkan_to_run() -> None:
+    buffer = io.BytesIO()
+    torch.export.save(torch.export.export(Unsupported(), (torch.randn(3, 4),)), buffer)
+    with pytest.raises(
+        InputError, match=r"x\.pt2 has no operator that the Vulkan delegate supports"
+    ):
+        plan_exported(buffer.getvalue(), "x.pt2", make_options())
+
+
+def test_not_a_zip() -> None:
+    with pytest.raises(InputError, match=r"x\.pt2 is not a zip archive: hand in"):
+        plan_exported(b"PK or not", "x.pt2", make_options())
+
+
+def test_a_zip_that_is_no_pt2() -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(InputError, match=r"x\.pt2 is a zip archive, but not a \.pt2: hand in"):
+        plan_exported(buffer.getvalue(), "x.pt2", make_options())
+
+
+def test_a_damaged_pt2() -> None:
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(exported("embedded"))) as source,
+        zipfile.ZipFile(buffer, "w") as target,
+    ):
+        for member in source.namelist():
+            data = source.read(member)
+            target.writestr(member, data[: len(data) // 2] if member.endswith(".json") else data)
+    with pytest.raises(InputError, match=r"torch 2\.13\S* cannot load x.pt2: "):
+        plan_exported(buffer.getvalue(), "x.pt2", make_options())
+
+
+def test_labels_cover_what_the_plans_use() -> None:
+    for name in nets.NETS:
+        for delegate in lower(name).planned.delegates:
+            assert all(r in LABELS for r in delegate.layout_plan.made if r is not None)
+
+
+def test_no_module_of_the_planner_needs_torch_until_it_lowers() -> None:
+    code = (
+        "import sys, planner.optimise.plan, planner.pipelines.exported, planner.verify;"
+        "import planner.options, api.cli;"
+        "sys.exit(not sys.modules.keys().isdisjoint({'torch', 'executorch', 'ortools'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

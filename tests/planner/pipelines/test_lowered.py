@@ -1,0 +1,198 @@
+"""Lowered programs, planned again: the same optimum, and nothing else of the file changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import pytest
+from executorch.exir._serialize._program import deserialize_pte_binary
+
+from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.options import make_options
+from planner.pipelines.dispatch import plan_program
+from planner.pipelines.lowered import Replanned, delegates_of, graph_of, replan
+from schema import VkDataType, VkGraph, VkStorageType, VkTensor, join_delegate, vkgraph
+from schema import plan as plan_schema
+from schema.vkgraph import Null, OperatorCall
+from tests.planner.programs import PROGRAMS, greedy, lower
+from tests.planner.readback import decode_as_executorch
+
+OPTIONS = make_options("bytes")
+
+
+def replanned(name: str) -> Replanned:
+    """What becomes of the .pte that ExecuTorch's own pass made."""
+    return replan(greedy(name), f"{name}.pte", OPTIONS)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_it_reaches_the_cost_that_planning_the_export_reaches(name: str) -> None:
+    from_export, from_file = lower(name).planned.report["total"], replanned(name).report["total"]
+    for key in (
+        *("repack_cost", "transitions", "status", "bound"),
+        *("baseline_repack_cost", "baseline_transitions"),
+    ):
+        assert from_file[key] == from_export[key], key
+    baselines = [
+        [
+            (replace(r, source=0, users=()), [(u.operator_name, u.argument) for u in r.users])
+            for delegate in program.delegates
+            for r in delegate.baseline_repacks
+        ]
+        for program in (replanned(name).program, lower(name).planned.program)
+    ]
+    assert baselines[0] == baselines[1]
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_planning_again_changes_nothing(name: str) -> None:
+    ours = lower(name).planned.pte()
+    assert replan(ours, "x.pte", OPTIONS).data == ours
+    once = replanned(name).data
+    assert replan(once, "x.pte", OPTIONS).data == once
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_executorch_reads_back_what_was_planned_and_all_else_as_it_was(name: str) -> None:
+    result = replanned(name)
+    before, after = deserialize_pte_binary(greedy(name)), deserialize_pte_binary(result.data)
+    assert after.named_data == before.named_data
+    blobs = []
+    for program in (before.program, after.program):
+        blobs.append([d.data for d in program.backend_delegate_data])
+        for data in program.backend_delegate_data:
+            data.data = b""
+    assert after.program == before.program
+    for blob, delegate in zip(blobs[1], result.program.delegates, strict=True):
+        graph = decode_as_executorch(blob)
+        assert graph_of(blob) == delegate.graph
+        read = {
+            i: (int(v.value.storage_type), int(v.value.memory_layout))
+            for i, v in enumerate(graph.values)
+            if hasattr(v.value, "storage_type") and int(v.value.storage_type) != 255
+        }
+        assert read == {
+            t.value_id: (int(t.storage_type), int(t.memory_layout)) for t in delegate.tensors
+        }
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_memory_is_no_more_than_by_executorchs_planner(name: str) -> None:
+    total = replanned(name).report["total"]
+    assert 0 < total["memory_bytes"] <= total["greedy_memory_bytes"]
+
+
+def first_graph() -> VkGraph:
+    """A graph with a transition that can be left out."""
+    blob = next(iter(delegates_of(greedy("mixed"), "x").values()))
+    return vkgraph.decode(graph_of(blob))
+
+
+@pytest.mark.parametrize("wrap", [bytes, join_delegate])
+def test_a_graph_alone_comes_back_as_it_came(wrap: Any) -> None:
+    data = wrap(vkgraph.encode(first_graph()))
+    result = plan_program(data, "mixed.bin", OPTIONS)
+    assert isinstance(result, Replanned)
+    assert result.report["kind"] == "vkgraph"
+    assert (
+        result.report["total"]["repack_cost"]
+        == lower("mixed").planned.report["total"]["repack_cost"]
+    )
+    assert result.data[4:8] == data[4:8] and result.data != data
+    assert plan_schema.decode(result.flatbuffer()) == result.program
+    with pytest.raises(OptionError, match="a VkGraph alone is no program"):
+        result.pte()
+
+
+def test_an_operator_that_is_not_registered_keeps_what_it_has() -> None:
+    graph = first_graph()
+    victim = next(i for i, call in enumerate(graph.chain) if call.name == "aten._softmax.default")
+    call = replace(graph.chain[victim], name="mine.softmax.default")
+    unknown = replace(graph, chain=(*graph.chain[:victim], call, *graph.chain[victim + 1 :]))
+    result = replan(vkgraph.encode(unknown), "x", OPTIONS)
+    assert result.report["delegates"][0]["pinned_operators"] == ["mine.softmax.default"]
+
+    def represented(g: VkGraph, name: str) -> list[Any]:
+        found = next(c for c in g.chain if c.name == name)
+        tensors = [g.values[i] for i in found.args]
+        return [(t.storage_type, t.memory_layout) for t in tensors if isinstance(t, VkTensor)]
+
+    after = vkgraph.decode(result.data)
+    name = "mine.softmax.default"
+    assert represented(after, name) == represented(unknown, name)
+
+
+def test_texture_limits_and_exclusions_hold_for_lowered_programs_too() -> None:
+    options = make_options("bytes", texture_limits="3,3,3")
+    result = replan(greedy("embedded"), "x.pte", options)
+    assert result.report["texture_limits"] == [3, 3, 3]
+    assert result.data != greedy("embedded")
+
+
+def test_a_program_without_a_vulkan_delegate() -> None:
+    data = bytearray(greedy("embedded"))
+    where = data.index(b"VulkanBackend")
+    data[where : where + 13] = b"OtherBackends"
+    with pytest.raises(InputError, match=r"x\.pte has no Vulkan delegate: lower it with"):
+        replan(bytes(data), "x.pte", OPTIONS)
+
+
+def test_damage_is_named() -> None:
+    data = greedy("embedded")
+    with pytest.raises(InputError, match=r"x\.pte is damaged: "):
+        replan(data[: len(data) // 2], "x.pte", OPTIONS)
+    graph = vkgraph.encode(first_graph())
+    with pytest.raises(InputError, match=r"x, delegate 0 is damaged: "):
+        replan(graph[:-100], "x", OPTIONS)
+
+
+def test_it_needs_no_torch(tmp_path: Path) -> None:
+    source, target = tmp_path / "x.pte", tmp_path / "y.pte"
+    source.write_bytes(greedy("embedded"))
+    command = ["plan", str(source), "-o", str(target), "--plan", str(tmp_path / "y.plan")]
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "api.cli", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert "numpy" in imported
+    assert not [m for m in imported if m.split(".")[0] in ("torch", "executorch", "ortools")]
+    assert plan_schema.decode((tmp_path / "y.plan").read_bytes()).delegates
+    assert target.read_bytes() == replan(source.read_bytes(), "x", make_options()).data
+
+
+def test_a_buffer_limit_moves_tensors_into_textures_or_is_refused() -> None:
+    graph = first_graph()
+    options = make_options("bytes", buffer_limit=2000)
+    try:
+        result = replan(vkgraph.encode(graph), "x", options)
+    except NoRepresentationError as error:
+        assert "the buffer limit 2000: raise them" in str(error)
+        return
+    for value in vkgraph.decode(result.data).values:
+        if isinstance(value, VkTensor) and value.storage_type == VkStorageType.BUFFER:
+            assert prod(value.dims) < 2000
+
+
+def test_a_clone_of_the_model_stays() -> None:
+    tensor = VkTensor(VkDataType.FLOAT32, (1, 8, 4, 4))
+    values = (tensor, tensor, tensor, Null(), tensor)
+    chain = (
+        OperatorCall(0, "aten.avg_pool2d.default", (0, 1)),
+        OperatorCall(1, "aten.clone.default", (1, 3, 2)),
+        OperatorCall(2, "aten.linear.default", (2, 4)),
+    )
+    file = VkGraph("0", chain, values, (0,), (4,))
+    result = vkgraph.decode(replan(vkgraph.encode(file), "x", OPTIONS).data)
+    names = [call.name for call in result.chain]
+    assert names.count("aten.clone.default") == 2  # its own, and the transition it needs
+    again = replan(vkgraph.encode(result), "x", OPTIONS)
+    assert again.report["total"]["transitions"] == 1
+    assert again.data == vkgraph.encode(result)
