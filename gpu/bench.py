@@ -22,7 +22,9 @@ from planner.errors import OptionError
 from planner.ir.representation import REPRS, PackedDimInfo, TensorRepr
 from schema import VkMemoryLayout
 
-Kind = Literal["repack, same order", "repack, transposing", "quantize", "dequantize", "staging"]
+ConversionKind = Literal[
+    "repack, same order", "repack, transposing", "quantize", "dequantize", "staging"
+]
 
 FLOATS: Final = tuple(r for r in REPRS if not r.is_packed_int8)
 INT8S: Final = tuple(
@@ -59,7 +61,7 @@ class Conversion:
     target_bytes: int
 
     @property
-    def kind(self) -> Kind:
+    def kind(self) -> ConversionKind:
         """What it is, for the table."""
         if self.step != "repack":
             return self.step

@@ -16,7 +16,8 @@ from gpu.kernel import Step
 from planner.costs.model import ProfileCosts
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError, OptionError
-from planner.files.listing import Kind, ListedDelegate, read_listing
+from planner.files.kinds import FileKind
+from planner.files.listing import ListedDelegate, read_listing
 from planner.ir.representation import LABELS, TensorRepr
 from planner.vkgraph.wellformed import repr_of
 from schema import DelegatePlan, VkDataType, VkMemoryLayout, VkStorageType, VkTensor
@@ -96,7 +97,7 @@ class ReplayProgram:
     """A program to replay; ``profile`` is the name of the one that predicts, if any does."""
 
     name: str
-    kind: Kind
+    kind: FileKind
     profile: str | None
     delegates: tuple[ReplayDelegate, ...]
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from schema.error import SchemaError
 
-_MAGIC = b"VH00"
+MAGIC = b"VH00"
 _HEADER = struct.Struct("<4x4sHIIIQ")
 _ALIGNMENT = 16
 
@@ -48,8 +48,8 @@ def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
     magic, header_size, flatbuffer_offset, flatbuffer_size, bytes_offset, bytes_size = (
         _HEADER.unpack_from(data)
     )
-    if magic != _MAGIC:
-        raise SchemaError(f"the magic bytes are {magic!r}, not {_MAGIC!r}", "header")
+    if magic != MAGIC:
+        raise SchemaError(f"the magic bytes are {magic!r}, not {MAGIC!r}", "header")
     if header_size != _HEADER.size:
         raise SchemaError(f"the header's size is {header_size}, not {_HEADER.size}", "header")
     flatbuffer_end = flatbuffer_offset + flatbuffer_size
@@ -87,7 +87,7 @@ def join_delegate(flatbuffer: bytes, constants: bytes = b"") -> bytes:
     if bytes_offset >= 1 << 32:
         raise SchemaError(f"{len(flatbuffer)} bytes are too many for the header", "flatbuffer")
     header = _HEADER.pack(
-        _MAGIC, _HEADER.size, flatbuffer_offset, len(flatbuffer), bytes_offset, len(constants)
+        MAGIC, _HEADER.size, flatbuffer_offset, len(flatbuffer), bytes_offset, len(constants)
     )
     return b"".join(_padded(part) for part in (header, flatbuffer, constants))
 

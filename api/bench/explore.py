@@ -15,11 +15,12 @@ from planner.costs.profile import DeviceProfile
 from planner.explore.corpus import Recording
 from planner.explore.simulation import RandomCosts, SimulatedDevice
 from planner.explore.variants import explore
+from planner.files.lowered import graphs_of
 from planner.measured.costs import DeviceTimes, LearnedCosts
 from planner.measured.join import Sample
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
-from planner.pipelines.lowered import graphs_of, replan
+from planner.pipelines.lowered import replan
 from schema import VkGraph
 
 _CLOSE: Final = 1.02

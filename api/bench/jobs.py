@@ -25,8 +25,8 @@ from api.store.plans import open_store
 from api.store.tables import Task
 from api.terminal.markdown import give, head, row
 from planner.errors import OptionError
+from planner.files.lowered import delegates_of, graph_of
 from planner.options import PlanOptions, make_options
-from planner.pipelines.lowered import delegates_of, graph_of
 from schema import vkgraph
 
 WORKERS: Final = (1, 2)

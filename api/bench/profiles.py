@@ -15,11 +15,12 @@ from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.explore.corpus import Recording, read_corpus
 from planner.explore.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
+from planner.files.lowered import graphs_of
 from planner.measured.costs import DeviceTimes
 from planner.measured.join import Join
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
-from planner.pipelines.lowered import graphs_of, replan
+from planner.pipelines.lowered import replan
 from schema import CostOrigin, VkGraph
 
 RECORDED: Final = Path(__file__).parents[2] / "benchmarks" / "profiles"

@@ -17,11 +17,11 @@ from rich.console import Console
 from api.files import write_whole
 from planner.costs.model import ProfileCosts
 from planner.costs.profile import load_profile
+from planner.files.lowered import delegates_of, graph_of
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
+from planner.optimise.constraints import Constraints
 from planner.optimise.memory import apply, plan_memory
 from planner.optimise.plan import plan_graph
-from planner.optimise.problem import Constraints
-from planner.pipelines.lowered import delegates_of, graph_of
 from planner.quiet import quiet
 from planner.stopwatch import stopwatch
 from planner.vkgraph.reader import read_vkgraph

@@ -69,12 +69,12 @@ def _read(
 ) -> TimedProgram:
     from api.files import read_input
     from planner.export.timeline import time_program
+    from planner.files.kinds import FileKind, kind_of
     from planner.options import make_options
-    from schema import plan
 
     data = read_input(source)
     run = None if etdump is None else read_input(etdump)
-    is_plan = data[4:8] == plan.FILE_IDENTIFIER
+    is_plan = kind_of(data) is FileKind.PLANNED
     asked = (costs, device, profile) != (None, None, None)
     options = None
     if asked or not is_plan:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from api.files import read_input
 from planner.costs.profile import builtin_names, load_profile
 from planner.errors import InputError, OptionError
-from planner.pipelines.lowered import is_lowered
+from planner.files.kinds import is_lowered
 
 _SUFFIXES: Final = (".pt2", ".pte")
 _OPTIONS: Final = (

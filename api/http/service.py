@@ -44,9 +44,9 @@ from api.store.tables import Plan
 from planner.costs.model import Objective
 from planner.costs.profile import builtin_names, load_profile
 from planner.errors import InputError, OptionError, PlannerError, VerificationError
+from planner.files.kinds import check_plannable
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.options import PlanOptions, make_options
-from planner.pipelines.dispatch import check_input
 
 _BINARY: Final = "application/octet-stream"
 _DEFAULT_NAME: Final = "upload.pt2"
@@ -819,7 +819,7 @@ def _check_size(size: int, limit: int) -> None:
 def _check_body(path: Path, name: str) -> None:
     try:
         with path.open("rb") as file:
-            check_input(file, name)
+            check_plannable(file, name)
     except InputError as error:
         raise HTTPException(400, str(error)) from None
 

@@ -11,8 +11,8 @@ from planner.costs.model import ProfileCosts
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.files.listing import ListedDelegate, Listing, read_listing, representation
+from planner.ir.graph import Operand
 from planner.ir.representation import LABELS, TensorRepr
-from planner.optimise.plan import Operand
 from planner.vkgraph.reader import PresentTransition
 from schema import VkTensor, vkgraph
 

@@ -15,15 +15,12 @@ from planner.files.listing import ListedDelegate, Listing, read_listing
 from planner.measured.calls import Operands, place
 from planner.measured.costs import DeviceTimes, LearnedCosts
 from planner.measured.etdump import read_etdump
-from planner.measured.join import Join, Sample, join
+from planner.measured.join import Join, Sample, StepKind, join
 from planner.measured.pricing import PricedCall, price_contracted
 from planner.measured.timemodel import TimeModel, counted_places
 from planner.vkgraph.reader import PresentTransition
 from planner.vkgraph.wellformed import repr_of
 from schema import CostOrigin, VkDataType, VkGraph, VkTensor
-
-Kind = Literal["operator", "transition", "staging"]
-"""Staging copies a delegate's inputs and outputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +56,7 @@ class ComparedStep:
     it. ``readers`` are the operators for which a transition is made.
     """
 
-    kind: Kind
+    kind: StepKind
     delegate: int
     operator: str
     name: str | None
@@ -176,7 +173,7 @@ class Comparison:
             total.b_predicted,
         )
 
-    def of_kind(self, kind: Kind) -> Total:
+    def of_kind(self, kind: StepKind) -> Total:
         """The steps of one kind."""
         return Total.of(step for step in self.steps if step.kind == kind)
 

@@ -10,8 +10,9 @@ from torch.fx import GraphModule, Node
 
 from planner.costs.model import CostModel
 from planner.executorch.reader import FxGraph, get_repr
+from planner.ir.graph import Operand
 from planner.ir.representation import LABELS, TensorRepr
-from planner.optimise.plan import Operand, Transition, operator_prices
+from planner.optimise.plan import Transition, operator_prices
 from planner.optimise.problem import Slot
 from planner.result.program import Baseline
 from planner.stopwatch import stopwatch

@@ -30,18 +30,13 @@ from planner.executorch.baseline import detached_copy, run_baseline
 from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.writer import write_graph_module
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
+from planner.optimise.constraints import Constraints
 from planner.optimise.plan import LayoutPlan, plan_graph
-from planner.optimise.problem import Constraints
 from planner.options import PlanOptions
-from planner.result.program import (
-    Baseline,
-    DelegateResult,
-    TensorNames,
-    WrittenPlaces,
-    describe_delegate,
-)
+from planner.result.program import Baseline, DelegateResult, TensorNames, describe_delegate
 from planner.stopwatch import stopwatch
 from planner.verify import verify_delegate
+from planner.vkgraph.places import WrittenPlaces
 from schema import (
     VkDataType,
     VkGraph,

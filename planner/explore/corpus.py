@@ -15,9 +15,9 @@ from pathlib import Path, PurePath
 from typing import Final
 
 from planner.errors import InputError
+from planner.files.lowered import graphs_of
 from planner.measured.etdump import read_etdump
 from planner.measured.join import Join, join
-from planner.pipelines.lowered import graphs_of
 
 _RUN: Final = ".etdump"
 _PROGRAM: Final = ".pte"

@@ -19,12 +19,13 @@ from numpy.typing import NDArray
 
 from planner.costs.model import CostModel
 from planner.costs.profile import DeviceProfile
+from planner.files.lowered import graphs_of
 from planner.measured.calls import Call, GraphCall, Place, calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts
 from planner.measured.pricing import price_graph
 from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_domains, labels_of
 from planner.options import PlanOptions
-from planner.pipelines.lowered import graphs_of, replan
+from planner.pipelines.lowered import replan
 from schema import CostOrigin, VkGraph
 
 OPTIMISM: Final = 0.5

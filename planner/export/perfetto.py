@@ -12,14 +12,15 @@ from math import inf, nextafter
 from typing import Any, Final, Literal
 
 from planner.errors import OptionError
-from planner.export.timeline import Kind, Predicted, ProgramStep, StepTensor, TimedProgram
+from planner.export.timeline import Predicted, ProgramStep, StepTensor, TimedProgram
+from planner.measured.join import StepKind
 
 Event = dict[str, Any]
 _Side = Literal["measured", "predicted"]
 
 _PROCESSES: Final[Mapping[_Side, int]] = {"measured": 1, "predicted": 2}
-_TRACKS: Final[tuple[Kind, ...]] = ("operator", "transition", "staging")
-_NAMES: Final[Mapping[Kind, str]] = {
+_TRACKS: Final[tuple[StepKind, ...]] = ("operator", "transition", "staging")
+_NAMES: Final[Mapping[StepKind, str]] = {
     "operator": "operators",
     "transition": "transitions",
     "staging": "staging",

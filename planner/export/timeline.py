@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from planner.errors import InputError, OptionError
 from planner.files.listing import ListedDelegate, Listing, read_listing, representation
 from planner.measured.calls import Place, place
 from planner.measured.etdump import read_etdump
-from planner.measured.join import STAGING, Join, Sample, join
+from planner.measured.join import STAGING, Join, Sample, StepKind, join
 from planner.measured.pricing import price_contracted
 from planner.options import PlanOptions
 from planner.vkgraph.wellformed import members_of
 from schema import CostOrigin, OperatorCost, Transition, VkTensor
 from schema.vkgraph import OperatorCall
-
-Kind = Literal["operator", "transition", "staging"]
-"""Staging copies a delegate's inputs and outputs."""
 
 _MOST_NS: Final = 1e15
 
@@ -63,7 +60,7 @@ class ProgramStep:
     position: int | None
     node_id: int | None
     operator: str
-    kind: Kind
+    kind: StepKind
     inputs: tuple[StepTensor, ...]
     outputs: tuple[StepTensor, ...]
     measured: Sample | None

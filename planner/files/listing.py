@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
 from pathlib import PurePath
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from planner.errors import InputError
+from planner.files.exported import check_is_exported
+from planner.files.kinds import FileKind, kind_of
+from planner.files.lowered import graphs_of
 from planner.optimise.memory import used_bytes
-from planner.pipelines.exported import check_is_exported
-from planner.pipelines.lowered import graphs_of, is_lowered
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.wellformed import repr_of
 from schema import (
@@ -24,9 +25,7 @@ from schema import (
     VkGraph,
     VkTensor,
     plan,
-    vkgraph,
 )
-from schema.executorch_program import is_executorch_program
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -40,9 +39,6 @@ from schema.vkgraph import (
     SymInt,
     ValueList,
 )
-
-Kind = Literal["pte", "vkgraph", "delegate", "plan"]
-"""ExecuTorch's program, a bare VkGraph, a Vulkan delegate's blob, a planned program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +62,7 @@ class Listing:
     """A file that was read; ``program`` is what a planned program says of itself."""
 
     name: str
-    kind: Kind
+    kind: FileKind
     delegates: tuple[ListedDelegate, ...]
     program: PlannedProgram | None = None
 
@@ -76,18 +72,16 @@ def read_listing(data: bytes, name: str) -> Listing:
 
     Raises ``InputError`` for bytes of another kind, and for damaged ones with the place.
     """
-    if data[4:8] == plan.FILE_IDENTIFIER:
+    kind = kind_of(data)
+    if kind is FileKind.PLANNED:
         return _read_plan(data, name)
-    if not is_lowered(data):
+    if kind is None or kind is FileKind.EXPORTED:
         raise InputError(_unreadable(data, name))
     delegates = tuple(
         _listed(graph, f"delegate {index}", f"{name}, delegate {index}")
         for index, graph in enumerate(graphs_of(data, name))
     )
-    if is_executorch_program(data):
-        return Listing(name, "pte", delegates)
-    is_bare = data[4:8] == vkgraph.FILE_IDENTIFIER
-    return Listing(name, "vkgraph" if is_bare else "delegate", delegates)
+    return Listing(name, kind, delegates)
 
 
 def _read_plan(data: bytes, name: str) -> Listing:
@@ -103,7 +97,7 @@ def _read_plan(data: bytes, name: str) -> Listing:
         except SchemaError as error:
             raise InputError(f"{place} is damaged: {error}") from error
         delegates.append(_listed(graph, delegate.name, place, delegate))
-    return Listing(name, "plan", tuple(delegates), program)
+    return Listing(name, FileKind.PLANNED, tuple(delegates), program)
 
 
 def _listed(

@@ -110,3 +110,11 @@ class LayoutGraph:
         """Names an operator, by its index, in a message; within the graph."""
         position = self.positions[operator] if self.positions else operator
         return f"operator {position} ({self.operators[operator].name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """An argument of an operator, by the operator's index in the graph."""
+
+    operator: int
+    argument: int

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from planner.files.lowered import graphs_of
 from planner.measured.database import CostDatabase, Run
 from planner.measured.etdump import read_etdump
 from planner.measured.join import Join, join
-from planner.pipelines.lowered import graphs_of
 
 
 @dataclass(frozen=True, slots=True)

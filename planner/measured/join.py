@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from schema import VkGraph, VkMemoryLayout, VkTensor
 
 STAGING: Final = Call("staging", "[[],[]]")
 """The call under which copies of graph inputs and outputs are kept."""
+
+StepKind = Literal["operator", "transition", "staging"]
+"""What a step of a program does: compute, repack, or copy an input or output of the graph."""
 
 _OUTLIER: Final = 3.0
 """Executions slower than the median by so many times the median deviation are left out."""

@@ -9,15 +9,10 @@ from typing import Final
 
 from planner.costs.model import CostModel
 from planner.errors import InputError, NoRepresentationError, PlannerError
-from planner.ir.graph import LayoutGraph
+from planner.ir.graph import LayoutGraph, Operand
 from planner.ir.representation import LABELS, REPRS, TensorRepr
-from planner.optimise.problem import (
-    Constraints,
-    LayoutProblem,
-    Slot,
-    build_problem,
-    describe_variable,
-)
+from planner.optimise.constraints import Constraints
+from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
 from schema import CostOrigin
 from solver import (
     InfeasibleError,
@@ -35,14 +30,6 @@ SEARCH_SECONDS: Final = 20.0
 """Wall-clock time after which a search ends in any case: some times what ``SEARCH_TIME`` takes."""
 
 _NAMED_OPERANDS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """An argument of an operator, by the operator's index in the graph."""
-
-    operator: int
-    argument: int
 
 
 @dataclass(frozen=True, slots=True)

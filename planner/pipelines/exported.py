@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, BinaryIO
+from typing import Any
 
 from planner.errors import InputError, VerificationError
+from planner.files.exported import check_is_exported
 from planner.options import PlanOptions
 from planner.quiet import quiet
 from planner.result.program import DelegateResult, Source, TensorNames, assemble, report
@@ -125,7 +125,7 @@ def lower_exported(data: bytes, name: str) -> LoweredExport:
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
         from planner.executorch.session import mending
-        from planner.pipelines.lowered import delegates_of
+        from planner.files.lowered import delegates_of
 
         try:
             with mending() as names:
@@ -144,21 +144,6 @@ def lower_exported(data: bytes, name: str) -> LoweredExport:
             f"{name} has no operator that the Vulkan delegate supports: there is nothing to plan"
         ) from None
     return LoweredExport(lowered, names)
-
-
-def check_is_exported(file: BinaryIO, name: str) -> None:
-    """Raises ``InputError`` unless a file looks like a ``.pt2``; needs no torch."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError):
-        raise InputError(
-            f"{name} is not a zip archive: hand in a file written by torch.export.save"
-        ) from None
-    if not any(m.endswith("archive_format") or "/models/" in m for m in members):
-        raise InputError(
-            f"{name} is a zip archive, but not a .pt2: hand in a file written by torch.export.save"
-        )
 
 
 def _load(data: bytes, name: str) -> Any:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from planner.costs.model import CostModel
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
-from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents, fitting
+from planner.files.kinds import FileKind, kind_of
+from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs
+from planner.ir.graph import Operand
+from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
+from planner.optimise.constraints import Constraints
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import (
     check_memory,
@@ -19,15 +23,8 @@ from planner.optimise.memory import (
     sharing_error,
     used_bytes,
 )
-from planner.optimise.plan import (
-    LayoutPlan,
-    Operand,
-    Transition,
-    operator_prices,
-    plan_graph,
-    read_plan,
-)
-from planner.optimise.problem import Constraints, Slot
+from planner.optimise.plan import LayoutPlan, Transition, operator_prices, plan_graph, read_plan
+from planner.optimise.problem import Slot
 from planner.options import PlanOptions
 from planner.result.program import (
     Baseline,
@@ -36,13 +33,13 @@ from planner.result.program import (
     MemoryFigures,
     Source,
     TensorNames,
-    WrittenPlaces,
     assemble,
     describe_delegate,
     report,
 )
 from planner.stopwatch import stopwatch
 from planner.verify import verify_contraction, verify_delegate, verify_pinned
+from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
 from planner.vkgraph.wellformed import warnings_of
 from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
@@ -59,14 +56,12 @@ from schema import (
 )
 from schema.executorch_program import (
     BlobKey,
-    DelegateEntry,
     is_executorch_program,
     read_program,
     replace_blobs,
 )
 from solver import Status as SolverStatus
 
-VULKAN_BACKEND: Final = "VulkanBackend"
 _DYNAMIC: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)
 """Nothing to choose freely: the runtime turns it into what operators nearby have."""
 _NO_LABEL: Final = -1
@@ -96,69 +91,6 @@ class Replanned:
         return self.data
 
 
-def is_lowered(data: bytes) -> bool:
-    """Whether the bytes are of a kind that ``replan`` takes."""
-    return is_executorch_program(data) or data[4:8] in (vkgraph.FILE_IDENTIFIER, b"VH00")
-
-
-def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
-    """The blobs (or, under None, the one graph) of the Vulkan delegates in a lowered program.
-
-    Raises ``InputError`` for a program without any, and for damaged bytes.
-    """
-    return dict(_delegates(data, name))
-
-
-def _delegates(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
-    """The key and the blob of every Vulkan delegate that runs; equal ones may share a blob."""
-    if not is_executorch_program(data):
-        return [(None, data)]
-    found: list[tuple[BlobKey | None, bytes]] = [
-        (e.key, e.blob) for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
-    ]
-    if not found:
-        raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
-    return found
-
-
-def lowered_limits(data: bytes, name: str) -> ImageExtents:
-    """The texture limits that a program was lowered with; those of a VkGraph alone are not known.
-
-    Where delegates differ, an extent is the least of any. Raises ``InputError`` for damaged bytes.
-    """
-    limits = DEFAULT_TEXTURE_LIMITS
-    if is_executorch_program(data):
-        for entry in _entries(data, name):
-            specs = {s.key: int.from_bytes(s.value, "little") for s in entry.compile_specs}
-            if entry.backend_id != VULKAN_BACKEND:
-                continue
-            default = (
-                SMALL_TEXTURE_LIMITS
-                if specs.get("small_texture_limits")
-                else DEFAULT_TEXTURE_LIMITS
-            )
-            x, y, z = (
-                min(have, specs.get(f"texture_limits_{axis}", extent))
-                for axis, extent, have in zip("xyz", default, limits, strict=True)
-            )
-            limits = (x, y, z)
-    return limits
-
-
-def _entries(data: bytes, name: str) -> tuple[DelegateEntry, ...]:
-    try:
-        return read_program(data).delegates
-    except SchemaError as error:
-        raise InputError(f"{name} is damaged: {error}") from error
-
-
-def graph_of(blob: bytes) -> bytes:
-    """The VkGraph's flatbuffer in a delegate's blob, or the blob itself where it is one."""
-    if blob[4:8] == vkgraph.FILE_IDENTIFIER:
-        return bytes(blob)
-    return bytes(split_delegate(blob).flatbuffer)
-
-
 def replan(
     data: bytes,
     name: str,
@@ -181,7 +113,7 @@ def replan(
     changed: dict[BlobKey | None, bytes] = {}
     planned: dict[BlobKey | None, DelegateResult] = {}
     progress("planning", None)
-    for key, blob in _delegates(data, name):
+    for key, blob in vulkan_blobs(data, name):
         if key in planned:
             results.append(planned[key].again(len(results)))
             progress("planning", results[-1])
@@ -197,7 +129,7 @@ def replan(
         planned[key] = result
         progress("planning", result)
         if graph is not None:
-            is_bare = blob[4:8] == vkgraph.FILE_IDENTIFIER
+            is_bare = kind_of(blob) is FileKind.VKGRAPH
             changed[key] = (
                 graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
             )
@@ -402,15 +334,3 @@ def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | N
 
 def _label(representation: TensorRepr | None) -> int:
     return _NO_LABEL if representation is None else LABELS[representation]
-
-
-def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:
-    """The graph of every Vulkan delegate that a lowered program runs. Raises ``InputError``."""
-    decoded: dict[BlobKey | None, VkGraph] = {}
-    for index, (key, blob) in enumerate(_delegates(data, name)):
-        try:
-            if key not in decoded:
-                decoded[key] = vkgraph.decode(graph_of(blob))
-            yield decoded[key]
-        except SchemaError as error:
-            raise InputError(f"{name}, delegate {index} is damaged: {error}") from error

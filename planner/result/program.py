@@ -15,6 +15,7 @@ from planner.ir.representation import TensorRepr
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.plan import Transition as PlannedTransition
 from planner.options import PlanOptions
+from planner.vkgraph.places import WrittenPlaces
 from schema import (
     BaselineTensor,
     CostOrigin,
@@ -113,21 +114,6 @@ class Source:
     def of(cls, name: str, data: bytes) -> Source:
         """The source with these bytes."""
         return cls(name, hashlib.sha256(data).hexdigest())
-
-
-@dataclass(frozen=True, slots=True)
-class WrittenPlaces:
-    """Where a plan's parts are in the written graph.
-
-    ``copies[i]`` is the value that transition ``i`` makes and ``clones[i]`` the chain position of
-    the operator that makes it; ``operators[i]`` is the chain position of the graph's operator
-    ``i``; ``tensors[t]`` is the value of tensor ``t``.
-    """
-
-    tensors: Sequence[int]
-    operators: Sequence[int]
-    copies: Sequence[int]
-    clones: Sequence[int]
 
 
 def describe_delegate(

@@ -9,6 +9,7 @@ from planner.errors import InputError
 from planner.ir.graph import (
     Argument,
     LayoutGraph,
+    Operand,
     Operator,
     PinnedReprs,
     Scalar,
@@ -19,7 +20,6 @@ from planner.ir.graph import (
 )
 from planner.ir.registry import CLONE, PREPACK, check_arguments, lookup, written_args
 from planner.ir.representation import TensorRepr
-from planner.optimise.plan import Operand
 from planner.vkgraph.wellformed import (
     check_wellformed,
     is_variable,

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 
+from planner.ir.graph import Operand
 from planner.ir.registry import CLONE
 from planner.ir.representation import TensorRepr
-from planner.optimise.plan import LayoutPlan, Operand
-from planner.result.program import WrittenPlaces
+from planner.optimise.plan import LayoutPlan
+from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph
 from schema import VkGraph, VkTensor
 from schema.vkgraph import Null, OperatorCall, Value, ValueList

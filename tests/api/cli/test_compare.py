@@ -17,6 +17,7 @@ from api.terminal.picture import check_picture, draw
 from api.terminal.runs import comparison_markdown, comparison_tables, layouts, verdict
 from planner.compare.runs import ComparedStep, Comparison, ProfiledRun, Speed, StepTime
 from planner.errors import OptionError
+from planner.files.kinds import FileKind
 from planner.files.listing import Listing
 from planner.ir.representation import TensorRepr
 from planner.measured.join import Join
@@ -47,7 +48,7 @@ def step(a: StepTime | None, b: StepTime | None, operator: str = "aten.add.Tenso
 
 def comparison(*steps: ComparedStep, name: str = "a.etdump") -> Comparison:
     a, b = (
-        ProfiledRun(n, Listing(f"{n}.pte", "pte", ()), Join((), unknown))
+        ProfiledRun(n, Listing(f"{n}.pte", FileKind.LOWERED, ()), Join((), unknown))
         for n, unknown in ((name, 0.0), ("b.etdump", 1.0))
     )
     return Comparison(a, b, "run A", steps, (0.0, 0.0), Speed(0.9, 0.5))

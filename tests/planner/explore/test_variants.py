@@ -14,13 +14,14 @@ from planner.errors import InputError
 from planner.explore.folder import MANIFEST, exploration_files, read_exploration
 from planner.explore.simulation import RandomCosts, SimulatedDevice
 from planner.explore.variants import HopefulModel, Variant, explore
+from planner.files.lowered import graphs_of
 from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts
 from planner.measured.join import Sample
 from planner.measured.pricing import price_graph
 from planner.measured.timemodel import counted_domains, labels_of
 from planner.options import PlanOptions
-from planner.pipelines.lowered import graphs_of, replan
+from planner.pipelines.lowered import replan
 from schema import CostOrigin, Status, VkGraph
 from tests.paths import PROFILES
 

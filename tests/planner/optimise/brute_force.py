@@ -15,8 +15,8 @@ from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorLis
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.ir.registry import op_rep_sets
 from planner.ir.representation import LABELS, TensorRepr, TensorRepSet, compatible
+from planner.optimise.constraints import Constraints
 from planner.optimise.plan import LayoutPlan, plan_graph
-from planner.optimise.problem import Constraints
 from schema import VkDataType, VkMemoryLayout
 from solver import Status, solve_whole
 

@@ -14,9 +14,10 @@ import torch
 from planner.compare.layouts import compare
 from planner.errors import InputError
 from planner.files.listing import read_listing
+from planner.files.lowered import delegates_of, graphs_of
 from planner.options import make_options
 from planner.pipelines.exported import lower_exported, plan_exported
-from planner.pipelines.lowered import delegates_of, graphs_of, replan
+from planner.pipelines.lowered import replan
 from schema import DelegatePlan, Repack, Transition
 from tests.planner.programs import NETS, exported, lower
 

@@ -13,9 +13,10 @@ import pytest
 from executorch.exir._serialize._program import deserialize_pte_binary
 
 from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
 from planner.pipelines.dispatch import plan_program
-from planner.pipelines.lowered import Replanned, delegates_of, graph_of, replan
+from planner.pipelines.lowered import Replanned, replan
 from schema import VkDataType, VkGraph, VkStorageType, VkTensor, join_delegate, vkgraph
 from schema import plan as plan_schema
 from schema.vkgraph import Null, OperatorCall

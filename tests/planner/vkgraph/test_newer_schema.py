@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from planner.errors import InputError, NoRepresentationError
+from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
-from planner.pipelines.lowered import delegates_of, graph_of, replan
+from planner.pipelines.lowered import replan
 from planner.vkgraph.reader import read_vkgraph, without_representations
 from schema import (
     VkDataType,

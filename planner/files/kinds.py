@@ -1,0 +1,71 @@
+"""What kind of program a file holds, by its first bytes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import BinaryIO, Final
+
+from planner.errors import InputError
+from planner.files.exported import check_is_exported
+from schema import delegate, plan, vkgraph
+from schema.executorch_program import is_executorch_program
+
+MAGIC_BYTES: Final = 8
+"""How many bytes tell the kind."""
+
+_ZIP: Final = b"PK"
+
+
+class FileKind(StrEnum):
+    """A kind of file that holds a program; the value is the word for it in documents."""
+
+    EXPORTED = "pt2"
+    """What ``torch.export.save`` writes."""
+    LOWERED = "pte"
+    """ExecuTorch's program."""
+    VKGRAPH = "vkgraph"
+    """A bare VkGraph."""
+    DELEGATE = "delegate"
+    """A Vulkan delegate's blob: a VkGraph with its constants."""
+    PLANNED = "plan"
+    """A planned program."""
+
+
+_IDENTIFIED: Final = {
+    vkgraph.FILE_IDENTIFIER: FileKind.VKGRAPH,
+    delegate.MAGIC: FileKind.DELEGATE,
+    plan.FILE_IDENTIFIER: FileKind.PLANNED,
+}
+
+
+def kind_of(data: bytes) -> FileKind | None:
+    """The kind that the first ``MAGIC_BYTES`` bytes name; any zip archive counts as exported."""
+    if is_executorch_program(data):
+        return FileKind.LOWERED
+    if data.startswith(_ZIP):
+        return FileKind.EXPORTED
+    return _IDENTIFIED.get(bytes(data[4:8]))
+
+
+def is_lowered(data: bytes) -> bool:
+    """Whether the bytes are of a program that is lowered already: no torch is needed for it."""
+    return kind_of(data) in (FileKind.LOWERED, FileKind.VKGRAPH, FileKind.DELEGATE)
+
+
+def check_plannable(file: BinaryIO, name: str) -> None:
+    """Check that a file looks like a program that can be planned; raises ``InputError``."""
+    start = file.read(MAGIC_BYTES)
+    file.seek(0)
+    if not is_lowered(start):
+        check_is_zip(start, name)
+        check_is_exported(file, name)
+
+
+def check_is_zip(start: bytes, name: str) -> None:
+    """Check that a file that is not lowered may be an exported one; raises ``InputError``."""
+    if kind_of(start) is not FileKind.EXPORTED:
+        wrong = "not a zip archive" if start else "empty"
+        raise InputError(
+            f"{name} is {wrong}: hand in a file written by torch.export.save, a lowered "
+            "program (.pte), or a VkGraph"
+        )

@@ -1,0 +1,21 @@
+"""Where the parts of a plan are in the graph that was written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenPlaces:
+    """Where a plan's parts are in the written graph.
+
+    ``copies[i]`` is the value that transition ``i`` makes and ``clones[i]`` the chain position of
+    the operator that makes it; ``operators[i]`` is the chain position of the graph's operator
+    ``i``; ``tensors[t]`` is the value of tensor ``t``.
+    """
+
+    tensors: Sequence[int]
+    operators: Sequence[int]
+    copies: Sequence[int]
+    clones: Sequence[int]
