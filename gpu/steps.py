@@ -13,14 +13,17 @@ from gpu.bench import Conversion
 from gpu.convert import QuantParams
 from gpu.errors import GpuError
 from gpu.kernel import Step
-from planner.costs.model import ProfileCosts
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import transition_price
 from planner.costs.profile import DeviceProfile
+from planner.costs.standins import stand_ins
 from planner.errors import InputError, OptionError
 from planner.files.kinds import FileKind
 from planner.files.listing import ListedDelegate, read_listing
+from planner.ir.graph import Tensor
 from planner.ir.representation import LABELS, TensorRepr
 from planner.vkgraph.wellformed import repr_of
-from schema import DelegatePlan, VkDataType, VkMemoryLayout, VkStorageType, VkTensor
+from schema import DelegatePlan, VkDataType, VkTensor
 from schema.vkgraph import Double, Int, OperatorCall
 
 ELEMENTS: Final[Mapping[VkDataType, type[np.generic]]] = {
@@ -38,9 +41,6 @@ ELEMENTS: Final[Mapping[VkDataType, type[np.generic]]] = {
 _QUANTIZE: Final = "quantized_decomposed.quantize_per_tensor."
 _DEQUANTIZE: Final = "quantized_decomposed.dequantize_per_tensor."
 _FLOATS: Final = (VkDataType.FLOAT16, VkDataType.FLOAT32, VkDataType.FLOAT64)
-_CONV2D: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)
-_4C1W: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_4C1W)
-_4C: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_4C)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +143,9 @@ class _Prices:
     ) -> float | None:
         """Nanoseconds of a repack."""
         if self._costs is not None:
-            prices = self._costs.transition(tensor.dims, tensor.datatype)
-            return self._costs.profile.in_units(int(prices[LABELS[source], LABELS[target]]))
+            made = Tensor("", tensor.dims, tensor.datatype)
+            price = transition_price(self._costs, made, source, target)
+            return self._costs.profile.in_units(price.cost)
         is_said = self.are_claimed and claimed is not None and isfinite(claimed)
         return claimed if is_said else None
 
@@ -274,7 +275,6 @@ def _conversion(
     step: Step, source: TensorRepr, target: TensorRepr, dtype: VkDataType, output: VkDataType
 ) -> Conversion:
     """The conversion, with layouts that the runtime leaves in memory."""
-    stand_in = _4C if _4C1W in (source, target) else _4C1W
-    source, target = (stand_in if r == _CONV2D else r for r in (source, target))
+    source, target = stand_ins(source, target)
     sizes = (np.dtype(ELEMENTS[d]).itemsize for d in (dtype, output))
     return Conversion(step, source, target, *sizes)

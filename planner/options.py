@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from planner.costs.model import CostModel, Objective, ProfileCosts
-from planner.costs.profile import DeviceProfile, load_profile
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import CostModel, Objective
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import load_profile
 from planner.errors import OptionError
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS

@@ -15,8 +15,8 @@ from typing import Final
 from rich.console import Console
 
 from api.files import write_whole
-from planner.costs.model import ProfileCosts
-from planner.costs.profile import load_profile
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.profile_file import load_profile
 from planner.files.lowered import delegates_of, graph_of
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.optimise.constraints import Constraints

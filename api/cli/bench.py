@@ -87,7 +87,7 @@ def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> No
     """
     from api.bench.profiles import profiles
     from api.files import check_writable
-    from planner.costs.profile import load_profile
+    from planner.costs.profile_file import load_profile
 
     check_writable(output)
     profiles(folder, load_profile(profile), output)
@@ -109,7 +109,7 @@ def bench_explore(
     """
     from api.bench.explore import exploring
     from api.files import check_writable
-    from planner.costs.profile import load_profile
+    from planner.costs.profile_file import load_profile
 
     check_writable(output)
     exploring(folder, load_profile(profile), count, rounds, devices, output)

@@ -103,7 +103,7 @@ def replay_command(
     from api.files import check_writable, read_input
     from api.terminal.replay import run
     from gpu.device import parse_backend
-    from planner.costs.profile import load_profile
+    from planner.costs.profile_file import load_profile
 
     check_writable(output)
     run(

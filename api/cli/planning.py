@@ -94,7 +94,7 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
     """Print what changed between two plans, .pte files or VkGraphs of one program."""
     from api.files import read_input
     from planner.compare.layouts import compare
-    from planner.costs.profile import load_profile
+    from planner.costs.profile_file import load_profile
 
     prices = load_profile(profile)
     difference = compare(read_input(before), before.name, read_input(after), after.name, prices)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.files import read_input
-from planner.costs.profile import builtin_names, load_profile
+from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError, OptionError
 from planner.files.kinds import is_lowered
 

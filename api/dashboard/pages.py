@@ -26,7 +26,7 @@ from api.dashboard.views import Views
 from api.store.plans import PlanStore
 from api.store.tables import Plan
 from planner.compare.plans import DelegateChange, compare_plans
-from planner.costs.profile import builtin_names, load_profile
+from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
 

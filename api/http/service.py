@@ -42,7 +42,7 @@ from api.store.files import PlanFiles
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
 from api.store.tables import Plan
 from planner.costs.model import Objective
-from planner.costs.profile import builtin_names, load_profile
+from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError, OptionError, PlannerError, VerificationError
 from planner.files.kinds import check_plannable
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS

@@ -9,7 +9,8 @@ from itertools import product
 from typing import Any
 
 from api.store.plans import plan_id
-from planner.costs.profile import DeviceProfile, builtin_names, load_profile, parse_profile
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
 from planner.options import PlanOptions, make_options, parse_layout
 

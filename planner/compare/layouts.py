@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from planner.compare.matching import match
-from planner.costs.model import ProfileCosts
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import transition_price
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.files.listing import ListedDelegate, Listing, read_listing, representation
 from planner.ir.graph import Operand
-from planner.ir.representation import LABELS, TensorRepr
+from planner.ir.representation import TensorRepr
 from planner.vkgraph.reader import PresentTransition
 from schema import VkTensor, vkgraph
 
@@ -92,12 +93,8 @@ class _Side:
     def _repack(self, transition: PresentTransition, costs: ProfileCosts) -> _Repack:
         contracted = self.delegate.contracted
         tensor = contracted.graph.tensors[transition.tensor]
-        prices = costs.transition(tensor.shape, tensor.dtype)
-        return _Repack(
-            transition,
-            contracted.tensors[transition.tensor],
-            int(prices[LABELS[transition.source], LABELS[transition.target]]),
-        )
+        price = transition_price(costs, tensor, transition.source, transition.target)
+        return _Repack(transition, contracted.tensors[transition.tensor], price.cost)
 
     def number(self, values: tuple[int, ...]) -> None:
         """Numbers the values that stand for those of the other side."""

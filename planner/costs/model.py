@@ -1,7 +1,8 @@
 """Prices for the solver: what a plan's choices cost, as integers.
 
-A ``CostModel`` is all that the planner knows of cost. The one here reads a device profile; the one
-in ``planner.measured.costs`` gives tables over several operands of an operator together.
+A ``CostModel`` is all that the planner knows of cost, and a ``CostSource`` all that it knows of
+where costs come from. Device profiles (``planner.costs.by_profile``) and measured times
+(``planner.measured.costs``) are sources.
 """
 
 from __future__ import annotations
@@ -13,10 +14,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.profile import DeviceProfile, TransitionRates, rate
+from planner.costs.profile import DeviceProfile
 from planner.ir.graph import Operator, Tensor
-from planner.ir.physical import ELEMENT_BYTES, padded_elements
-from planner.ir.representation import REPRS
+from planner.ir.representation import LABELS, TensorRepr
 from schema import CostOrigin, VkDataType
 
 Objective = Literal["repack", "latency"]
@@ -34,6 +34,14 @@ class PricedOperand:
     index: int
     tensors: tuple[int, ...]
     domain: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """A cost in integer steps of a profile's unit, and where it comes from."""
+
+    cost: int
+    origin: CostOrigin
 
 
 class CostModel(Protocol):
@@ -63,124 +71,29 @@ class CostModel(Protocol):
         """Where an operator's cost comes from, for operands with one label each."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Curves:
-    """All curves of a profile: (curves,) labels, and (curves, knots) padded behind the last knot.
+class CostSource(Protocol):
+    """Where costs come from."""
 
-    A knot's slope is that of the line which begins there.
-    """
+    @property
+    def name(self) -> str:
+        """What to call it in a report."""
 
-    source: NDArray[np.intp]
-    target: NDArray[np.intp]
-    bytes: NDArray[np.float64]
-    costs: NDArray[np.float64]
-    slopes: NDArray[np.float64]
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of all that it says."""
 
-    @classmethod
-    def of(cls, rates: TransitionRates) -> _Curves | None:
-        """The curves of these rates; None where they have none."""
-        curves = {
-            (i, j): curve
-            for i, source in enumerate(REPRS)
-            for j, target in enumerate(REPRS)
-            if i != j and (curve := rates.curve(source, target)) is not None
-        }
-        if not curves:
-            return None
-        knots = max(map(len, curves.values()))
-        bytes_ = np.full((len(curves), knots), np.inf)
-        costs, slopes = np.zeros((2, len(curves), knots))
-        for row, curve in enumerate(curves.values()):
-            x, y = np.array(curve).T
-            bytes_[row, : len(x)] = x
-            costs[row, : len(x)] = y
-            slopes[row, : len(x) - 1] = np.diff(y) / np.diff(x)
-            slopes[row, len(x) - 1] = max(0.0, slopes[row, len(x) - 2])
-        source, target = np.array(list(curves)).T
-        return cls(source, target, bytes_, costs, slopes)
+    @property
+    def profile(self) -> DeviceProfile:
+        """The profile in whose unit it counts, and that prices what nothing else is known of."""
 
-    def at(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cost (curves,) of moving so many bytes by each."""
-        moved = np.maximum(moved, self.bytes[:, 0])
-        row = np.arange(len(moved))
-        knot = (self.bytes <= moved[:, None]).sum(axis=1) - 1
-        past = moved - self.bytes[row, knot]
-        found: NDArray[np.float64] = self.costs[row, knot] + self.slopes[row, knot] * past
-        return found
+    def model(self, objective: Objective) -> CostModel:
+        """Prices under an objective; raises ``OptionError`` where it has none."""
 
 
-class ProfileCosts:
-    """Costs from a device profile; accesses count only under the objective ``latency``."""
-
-    def __init__(self, profile: DeviceProfile, objective: Objective) -> None:
-        self.profile = profile
-        self._counts_access = objective == "latency" and profile.access is not None
-        self._transitions: dict[tuple[tuple[int, ...], VkDataType], Costs] = {}
-        self._bytes: dict[tuple[tuple[int, ...], VkDataType], NDArray[np.float64]] = {}
-        scale = profile.precision
-        rates = profile.transition
-        self._launch = rates.launch * scale
-        self._read = np.array([rate(rates.read, r) for r in REPRS]) * scale
-        self._write = np.array([rate(rates.write, r) for r in REPRS]) * scale
-        self._curves = _Curves.of(rates)
-        if profile.access is not None:
-            access = profile.access
-            self._access_read = np.array([rate(access.read, r) for r in REPRS]) * scale
-            self._access_write = np.array([rate(access.write, r) for r in REPRS]) * scale
-
-    def _padded_bytes(self, shape: tuple[int, ...], dtype: VkDataType) -> NDArray[np.float64]:
-        """Padded bytes for each label; 0 for a texture that the shape cannot have."""
-        found = self._bytes.get((shape, dtype))
-        if found is None:
-            size = ELEMENT_BYTES[dtype]
-            found = np.array(
-                [
-                    0 if not r.is_buffer and len(shape) > 4 else padded_elements(shape, r) * size
-                    for r in REPRS
-                ],
-                dtype=np.float64,
-            )
-            self._bytes[shape, dtype] = found
-        return found
-
-    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """By the pair's curve; else launch, bytes read from the source, and bytes written."""
-        found = self._transitions.get((shape, dtype))
-        if found is None:
-            size = self._padded_bytes(shape, dtype)
-            prices = self._launch + (self._read * size)[:, None] + (self._write * size)[None, :]
-            curves = self._curves
-            if curves is not None:
-                moved = size[curves.source] + size[curves.target]
-                prices[curves.source, curves.target] = curves.at(moved) * self.profile.precision
-            found = np.rint(prices).astype(np.int64)
-            np.fill_diagonal(found, 0)
-            self._transitions[shape, dtype] = found
-        return found
-
-    def transition_origin(
-        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
-    ) -> CostOrigin:
-        """The profile, for all."""
-        return CostOrigin.MODELLED
-
-    def operator(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """One table for each operand: its bytes, at the rate of its representation."""
-        if not self._counts_access:
-            return
-        for i, operand in enumerate(operands):
-            rates = self._access_write if operand.is_output else self._access_read
-            labels = list(operand.domain)
-            total = sum(
-                self._padded_bytes(tensors[t].shape, tensors[t].dtype)[labels]
-                for t in operand.tensors
-            )
-            yield (i,), np.rint(rates[labels] * total).astype(np.int64)
-
-    def operator_origin(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> CostOrigin:
-        """The profile, for all."""
-        return CostOrigin.MODELLED
+def transition_price(
+    costs: CostModel, tensor: Tensor, source: TensorRepr, target: TensorRepr
+) -> Price:
+    """The price of repacking a tensor from one representation to another."""
+    labels = LABELS[source], LABELS[target]
+    cost = int(costs.transition(tensor.shape, tensor.dtype)[labels])
+    return Price(cost, costs.transition_origin(tensor.shape, tensor.dtype, *labels))

@@ -8,10 +8,10 @@ from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from planner.costs.model import CostModel
+from planner.costs.model import CostModel, transition_price
 from planner.executorch.reader import FxGraph, get_repr
 from planner.ir.graph import Operand
-from planner.ir.representation import LABELS, TensorRepr
+from planner.ir.representation import TensorRepr
 from planner.optimise.plan import Transition, operator_prices
 from planner.optimise.problem import Slot
 from planner.result.program import Baseline
@@ -58,20 +58,9 @@ def run_baseline(
             continue
         source, (made,), (target,) = node.args[0], get_repr(node.args[0]), get_repr(node)
         assert made is not None and target is not None
-        tensor = fx.graph.tensors[tensor_of[source.name]]
-        prices = costs.transition(tensor.shape, tensor.dtype)
-        labels = LABELS[made], LABELS[target]
-        origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
-        repacks.append(
-            Transition(
-                tensor_of[source.name],
-                made,
-                target,
-                int(prices[labels]),
-                tuple(_readers(node, operator_of)),
-                origin,
-            )
-        )
+        tensor, users = tensor_of[source.name], tuple(_readers(node, operator_of))
+        price = transition_price(costs, fx.graph.tensors[tensor], made, target)
+        repacks.append(Transition(tensor, made, target, price.cost, users, price.origin))
 
     def representation(slot: Slot) -> TensorRepr | None:
         node = by_name[fx.nodes[slot.operator].name]

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.costs.model import Costs, Objective, PricedOperand, ProfileCosts
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import Costs, Objective, PricedOperand
 from planner.costs.profile import DeviceProfile
+from planner.costs.standins import CONV2D, stand_ins
 from planner.errors import InputError, OptionError
 from planner.ir.graph import Operator, Tensor
 from planner.ir.registry import CLONE
-from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.ir.representation import LABELS, REPRS
 from planner.measured.calls import (
     TRANSITION_PLACES,
     Call,
@@ -34,21 +36,12 @@ from planner.measured.timemodel import (
     counted_domains,
     counted_places,
 )
-from schema import CostOrigin, VkDataType, VkMemoryLayout, VkStorageType
+from schema import CostOrigin, VkDataType
 
 _FAMILIES = tuple(
     tuple(label for label, r in enumerate(REPRS) if r.is_packed_int8 == is_int8)
     for is_int8 in (False, True)
 )
-
-
-def _int8(layout: VkMemoryLayout) -> int:
-    return LABELS[TensorRepr(VkStorageType.BUFFER, layout)]
-
-
-_CONV2D = _int8(VkMemoryLayout.PACKED_INT8_CONV2D)
-_4C1W = _int8(VkMemoryLayout.PACKED_INT8_4C1W)
-_4C = _int8(VkMemoryLayout.PACKED_INT8_4C)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,12 +199,10 @@ class LearnedCosts:
 
 
 def _stand_in(costs: Costs, origins: Costs) -> None:
-    """Prices of CONV2D, where nothing was measured of it: the runtime turns it into another.
-
-    It stands for 4C1W, and next to 4C1W itself for 4C.
-    """
+    """Price CONV2D by its stand-ins where nothing was measured of it."""
     for label in _FAMILIES[True]:
-        other = _4C if label == _4C1W else _4C1W
-        for index, by in (((_CONV2D, label), (other, label)), ((label, _CONV2D), (label, other))):
+        other = REPRS[label]
+        for pair in ((CONV2D, other), (other, CONV2D)):
+            index, by = (tuple(LABELS[r] for r in p) for p in (pair, stand_ins(*pair)))
             if origins[index] < CostOrigin.INTERPOLATED:
                 costs[index], origins[index] = costs[by], origins[by]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.costs.model import CostModel, PricedOperand
+from planner.costs.model import CostModel, Price, PricedOperand, transition_price
 from planner.ir.graph import Operator
 from planner.ir.representation import LABELS, TensorRepr
 from planner.measured.calls import GraphCall, Place, calls_in
@@ -48,16 +48,14 @@ def _priced(graph: VkGraph, source: ContractedGraph, costs: CostModel) -> Iterat
         transition = transitions.get(call.position)
         if transition is not None:
             tensor = tensors[transition.tensor]
-            labels = LABELS[transition.source], LABELS[transition.target]
-            cost = int(costs.transition(tensor.shape, tensor.dtype)[labels])
-            origin = costs.transition_origin(tensor.shape, tensor.dtype, *labels)
+            price = transition_price(costs, tensor, transition.source, transition.target)
         else:
             operator = operators[call.position]
             operands = [_operand(operator, where, r) for where, r in call.operands]
             tables = costs.operator(operator, tensors, operands)
             cost = sum(int(table.sum()) for _, table in tables)
-            origin = costs.operator_origin(operator, tensors, operands)
-        yield PricedCall(call, cost, origin)
+            price = Price(cost, costs.operator_origin(operator, tensors, operands))
+        yield PricedCall(call, price.cost, price.origin)
 
 
 def _operand(operator: Operator, where: Place, representation: TensorRepr) -> PricedOperand:

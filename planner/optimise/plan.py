@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Final
 
-from planner.costs.model import CostModel
+from planner.costs.model import CostModel, transition_price
 from planner.errors import InputError, NoRepresentationError, PlannerError
 from planner.ir.graph import LayoutGraph, Operand
 from planner.ir.representation import LABELS, REPRS, TensorRepr
@@ -158,19 +158,10 @@ def read_plan(
             if label != source:
                 users.setdefault(label, []).append(Operand(slot.operator, slot.index))
         if users:
-            tensor = graph.tensors[t]
-            prices = costs.transition(tensor.shape, tensor.dtype)
-            transitions.extend(
-                Transition(
-                    tensor=t,
-                    source=REPRS[source],
-                    target=REPRS[label],
-                    cost=int(prices[source, label]),
-                    users=tuple(operands),
-                    origin=costs.transition_origin(tensor.shape, tensor.dtype, source, label),
-                )
-                for label, operands in users.items()
-            )
+            for label, operands in users.items():
+                pair = REPRS[source], REPRS[label]
+                price = transition_price(costs, graph.tensors[t], *pair)
+                transitions.append(Transition(t, *pair, price.cost, tuple(operands), price.origin))
     transitions.sort(key=lambda x: (x.users[0].operator, x.users[0].argument, x.tensor))
     return LayoutPlan(
         made=tuple(made),

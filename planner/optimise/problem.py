@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.costs.model import CostModel, PricedOperand
+from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Operator, Tensor
 from planner.ir.registry import CLONE, OpRepSets, op_rep_sets, pinned_rep_sets, written_args
@@ -26,11 +27,10 @@ from planner.ir.representation import (
     PACKED_INT8_CONV2D_BUFFER,
     REPRS,
     PackedDimInfo,
-    TensorRepr,
     labels_of,
 )
 from planner.optimise.constraints import Constraints
-from schema import VkDataType, VkMemoryLayout, VkStorageType
+from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 
 LEVELS: Final = 4
@@ -44,7 +44,7 @@ Source: ``runtime/ResolveLayouts.cpp``. On any other tensor it becomes what its 
 
 _SAME = tuple(range(len(REPRS)))
 _CONV2D = PACKED_INT8_CONV2D_BUFFER.mask
-_CONV2D_LABEL = LABELS[TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)]
+_CONV2D_LABEL = LABELS[CONV2D]
 _CHANNELS_PACKED_INT8 = [
     label
     for label, r in enumerate(REPRS)

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from planner.costs.model import CostModel
+from planner.costs.model import CostModel, transition_price
+from planner.costs.standins import CONV2D
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs
@@ -47,8 +48,6 @@ from schema import (
     PlannedProgram,
     SchemaError,
     VkGraph,
-    VkMemoryLayout,
-    VkStorageType,
     join_delegate,
     plan,
     split_delegate,
@@ -62,8 +61,6 @@ from schema.executorch_program import (
 )
 from solver import Status as SolverStatus
 
-_DYNAMIC: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_CONV2D)
-"""Nothing to choose freely: the runtime turns it into what operators nearby have."""
 _NO_LABEL: Final = -1
 
 Progress = Callable[[str, DelegateResult | None], None]
@@ -281,7 +278,7 @@ class _Delegate:
             possible = TensorRepSet(constraints.possible(tensor))
             if have not in possible:
                 family = [
-                    r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != _DYNAMIC
+                    r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != CONV2D
                 ]
                 made[t] = next((r for r in family if r in possible), None)
                 if made[t] is None:
@@ -309,11 +306,10 @@ class _Delegate:
         repacks = []
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
-            prices = self.costs.transition(tensor.shape, tensor.dtype)
-            labels = LABELS[t.source], LABELS[t.target]
-            cost = int(prices[labels])
-            origin = self.costs.transition_origin(tensor.shape, tensor.dtype, *labels)
-            repacks.append(Transition(t.tensor, t.source, t.target, cost, t.users, origin))
+            price = transition_price(self.costs, tensor, t.source, t.target)
+            repacks.append(
+                Transition(t.tensor, t.source, t.target, price.cost, t.users, price.origin)
+            )
         represented = _representations(source)
         slots = planned.layout.slots
         operators = operator_prices(source.graph, slots, self.costs, represented)

@@ -25,7 +25,7 @@ from gpu.reference import pack, quantize
 from gpu.replay import random_values, replay
 from gpu.shader import shader
 from gpu.steps import ELEMENTS, ReplayStep, read_steps
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError, VerificationError
 from planner.ir.representation import TensorRepr
 from planner.options import make_options

@@ -18,7 +18,7 @@ from gpu.placement import CONTIGUOUS, Placement
 from gpu.sweep import SCALARS, read_shader, write_shader
 from gpu.tensor import GpuTensor
 from gpu.timing import BufferCopy, Dispatches, Timer, Work
-from planner.costs.profile import parse_profile
+from planner.costs.profile_file import parse_profile
 from planner.errors import OptionError
 from planner.ir.representation import REPRS, TensorRepr
 from schema import VkMemoryLayout

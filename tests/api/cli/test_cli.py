@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from schema import (
     VkDataType,
     VkGraph,

@@ -173,7 +173,7 @@ def test_what_is_wrong_in_a_manifest_is_told(tmp_path: Path, text: str, error: s
 
 
 def test_a_profile_of_a_manifest_may_be_a_file_beside_it(tmp_path: Path) -> None:
-    from planner.costs.profile import load_profile
+    from planner.costs.profile_file import load_profile
 
     (tmp_path / "mine.json").write_text(load_profile("bytes").to_json())
     (tmp_path / "m.toml").write_text("inputs = ['m.toml']\nprofiles = ['mine.json', 'bytes']")

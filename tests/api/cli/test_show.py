@@ -15,7 +15,7 @@ from rich.console import Console, RenderableType
 
 from api.terminal.files import diff_table, show_table, visible
 from planner.compare.layouts import compare
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from planner.files.listing import describe
 from schema import (
     DelegatePlan,

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.compare.layouts import compare
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError
 from planner.ir.representation import TensorRepr
 from schema import VkDataType, join_delegate

@@ -20,7 +20,7 @@ from planner.compare.runs import (
     document,
     read_run,
 )
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from planner.files.listing import read_listing
 from planner.ir.representation import TensorRepr

@@ -6,7 +6,8 @@ import json
 import random
 from typing import Any
 
-from planner.costs.profile import DeviceProfile, load_profile, parse_profile
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import load_profile, parse_profile
 from planner.ir.representation import REPRS, TensorRepr
 
 CONV2D = "buffer:CONV2D"

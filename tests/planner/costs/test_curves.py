@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.costs.model import ProfileCosts
-from planner.costs.profile import DeviceProfile, Measurement, load_profile, parse_profile
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.profile import DeviceProfile, Measurement
+from planner.costs.profile_file import load_profile, parse_profile
 from planner.errors import OptionError, VerificationError
 from planner.ir.physical import fitting, padded_bytes
 from planner.ir.representation import LABELS, REPRS, TensorRepr

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from planner.costs.profile import builtin_names, load_profile, parse_profile, rate
+from planner.costs.profile import rate
+from planner.costs.profile_file import builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
 from planner.ir.representation import REPRS
 

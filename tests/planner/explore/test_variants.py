@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.costs.profile import load_profile
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError
 from planner.explore.folder import MANIFEST, exploration_files, read_exploration
 from planner.explore.simulation import RandomCosts, SimulatedDevice

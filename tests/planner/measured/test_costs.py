@@ -20,7 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from planner.costs.model import Objective
-from planner.costs.profile import DeviceProfile, load_profile
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError, VerificationError
 from planner.ir.graph import LayoutGraph, Operator
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS

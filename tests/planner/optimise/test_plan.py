@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.costs.model import Objective, ProfileCosts
-from planner.costs.profile import DeviceProfile, load_profile
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import Objective
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import load_profile
 from planner.ir.graph import LayoutGraph
 from schema import VkMemoryLayout
 from tests.planner.costs.curves import curved

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from planner.costs.profile import DeviceProfile, load_profile, rate
+from planner.costs.profile import DeviceProfile, rate
+from planner.costs.profile_file import load_profile
 from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
 from planner.ir.physical import padded_bytes
 from planner.ir.registry import op_rep_sets

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.costs.profile import parse_profile
+from planner.costs.profile_file import parse_profile
 from planner.errors import InputError, NoRepresentationError
 from planner.ir.representation import TensorRepr
 from planner.optimise.memory import sharing_error
