@@ -1,12 +1,65 @@
-"""What can go wrong for a user of the planner, in one line that says what to do."""
+"""What can go wrong for a user of the planner, and what to do about it.
+
+An error names *what* is wrong in words that hold for everybody. What to do about it often depends
+on how the planner was reached: a remedy is data, and each face (Python, the command line, HTTP) has
+a wording of its own for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum, auto
+from typing import Final
+
+
+class Remedy(Enum):
+    """Something to do about an error."""
+
+    RAISE_TEXTURE_LIMITS = auto()
+    RAISE_BUFFER_LIMIT = auto()
+    EXCLUDE_FEWER_LAYOUTS = auto()
+    KEEP_OUT_OF_DELEGATE = auto()
+    PREDICT_TIMES = auto()
+    """Predict with a profile in ns, or with what a device measured."""
+    PLAN_FIRST = auto()
+    IMPORT_RUNS = auto()
+    NAME_DEVICE = auto()
+
+
+IN_PYTHON: Final[Mapping[Remedy, str]] = {
+    Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits)",
+    Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit)",
+    Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layouts)",
+    Remedy.KEEP_OUT_OF_DELEGATE: "keep the operator out of the delegate (operator_blocklist of "
+    "VulkanPartitioner)",
+    Remedy.PREDICT_TIMES: "use a profile in ns, or measured costs (load_costs)",
+    Remedy.PLAN_FIRST: "plan it first, and hand in the .pte",
+    Remedy.IMPORT_RUNS: "import runs first (planner.measured.importing)",
+    Remedy.NAME_DEVICE: "name one (device)",
+}
 
 
 class PlannerError(Exception):
-    """A request that cannot be served; the text names what is wrong and what to do about it."""
+    """A request that cannot be served: what is wrong, and what to do about it."""
+
+    def __init__(self, what: str, *remedies: Remedy) -> None:
+        """Remedies are alternatives; without any, ``what`` says itself what to do."""
+        super().__init__(what, *remedies)
+        self.what = what
+        self.remedies = remedies
+
+    def worded(self, wording: Mapping[Remedy, str]) -> str:
+        """The error in one line, with the words of a face for each remedy."""
+        if not self.remedies:
+            return self.what
+        return f"{self.what}: {' or '.join(wording[remedy] for remedy in self.remedies)}"
+
+    def __str__(self) -> str:
+        return self.worded(IN_PYTHON)
 
 
 class InputError(PlannerError):
-    """The program handed in is not one that can be planned."""
+    """The program handed in cannot be planned."""
 
 
 class OptionError(PlannerError):

@@ -2,61 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
-from planner.costs.by_profile import ProfileCosts
-from planner.costs.model import CostModel, Objective
+from planner.costs.by_profile import ProfileSource
+from planner.costs.model import CostModel, CostSource, Objective
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import OptionError
+from planner.ir.limits import Limits
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
-from planner.measured.costs import DeviceTimes, LearnedCosts, load_times
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
+
+
+def _default_costs() -> CostSource:
+    return ProfileSource(load_profile("default"))
 
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
     """How to plan.
 
-    ``texture_limits`` of None takes those that the program is lowered with. A buffer must have
-    fewer elements than ``buffer_limit``; None leaves that to the partitioner, as ExecuTorch does.
-    ``times`` are learned from a device's own runs; the profile answers for what they do not tell.
+    ``costs`` say what repacks and operators cost: a device profile, or what a device measured.
+    ``texture_limits`` (texels) of None are those that the program is lowered with. A buffer must
+    have fewer elements than ``buffer_limit``; None leaves that to the partitioner, as ExecuTorch
+    does.
     """
 
-    profile: DeviceProfile = field(default_factory=lambda: load_profile("default"))
+    costs: CostSource = field(default_factory=_default_costs)
     objective: Objective = "repack"
     texture_limits: ImageExtents | None = None
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
     buffer_limit: int | None = None
-    times: DeviceTimes | None = None
 
     @property
-    def costs_name(self) -> str:
-        """What the costs are called: the profile, or the device that they were learned from."""
-        if self.times is None:
-            return self.profile.name
-        return f"{self.times.device}, measured; else {self.profile.name}"
-
-    @property
-    def costs_digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that costs come from."""
-        if self.times is None:
-            return self.profile.digest
-        both = f"{self.times.digest} {self.profile.digest}"
-        return hashlib.sha256(both.encode()).hexdigest()
+    def profile(self) -> DeviceProfile:
+        """The profile in whose unit costs are counted."""
+        return self.costs.profile
 
     def cost_model(self) -> CostModel:
-        """Prices; raises ``OptionError`` where profile and measured times do not go together."""
-        if self.times is None:
-            return ProfileCosts(self.profile, self.objective)
-        return LearnedCosts(self.times, self.profile, self.objective)
+        """Prices under the objective; raises ``OptionError`` where the costs have none."""
+        return self.costs.model(self.objective)
+
+    def limits(self, lowered_with: ImageExtents) -> Limits:
+        """What no plan of a program may have that is lowered with these texture limits."""
+        return Limits(self.texture_limits or lowered_with, self.excluded_layouts, self.buffer_limit)
 
 
 def make_options(
@@ -65,19 +59,22 @@ def make_options(
     texture_limits: str | None = None,
     without_layouts: Iterable[str] = (),
     buffer_limit: int | None = None,
-    costs: Path | None = None,
-    device: str | None = None,
+    costs: CostSource | None = None,
 ) -> PlanOptions:
-    """Options from what a user wrote; raises ``OptionError`` naming the one that is wrong."""
-    if costs is None and device is not None:
-        raise OptionError("a device is one of a cost database: name that, too (--costs FILE)")
+    """Options from what a user wrote.
+
+    ``profile`` is a profile, the name of a built-in one, or the path of one's JSON file; ``costs``,
+    if given, replace it (``planner.load_costs``). ``texture_limits`` are written ``X,Y,Z``. Raises
+    ``OptionError`` naming the option that is wrong.
+    """
+    if costs is None:
+        costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
     options = PlanOptions(
-        profile=load_profile(profile) if isinstance(profile, str) else profile,
+        costs=costs,
         objective=parse_objective(objective),
         texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
         excluded_layouts=frozenset(map(parse_layout, without_layouts)),
         buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
-        times=None if costs is None else load_times(costs, device),
     )
     options.cost_model()
     return options

@@ -16,7 +16,7 @@ from planner.explore.corpus import Recording
 from planner.explore.simulation import RandomCosts, SimulatedDevice
 from planner.explore.variants import explore
 from planner.files.lowered import graphs_of
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.join import Sample
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
@@ -128,4 +128,4 @@ class _Exploration:
         return tuple(graphs_of(program, ""))
 
     def _options(self, times: DeviceTimes) -> PlanOptions:
-        return PlanOptions(profile=self.profile, objective="latency", times=times)
+        return PlanOptions(MeasuredSource(times, self.profile), "latency")

@@ -16,7 +16,7 @@ from planner.errors import InputError
 from planner.explore.corpus import Recording, read_corpus
 from planner.explore.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
 from planner.files.lowered import graphs_of
-from planner.measured.costs import DeviceTimes
+from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import Join
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
@@ -76,7 +76,9 @@ def _model(model: str, runs: Sequence[_Run], profile: DeviceProfile) -> Iterator
     if not taught or len(taught) == len(runs):
         raise InputError(f"{model} needs runs of greedy and random plans, and of others")
     first = _learn(taught)
-    predicted = {run.plan: predict_run(run.join, run.graphs, first, profile) for run in runs}
+    predicted = {
+        run.plan: predict_run(run.join, run.graphs, MeasuredSource(first, profile)) for run in runs
+    }
     names = {run.plan for run in taught}
     yield ""
     yield f"### Learned from {', '.join(sorted(names))}"
@@ -89,7 +91,9 @@ def _model(model: str, runs: Sequence[_Run], profile: DeviceProfile) -> Iterator
     yield "### Each learned from all the others"
     left_out = {
         run.plan: predict_run(
-            run.join, run.graphs, _learn([r for r in runs if r is not run]), profile
+            run.join,
+            run.graphs,
+            MeasuredSource(_learn([r for r in runs if r is not run]), profile),
         )
         for run in runs
     }
@@ -175,7 +179,7 @@ def _classes(predicted: Mapping[str, PredictedRun]) -> Iterator[str]:
 
 def _plan(runs: Sequence[_Run], times: DeviceTimes, profile: DeviceProfile) -> Iterator[str]:
     """The plan for least time under learned costs, next to the plans that were recorded."""
-    options = PlanOptions(profile=profile, objective="latency", times=times)
+    options = PlanOptions(MeasuredSource(times, profile), "latency")
     costs = options.cost_model()
     source = next((run for run in runs if run.plan == _PLANNED_FROM), runs[0]).recording
     planned = replan(source.program, f"{source.name}.pte", options)

@@ -18,8 +18,7 @@ from api.files import write_whole
 from planner.costs.by_profile import ProfileCosts
 from planner.costs.profile_file import load_profile
 from planner.files.lowered import delegates_of, graph_of
-from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
-from planner.optimise.constraints import Constraints
+from planner.ir.limits import Limits
 from planner.optimise.memory import apply, plan_memory
 from planner.optimise.plan import plan_graph
 from planner.quiet import quiet
@@ -105,7 +104,7 @@ def measure(encoded: bytes, operators: int) -> Measurement:
     with stopwatch() as solve:
         source = read_vkgraph(graph)
         costs = ProfileCosts(load_profile("bytes"), "repack")
-        plan = plan_graph(source.graph, Constraints(DEFAULT_TEXTURE_LIMITS), costs)
+        plan = plan_graph(source.graph, Limits(), costs)
     with stopwatch() as write:
         written = write_vkgraph(source, plan).graph
         vkgraph.encode(apply(written, plan_memory(written)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from api.cli.options import AS_JSON, PATH, progress_bar
+from api.cli.options import AS_JSON, PATH, progress_bar, read_costs
 
 
 @click.command()
@@ -70,7 +70,7 @@ def compare(
     for path in (output, picture):
         check_writable(path)
     check_picture(picture)
-    options = make_options(profile, "latency", costs=costs, device=device)
+    options = make_options(profile, "latency", costs=read_costs(costs, device, profile))
     names, graph_names = _told_apart(before, after), _told_apart(*graphs)
     etdumps, programs = (
         [read_input(path) for path in paths] for paths in ((before, after), graphs)
@@ -79,7 +79,7 @@ def compare(
         progress("reading the runs", None)
         a, b = map(read_run, etdumps, names, programs, graph_names)
         progress("comparing", None)
-        comparison = compare_runs(a, b, options.profile, options.times)
+        comparison = compare_runs(a, b, options.costs)
         if output is not None:
             from api.terminal.runs import comparison_markdown
 

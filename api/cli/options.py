@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from planner.errors import PlannerError
+from api.wording import COMMAND_LINE
+from planner.errors import OptionError, PlannerError
 
 if TYPE_CHECKING:
+    from planner.costs.model import CostSource
     from planner.pipelines.exported import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -36,7 +38,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except PlannerError as error:
-            _fail(str(error))
+            _fail(error.worded(COMMAND_LINE))
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
@@ -66,7 +68,12 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         from planner.options import make_options
 
         options = make_options(
-            profile, objective, texture_limits, without_layouts, buffer_limit, costs, device
+            profile,
+            objective,
+            texture_limits,
+            without_layouts,
+            buffer_limit,
+            read_costs(costs, device, profile),
         )
         command(options=options, **others)
 
@@ -112,6 +119,19 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     for option in reversed(options):
         found = option(found)
     return found
+
+
+def read_costs(costs: Path | None, device: str | None, profile: str) -> CostSource | None:
+    """The measured costs that ``--costs`` and ``--device`` name; None without any."""
+    if costs is None:
+        if device is not None:
+            raise OptionError(
+                "a device is one of a cost database: name that as well (--costs FILE)"
+            )
+        return None
+    from planner.measured.costs import load_costs
+
+    return load_costs(costs, device, profile)
 
 
 def gpu_options(command: F) -> F:

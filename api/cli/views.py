@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.cli.options import FOLDER, PATH
+from api.cli.options import FOLDER, PATH, read_costs
 
 if TYPE_CHECKING:
     from planner.export.timeline import TimedProgram
@@ -78,7 +78,8 @@ def _read(
     asked = (costs, device, profile) != (None, None, None)
     options = None
     if asked or not is_plan:
-        options = make_options(profile or "default", "latency", costs=costs, device=device)
+        name = profile or "default"
+        options = make_options(name, "latency", costs=read_costs(costs, device, name))
     return time_program(data, source.name, options, run, "" if etdump is None else etdump.name)
 
 

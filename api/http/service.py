@@ -41,6 +41,7 @@ from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
 from api.store.tables import Plan
+from api.wording import HTTP
 from planner.costs.model import Objective
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError, OptionError, PlannerError, VerificationError
@@ -821,7 +822,7 @@ def _check_body(path: Path, name: str) -> None:
         with path.open("rb") as file:
             check_plannable(file, name)
     except InputError as error:
-        raise HTTPException(400, str(error)) from None
+        raise HTTPException(400, error.worded(HTTP)) from None
 
 
 def _mark_retrieved(task: asyncio.Task[Plan]) -> None:
@@ -849,7 +850,8 @@ def _download(path: Path, name: str) -> FileResponse:
 
 async def _answer(request: Request, error: Exception) -> Response:
     kind = next(kind for kind in type(error).__mro__ if kind in _STATUS)
-    return problem(request, _STATUS[kind], str(error))
+    detail = error.worded(HTTP) if isinstance(error, PlannerError) else str(error)
+    return problem(request, _STATUS[kind], detail)
 
 
 async def _answer_query(request: Request, error: Exception) -> Response:

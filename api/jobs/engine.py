@@ -19,6 +19,8 @@ from sqlalchemy import NullPool, create_engine, func, make_url, select
 
 import planner
 from api.store.database import Database
+from api.wording import HTTP
+from planner.errors import PlannerError
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -187,7 +189,7 @@ class Executor:
             except errors.DBOSMaxStepRetriesExceeded as error:
                 await give_up(task_id, f"{error.errors[-1]} ({ATTEMPTS} times)")
             except Exception as error:
-                await give_up(task_id, str(error) or type(error).__name__)
+                await give_up(task_id, _reason(error))
 
     def launch(self) -> None:
         """Starts to do tasks."""
@@ -248,3 +250,9 @@ def _is_news(record: logging.LogRecord) -> bool:
     told: Any = record.exc_info[1] if record.exc_info else None
     cancelled = (errors.DBOSAwaitedWorkflowCancelledError, errors.DBOSWorkflowCancelledError)
     return not isinstance(told, cancelled)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, PlannerError):
+        return error.worded(HTTP)
+    return str(error) or type(error).__name__

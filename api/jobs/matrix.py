@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 from api.store.plans import plan_id
+from planner.costs.by_profile import ProfileSource
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
@@ -93,7 +94,7 @@ def read_options(written: dict[str, Any], profile: str) -> PlanOptions:
     """The options of ``write_options``, with the document of their profile."""
     limits = written["texture_limits"]
     return PlanOptions(
-        profile=parse_profile(profile, written["profile"]),
+        costs=ProfileSource(parse_profile(profile, written["profile"])),
         objective=written["objective"],
         texture_limits=None if limits is None else tuple(limits),
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),

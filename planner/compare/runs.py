@@ -9,11 +9,11 @@ from math import exp
 from typing import Any, Literal
 
 from planner.compare.matching import match
-from planner.costs.profile import DeviceProfile
+from planner.costs.model import CostSource
 from planner.errors import InputError
 from planner.files.listing import ListedDelegate, Listing, read_listing
 from planner.measured.calls import Operands, place
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.etdump import read_etdump
 from planner.measured.join import Join, Sample, StepKind, join
 from planner.measured.pricing import PricedCall, price_contracted
@@ -238,12 +238,10 @@ def read_run(etdump: bytes, etdump_name: str, program: bytes, program_name: str)
     return ProfiledRun(etdump_name, listing, joined)
 
 
-def compare_runs(
-    a: ProfiledRun, b: ProfiledRun, profile: DeviceProfile, times: DeviceTimes | None = None
-) -> Comparison:
+def compare_runs(a: ProfiledRun, b: ProfiledRun, source: CostSource) -> Comparison:
     """Compares two runs of one program.
 
-    ``times`` predict, by default what run A teaches; the profile answers for what they do not know.
+    Costs that were measured predict; a profile alone is completed by what run A teaches.
     Raises ``InputError`` for different programs, naming the first operator that differs, and
     ``OptionError`` for a profile that does not count in ns.
     """
@@ -253,7 +251,11 @@ def compare_runs(
             f"{len(a.program.delegates)} in {a.program.name} but {len(b.program.delegates)} in "
             f"{b.program.name}"
         )
-    by = DeviceTimes.of(f"run A ({a.name})", [a.join.samples]) if times is None else times
+    if isinstance(source, MeasuredSource):
+        by = source.times
+    else:
+        by = DeviceTimes.of(f"run A ({a.name})", [a.join.samples])
+    profile = source.profile
     costs = LearnedCosts(by, profile, "latency")
     steps = [
         step

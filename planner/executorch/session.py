@@ -25,12 +25,12 @@ from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEv
 from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from planner.errors import NoRepresentationError, PlannerError, VerificationError
+from planner.errors import NoRepresentationError, PlannerError, Remedy, VerificationError
 from planner.executorch.baseline import detached_copy, run_baseline
 from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.writer import write_graph_module
+from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
-from planner.optimise.constraints import Constraints
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.options import PlanOptions
 from planner.result.program import Baseline, DelegateResult, TensorNames, describe_delegate
@@ -59,7 +59,7 @@ class _Delegate:
     options: dict[str, Any]
     untagged: GraphModule | None = None
     fx: FxGraph | None = None
-    texture_limits: ImageExtents = _NO_LIMITS
+    limits: Limits = field(default_factory=Limits)
     plan: LayoutPlan | None = None
     clones: tuple[Node, ...] = ()
     baseline: Baseline | None = None
@@ -91,10 +91,7 @@ class Planning:
         delegate = self._delegate()
         costs = self.options.cost_model()
         delegate.untagged = detached_copy(graph_module)
-        delegate.texture_limits = greedy.texture_limits
-        constraints = Constraints(
-            greedy.texture_limits, self.options.excluded_layouts, self.options.buffer_limit
-        )
+        delegate.limits = self.options.limits(greedy.texture_limits)
 
         def plan_in_place(target: GraphModule) -> float:
             costs = self.options.cost_model()
@@ -105,7 +102,7 @@ class Planning:
                     downcast_64_bit=delegate.options.get("downcast_64_bit", True),
                     force_fp16=greedy.force_fp16,
                 )
-                plan = plan_graph(fx.graph, constraints, costs)
+                plan = plan_graph(fx.graph, delegate.limits, costs)
                 clones = write_graph_module(fx, plan)
             delegate.fx, delegate.plan, delegate.clones = fx, plan, clones
             return watch.seconds
@@ -164,12 +161,9 @@ class Planning:
             verify_delegate(
                 plan,
                 delegate.before,
-                profile=self.options.profile,
+                costs=self.options.costs,
                 objective=self.options.objective,
-                times=self.options.times,
-                texture_limits=delegate.texture_limits,
-                excluded_layouts=self.options.excluded_layouts,
-                buffer_limit=self.options.buffer_limit,
+                limits=delegate.limits,
             )
         result = DelegateResult(
             plan=plan,
@@ -179,7 +173,7 @@ class Planning:
             baseline_seconds=delegate.baseline.seconds,
             verify_seconds=watch.seconds,
         )
-        self.texture_limits = delegate.texture_limits
+        self.texture_limits = delegate.limits.texture
         self.delegates.append(result)
         if self.on_delegate is not None:
             self.on_delegate(result)
@@ -189,8 +183,8 @@ class Planning:
         if self.options.texture_limits is not None and self.unplaced:
             limits = ",".join(map(str, self.options.texture_limits))
             raise NoRepresentationError(
-                f"{self.unplaced[0]} has no representation within the texture limits {limits}: "
-                "raise them (--texture-limits X,Y,Z)"
+                f"{self.unplaced[0]} has no representation within the texture limits {limits}",
+                Remedy.RAISE_TEXTURE_LIMITS,
             )
 
     def _delegate(self) -> _Delegate:

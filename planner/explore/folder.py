@@ -71,7 +71,7 @@ def exploration_files(
         "format": _FORMAT,
         "version": _VERSION,
         "source": {"name": source, "sha256": hashlib.sha256(data).hexdigest()},
-        "costs": {"name": options.costs_name, "hash": options.costs_digest},
+        "costs": {"name": options.costs.name, "hash": options.costs.digest},
         "seed": seed,
         "variants": described,
     }

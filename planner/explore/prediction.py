@@ -9,10 +9,8 @@ from typing import Final
 
 import numpy as np
 
-from planner.costs.model import CostModel
-from planner.costs.profile import DeviceProfile
 from planner.ir.registry import CLONE
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import STAGING, Join
 from planner.measured.pricing import price_graph
 from schema import CostOrigin, VkGraph
@@ -86,11 +84,10 @@ class PredictedRun:
         return tuple(dict.fromkeys(step.kind for step in self.steps))
 
 
-def predict_run(
-    run: Join, graphs: Sequence[VkGraph], times: DeviceTimes, profile: DeviceProfile
-) -> PredictedRun:
-    """Predicts each step of a run; ``profile`` (in ns) answers for what the times do not tell."""
-    costs: CostModel = LearnedCosts(times, profile, "latency")
+def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) -> PredictedRun:
+    """Predicts each step of a run."""
+    times, profile = source.times, source.profile
+    costs = source.model("latency")
     priced = {
         (delegate, step.call.position): step
         for delegate, graph in enumerate(graphs)

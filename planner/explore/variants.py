@@ -21,7 +21,7 @@ from planner.costs.model import CostModel
 from planner.costs.profile import DeviceProfile
 from planner.files.lowered import graphs_of
 from planner.measured.calls import Call, GraphCall, Place, calls_of
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.pricing import price_graph
 from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_domains, labels_of
 from planner.options import PlanOptions
@@ -121,8 +121,10 @@ def explore(
     Where nothing was measured yet the first one is the program with the layouts that it has. Raises
     as ``replan`` does.
     """
-    times = options.times or DeviceTimes.of("", ())
-    options = replace(options, times=times, objective="latency")
+    source = options.costs
+    if not isinstance(source, MeasuredSource):
+        source = MeasuredSource(DeviceTimes.of("", ()), source.profile)
+    options, times = replace(options, costs=source, objective="latency"), source.times
     is_first = not times.model.drift
     costs = options.cost_model()
     best = replan(program, name, options).program.total.objective_cost

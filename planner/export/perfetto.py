@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from math import inf, nextafter
 from typing import Any, Final, Literal
 
-from planner.errors import OptionError
+from planner.errors import OptionError, Remedy
 from planner.export.timeline import Predicted, ProgramStep, StepTensor, TimedProgram
 from planner.measured.join import StepKind
 
@@ -65,8 +65,8 @@ def trace(program: TimedProgram, *, end_to_end: bool = False) -> dict[str, Any]:
             clock = dict.fromkeys(sides, max(clock.values()))
     if not any(sides.values()):
         raise OptionError(
-            f"{program.listing.name} says nothing of times (predicted by {program.predicted_by}): "
-            "name what predicts them (--profile default, or --costs FILE)"
+            f"{program.listing.name} says nothing of times (predicted by {program.predicted_by})",
+            Remedy.PREDICT_TIMES,
         )
     events: list[Event] = []
     for side, slices in sides.items():

@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from planner.errors import InputError, OptionError
+from planner.errors import InputError, OptionError, Remedy
 from planner.files.listing import ListedDelegate, Listing, read_listing, representation
 from planner.measured.calls import Place, place
+from planner.measured.costs import MeasuredSource
 from planner.measured.etdump import read_etdump
 from planner.measured.join import STAGING, Join, Sample, StepKind, join
 from planner.measured.pricing import price_contracted
@@ -218,35 +219,33 @@ def _operands(
 def _check_unit(options: PlanOptions) -> None:
     if options.profile.unit != "ns":
         raise OptionError(
-            f"profile {options.profile.name!r} counts {options.profile.unit}, which are no times: "
-            "use a profile in ns (--profile default)"
+            f"profile {options.profile.name!r} counts {options.profile.unit}, not time",
+            Remedy.PREDICT_TIMES,
         )
 
 
 def _priced(listing: Listing, options: PlanOptions) -> tuple[str, dict[_Key, Predicted]]:
     costs, profile = options.cost_model(), options.profile
+    source = options.costs
+    staging = source.times.model.staging if isinstance(source, MeasuredSource) else 0.0
     predicted: dict[_Key, Predicted] = {}
     for index, delegate in enumerate(listing.delegates):
-        if options.times is not None and options.times.model.staging:
-            staging = Predicted(options.times.model.staging, CostOrigin.MEASURED)
-            predicted[index, None] = staging
+        if staging:
+            predicted[index, None] = Predicted(staging, CostOrigin.MEASURED)
         for priced in price_contracted(delegate.graph, delegate.contracted, costs):
             step = Predicted(profile.in_units(priced.cost), priced.origin)
             predicted[index, priced.call.position] = step
-    return options.costs_name, predicted
+    return options.costs.name, predicted
 
 
 def _planned(listing: Listing) -> tuple[str, dict[_Key, Predicted]]:
     """What a planned program says itself."""
     program = listing.program
     if program is None:
-        raise OptionError(
-            f"{listing.name} says nothing of times: name a profile in ns, or measured costs"
-        )
+        raise OptionError(f"{listing.name} says nothing of times", Remedy.PREDICT_TIMES)
     if program.cost_unit != "ns":
         raise OptionError(
-            f"the plan {listing.name} counts {program.cost_unit}, which are no times: name what "
-            "predicts them (--profile default, or --costs FILE)"
+            f"the plan {listing.name} counts {program.cost_unit}, not time", Remedy.PREDICT_TIMES
         )
     predicted: dict[_Key, Predicted] = {}
     for index, delegate in enumerate(listing.delegates):

@@ -7,10 +7,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
-from pathlib import PurePath
 from typing import Any, Final
 
-from planner.errors import InputError
+from planner.errors import InputError, Remedy
 from planner.files.exported import check_is_exported
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
@@ -76,7 +75,7 @@ def read_listing(data: bytes, name: str) -> Listing:
     if kind is FileKind.PLANNED:
         return _read_plan(data, name)
     if kind is None or kind is FileKind.EXPORTED:
-        raise InputError(_unreadable(data, name))
+        raise _unreadable(data, name)
     delegates = tuple(
         _listed(graph, f"delegate {index}", f"{name}, delegate {index}")
         for index, graph in enumerate(graphs_of(data, name))
@@ -113,19 +112,15 @@ def _listed(
     return ListedDelegate(name, graph, contracted, used_bytes(graph), names, described)
 
 
-def _unreadable(data: bytes, name: str) -> str:
+def _unreadable(data: bytes, name: str) -> InputError:
     try:
         check_is_exported(io.BytesIO(data), name)
     except InputError:
-        return (
+        return InputError(
             f"{name} has no layouts that can be read: hand in a lowered program (.pte), a planned "
             "program, a VkGraph, or a Vulkan delegate's blob"
         )
-    lowered = f"{PurePath(name).stem}.pte"
-    return (
-        f"{name} is an exported program, which has no layouts yet: plan it first "
-        f"(layout-planner plan {name} --pte {lowered}), then hand in {lowered}"
-    )
+    return InputError(f"{name} is an exported program, which has no layouts yet", Remedy.PLAN_FIRST)
 
 
 def describe(data: bytes, name: str) -> dict[str, Any]:

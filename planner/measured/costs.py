@@ -13,8 +13,9 @@ import numpy as np
 from planner.costs.by_profile import ProfileCosts
 from planner.costs.model import Costs, Objective, PricedOperand
 from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import load_profile
 from planner.costs.standins import CONV2D, stand_ins
-from planner.errors import InputError, OptionError
+from planner.errors import InputError, OptionError, Remedy
 from planner.ir.graph import Operator, Tensor
 from planner.ir.registry import CLONE
 from planner.ir.representation import LABELS, REPRS
@@ -66,25 +67,53 @@ class DeviceTimes:
         return cls(device, hashlib.sha256(canonical.encode()).hexdigest(), TimeModel(runs))
 
 
-def load_times(path: Path, device: str | None = None) -> DeviceTimes:
-    """What a cost database has on a device; the only one in it where none is named.
+@dataclass(frozen=True, slots=True)
+class MeasuredSource:
+    """Costs from a device's measured times; the profile (in ns) answers for all else."""
 
-    Raises ``OptionError`` where it is not clear which, ``InputError`` for a damaged database.
+    times: DeviceTimes
+    profile: DeviceProfile
+
+    @property
+    def name(self) -> str:
+        """The device, and the profile."""
+        return f"{self.times.device}, measured; else {self.profile.name}"
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both digests."""
+        both = f"{self.times.digest} {self.profile.digest}"
+        return hashlib.sha256(both.encode()).hexdigest()
+
+    def model(self, objective: Objective) -> LearnedCosts:
+        """Learned prices; raises ``OptionError`` for a profile that does not count in ns."""
+        return LearnedCosts(self.times, self.profile, objective)
+
+
+def load_costs(
+    path: Path, device: str | None = None, profile: str | DeviceProfile = "default"
+) -> MeasuredSource:
+    """The costs that a database has measured of a device: by default of the only one in it.
+
+    ``profile`` is a profile in ns, or names one as ``load_profile`` takes it. Raises
+    ``OptionError`` where it is not clear which device, ``InputError`` for a damaged database.
     """
     try:
         with CostDatabase.existing(path) as costs:
             name = _only(costs.devices(), path) if device is None else device
-            return DeviceTimes.of(name, costs.runs(name))
+            times = DeviceTimes.of(name, costs.runs(name))
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    fallback = load_profile(profile) if isinstance(profile, str) else profile
+    return MeasuredSource(times, fallback)
 
 
 def _only(devices: Sequence[str], path: Path) -> str:
     if not devices:
-        raise OptionError(f"{path} has no measured times: add some with 'profile import'")
+        raise OptionError(f"{path} has no measured times", Remedy.IMPORT_RUNS)
     if len(devices) > 1:
         raise OptionError(
-            f"{path} has {len(devices)} devices ({', '.join(devices)}): name one (--device)"
+            f"{path} has {len(devices)} devices ({', '.join(devices)})", Remedy.NAME_DEVICE
         )
     return devices[0]
 

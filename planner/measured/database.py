@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from planner.errors import InputError, OptionError
+from planner.errors import InputError, OptionError, Remedy
 from planner.ir.representation import REPRS
 from planner.measured.calls import Call
 from planner.measured.join import Join, Sample
@@ -76,7 +76,7 @@ class CostDatabase:
     def existing(cls, path: Path) -> CostDatabase:
         """Opens a database that must be there; raises ``OptionError`` where it is not."""
         if not path.is_file() or not path.stat().st_size:
-            raise OptionError(f"there is no cost database {path}: make it with 'profile import'")
+            raise OptionError(f"there is no cost database {path}", Remedy.IMPORT_RUNS)
         return cls(path)
 
     def __init__(self, path: Path) -> None:

@@ -1,74 +1,71 @@
-"""What a device and a user rule out."""
+"""Which representations limits leave to a tensor, and why an operand has none left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import prod
 
+from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import Tensor
-from planner.ir.physical import MAX_TEXTURE_DIMS, ImageExtents, fitting
+from planner.ir.limits import Limits
+from planner.ir.physical import MAX_TEXTURE_DIMS, fitting
 from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepSet
-from schema import VkDataType, VkMemoryLayout
+from schema import VkDataType
 
 _PLAIN = TensorRepSet.from_reprs(r for r in REPRS if not r.is_packed_int8).mask
 
 
-@dataclass(frozen=True, slots=True)
-class Constraints:
-    """What the device and the user rule out. A buffer has fewer elements than ``buffer_limit``."""
+def possible(tensor: Tensor, limits: Limits) -> int:
+    """Bit mask over labels of the representations that a tensor can have."""
+    mask = fitting(tensor.shape, limits.texture).mask & ~_excluded(limits)
+    if tensor.dtype != VkDataType.INT8:
+        mask &= _PLAIN
+    if limits.buffer is not None and prod(tensor.shape) >= limits.buffer:
+        mask &= ANY_TEXTURE.mask
+    return mask
 
-    texture_limits: ImageExtents
-    excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
-    buffer_limit: int | None = None
 
-    def excluded_mask(self) -> int:
-        """Bit mask over labels of the representations with an excluded layout."""
-        return TensorRepSet.from_reprs(
-            r for r in REPRS if r.memory_layout in self.excluded_layouts
-        ).mask
+def lacks_texture(tensor: Tensor, limits: Limits) -> bool:
+    """Whether the texture limits take a texture from a tensor that could be one."""
+    fits = fitting(tensor.shape, limits.texture).mask
+    return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
 
-    def possible(self, tensor: Tensor) -> int:
-        """Bit mask over labels of the representations that a tensor can have."""
-        mask = fitting(tensor.shape, self.texture_limits).mask & ~self.excluded_mask()
-        if tensor.dtype != VkDataType.INT8:
-            mask &= _PLAIN
-        if self.buffer_limit is not None and prod(tensor.shape) >= self.buffer_limit:
-            mask &= ANY_TEXTURE.mask
-        return mask
 
-    def lacks_texture(self, tensor: Tensor) -> bool:
-        """Whether the texture limits take a texture from a tensor that could be one."""
-        fits = fitting(tensor.shape, self.texture_limits).mask
-        return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
+def none_left(
+    what: str, accepted: int, tensors: Iterable[Tensor], limits: Limits
+) -> NoRepresentationError:
+    """The error for ``what``, which has no representation left.
 
-    def none_left(self, what: str, accepted: int, tensors: Iterable[Tensor]) -> str:
-        """Why ``what`` has no representation, and what to do about it.
-
-        ``accepted`` are those that it could have by the shapes of ``tensors``: its own, and those
-        that need to be compatible with it.
-        """
-        if accepted and not accepted & ~self.excluded_mask():
-            names = ", ".join(sorted(layout.name for layout in self.excluded_layouts))
-            return (
-                f"{what} accepts only {TensorRepSet(accepted)}, and {names} is excluded: "
-                "plan with one of its layouts (drop a --without-layout)"
-            )
-        buffers = accepted and self.buffer_limit is not None
-        limits, options = [], []
-        if all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
-            limits.append(f"texture limits {','.join(map(str, self.texture_limits))}")
-            options.append("--texture-limits X,Y,Z")
-        elif not buffers:
-            return (
-                f"{what} can only be a texture, and textures hold at most {MAX_TEXTURE_DIMS} "
-                "dimensions: reshape its tensors, or keep it out of the delegate (the "
-                "partitioner's operator_blocklist)"
-            )
-        if buffers:
-            limits.append(f"buffer limit {self.buffer_limit}")
-            options.append("--buffer-limit N")
-        return (
-            f"{what} has no representation within the {' and the '.join(limits)}: "
-            f"raise {'them' if limits[0].startswith('texture') else 'it'} ({', '.join(options)})"
+    ``accepted`` are those that it could have by the shapes of ``tensors``: its own, and those that
+    need to be compatible with it.
+    """
+    if accepted and not accepted & ~_excluded(limits):
+        names = ", ".join(sorted(layout.name for layout in limits.excluded_layouts))
+        return NoRepresentationError(
+            f"{what} accepts only {TensorRepSet(accepted)}, and {names} is excluded",
+            Remedy.EXCLUDE_FEWER_LAYOUTS,
         )
+    buffers = accepted and limits.buffer is not None
+    exceeded, remedies = [], []
+    if all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
+        exceeded.append(f"texture limits {','.join(map(str, limits.texture))}")
+        remedies.append(Remedy.RAISE_TEXTURE_LIMITS)
+    elif not buffers:
+        return NoRepresentationError(
+            f"{what} can only be a texture, and textures hold at most {MAX_TEXTURE_DIMS} "
+            "dimensions: reshape its tensors, or keep it out of the delegate (the partitioner's "
+            "operator_blocklist)"
+        )
+    if buffers:
+        exceeded.append(f"buffer limit {limits.buffer}")
+        remedies.append(Remedy.RAISE_BUFFER_LIMIT)
+    return NoRepresentationError(
+        f"{what} has no representation within the {' and the '.join(exceeded)}", *remedies
+    )
+
+
+def _excluded(limits: Limits) -> int:
+    """Bit mask over labels of the representations with an excluded layout."""
+    return TensorRepSet.from_reprs(
+        r for r in REPRS if r.memory_layout in limits.excluded_layouts
+    ).mask

@@ -8,10 +8,11 @@ from itertools import groupby
 from typing import Final
 
 from planner.costs.model import CostModel, transition_price
-from planner.errors import InputError, NoRepresentationError, PlannerError
+from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
 from planner.ir.graph import LayoutGraph, Operand
+from planner.ir.limits import Limits
 from planner.ir.representation import LABELS, REPRS, TensorRepr
-from planner.optimise.constraints import Constraints
+from planner.optimise.constraints import lacks_texture
 from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
 from schema import CostOrigin
 from solver import (
@@ -27,7 +28,7 @@ SEARCH_TIME: Final = 3.0
 """CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
 
 SEARCH_SECONDS: Final = 20.0
-"""Wall-clock time after which a search ends in any case: some times what ``SEARCH_TIME`` takes."""
+"""Wall-clock time after which a search ends in any case: several times ``SEARCH_TIME``'s."""
 
 _NAMED_OPERANDS: Final = 4
 
@@ -86,7 +87,7 @@ class LayoutPlan:
 
 def plan_graph(
     graph: LayoutGraph,
-    constraints: Constraints,
+    limits: Limits,
     costs: CostModel,
     *,
     search_time: float = SEARCH_TIME,
@@ -99,10 +100,10 @@ def plan_graph(
     reductions solve real models, and the search's deterministic time strikes before
     ``search_seconds`` do, so that a graph has the same plan on every machine; but nobody waits
     longer than those for a search, however densely somebody connects a graph. Raises
-    ``NoRepresentationError`` where the constraints leave no plan, ``InputError`` for tensors that
+    ``NoRepresentationError`` where the limits leave no plan, ``InputError`` for tensors that
     are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
     """
-    layout = build_problem(graph, constraints, costs)
+    layout = build_problem(graph, limits, costs)
     try:
         solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
     except NoSolutionFoundError as error:
@@ -115,27 +116,26 @@ def plan_graph(
             f"the tensors are too large for their prices to be added exactly: {error}"
         ) from error
     except InfeasibleError as error:
-        raise NoRepresentationError(_conflict(graph, layout, constraints, error)) from error
+        raise _conflict(graph, layout, limits, error) from error
     return read_plan(graph, layout, solution, costs)
 
 
 def _conflict(
-    graph: LayoutGraph, layout: LayoutProblem, constraints: Constraints, error: InfeasibleError
-) -> str:
+    graph: LayoutGraph, layout: LayoutProblem, limits: Limits, error: InfeasibleError
+) -> NoRepresentationError:
     involved = [describe_variable(graph, layout, v) for v in error.variables[:_NAMED_OPERANDS]]
-    ways = []
-    if constraints.excluded_layouts:
-        ways.append("exclude fewer layouts (--without-layout)")
-    if any(constraints.lacks_texture(tensor) for tensor in graph.tensors):
-        ways.append("raise the texture limits (--texture-limits)")
-    if constraints.buffer_limit is not None:
-        ways.append("raise the buffer limit (--buffer-limit)")
-    ways = ways or ["keep one of them out of the delegate (the partitioner's operator_blocklist)"]
-    return (
+    remedies = []
+    if limits.excluded_layouts:
+        remedies.append(Remedy.EXCLUDE_FEWER_LAYOUTS)
+    if any(lacks_texture(tensor, limits) for tensor in graph.tensors):
+        remedies.append(Remedy.RAISE_TEXTURE_LIMITS)
+    if limits.buffer is not None:
+        remedies.append(Remedy.RAISE_BUFFER_LIMIT)
+    return NoRepresentationError(
         (f"{graph.name}: " if graph.name else "")
         + "no layouts satisfy all operators at once"
-        + (f" ({'; '.join(dict.fromkeys(involved))})" if involved else "")
-        + f": {' or '.join(ways)}"
+        + (f" ({'; '.join(dict.fromkeys(involved))})" if involved else ""),
+        *(remedies or [Remedy.KEEP_OUT_OF_DELEGATE]),
     )
 
 

@@ -18,6 +18,7 @@ from planner.costs.model import CostModel, PricedOperand
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Operator, Tensor
+from planner.ir.limits import Limits
 from planner.ir.registry import CLONE, OpRepSets, op_rep_sets, pinned_rep_sets, written_args
 from planner.ir.representation import (
     ANY_TEXTURE,
@@ -29,7 +30,7 @@ from planner.ir.representation import (
     PackedDimInfo,
     labels_of,
 )
-from planner.optimise.constraints import Constraints
+from planner.optimise.constraints import none_left, possible
 from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 
@@ -96,19 +97,19 @@ class LayoutProblem:
     readers: tuple[tuple[Slot, ...], ...]
 
 
-def build_problem(graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> LayoutProblem:
+def build_problem(graph: LayoutGraph, limits: Limits, costs: CostModel) -> LayoutProblem:
     """The layout problem of a graph.
 
     Raises ``NoRepresentationError``, naming the operator and the operand, where limits and
     exclusions leave nothing to choose from.
     """
-    return _Builder(graph, constraints, costs).build()
+    return _Builder(graph, limits, costs).build()
 
 
 class _Builder:
-    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> None:
+    def __init__(self, graph: LayoutGraph, limits: Limits, costs: CostModel) -> None:
         self.graph = graph
-        self.constraints = constraints
+        self.limits = limits
         self.costs = costs
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
@@ -121,7 +122,7 @@ class _Builder:
         self._preferences: dict[int, NDArray[np.int64]] = {}
 
     def build(self) -> LayoutProblem:
-        tensors, limits = self.graph.tensors, self.constraints.texture_limits
+        tensors, limits = self.graph.tensors, self.limits.texture
         for index, operator in enumerate(self.graph.operators):
             if index in self.graph.pinned:
                 sets: OpRepSets | None = pinned_rep_sets(
@@ -230,15 +231,13 @@ class _Builder:
         place += self.graph.place_of(operator)
         what = f"{place}, {'output' if is_output else 'argument'} {index} ({shapes}{more})"
         ids = {t for _, args in op.tensor_args() for t in args}.union(op.outputs)
-        return NoRepresentationError(
-            self.constraints.none_left(what, accepted, [tensors[t] for t in ids])
-        )
+        return none_left(what, accepted, [tensors[t] for t in ids], self.limits)
 
     def _possible(self, tensor: Tensor) -> int:
         key = tensor.shape, tensor.dtype
         found = self._possible_of.get(key)
         if found is None:
-            found = self._possible_of[key] = self.constraints.possible(tensor)
+            found = self._possible_of[key] = possible(tensor, self.limits)
         return found
 
     def _add_free_producers(self) -> None:

@@ -9,13 +9,14 @@ from typing import Any, Final
 
 from planner.costs.model import CostModel, transition_price
 from planner.costs.standins import CONV2D
-from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
+from planner.errors import InputError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs
 from planner.ir.graph import Operand
-from planner.ir.physical import ImageExtents, fitting
+from planner.ir.limits import Limits
+from planner.ir.physical import fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
-from planner.optimise.constraints import Constraints
+from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import (
     check_memory,
@@ -105,7 +106,7 @@ def replan(
     Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
     """
-    limits = options.texture_limits or lowered_limits(data, name)
+    limits = options.limits(lowered_limits(data, name))
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
     planned: dict[BlobKey | None, DelegateResult] = {}
@@ -130,7 +131,7 @@ def replan(
             changed[key] = (
                 graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
             )
-    program = assemble(Source.of(name, data), results, options, limits)
+    program = assemble(Source.of(name, data), results, options, limits.texture)
     kind: Kind = "pte" if is_executorch_program(data) else "vkgraph"
     return Replanned(
         program=program,
@@ -160,7 +161,7 @@ class _Delegate:
         index: int,
         data: bytes,
         options: PlanOptions,
-        limits: ImageExtents,
+        limits: Limits,
         chooser: CostModel | None,
         names: Mapping[int, str],
     ) -> None:
@@ -171,19 +172,16 @@ class _Delegate:
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
-        constraints = Constraints(
-            self.limits, self.options.excluded_layouts, self.options.buffer_limit
-        )
         with stopwatch() as watch:
             file = vkgraph.decode(self.data)
             source = read_vkgraph(file, f"delegate {self.index}")
-            planned = plan_graph(source.graph, constraints, self.costs)
+            planned = plan_graph(source.graph, self.limits, self.costs)
             if self.chooser is not None:
-                chosen = plan_graph(source.graph, constraints, self.chooser)
+                chosen = plan_graph(source.graph, self.limits, self.chooser)
                 planned = self._priced(source, planned, chosen.solution.assignment)
             elif planned.status is SolverStatus.FEASIBLE:
                 planned = self._no_worse_than_file(source, planned)
-            planned = self._with_free_tensors(source, planned, constraints)
+            planned = self._with_free_tensors(source, planned)
             graph: VkGraph = file
             if is_written(source, planned) and sharing_error(file) is None:
                 places, data = written_places(source, planned), self.data
@@ -207,12 +205,9 @@ class _Delegate:
             verify_delegate(
                 described,
                 before,
-                profile=self.options.profile,
+                costs=self.options.costs,
                 objective=self.options.objective,
-                times=self.options.times,
-                texture_limits=self.limits,
-                excluded_layouts=self.options.excluded_layouts,
-                buffer_limit=self.options.buffer_limit,
+                limits=self.limits,
             )
             verify_pinned(file, graph, source.unknown)
             check_memory(graph)
@@ -263,9 +258,7 @@ class _Delegate:
         solution = replace(best.solution, assignment=assignment, cost=cost, status=status)
         return read_plan(source.graph, best.layout, solution, self.costs)
 
-    def _with_free_tensors(
-        self, source: ContractedGraph, planned: LayoutPlan, constraints: Constraints
-    ) -> LayoutPlan:
+    def _with_free_tensors(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan with a representation for tensors that no operator constrains.
 
         They keep the one that the file gave them, unless the device or the user rules it out.
@@ -275,17 +268,17 @@ class _Delegate:
             if want is not None or have is None:
                 continue
             tensor = source.graph.tensors[t]
-            possible = TensorRepSet(constraints.possible(tensor))
-            if have not in possible:
+            left = TensorRepSet(possible(tensor, self.limits))
+            if have not in left:
                 family = [
                     r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != CONV2D
                 ]
-                made[t] = next((r for r in family if r in possible), None)
+                made[t] = next((r for r in family if r in left), None)
                 if made[t] is None:
                     what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
                     accepted = TensorRepSet.from_reprs(family).mask
-                    accepted &= fitting(tensor.shape, self.limits).mask
-                    raise NoRepresentationError(constraints.none_left(what, accepted, [tensor]))
+                    accepted &= fitting(tensor.shape, self.limits.texture).mask
+                    raise none_left(what, accepted, [tensor], self.limits)
         return replace(planned, made=tuple(made))
 
     def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:

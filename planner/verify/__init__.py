@@ -9,14 +9,12 @@ so that an error in one place is caught by the other.
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Literal
 
-from planner.costs.profile import DeviceProfile
+from planner.costs.model import CostSource, Objective
 from planner.errors import VerificationError
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.ir.limits import Limits
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
-from planner.verify.layouts import TextureLimits
 from planner.verify.operands import (
     check_accepted,
     check_representations,
@@ -24,10 +22,10 @@ from planner.verify.operands import (
     read_demands,
 )
 from planner.verify.pinned import check_pinned as verify_pinned
-from planner.verify.prices import LearnedPrices, Prices, ProfilePrices
+from planner.verify.prices import prices_of
 from planner.verify.program import Program
 from planner.verify.resolution import check_resolution
-from schema import DelegatePlan, SchemaError, VkGraph, VkMemoryLayout
+from schema import DelegatePlan, SchemaError, VkGraph
 
 __all__ = ["verify_contraction", "verify_delegate", "verify_pinned"]
 
@@ -36,34 +34,26 @@ def verify_delegate(
     plan: DelegatePlan,
     before: VkGraph,
     *,
-    profile: DeviceProfile,
-    objective: Literal["repack", "latency"],
-    texture_limits: TextureLimits,
-    excluded_layouts: frozenset[VkMemoryLayout] = frozenset(),
-    buffer_limit: int | None = None,
-    times: DeviceTimes | None = None,
+    costs: CostSource,
+    objective: Objective,
+    limits: Limits,
 ) -> None:
     """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
 
-    Storage, layout and memory object of the tensors in ``before`` are not looked at. A buffer must
-    have fewer elements than ``buffer_limit``. With ``times`` prices are those that were learned
-    from a device's runs. Raises ``VerificationError`` naming the operator, the operand and the rule
-    that is broken.
+    Storage, layout and memory object of the tensors in ``before`` are not looked at. Raises
+    ``VerificationError`` naming the operator, the operand and the rule that is broken.
     """
     try:
         program = Program(plan.decode_graph())
     except SchemaError as error:
         raise VerificationError(f"the written graph is malformed: {error}") from error
-    check_representations(program, texture_limits, excluded_layouts, buffer_limit)
+    check_representations(program, limits)
     repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
-    demands = read_demands(program, texture_limits, {repack.index for repack in repacks})
+    demands = read_demands(program, limits.texture, {repack.index for repack in repacks})
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     check_resolution(program, demands)
-    prices: Prices = ProfilePrices(profile, objective)
-    if times is not None:
-        prices = LearnedPrices(LearnedCosts(times, profile, objective), profile, objective)
-    check_claims(plan, program, demands, repacks, prices)
+    check_claims(plan, program, demands, repacks, prices_of(costs, objective))
 
 
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:

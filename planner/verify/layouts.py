@@ -8,11 +8,9 @@ from __future__ import annotations
 from math import prod
 from typing import Final, NamedTuple
 
+from planner.ir.physical import ImageExtents
 from planner.ir.representation import REPRS, TensorRepr
 from schema import VkDataType, VkMemoryLayout, VkStorageType, VkTensor
-
-TextureLimits = tuple[int, int, int]
-"""The largest width, height and depth of an image, in texels."""
 
 W, H, C, N = 0, 1, 2, 3
 
@@ -87,7 +85,7 @@ def texels(dims: tuple[int, ...], layout: VkMemoryLayout) -> tuple[int, int, int
     return sizes[W], sizes[H], sizes[C] * sizes[N]
 
 
-def why_not(tensor: VkTensor, representation: TensorRepr, limits: TextureLimits) -> str | None:
+def why_not(tensor: VkTensor, representation: TensorRepr, limits: ImageExtents) -> str | None:
     """Why a tensor cannot have a representation on a device; None if it can."""
     if representation not in _KNOWN:
         storage, layout = representation.storage_type, representation.memory_layout
@@ -101,7 +99,7 @@ def why_not(tensor: VkTensor, representation: TensorRepr, limits: TextureLimits)
     return None
 
 
-def exists(dims: tuple[int, ...], representation: TensorRepr, limits: TextureLimits) -> bool:
+def exists(dims: tuple[int, ...], representation: TensorRepr, limits: ImageExtents) -> bool:
     """Whether a tensor of these dimensions can have a representation: any can be a buffer."""
     if representation.storage_type == VkStorageType.BUFFER:
         return True

@@ -14,11 +14,13 @@ from typing import Final
 
 from planner.errors import InputError
 from planner.ir.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
+from planner.ir.limits import Limits
+from planner.ir.physical import ImageExtents
 from planner.ir.registry import OpFeatures, lookup
 from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
-from planner.verify.layouts import TextureLimits, are_compatible, exists, why_not
+from planner.verify.layouts import are_compatible, exists, why_not
 from planner.verify.program import Program, fail
-from schema import VkMemoryLayout, VkTensor
+from schema import VkTensor
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -60,31 +62,26 @@ class Demand:
     groups: tuple[tuple[Operand, ...], ...]
 
 
-def check_representations(
-    program: Program,
-    limits: TextureLimits,
-    excluded: frozenset[VkMemoryLayout],
-    buffer_limit: int | None,
-) -> None:
+def check_representations(program: Program, limits: Limits) -> None:
     """Shows that each tensor can have the representation that it was given."""
     for value_id, representation in program.representations.items():
         tensor = program.tensor(value_id)
         rule = (
             "a constant has no representation: its operator prepacks it"
             if tensor.constant_id >= 0
-            else why_not(tensor, representation, limits)
+            else why_not(tensor, representation, limits.texture)
         )
-        if rule is None and representation.memory_layout in excluded:
+        if rule is None and representation.memory_layout in limits.excluded_layouts:
             rule = f"the layout {representation.memory_layout.name} was excluded"
         elements = prod(tensor.dims)
-        if rule is None and representation.is_buffer and elements >= (buffer_limit or inf):
-            rule = f"{elements} elements are too many for a buffer (limit {buffer_limit})"
+        if rule is None and representation.is_buffer and elements >= (limits.buffer or inf):
+            rule = f"{elements} elements are too many for a buffer (limit {limits.buffer})"
         if rule is not None:
             raise fail(program.place_of(value_id), rule)
 
 
 def read_demands(
-    program: Program, limits: TextureLimits, repacks: Collection[int]
+    program: Program, limits: ImageExtents, repacks: Collection[int]
 ) -> tuple[Demand, ...]:
     """What each operator asks, except for the transitions among them (``repacks``).
 
@@ -145,7 +142,7 @@ def check_synchronised(
 
 
 def _demand(
-    program: Program, limits: TextureLimits, index: int, call: OperatorCall, features: OpFeatures
+    program: Program, limits: ImageExtents, index: int, call: OperatorCall, features: OpFeatures
 ) -> Demand:
     inputs, outputs = _sets(program, index, call, features)
     arguments = [
@@ -174,7 +171,7 @@ def _demand(
 
 def _operand(
     program: Program,
-    limits: TextureLimits,
+    limits: ImageExtents,
     name: str,
     position: int,
     tensors: tuple[int, ...],
@@ -188,7 +185,7 @@ def _operand(
 
 
 @lru_cache(maxsize=65536)
-def _existing(dims: tuple[int, ...], limits: TextureLimits) -> TensorRepSet:
+def _existing(dims: tuple[int, ...], limits: ImageExtents) -> TensorRepSet:
     return TensorRepSet.from_reprs(r for r in REPRS if exists(dims, r, limits))
 
 

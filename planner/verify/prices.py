@@ -5,12 +5,13 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
+from planner.costs.model import CostSource, Objective
 from planner.costs.profile import Curve, DeviceProfile, rate
 from planner.ir.representation import LABELS, TensorRepr
 from planner.measured.calls import calls_of
-from planner.measured.costs import LearnedCosts
+from planner.measured.costs import MeasuredSource
 from planner.verify.layouts import memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program
@@ -37,10 +38,17 @@ class Prices(Protocol):
         """What operators cost themselves, by their positions, as far as the objective counts it."""
 
 
+def prices_of(costs: CostSource, objective: Objective) -> Prices:
+    """The prices that a source of costs stands for."""
+    if isinstance(costs, MeasuredSource):
+        return LearnedPrices(costs, objective)
+    return ProfilePrices(costs.profile, objective)
+
+
 class ProfilePrices:
     """By a device profile."""
 
-    def __init__(self, profile: DeviceProfile, objective: Literal["repack", "latency"]) -> None:
+    def __init__(self, profile: DeviceProfile, objective: Objective) -> None:
         self.profile = profile
         self.counts_access = objective == "latency" and profile.access is not None
 
@@ -81,13 +89,11 @@ class ProfilePrices:
 class LearnedPrices:
     """By measured times: each call is read off the written graph, and looked up."""
 
-    def __init__(
-        self, costs: LearnedCosts, profile: DeviceProfile, objective: Literal["repack", "latency"]
-    ) -> None:
-        self.profile = profile
-        self.costs = costs
+    def __init__(self, source: MeasuredSource, objective: Objective) -> None:
+        self.profile = source.profile
+        self.costs = source.model(objective)
         self.counts_operators = objective == "latency"
-        self.fallback = ProfilePrices(profile, objective)
+        self.fallback = ProfilePrices(source.profile, objective)
 
     def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
         """What was measured, or learned."""

@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 
 from api.cli import main
 from api.http.service import PlanQuery, Settings, create_app
+from planner.costs.by_profile import ProfileSource
+from planner.costs.profile_file import load_profile
+from planner.measured.costs import load_costs
 from planner.measured.importing import import_run
-from planner.options import make_options
 from schema import CostOrigin, plan, vkgraph
 from tests.paths import PROFILES
 
@@ -80,7 +82,7 @@ def test_plan_by_measured_times(graph: Path, costs: Path) -> None:
         assert origins["measured"] > 0.5
         assert {"measured", "interpolated", "estimated", "modelled"} == origins.keys()
     assert document["profile"]["name"] == "phone, measured; else default"
-    assert document["profile"]["hash"] == make_options(costs=costs).costs_digest
+    assert document["profile"]["hash"] == load_costs(costs).digest
     program = plan.decode(planned.read_bytes())
     assert program.delegates[0].graph == out.read_bytes() and vkgraph.decode(out.read_bytes())
     assert plan.decode(plan.encode(program)) == program
@@ -94,7 +96,9 @@ def test_plan_by_measured_times(graph: Path, costs: Path) -> None:
 
 def test_one_of_two_devices(graph: Path, costs: Path) -> None:
     second_device(costs)
-    assert "has 2 devices (phone, tablet): name one (--device)" in refusal(graph, "--costs", costs)
+    assert "has 2 devices (phone, tablet): name one (--device NAME)" in refusal(
+        graph, "--costs", costs
+    )
     message = refusal(graph, "--costs", costs, "--device", "radio")
     assert "has no device 'radio': there is phone, tablet" in message
     result = run("plan", graph, "--costs", costs, "--device", "tablet")
@@ -116,7 +120,7 @@ def test_an_empty_file_stays_empty(graph: Path, args: list[str]) -> None:
     path = graph.with_name("empty.sqlite")
     path.touch()
     message = refusal(graph, "--costs", path, *args)
-    assert "make it with 'profile import'" in message
+    assert "import runs first (layout-planner profile import)" in message
     assert not path.stat().st_size
 
 
@@ -184,4 +188,4 @@ def test_the_service_opens_no_file_of_its_machine(
 
 def test_a_query_has_no_field_for_measured_times() -> None:
     assert not {"costs", "device", "times"} & PlanQuery.model_fields.keys()
-    assert PlanQuery.model_validate({}).options().times is None
+    assert PlanQuery.model_validate({}).options().costs == ProfileSource(load_profile("default"))

@@ -93,7 +93,7 @@ def test_what_cannot_be_done_writes_nothing(command: str, graph: str, tmp_path: 
     for arguments, why in (
         ([other], "has no layouts that can be read"),
         ([tmp_path / "none"], "cannot read"),
-        ([graph, "--profile", "bytes"], "counts bytes, which are no times"),
+        ([graph, "--profile", "bytes"], "counts bytes, not time"),
         ([graph, "--profile", "nowhere"], "nowhere"),
         ([graph, "--device", "phone"], "--costs FILE"),
         ([graph, "--costs", tmp_path / "none"], "there is no cost database"),

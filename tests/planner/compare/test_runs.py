@@ -20,11 +20,12 @@ from planner.compare.runs import (
     document,
     read_run,
 )
+from planner.costs.by_profile import ProfileSource
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from planner.files.listing import read_listing
 from planner.ir.representation import TensorRepr
-from planner.measured.costs import DeviceTimes
+from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.etdump import DelegateRun, Dispatch
 from planner.measured.join import join
 from schema import CostOrigin
@@ -72,7 +73,8 @@ def run(
 
 
 def compare(a: ProfiledRun, b: ProfiledRun, times: DeviceTimes | None = None) -> Comparison:
-    return compare_runs(a, b, DEFAULT, times)
+    costs = ProfileSource(DEFAULT) if times is None else MeasuredSource(times, DEFAULT)
+    return compare_runs(a, b, costs)
 
 
 def positions(step: ComparedStep) -> tuple[int | None, int | None]:
@@ -175,7 +177,7 @@ def test_other_times_and_the_profile_predict() -> None:
     assert step.a is not None and step.a.origin == CostOrigin.MODELLED
     assert step.a.predicted > 0
     with pytest.raises(OptionError, match="counts bytes"):
-        compare_runs(a, b, load_profile("bytes"))
+        compare_runs(a, b, ProfileSource(load_profile("bytes")))
 
 
 def test_the_speed_of_runs_is_told_by_what_they_share() -> None:

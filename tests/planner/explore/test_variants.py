@@ -9,14 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.costs.profile_file import load_profile
 from planner.errors import InputError
 from planner.explore.folder import MANIFEST, exploration_files, read_exploration
 from planner.explore.simulation import RandomCosts, SimulatedDevice
 from planner.explore.variants import HopefulModel, Variant, explore
 from planner.files.lowered import graphs_of
 from planner.measured.calls import calls_of
-from planner.measured.costs import DeviceTimes, LearnedCosts
+from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.join import Sample
 from planner.measured.pricing import price_graph
 from planner.measured.timemodel import counted_domains, labels_of
@@ -25,7 +24,7 @@ from planner.pipelines.lowered import replan
 from schema import CostOrigin, Status, VkGraph
 from tests.paths import PROFILES
 
-OPTIONS = PlanOptions(profile=load_profile("default"), objective="latency")
+OPTIONS = PlanOptions(objective="latency")
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +60,7 @@ def times(program: bytes) -> DeviceTimes:
 
 
 def options(times: DeviceTimes) -> PlanOptions:
-    return PlanOptions(profile=OPTIONS.profile, objective="latency", times=times)
+    return PlanOptions(MeasuredSource(times, OPTIONS.profile), "latency")
 
 
 def tried(variant: Variant) -> set[object]:

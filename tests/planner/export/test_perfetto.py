@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from planner.export.perfetto import trace
 from planner.export.timeline import Predicted, ProgramStep, TimedProgram, time_program
 from planner.measured.calls import Call
-from planner.measured.costs import DeviceTimes
+from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.etdump import DelegateRun, Dispatch
 from planner.measured.join import STAGING, Join, Sample, Step
 from planner.options import PlanOptions, make_options
@@ -197,7 +198,7 @@ def test_costs_that_a_device_measured() -> None:
     graph = vkgraph.encode(case.after)
     call = Call(STAGING.operator, STAGING.signature)
     times = DeviceTimes.of("phone", [[replace(SAMPLE, call=call, median=700.0)]])
-    options = PlanOptions(objective="latency", times=times)
+    options = PlanOptions(MeasuredSource(times, load_profile("default")), "latency")
     document = trace(time_program(graph, "m", options))
     check(document)
     staging = slices(document)[0]
@@ -207,9 +208,9 @@ def test_costs_that_a_device_measured() -> None:
 
 def test_costs_that_are_no_times(monkeypatch: pytest.MonkeyPatch) -> None:
     data = vkgraph.encode(float_chain().after)
-    with pytest.raises(OptionError, match=r"profile 'bytes' counts bytes, which are no times"):
+    with pytest.raises(OptionError, match=r"profile 'bytes' counts bytes, not time"):
         time_program(data, "m", make_options("bytes", "latency"))
-    with pytest.raises(OptionError, match=r"the plan m\.plan counts bytes, which are no times"):
+    with pytest.raises(OptionError, match=r"the plan m\.plan counts bytes, not time"):
         time_program(planned(float_chain(), unit="bytes"), "m.plan")
     assert time_program(planned(float_chain(), unit="bytes"), "m.plan", LATENCY).predicted > 0
     with pytest.raises(OptionError, match="m says nothing of times"):

@@ -24,11 +24,12 @@ from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError, VerificationError
 from planner.ir.graph import LayoutGraph, Operator
+from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.ir.registry import CLONE, op_rep_sets
 from planner.ir.representation import REPRS, TensorRepr
 from planner.measured.calls import Call, Operands, call_of, calls_of, place, transition_call
-from planner.measured.costs import DeviceTimes, LearnedCosts, load_times
+from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource, load_costs
 from planner.measured.etdump import read_etdump
 from planner.measured.importing import import_run
 from planner.measured.join import Sample, join
@@ -183,9 +184,13 @@ def one_run() -> DeviceTimes:
 OPTIONS = make_options("default", "latency")
 
 
+def timed(times: DeviceTimes) -> PlanOptions:
+    return replace(OPTIONS, costs=MeasuredSource(times, OPTIONS.profile))
+
+
 @cache
 def learned() -> PlanOptions:
-    return replace(OPTIONS, times=one_run())
+    return timed(one_run())
 
 
 @cache
@@ -200,10 +205,9 @@ def checked(changed: DelegatePlan, options: PlanOptions | None = None) -> None:
     verify_delegate(
         changed,
         without_representations(source.written),
-        profile=options.profile,
+        costs=options.costs,
         objective=options.objective,
-        times=options.times,
-        texture_limits=DEFAULT_TEXTURE_LIMITS,
+        limits=Limits(),
     )
 
 
@@ -276,8 +280,8 @@ def test_other_times_are_other_costs() -> None:
     ).samples
     slower = DeviceTimes.of("x", [[replace(s, median=s.median * 2) for s in run]])
     assert slower.digest != one_run().digest
-    for options in (OPTIONS, replace(OPTIONS, times=slower)):
-        assert options.costs_digest != learned().costs_digest
+    for options in (OPTIONS, timed(slower)):
+        assert options.costs.digest != learned().costs.digest
         with pytest.raises(VerificationError, match="cost is"):
             checked(delegate, options)
 
@@ -305,7 +309,7 @@ def test_an_export_and_its_pte_cost_the_same(name: str) -> None:
         for c in calls
         if c.call.operator in known
     ]
-    options = replace(OPTIONS, times=DeviceTimes.of("x", [run]))
+    options = timed(DeviceTimes.of("x", [run]))
     planned = plan_exported(lower(name).data, f"{name}.pt2", options)
     again = replan(planned.pte(), f"{name}.pte", options)
     for key in ("objective_cost", "repack_cost", "transitions", "bound", "cost_origins"):
@@ -322,7 +326,7 @@ def database(tmp_path: Path) -> Path:
 
 
 def test_a_database_has_what_the_run_taught(database: Path) -> None:
-    times = load_times(database)
+    times = load_costs(database).times
     assert (times.device, times.digest) == ("phone", one_run().digest)
     assert times.model.staging == one_run().model.staging > 0
 
@@ -346,7 +350,7 @@ def test_a_damaged_database(database: Path, change: str) -> None:
     connection.commit()
     connection.close()
     with pytest.raises(InputError, match=r"costs\.sqlite is damaged: "):
-        load_times(database)
+        load_costs(database)
 
 
 def test_times_and_a_profile_in_bytes() -> None:

@@ -12,10 +12,9 @@ from hypothesis import strategies as st
 from planner.costs.model import CostModel, PricedOperand
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListArg
-from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
+from planner.ir.limits import Limits
 from planner.ir.registry import op_rep_sets
 from planner.ir.representation import LABELS, TensorRepr, TensorRepSet, compatible
-from planner.optimise.constraints import Constraints
 from planner.optimise.plan import LayoutPlan, plan_graph
 from schema import VkDataType, VkMemoryLayout
 from solver import Status, solve_whole
@@ -84,7 +83,7 @@ def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
 class BruteForce:
     """Tries every representation for every operand, and adds up costs from the definitions."""
 
-    def __init__(self, graph: LayoutGraph, constraints: Constraints, costs: CostModel) -> None:
+    def __init__(self, graph: LayoutGraph, limits: Limits, costs: CostModel) -> None:
         self.graph, self.costs = graph, costs
         self.domains: list[list[TensorRepr]] = []
         self.rules: list[tuple[int, ...]] = []
@@ -92,16 +91,16 @@ class BruteForce:
         self.operands: list[list[int]] = []
         self.places: list[int] = []
         for index, op in enumerate(graph.operators):
-            sets = op_rep_sets(op, graph.tensors, constraints.texture_limits)
+            sets = op_rep_sets(op, graph.tensors, limits.texture)
             assert sets is not None
             args, outs = [], []
             for position, members in op.tensor_args():
                 if (accepts := sets.args[position]) and not graph.tensors[members[0]].constant:
-                    args.append(self.slot(index, False, position, members, accepts, constraints))
+                    args.append(self.slot(index, False, position, members, accepts, limits))
             for j, t in enumerate(op.outputs):
                 made = sets.outs[j]
                 assert made is not None
-                outs.append(self.slot(index, True, j, (t,), made, constraints))
+                outs.append(self.slot(index, True, j, (t,), made, limits))
             if sets.sync_args:
                 self.rules.append(tuple(args))
             if sets.sync_outs:
@@ -117,7 +116,7 @@ class BruteForce:
         place: int,
         members: tuple[int, ...],
         accepts: TensorRepSet,
-        constraints: Constraints,
+        limits: Limits,
     ) -> int:
         self.places.append(place)
         self.slots.append((operator, is_output, members))
@@ -125,7 +124,7 @@ class BruteForce:
             [
                 r
                 for r in accepts
-                if r.memory_layout not in constraints.excluded_layouts
+                if r.memory_layout not in limits.excluded_layouts
                 and all(allowed(self.graph.tensors[t], r) for t in members)
             ]
         )
@@ -190,12 +189,12 @@ def optimal_plan(
     graph: LayoutGraph, costs: CostModel, excluded: tuple[VkMemoryLayout, ...] = ()
 ) -> LayoutPlan | None:
     """The plan of a graph, after showing that no other is better; None where there is none."""
-    constraints = Constraints(DEFAULT_TEXTURE_LIMITS, frozenset(excluded))
-    brute = BruteForce(graph, constraints, costs)
+    limits = Limits(excluded_layouts=frozenset(excluded))
+    brute = BruteForce(graph, limits, costs)
     assume(brute.combinations() <= 20_000)
     best = min((c for choice in brute.valid() if (c := brute.cost(choice))), default=None)
     try:
-        plan = plan_graph(graph, constraints, costs)
+        plan = plan_graph(graph, limits, costs)
     except NoRepresentationError:
         assert best is None
         return None

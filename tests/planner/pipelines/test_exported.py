@@ -139,7 +139,7 @@ def test_a_layout_that_an_operator_cannot_do_without() -> None:
 
 
 def test_texture_limits_that_leave_an_operator_no_representation() -> None:
-    with pytest.raises(NoRepresentationError, match=r"aten\.\S+ .*limits 4,4,4: raise them"):
+    with pytest.raises(NoRepresentationError, match=r"aten\.\S+ .*limits 4,4,4: raise the texture"):
         plan_exported(exported("mixed"), "x.pt2", make_options(texture_limits="4,4,4"))
 
 

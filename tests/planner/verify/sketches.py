@@ -10,9 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
+from planner.costs.by_profile import ProfileSource
 from planner.costs.profile import DeviceProfile, rate
 from planner.costs.profile_file import load_profile
 from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
+from planner.ir.limits import Limits
 from planner.ir.physical import padded_bytes
 from planner.ir.registry import op_rep_sets
 from planner.ir.representation import TensorRepr
@@ -93,10 +95,9 @@ class Case:
         verify_delegate(
             replace(self.plan, graph=encode(self.after) if graph is None else graph),
             self.before,
-            profile=self.profile,
+            costs=ProfileSource(self.profile),
             objective=self.objective,
-            texture_limits=self.limits,
-            excluded_layouts=self.excluded,
+            limits=Limits(self.limits, self.excluded),
         )
 
     def arg(self, name: str, position: int, nth: int = 0) -> int:

@@ -577,7 +577,7 @@ def test_the_operator_without_representation_is_named_by_its_place_in_the_file()
     with pytest.raises(
         NoRepresentationError,
         match=r"^delegate 0, operator 2 \(aten.avg_pool2d.default\), argument 0 \(1x8x6x10\) "
-        r"has no representation within the texture limits 2,2,2: raise them \(--texture-limits",
+        r"has no representation within the texture limits 2,2,2: raise the texture limits \(texture_limits\)",
     ):
         replan(encode(hostile), "x", make_options("bytes", texture_limits="2,2,2"))
 
@@ -606,7 +606,7 @@ def test_advice_is_about_what_there_is_to_change() -> None:
     )
     for options, advice in (
         ({}, "keep one of them out of the delegate"),
-        ({"texture_limits": "3,3,3"}, r"raise the texture limits \(--texture-limits\)$"),
+        ({"texture_limits": "3,3,3"}, r"raise the texture limits \(texture_limits\)$"),
         ({"without_layouts": ["4W"]}, r"exclude fewer layouts \(--without-layout\)$"),
     ):
         with pytest.raises(
