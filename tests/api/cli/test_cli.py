@@ -188,10 +188,7 @@ def test_nothing_is_written_when_planning_fails(source: Path, tmp_path: Path) ->
     out = tmp_path / "x.plan"
     out.write_bytes(b"what was there")
     message = failure("plan", source, "-o", out, "--texture-limits", "1,1,1")
-    assert (
-        "has no representation within the texture limits 1,1,1: raise the texture limits (--texture-limits X,Y,Z)"
-        in message
-    )
+    assert "has no representation within the texture limits 1,1,1: raise the" in message
     assert out.read_bytes() == b"what was there"
     assert [p.name for p in tmp_path.iterdir()] == ["x.plan"]
 

@@ -175,10 +175,7 @@ def test_a_buffer_limit_moves_tensors_into_textures_or_is_refused() -> None:
     try:
         result = replan(vkgraph.encode(graph), "x", options)
     except NoRepresentationError as error:
-        assert (
-            "the buffer limit 2000: raise the texture limits (texture_limits) or raise the buffer limit"
-            in str(error)
-        )
+        assert "the buffer limit 2000: raise the texture limits" in str(error)
         return
     for value in vkgraph.decode(result.data).values:
         if isinstance(value, VkTensor) and value.storage_type == VkStorageType.BUFFER:
