@@ -1,77 +1,98 @@
-"""Lowers exported programs as ExecuTorch does, with our planning in the place of its layout pass.
-
-ExecuTorch's Vulkan backend has no hook for its layout pass. So ``planning`` replaces names of its
-preprocessing module while its body runs, for the thread that runs it: the reader of the compile
-options, the pass, the memory planner, the builder of the VkGraph, and its serialiser.
-"""
+"""Lowers exported programs as ExecuTorch does, with our plans instead of its layout pass's."""
 
 from __future__ import annotations
 
 import copy
-import hashlib
 import operator
-import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
-import executorch.backends.vulkan.vulkan_preprocess as etvk
 import executorch.exir
 from executorch.backends.vulkan.op_registry import get_op_features
-from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanSupportedOperators
+from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
+    VulkanBackend,
+    parse_compile_options,
+)
+from executorch.exir.backend.partitioner import DelegationSpec
 from executorch.exir.backend.utils import DelegateMappingBuilder
 from executorch.exir.passes.sym_shape_eval_pass import ConstraintBasedSymShapeEvalPass
 from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from planner.errors import NoRepresentationError, PlannerError, Remedy, VerificationError
+from planner.errors import (
+    NoRepresentationError,
+    OptionError,
+    PlannerError,
+    Remedy,
+    VerificationError,
+)
 from planner.executorch.baseline import detached_copy, run_baseline
+from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.reader import FxGraph, read_graph_module
+from planner.executorch.repairs import Scalars, ordered_memory
+from planner.executorch.vkgraph import as_schema, tensor_names
 from planner.executorch.writer import write_graph_module
 from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.options import PlanOptions
-from planner.result.program import Baseline, DelegateResult, TensorNames, describe_delegate
+from planner.result.program import Baseline, DelegateResult, describe_delegate
 from planner.stopwatch import stopwatch
 from planner.verify import verify_delegate
 from planner.vkgraph.places import WrittenPlaces
-from schema import (
-    VkDataType,
-    VkGraph,
-    VkMemoryLayout,
-    VkStorageType,
-    VkTensor,
-    split_delegate,
-    vkgraph,
-)
-from schema.vkgraph import NAMED_DATA, OperatorCall, Value, VkBytes
+from schema import VkGraph, split_delegate, vkgraph
 
 _NO_LIMITS: Final = (2**31, 2**31, 2**31)
-_one_at_a_time = threading.RLock()
 
 
-@dataclass(slots=True)
-class _Delegate:
-    """A delegate on its way through ExecuTorch's preprocessing."""
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """A delegate whose compile options ExecuTorch has read."""
 
     options: dict[str, Any]
-    untagged: GraphModule | None = None
-    fx: FxGraph | None = None
-    limits: Limits = field(default_factory=Limits)
-    plan: LayoutPlan | None = None
-    clones: tuple[Node, ...] = ()
-    baseline: Baseline | None = None
-    plan_seconds: float = 0.0
-    before: VkGraph | None = None
-    program: Any = None
-    builder: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Laid:
+    """A graph module with a plan in it, and its transitions' nodes."""
+
+    fx: FxGraph
+    plan: LayoutPlan
+    clones: tuple[Node, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Planned:
+    """A delegate whose layouts are planned; ``untagged`` is its graph module without them."""
+
+    limits: Limits
+    untagged: GraphModule
+    laid: _Laid
+    baseline: Baseline
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A delegate that ExecuTorch is about to write; ``before`` is its graph before planning."""
+
+    planned: _Planned
+    before: VkGraph
+    program: Any
+    builder: Any
+
+
+Stage = TypeVar("Stage", _Begun, _Planned, _Built)
 
 
 @dataclass(slots=True)
 class Planning:
-    """Plans the delegates that are lowered while it is active; ``delegates`` are those finished."""
+    """Plans the delegates that are lowered while it is active; ``delegates`` are those finished.
+
+    ``unplaced`` names the operators that stay off the GPU for the limits alone.
+    """
 
     options: PlanOptions
     on_delegate: Callable[[DelegateResult], None] | None = None
@@ -80,100 +101,98 @@ class Planning:
     unplaced: list[str] = field(default_factory=list)
     texture_limits: ImageExtents = DEFAULT_TEXTURE_LIMITS
     error: PlannerError | None = None
-    _current: _Delegate | None = None
+    _stage: _Begun | _Planned | _Built | None = None
 
     def begin(self, compile_options: dict[str, Any]) -> None:
         """Takes note that ExecuTorch starts to preprocess a delegate with these options."""
-        self._current = _Delegate(compile_options)
+        if compile_options.get("skip_tag_memory_metadata", False):
+            raise OptionError(
+                "VulkanPartitioner is asked to skip_tag_memory_metadata, so that there is no "
+                "layout to plan: leave that option out"
+            )
+        self._stage = _Begun(compile_options)
 
     def plan(self, graph_module: GraphModule, greedy: Any) -> None:
         """Plans a delegate's graph module in place, where ``greedy`` would have tagged it."""
-        delegate = self._delegate()
-        costs = self.options.cost_model()
-        delegate.untagged = detached_copy(graph_module)
-        delegate.limits = self.options.limits(greedy.texture_limits)
+        begun = self._at(_Begun)
+        limits = self.options.limits(greedy.texture_limits)
+        untagged = detached_copy(graph_module)
 
-        def plan_in_place(target: GraphModule) -> float:
+        def lay(target: GraphModule) -> _Laid:
             costs = self.options.cost_model()
             with stopwatch() as watch:
                 fx = read_graph_module(
                     target,
                     name=f"delegate {len(self.delegates)}",
-                    downcast_64_bit=delegate.options.get("downcast_64_bit", True),
+                    downcast_64_bit=begun.options.get("downcast_64_bit", True),
                     force_fp16=greedy.force_fp16,
                 )
-                plan = plan_graph(fx.graph, delegate.limits, costs)
+                plan = plan_graph(fx.graph, limits, costs)
                 clones = write_graph_module(fx, plan)
-            delegate.fx, delegate.plan, delegate.clones = fx, plan, clones
-            return watch.seconds
-
-        def baseline() -> Baseline:
-            assert delegate.untagged and delegate.fx and delegate.plan
-            return run_baseline(
-                detached_copy(delegate.untagged),
-                greedy.call,
-                delegate.fx,
-                delegate.plan.layout.slots,
-                costs,
-            )
+            return _Laid(fx, plan, clones, watch.seconds)
 
         trials = [detached_copy(graph_module) for _ in range(self.repeats - 1)]
-        delegate.plan_seconds = min(plan_in_place(g) for g in (*trials, graph_module))
-        delegate.baseline = min(
-            (baseline() for _ in range(self.repeats)), key=lambda found: found.seconds
+        tried = [lay(trial).seconds for trial in trials]
+        laid = lay(graph_module)
+        laid = _Laid(laid.fx, laid.plan, laid.clones, min([*tried, laid.seconds]))
+        costs, slots = self.options.cost_model(), laid.plan.layout.slots
+        baselines = (
+            run_baseline(detached_copy(untagged), greedy.call, laid.fx, slots, costs)
+            for _ in range(self.repeats)
         )
+        fastest = min(baselines, key=lambda found: found.seconds)
+        self._stage = _Planned(limits, untagged, laid, fastest)
 
     def build(self, make_builder: Callable[..., Any], program: Any, *args: Any, **kw: Any) -> Any:
         """Makes ExecuTorch's builder of the VkGraph, and the graph as it was before planning."""
-        delegate = self._delegate()
-        assert delegate.untagged is not None
-        ConstraintBasedSymShapeEvalPass()(delegate.untagged)
+        planned = self._at(_Planned)
+        ConstraintBasedSymShapeEvalPass()(planned.untagged)
         unplanned = copy.copy(program)
-        unplanned._graph_module = delegate.untagged
+        unplanned._graph_module = planned.untagged
         builder = make_builder(unplanned, DelegateMappingBuilder(generated_identifiers=True), **kw)
-        builder.const_scalar_to_value_ids = _Scalars()
-        delegate.before = _as_schema(builder.build_graph(), builder.const_tensors)
-        delegate.program = program
-        delegate.builder = make_builder(program, *args, **kw)
-        delegate.builder.const_scalar_to_value_ids = _Scalars()
-        return delegate.builder
+        builder.const_scalar_to_value_ids = Scalars()
+        before = as_schema(builder.build_graph(), builder.const_tensors)
+        builder = make_builder(program, *args, **kw)
+        builder.const_scalar_to_value_ids = Scalars()
+        self._stage = _Built(planned, before, program, builder)
+        return builder
 
     def finish(self, blob: bytes) -> None:
         """Describes and checks the delegate that ExecuTorch has just written as ``blob``.
 
         Raises ``VerificationError`` if the check fails.
         """
-        delegate, self._current = self._delegate(), None
-        assert delegate.fx is not None and delegate.plan is not None
-        assert delegate.baseline is not None and delegate.before is not None
+        built = self._at(_Built)
+        planned, laid = built.planned, built.planned.laid
+        self._stage = None
         graph = split_delegate(blob).flatbuffer
         plan = describe_delegate(
             index=len(self.delegates),
             graph=graph,
             written=vkgraph.decode(graph),
-            plan=delegate.plan,
-            places=_places(delegate),
-            names=_names(delegate.builder),
-            baseline=delegate.baseline,
+            plan=laid.plan,
+            places=_places(built),
+            names=tensor_names(built.builder),
+            baseline=planned.baseline,
             profile=self.options.profile,
         )
         with stopwatch() as watch:
             verify_delegate(
                 plan,
-                delegate.before,
+                built.before,
                 costs=self.options.costs,
                 objective=self.options.objective,
-                limits=delegate.limits,
+                limits=planned.limits,
             )
         result = DelegateResult(
             plan=plan,
-            graph=delegate.fx.graph,
-            layout_plan=delegate.plan,
-            plan_seconds=delegate.plan_seconds,
-            baseline_seconds=delegate.baseline.seconds,
+            graph=laid.fx.graph,
+            layout_plan=laid.plan,
+            plan_seconds=laid.seconds,
+            baseline_seconds=planned.baseline.seconds,
             verify_seconds=watch.seconds,
         )
-        self.texture_limits = delegate.limits.texture
+        self.texture_limits = planned.limits.texture
         self.delegates.append(result)
         if self.on_delegate is not None:
             self.on_delegate(result)
@@ -187,30 +206,13 @@ class Planning:
                 Remedy.RAISE_TEXTURE_LIMITS,
             )
 
-    def _delegate(self) -> _Delegate:
-        if self._current is None:
+    def _at(self, stage: type[Stage]) -> Stage:
+        if not isinstance(self._stage, stage):
             raise VerificationError(
                 "ExecuTorch's Vulkan backend did not preprocess the delegate in the expected "
                 "order: use the executorch release that this planner is pinned to"
             )
-        return self._current
-
-
-class _Scalars(dict[Any, int]):
-    """The builder's scalars by value, with 1 and 1.0 kept apart.
-
-    ExecuTorch's own dictionary takes them for one. A convolution whose ``groups`` of 1 then shares
-    a value with a scale of 1.0 reads an integer from a double when the program is loaded.
-    """
-
-    def __contains__(self, scalar: object) -> bool:
-        return super().__contains__((type(scalar), scalar))
-
-    def __getitem__(self, scalar: Any) -> int:
-        return super().__getitem__((type(scalar), scalar))
-
-    def __setitem__(self, scalar: Any, value_id: int) -> None:
-        super().__setitem__((type(scalar), scalar), value_id)
+        return self._stage
 
 
 class _PlanningPass(PassBase):
@@ -239,65 +241,15 @@ def planning(
 ) -> Iterator[Planning]:
     """Plans the layouts of every Vulkan delegate that its body lowers.
 
-    Put a script's call of ``to_edge_transform_and_lower`` in its body. ``on_delegate`` is called
-    with each delegate once it is planned, written and checked. With ``repeats``, our planning and
+    Put a script's call of ``to_edge_transform_and_lower`` in its body. Texture limits in the
+    options are those that the partitioner places operators by, too. ``on_delegate`` is called with
+    each delegate once it is planned, written and checked. With ``repeats``, our planning and
     ExecuTorch's pass run that many times each, and the least time of each is kept. Errors of the
-    planner come out of the body: ``NoRepresentationError``, ``VerificationError``.
+    planner come out of the body: ``NoRepresentationError``, ``VerificationError``, and
+    ``OptionError`` for options that do not go with those of the partitioner.
     """
     session = Planning(options or PlanOptions(), on_delegate, repeats)
-    owner = threading.get_ident()
-
-    def ours(replacement: Callable[..., Any], original: Callable[..., Any]) -> Callable[..., Any]:
-        def dispatch(*args: Any, **kw: Any) -> Any:
-            return (replacement if threading.get_ident() == owner else original)(*args, **kw)
-
-        return dispatch
-
-    parse, make_pass = etvk.parse_compile_spec, etvk.TagMemoryMetaPass
-    make_builder, serialize = etvk.VkGraphBuilder, etvk.serialize_vulkan_graph
-    place = etvk.greedy
-    is_compatible = VulkanSupportedOperators.op_node_is_compatible
-
-    def begin(*args: Any) -> Any:
-        compile_options = parse(*args)
-        session.begin(compile_options)
-        return compile_options
-
-    def tag(*args: Any, **kw: Any) -> Any:
-        return _PlanningPass(session, make_pass(*args, **kw))
-
-    def place_in_order(
-        alignment: int, specs: Any, graph: GraphModule, *args: Any, **kw: Any
-    ) -> Any:
-        return place(alignment, in_graph_order(specs, graph), graph, *args, **kw)
-
-    def build(*args: Any, **kw: Any) -> Any:
-        return session.build(make_builder, *args, **kw)
-
-    def write(*args: Any) -> Any:
-        blob = serialize(*args)
-        session.finish(blob)
-        return blob
-
-    def compatible(support: Any, node: Node, features: Any = None) -> Any:
-        answer = is_compatible(support, node, features=features)
-        if not answer[0]:
-            features = features or get_op_features(node.target)
-            if not features.make_op_repsets(node, _NO_LIMITS).any_is_empty():
-                session.unplaced.append(_describe(node))
-        return answer
-
-    with _one_at_a_time, ExitStack() as stack:
-        for owner_of, name, original, replacement in (
-            (etvk, "parse_compile_spec", parse, begin),
-            (etvk, "TagMemoryMetaPass", make_pass, tag),
-            (etvk, "greedy", place, place_in_order),
-            (etvk, "VkGraphBuilder", make_builder, build),
-            (etvk, "serialize_vulkan_graph", serialize, write),
-            (VulkanSupportedOperators, "op_node_is_compatible", is_compatible, compatible),
-        ):
-            stack.callback(setattr, owner_of, name, original)
-            setattr(owner_of, name, ours(replacement, original))
+    with replaced(_hooks(session)):
         try:
             yield session
         except Exception:
@@ -306,66 +258,57 @@ def planning(
             raise
 
 
-@contextmanager
-def mending() -> Iterator[TensorNames]:
-    """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
+def _hooks(session: Planning) -> dict[Hook, Wrapper]:
+    """What a session does where ExecuTorch would do as it always does."""
 
-    Scalars of different types stay apart, and the same program gets the same memory objects: see
-    ``_Scalars`` and ``in_graph_order``. Gives the names of tensors in the
-    graphs that were written.
-    """
-    owner = threading.get_ident()
-    place, make_builder = etvk.greedy, etvk.VkGraphBuilder
-    serialize = etvk.serialize_vulkan_graph
-    names: dict[str, dict[int, str]] = {}
-    latest: Any = None
+    def partitioning(partition: Any) -> Callable[..., Any]:
+        def with_limits(partitioner: Any, program: Any) -> Any:
+            return partition(_limited(partitioner, session.options.texture_limits), program)
 
-    def place_in_order(
-        alignment: int, specs: Any, graph: GraphModule, *args: Any, **kw: Any
-    ) -> Any:
-        if threading.get_ident() == owner:
-            specs = in_graph_order(specs, graph)
-        return place(alignment, specs, graph, *args, **kw)
+        return with_limits
 
-    def build(*args: Any, **kw: Any) -> Any:
-        nonlocal latest
-        builder = make_builder(*args, **kw)
-        if threading.get_ident() == owner:
-            builder.const_scalar_to_value_ids = _Scalars()
-            latest = builder
-        return builder
+    def supporting(is_compatible: Any) -> Callable[..., Any]:
+        def compatible(support: Any, node: Node, features: Any = None) -> Any:
+            answer = is_compatible(support, node, features=features)
+            if not answer[0]:
+                features = features or get_op_features(node.target)
+                if not features.make_op_repsets(node, _NO_LIMITS).any_is_empty():
+                    session.unplaced.append(_describe(node))
+            return answer
 
-    def write(*args: Any) -> Any:
-        blob = serialize(*args)
-        if threading.get_ident() == owner:
-            graph = hashlib.sha256(split_delegate(blob).flatbuffer).hexdigest()
-            # Delegates that are alike share a graph in the file: the first one names its tensors.
-            names.setdefault(graph, _names(latest))
-        return blob
+        return compatible
 
-    with _one_at_a_time, ExitStack() as stack:
-        for name, original, replacement in (
-            ("greedy", place, place_in_order),
-            ("VkGraphBuilder", make_builder, build),
-            ("serialize_vulkan_graph", serialize, write),
-        ):
-            stack.callback(setattr, etvk, name, original)
-            setattr(etvk, name, replacement)
-        yield names
+    def beginning(parse: Any) -> Callable[..., Any]:
+        def begin(*args: Any) -> Any:
+            compile_options = parse(*args)
+            session.begin(compile_options)
+            return compile_options
 
+        return begin
 
-def in_graph_order(specs: Collection[Any], graph_module: GraphModule) -> list[Any]:
-    """Tensor specs in the order in which the nodes of a graph have them.
+    def laying(make_pass: Any) -> Callable[..., Any]:
+        return lambda *args, **kw: _PlanningPass(session, make_pass(*args, **kw))
 
-    ExecuTorch plans memory from a set of them, whose order is that of addresses in this process:
-    the same program would get other memory objects on another day.
-    """
-    position: dict[int, int] = {}
-    for node in graph_module.graph.nodes:
-        found = node.meta.get("spec")
-        for spec in found if isinstance(found, (list, tuple)) else [found]:
-            position.setdefault(id(spec), len(position))
-    return sorted(specs, key=lambda spec: position[id(spec)])
+    def building(make_builder: Any) -> Callable[..., Any]:
+        return lambda *args, **kw: session.build(make_builder, *args, **kw)
+
+    def writing(serialize: Any) -> Callable[..., Any]:
+        def write(*args: Any) -> Any:
+            blob = serialize(*args)
+            session.finish(blob)
+            return blob
+
+        return write
+
+    return {
+        Hook.PARTITION: partitioning,
+        Hook.SUPPORT: supporting,
+        Hook.COMPILE_OPTIONS: beginning,
+        Hook.LAYOUT_PASS: laying,
+        Hook.MEMORY_PLANNER: ordered_memory,
+        Hook.GRAPH_BUILDER: building,
+        Hook.SERIALISER: writing,
+    }
 
 
 def to_edge_transform_and_lower(
@@ -373,10 +316,34 @@ def to_edge_transform_and_lower(
 ) -> executorch.exir.EdgeProgramManager:
     """ExecuTorch's function of this name, with the layouts of Vulkan delegates planned by us.
 
-    Takes the same arguments, and ``plan_options``. Import it in the place of ExecuTorch's.
+    Takes the same arguments, and ``plan_options``. Import it instead of ExecuTorch's. Raises as
+    ``planning`` does.
     """
     with planning(plan_options):
         return executorch.exir.to_edge_transform_and_lower(*args, **kw)
+
+
+def _limited(partitioner: Any, limits: ImageExtents | None) -> Any:
+    """The partitioner, with these texture limits among its compile options.
+
+    ExecuTorch keeps these options in the program, so that it is lowered, planned and planned again
+    by the same limits.
+    """
+    if limits is None:
+        return partitioner
+    own = partitioner.options.get("texture_limits")
+    if own is not None and tuple(own) != limits:
+        theirs, ours = (",".join(map(str, each)) for each in (own, limits))
+        raise OptionError(
+            f"VulkanPartitioner has the texture limits {theirs}, and the options of the plan "
+            f"{ours}: give them in one place"
+        )
+    limited = copy.copy(partitioner)
+    limited.options = {**partitioner.options, "texture_limits": limits}
+    limited.delegation_spec = DelegationSpec(
+        VulkanBackend.__name__, parse_compile_options(limited.options)
+    )
+    return limited
 
 
 def _describe(node: Node) -> str:
@@ -386,19 +353,13 @@ def _describe(node: Node) -> str:
     return f"{target.__name__} ({', '.join(shapes)})"
 
 
-def _names(builder: Any) -> dict[int, str]:
-    """What the exported program calls the values that ExecuTorch's builder wrote."""
-    return {value_id: node.name for node, value_id in builder.node_to_value_ids.items()}
-
-
-def _places(delegate: _Delegate) -> WrittenPlaces:
-    fx, builder = delegate.fx, delegate.builder
-    assert fx is not None
+def _places(built: _Built) -> WrittenPlaces:
+    laid, builder = built.planned.laid, built.builder
     # Passes after ours may rebuild the graph: names survive, nodes need not.
     value_of = {node.name: value for node, value in builder.node_to_value_ids.items()}
     calls = (
         node.name
-        for node in delegate.program.graph_module.graph.nodes
+        for node in built.program.graph_module.graph.nodes
         if node.op == "call_function" and node.target is not operator.getitem
     )
     position = {name: i for i, name in enumerate(calls)}
@@ -408,40 +369,8 @@ def _places(delegate: _Delegate) -> WrittenPlaces:
         return made if place is None else builder.values[made].value.items[place]
 
     return WrittenPlaces(
-        tensors=[value(node, place) for node, place in fx.makers],
-        operators=[position[node.name] for node in fx.nodes],
-        copies=[value(node, None) for node in delegate.clones],
-        clones=[position[node.name] for node in delegate.clones],
+        tensors=[value(node, place) for node, place in laid.fx.makers],
+        operators=[position[node.name] for node in laid.fx.nodes],
+        copies=[value(node, None) for node in laid.clones],
+        clones=[position[node.name] for node in laid.clones],
     )
-
-
-def _as_schema(graph: Any, constants: Sequence[Any]) -> VkGraph:
-    """ExecuTorch's dataclasses of a VkGraph as ours, with its constants filled in."""
-    return VkGraph(
-        version=graph.version,
-        chain=tuple(OperatorCall(c.node_id, c.name, tuple(c.args)) for c in graph.chain),
-        values=tuple(_value_as_schema(v.value) for v in graph.values),
-        input_ids=tuple(graph.input_ids),
-        output_ids=tuple(graph.output_ids),
-        constants=tuple(
-            VkBytes(0, 0) if c is None else VkBytes(NAMED_DATA, c[1], c[0]) for c in constants
-        ),
-    )
-
-
-def _value_as_schema(value: Any) -> Value:
-    kind: Any = getattr(vkgraph, type(value).__name__)
-    fields = {name: getattr(value, name) for name in kind.__dataclass_fields__}
-    if kind is VkTensor:
-        for name, enumeration in _TENSOR_ENUMS.items():
-            fields[name] = enumeration(int(fields[name]))
-    made: Value = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    return made
-
-
-_TENSOR_ENUMS: Final = {
-    "datatype": VkDataType,
-    "staging_datatype": VkDataType,
-    "storage_type": VkStorageType,
-    "memory_layout": VkMemoryLayout,
-}

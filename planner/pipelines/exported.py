@@ -76,9 +76,6 @@ def plan_exported(
 
         from planner.executorch.session import planning
 
-        compile_options = {}
-        if options.texture_limits is not None:
-            compile_options["texture_limits"] = options.texture_limits
         progress("lowering", None)
         start = perf_counter()
         with planning(
@@ -87,7 +84,7 @@ def plan_exported(
             try:
                 edge = to_edge_transform_and_lower(
                     exported,
-                    partitioner=[VulkanPartitioner(compile_options)],
+                    partitioner=[VulkanPartitioner()],
                     compile_config=EdgeCompileConfig(_check_ir_validity=False),
                 )
             except Exception as error:
@@ -124,7 +121,7 @@ def lower_exported(data: bytes, name: str) -> LoweredExport:
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-        from planner.executorch.session import mending
+        from planner.executorch.repairs import mending
         from planner.files.lowered import delegates_of
 
         try:

@@ -15,7 +15,8 @@ from executorch.exir import to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
 
 from planner.errors import InputError, NoRepresentationError
-from planner.executorch.session import in_graph_order, planning
+from planner.executorch.repairs import in_graph_order
+from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
 from planner.ir.representation import LABELS
 from planner.options import make_options
