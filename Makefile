@@ -23,6 +23,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python docs/rooms.py --check
 	$(BIN)/python -m schema.generate --check
 
 bench: $(READY) chromium
