@@ -141,11 +141,14 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
 def serve(
     host: str, port: int, data_dir: Path | None, database_url: str | None, workers: int
 ) -> None:
-    """Start the HTTP service: POST /plan takes a .pt2 and returns the planned program."""
+    """Start the HTTP service: POST /plan takes a program and returns it planned.
+
+    The program is a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
+    """
     from platformdirs import user_data_path
 
-    from api.http.service import Settings
-    from api.http.service import serve as run
+    from api.http.app import Settings
+    from api.http.server import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     run(host, port, Settings(data_dir, database_url or None, max(workers, 1), job_workers=workers))

@@ -1,4 +1,4 @@
-"""Jobs over HTTP."""
+"""Requests about jobs."""
 
 from __future__ import annotations
 
@@ -8,241 +8,34 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from datetime import datetime
-from math import isinf
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import fastapi
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
+from api.http.models import (
+    EXAMPLE_JOB_ID,
+    Changed,
+    ItemChange,
+    ItemOptions,
+    ItemResult,
+    JobDetail,
+    JobItem,
+    JobList,
+    JobRequest,
+    JobResults,
+    JobSummary,
+    UploadedInput,
+    WorkerSummary,
+)
 from api.http.problems import problems
-from api.jobs.jobs import ItemStatus, JobStatus
-from api.jobs.matrix import MAX_ITEMS, Input, Matrix, read_profile
+from api.http.uploads import PROGRAM_BODY, Uploads
+from api.jobs.jobs import JobStatus
+from api.jobs.matrix import MAX_ITEMS, Input
 from api.jobs.service import JobService
 from api.store.database import UnreachableError
-from api.store.tables import State
-
-_EXAMPLE_ID: Final = "5d2c41a0b93e4f6d8a7c1e0f2b3d4c5a"
-_EXAMPLE_SHA: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
-
-# PostgreSQL takes no text with a NUL in it; and names are printed.
-Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
-
-class UploadedInput(BaseModel):
-    """The bytes of an input, which are kept for an hour, and as long as a job has them."""
-
-    sha256: str = Field(examples=[_EXAMPLE_SHA])
-    size: int = Field(description="In bytes.")
-
-
-class JobInput(BaseModel):
-    """A program of a job."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name = Field(description="What to call it.", examples=["models/mobilenet_v2.pte"])
-    sha256: str = Field(
-        pattern=r"^[0-9a-f]{64}$",
-        description="As `POST /inputs` answered.",
-        examples=[_EXAMPLE_SHA],
-    )
-
-
-class JobRequest(BaseModel):
-    """Many inputs, and options to plan each of them with, in every combination."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    name: Name = Field("job", description="What to call the job.", examples=["nightly"])
-    inputs: list[JobInput] = Field(min_length=1, max_length=MAX_ITEMS)
-    profiles: list[str | dict[str, Any]] = Field(
-        ["default"],
-        min_length=1,
-        max_length=100,
-        description="Names of built-in profiles, or documents of others.",
-    )
-    objectives: list[str] = Field(["repack"], min_length=1, max_length=2)
-    texture_limits: list[str | None] = Field(
-        [None],
-        min_length=1,
-        max_length=100,
-        description="Largest image extents, each as `X,Y,Z`; null for those of the program.",
-    )
-    buffer_limits: list[int | None] = Field(
-        [None],
-        min_length=1,
-        max_length=100,
-        description="Fewest elements that are too many for a buffer; null for no limit.",
-    )
-    without_layouts: list[list[str]] = Field(
-        [[]], min_length=1, max_length=100, description="Sets of layouts that plans must not use."
-    )
-
-    def matrix(self) -> Matrix:
-        """The options in every combination; raises ``OptionError``."""
-        return Matrix(
-            tuple(read_profile(profile) for profile in self.profiles),
-            tuple(self.objectives),
-            tuple(self.texture_limits),
-            tuple(self.buffer_limits),
-            tuple(map(tuple, self.without_layouts)),
-        )
-
-    def said(self) -> dict[str, Any]:
-        """What was asked for, without the inputs; of a profile its name."""
-        names = [read_profile(profile).name for profile in self.profiles]
-        return self.model_dump(exclude={"inputs", "profiles"}) | {"profiles": names}
-
-
-class JobSummary(BaseModel):
-    """A job, and how far it is."""
-
-    id: str = Field(examples=[_EXAMPLE_ID])
-    name: str
-    created: datetime
-    cancelled: datetime | None = Field(description="When it was cancelled, if it was.")
-    is_finished: bool = Field(description="Whether nothing is left to do.")
-    total: int = Field(description="How many items it has.")
-    counts: dict[State, int] = Field(description="How many of its items are in each state.")
-    request: dict[str, Any] = Field(description="What was asked for, without the inputs.")
-
-    @classmethod
-    def of(cls, job: JobStatus) -> JobSummary:
-        """The job as it is told."""
-        return cls(
-            id=job.id,
-            name=job.name,
-            created=job.created,
-            cancelled=job.cancelled,
-            is_finished=job.is_finished,
-            total=job.total,
-            counts=job.counts,
-            request=job.request,
-        )
-
-
-class JobList(BaseModel):
-    """A page of jobs, the newest first."""
-
-    total: int
-    jobs: list[JobSummary]
-
-
-class ItemOptions(BaseModel):
-    """How an item is planned."""
-
-    profile: str
-    profile_hash: str
-    objective: str
-    texture_limits: list[int] | None
-    buffer_limit: int | None
-    without_layouts: list[str]
-
-
-class ItemResult(BaseModel):
-    """What came of an item. Costs are in `unit`."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.")
-    unit: str
-    bound: float
-    repack_cost: float
-    baseline_repack_cost: float
-    ratio: float | None = Field(description="Baseline over plan; null where only the plan's is 0.")
-    objective_cost: float
-    baseline_objective_cost: float
-    objective_ratio: float | None
-    transitions: int
-    baseline_transitions: int
-    operators: int
-    plan_seconds: float
-
-    @field_validator("ratio", "objective_ratio", mode="before")
-    @classmethod
-    def _finite(cls, value: float) -> float | None:
-        return None if isinf(value) else value
-
-
-class JobItem(BaseModel):
-    """An input of a job with options."""
-
-    number: int = Field(description="Its place in the job, from 0.")
-    input: str
-    input_sha256: str
-    options: ItemOptions
-    state: State
-    attempts: int = Field(description="How often it was begun.")
-    error: str | None = Field(description="Why it failed.")
-    plan_id: str | None = Field(description="The plan at `/plans/{id}`, once it is done.")
-    worker: str | None = Field(description="Who began it last.")
-    queued: datetime | None
-    started: datetime | None
-    finished: datetime | None
-    result: ItemResult | None
-
-    @classmethod
-    def of(cls, item: ItemStatus) -> JobItem:
-        """The item as it is told."""
-        task, plan = item.task, item.plan
-        return cls(
-            number=item.number,
-            input=item.input_name,
-            input_sha256=task.input_sha256,
-            options=ItemOptions(**item.options),
-            state=item.state,
-            attempts=task.attempts,
-            error=task.error,
-            plan_id=None if plan is None else plan.id,
-            worker=task.executor_id,
-            queued=task.queued,
-            started=task.started,
-            finished=task.finished,
-            result=None if plan is None else ItemResult.model_validate(plan),
-        )
-
-
-class JobDetail(JobSummary):
-    """A job with its items."""
-
-    items: list[JobItem]
-
-
-class JobResults(BaseModel):
-    """All items of a job."""
-
-    job: JobSummary
-    items: list[JobItem]
-
-
-class Changed(BaseModel):
-    """How many tasks are to be stopped, or were queued again."""
-
-    tasks: int
-
-
-class WorkerSummary(BaseModel):
-    """A worker that is alive."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    id: str
-    host: str
-    pid: int
-    version: str = Field(description="The planner's.")
-    started: datetime
-
-
-class ItemChange(BaseModel):
-    """An item whose state is new, in an event."""
-
-    number: int
-    state: State
-    attempts: int
 
 
 def _service(request: Request) -> JobService:
@@ -252,7 +45,7 @@ def _service(request: Request) -> JobService:
 
 def _job(
     service: Annotated[JobService, Depends(_service)],
-    job_id: Annotated[str, fastapi.Path(description="The id of a job.", examples=[_EXAMPLE_ID])],
+    job_id: Annotated[str, fastapi.Path(description="The id of a job.", examples=[EXAMPLE_JOB_ID])],
 ) -> JobStatus:
     job = service.jobs.get(job_id) if re.fullmatch("[0-9a-f]{32}", job_id) else None
     if job is None:
@@ -274,34 +67,16 @@ router = APIRouter(tags=["jobs"])
     summary="Upload an input of a job",
     status_code=201,
     responses=problems(status_413="The body is larger than this service takes."),
-    openapi_extra={
-        "requestBody": {
-            "description": "A `.pt2`, a `.pte` or a VkGraph, as it is.",
-            "required": True,
-            "content": {
-                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-            },
-        }
-    },
+    openapi_extra={"requestBody": PROGRAM_BODY},
 )
 async def post_input(request: Request, service: Service) -> UploadedInput:
-    """Keeps a program for jobs that name it by its SHA-256. It is not looked into yet."""
-    path = service.uploads / f"input-{uuid.uuid4().hex}"
-    size = 0
+    """Keeps a program for jobs that name it by its SHA-256. It is not read yet."""
+    uploads: Uploads = request.app.state.uploads
+    path = uploads.folder / f"input-{uuid.uuid4().hex}"
     try:
-        with path.open("wb") as file:
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > service.max_upload_bytes:
-                    raise HTTPException(
-                        413,
-                        f"the file is larger than the {service.max_upload_bytes} bytes that are "
-                        "taken here",
-                    )
-                await run_in_threadpool(file.write, chunk)
-        return UploadedInput(
-            sha256=await run_in_threadpool(service.store.blobs.put, path), size=size
-        )
+        upload = await uploads.receive(request, path)
+        await run_in_threadpool(service.store.blobs.put, path)
+        return UploadedInput(sha256=upload.sha256, size=upload.size)
     finally:
         path.unlink(missing_ok=True)
 
@@ -320,7 +95,7 @@ def post_job(
     What is in store already is not planned again, and what other jobs want too only once.
     """
     inputs = [Input(item.name, item.sha256) for item in job.inputs]
-    job_id = service.jobs.submit(job.name, inputs, job.matrix().choices(), job.said())
+    job_id = service.jobs.submit(job.name, inputs, job.matrix().choices(), job.summary())
     later.add_task(_start, service, job_id)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(_job(service, job_id))

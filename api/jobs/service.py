@@ -6,7 +6,6 @@ import threading
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
@@ -27,8 +26,6 @@ class JobService:
     """The jobs of a server. The queue is opened for the first job, or for the first worker."""
 
     store: PlanStore
-    uploads: Path
-    max_upload_bytes: int
     jobs: Jobs
     executors: Executors
     watches: Watches
@@ -77,29 +74,15 @@ class JobService:
 
 @asynccontextmanager
 async def serving_jobs(
-    store: PlanStore,
-    workers: int,
-    data_dir: Path,
-    database_url: str | None,
-    scratch: Path,
-    max_upload_bytes: int,
-    plan_seconds: float,
+    store: PlanStore, workers: int, settings: WorkerSettings
 ) -> AsyncIterator[JobService]:
-    """The jobs of a server, done by so many workers of its own and by any others that there are.
-
-    ``scratch`` is a folder for uploads and workers.
-    """
+    """The jobs of a server, done by so many workers of its own and by any others that there are."""
     jobs = Jobs(store)
-    service = JobService(
-        store, scratch, max_upload_bytes, jobs, Executors(store.database), Watches(jobs)
-    )
+    service = JobService(store, jobs, Executors(store.database), Watches(jobs))
     supervisor = None
     try:
         if workers:
             await run_in_threadpool(service.engine)
-            settings = WorkerSettings(
-                str(data_dir.absolute()), database_url, str(scratch), plan_seconds
-            )
             supervisor = Supervisor(workers, settings)
         yield service
     finally:

@@ -15,7 +15,8 @@ import httpx
 _SERVE = """
 import sys
 from pathlib import Path
-from api.http.service import Settings, serve
+from api.http.app import Settings
+from api.http.server import serve
 data, url, workers, port = sys.argv[1:]
 serve("127.0.0.1", int(port), Settings(Path(data), url, job_workers=int(workers)))
 """

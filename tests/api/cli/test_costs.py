@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from api.http.service import PlanQuery, Settings, create_app
+from api.http.app import Settings, create_app
+from api.http.models import PlanQuery
 from planner.costs.by_profile import ProfileSource
 from planner.costs.profile_file import load_profile
 from planner.measured.costs import load_costs

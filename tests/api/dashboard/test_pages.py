@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 
 from api.dashboard.headers import CONTENT_SECURITY_POLICY
 from api.dashboard.vendor import LIBRARIES
-from api.http.service import Settings, create_app
+from api.http.app import Settings, create_app
 from api.store.plans import PlanStore, open_store
 from api.store.tables import Plan
 from planner.options import make_options

@@ -1,0 +1,128 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+
+import planner
+from api.dashboard.install import install as install_dashboard
+from api.dashboard.pages import error_page
+from api.dashboard.query import OverviewQuery
+from api.http import jobs, plans
+from api.http.models import PlanQuery, PlansQuery
+from api.http.problems import Problem, answer_errors
+from api.http.service import PlanningPool, PlanService
+from api.http.uploads import Uploads
+from api.jobs.service import serving_jobs
+from api.jobs.worker import WorkerSettings
+from api.planning.process import CrashedJobError, OvertimeError, WorkerError, Workers
+from api.store.database import UnreachableError
+from api.store.plans import open_store
+from planner.errors import PlannerError, VerificationError
+
+# The most particular class counts. A refusal of what was asked is the client's to mend.
+_STATUSES: Final[dict[type[Exception], int]] = {
+    PlannerError: 422,
+    VerificationError: 500,
+    CrashedJobError: 500,
+    UnreachableError: 503,
+    WorkerError: 503,
+    OvertimeError: 504,
+    # No client is left to read the answer; it only ends the request.
+    ClientDisconnect: 400,
+}
+
+_QUERIES: Final[dict[str, type[BaseModel]]] = {
+    "/plan": PlanQuery,
+    "/plans": PlansQuery,
+    "/": OverviewQuery,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the service runs.
+
+    Plans are kept in ``data_dir``, or without one for as long as the service runs; their figures
+    in the database at ``database_url``, or without one in ``data_dir`` as well. At most
+    ``workers`` programs are planned at once, and each for at most ``plan_seconds``. Of jobs,
+    ``job_workers`` more are, each for at most ``job_seconds``.
+    """
+
+    data_dir: Path | None = None
+    database_url: str | None = None
+    workers: int = 1
+    max_upload_bytes: int = 2 * 2**30
+    plan_seconds: float = 1800
+    job_workers: int = 0
+    job_seconds: float = 600
+
+
+def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None) -> FastAPI:
+    """The service as an ASGI application; it runs as long as its lifespan.
+
+    Programs are planned in ``pool``, which ends with the lifespan; without one, in processes of
+    the application's own. The lifespan raises ``OptionError`` at its start if plans cannot be kept
+    where they should be.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with TemporaryDirectory(prefix="layout-planner-") as folder:
+            uploads = Uploads(Path(folder) / "uploads", settings.max_upload_bytes)
+            uploads.folder.mkdir()
+            data_dir = settings.data_dir or Path(folder) / "data"
+            store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            service = PlanService(
+                store,
+                pool or Workers(settings.workers, settings.plan_seconds),
+                uploads,
+                settings.plan_seconds,
+            )
+            worker = WorkerSettings(
+                str(data_dir.absolute()),
+                settings.database_url,
+                str(uploads.folder),
+                settings.job_seconds,
+            )
+            app.state.uploads = uploads
+            app.state.service = service
+            sweeping = asyncio.create_task(service.sweep())
+            try:
+                async with serving_jobs(store, settings.job_workers, worker) as app.state.jobs:
+                    yield
+            finally:
+                await service.close()
+                sweeping.cancel()
+                await asyncio.wait([sweeping])
+                await run_in_threadpool(store.close)
+
+    app = FastAPI(
+        title="Layout Planner",
+        summary="Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked.",
+        description="Loading a `.pt2` file can run code that was put into it: offer this service "
+        "only to those who may run code on its machine.",
+        version=planner.__version__,
+        lifespan=lifespan,
+        redirect_slashes=False,
+        # These would load their scripts from another host: the dashboard has a page of its own.
+        docs_url=None,
+        redoc_url=None,
+        responses={"default": {"model": Problem, "description": "Anything else that failed."}},
+    )
+    app.include_router(plans.router)
+    app.include_router(jobs.router)
+    install_dashboard(app)
+    answer_errors(app, _STATUSES, _QUERIES, error_page)
+    return app

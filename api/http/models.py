@@ -1,0 +1,466 @@
+"""What requests ask for, and what they are answered with: the service's documents."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from math import isinf
+from typing import Annotated, Any, Final, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from api.jobs.jobs import ItemStatus, JobStatus
+from api.jobs.matrix import MAX_ITEMS, Matrix, read_profile
+from api.store.plans import PlanFilter, Sort
+from api.store.tables import State
+from planner.costs.model import Objective
+from planner.costs.profile_file import builtin_names
+from planner.errors import OptionError
+from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.options import PlanOptions, make_options
+
+EXAMPLE_PLAN_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
+EXAMPLE_JOB_ID: Final = "5d2c41a0b93e4f6d8a7c1e0f2b3d4c5a"
+_EXAMPLE_SHA256: Final = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+_DEFAULT_NAME: Final = "upload.pt2"
+_MAX_PAGE: Final = 500
+
+# PostgreSQL takes no text with a NUL in it; and names are printed.
+Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Part = Annotated[str, Field(max_length=200, pattern=r"^[^\x00]*$")]
+
+
+def _utc(time: datetime) -> datetime:
+    """A point in time in UTC; without a zone it is in UTC already."""
+    try:
+        return time.replace(tzinfo=UTC) if time.tzinfo is None else time.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("there is no such time in UTC") from None
+
+
+def _null_if_infinite(value: float) -> float | None:
+    return None if isinf(value) else value
+
+
+Time = Annotated[datetime, AfterValidator(_utc)]
+Ratio = Annotated[float | None, BeforeValidator(_null_if_infinite)]
+"""A ratio of costs; JSON has no infinity."""
+
+
+class PlanQuery(BaseModel):
+    """How to plan, from the query of a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    profile: str = Field(
+        "default",
+        description="The built-in device profile that prices transitions and accesses.",
+        json_schema_extra={"enum": list(builtin_names())},
+    )
+    objective: str = Field(
+        "repack",
+        description="What to minimise: the cost of the transitions alone, or of the accesses too.",
+        json_schema_extra={"enum": list(get_args(Objective))},
+    )
+    texture_limits: str | None = Field(
+        None,
+        description="Largest image extents of the device in texels, as `X,Y,Z`; left out, those "
+        "that ExecuTorch lowers with.",
+        examples=["2048,2048,2048"],
+    )
+    buffer_limit: int | None = Field(
+        None,
+        description="Fewest elements that are too many for a buffer of the device; left out, no "
+        "limit.",
+        examples=[2**27],
+    )
+    without_layout: list[
+        Annotated[
+            str,
+            Field(json_schema_extra={"enum": [x.name for x in FLOAT_LAYOUTS + QUANTIZED_LAYOUTS]}),
+        ]
+    ] = Field(
+        [],
+        description="A memory layout that the plan must not use; may be given several times.",
+        examples=[["TENSOR_HEIGHT_PACKED"]],
+    )
+    name: str = Field(
+        _DEFAULT_NAME,
+        description="The name of the file, for messages and for the name of the answer's file.",
+        examples=["mobilenet_v2.pt2"],
+    )
+
+    def options(self) -> PlanOptions:
+        """The options asked for; raises ``OptionError``."""
+        # A name that is not built in would be taken for the path of a file of this machine.
+        if self.profile not in builtin_names():
+            raise OptionError(
+                f"unknown profile {self.profile!r}: use one of {', '.join(builtin_names())}"
+            )
+        return make_options(
+            self.profile,
+            self.objective,
+            self.texture_limits,
+            self.without_layout,
+            self.buffer_limit,
+        )
+
+    def file_name(self) -> str:
+        """The name without folders or characters that do not print; never empty."""
+        base = re.split(r"[/\\]", self.name)[-1]
+        printable = "".join(c for c in base if c.isprintable()).strip()[:200]
+        return printable if printable.strip(".") else _DEFAULT_NAME
+
+
+class Health(BaseModel):
+    """That the service runs, and its version."""
+
+    status: str = Field(examples=["ok"])
+    version: str = Field(examples=["0.1.0"])
+
+
+class Progress(BaseModel):
+    """How far a plan is."""
+
+    stage: str | None = Field(
+        description="`waiting` for a process, `loading`, `lowering`, `planning`, how many "
+        "delegates are planned, or `writing`; null if no request of this id waits for a plan.",
+        examples=["lowering"],
+    )
+
+
+class Profile(BaseModel):
+    """A built-in device profile."""
+
+    name: str = Field(examples=["default"])
+    description: str
+
+
+class PlansQuery(BaseModel):
+    """Which plans to list, and in which order, from the query of a URL."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Part | None = Field(
+        None,
+        description="A part of the program's file name, in upper or lower case.",
+        examples=["mobilenet"],
+    )
+    profile: Part | None = Field(
+        None, description="The name of the device profile.", examples=["bytes"]
+    )
+    objective: Objective | None = Field(None, description="What was minimised.")
+    status: Literal["OPTIMAL", "FEASIBLE"] | None = Field(
+        None, description="`OPTIMAL` if no plan costs less; `FEASIBLE` if that is not proven."
+    )
+    min_ratio: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Least ratio of the baseline's repack cost to the plan's.",
+        examples=[1.5],
+    )
+    max_ratio: float | None = Field(
+        None,
+        allow_inf_nan=False,
+        description="Largest ratio of the baseline's repack cost to the plan's.",
+        examples=[10],
+    )
+    created_after: Time | None = Field(
+        None,
+        description="Plans made then or later; a time without a zone is UTC.",
+        examples=["2026-01-31T00:00:00Z"],
+    )
+    created_before: Time | None = Field(
+        None,
+        description="Plans made earlier; a time without a zone is UTC.",
+        examples=["2026-02-01T00:00:00Z"],
+    )
+    sort: Sort = Field("created", description="What to sort by.")
+    order: Literal["asc", "desc"] = Field("desc", description="Smallest or largest first.")
+    limit: int = Field(50, ge=1, le=_MAX_PAGE, description="How many plans at most.")
+    offset: int = Field(0, ge=0, lt=2**63, description="How many plans of the list to leave out.")
+
+    def filter(self) -> PlanFilter:
+        """Which plans to list."""
+        return PlanFilter(
+            self.name,
+            self.profile,
+            self.objective,
+            self.status,
+            self.min_ratio,
+            self.max_ratio,
+            self.created_after,
+            self.created_before,
+        )
+
+
+class PlanSummary(BaseModel):
+    """A plan in a list. Costs are in `unit`.
+
+    The baseline is ExecuTorch's own pass; for a program that came lowered, its own layouts.
+    """
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str = Field(examples=[EXAMPLE_PLAN_ID], description="As in `/plans/{id}`.")
+    created: datetime = Field(description="When the plan was made, in UTC.")
+    name: str = Field(
+        validation_alias="source_name",
+        description="The program's file name.",
+        examples=["mobilenet_v2.pt2"],
+    )
+    source_sha256: str = Field(description="SHA-256 of the program, in hexadecimal.")
+    kind: str = Field(description="`pt2`, `pte` or `vkgraph`.", examples=["pt2"])
+    profile: str = Field(validation_alias="profile_name", examples=["bytes"])
+    profile_hash: str = Field(description="SHA-256 of the device profile, in hexadecimal.")
+    costs: str = Field(
+        validation_alias="costs_name",
+        description="What the costs are called: the profile, or the device that was measured.",
+        examples=["bytes"],
+    )
+    objective: str = Field(description="What was minimised.", examples=["repack"])
+    unit: str = Field(description="`bytes` or `ns`.", examples=["bytes"])
+    texture_limits: list[int] = Field(
+        description="Largest image extents in texels.", examples=[[16384, 16384, 2048]]
+    )
+    buffer_limit: int | None = Field(
+        description="Fewest elements that are too many for a buffer; null for no limit."
+    )
+    excluded_layouts: list[str] = Field(description="Layouts that the plan must not use.")
+    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.", examples=["OPTIMAL"])
+    bound: float = Field(description="No plan has a lower objective cost.")
+    repack_cost: float
+    baseline_repack_cost: float
+    saved_cost: float = Field(description="The baseline's repack cost less the plan's.")
+    ratio: Ratio = Field(
+        description="The baseline's repack cost over the plan's; null where only the plan's is 0, "
+        "which sorts as the largest."
+    )
+    objective_cost: float = Field(description="Cost of what was minimised.")
+    baseline_objective_cost: float
+    objective_ratio: Ratio = Field(
+        description="The baseline's objective cost over the plan's; null where only the plan's is "
+        "0."
+    )
+    transitions: int
+    baseline_transitions: int
+    operators: int
+    delegates: int = Field(description="Vulkan delegates of the program.")
+    has_program: bool = Field(description="Whether there is a `program.pte`.")
+    plan_seconds: float = Field(description="How long solving took.")
+    planner_version: str = Field(examples=["0.1.0"])
+
+
+class PlanList(BaseModel):
+    """A page of plans."""
+
+    total: int = Field(description="How many plans pass the filters, on all pages.")
+    plans: list[PlanSummary]
+
+
+class UploadedInput(BaseModel):
+    """The bytes of an input, which are kept for an hour, and as long as a job has them."""
+
+    sha256: str = Field(examples=[_EXAMPLE_SHA256])
+    size: int = Field(description="In bytes.")
+
+
+class JobInput(BaseModel):
+    """A program of a job."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name = Field(description="What to call it.", examples=["models/mobilenet_v2.pte"])
+    sha256: str = Field(
+        pattern=r"^[0-9a-f]{64}$",
+        description="As `POST /inputs` answered.",
+        examples=[_EXAMPLE_SHA256],
+    )
+
+
+class JobRequest(BaseModel):
+    """Many inputs, and options to plan each of them with, in every combination."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Name = Field("job", description="What to call the job.", examples=["nightly"])
+    inputs: list[JobInput] = Field(min_length=1, max_length=MAX_ITEMS)
+    profiles: list[str | dict[str, Any]] = Field(
+        ["default"],
+        min_length=1,
+        max_length=100,
+        description="Names of built-in profiles, or documents of others.",
+    )
+    objectives: list[str] = Field(["repack"], min_length=1, max_length=2)
+    texture_limits: list[str | None] = Field(
+        [None],
+        min_length=1,
+        max_length=100,
+        description="Largest image extents, each as `X,Y,Z`; null for those of the program.",
+    )
+    buffer_limits: list[int | None] = Field(
+        [None],
+        min_length=1,
+        max_length=100,
+        description="Fewest elements that are too many for a buffer; null for no limit.",
+    )
+    without_layouts: list[list[str]] = Field(
+        [[]], min_length=1, max_length=100, description="Sets of layouts that plans must not use."
+    )
+
+    def matrix(self) -> Matrix:
+        """The options in every combination; raises ``OptionError``."""
+        return Matrix(
+            tuple(read_profile(profile) for profile in self.profiles),
+            tuple(self.objectives),
+            tuple(self.texture_limits),
+            tuple(self.buffer_limits),
+            tuple(map(tuple, self.without_layouts)),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What was asked for, without the inputs; of a profile its name."""
+        names = [read_profile(profile).name for profile in self.profiles]
+        return self.model_dump(exclude={"inputs", "profiles"}) | {"profiles": names}
+
+
+class JobSummary(BaseModel):
+    """A job, and how far it is."""
+
+    id: str = Field(examples=[EXAMPLE_JOB_ID])
+    name: str
+    created: datetime
+    cancelled: datetime | None = Field(description="When it was cancelled, if it was.")
+    is_finished: bool = Field(description="Whether nothing is left to do.")
+    total: int = Field(description="How many items it has.")
+    counts: dict[State, int] = Field(description="How many of its items are in each state.")
+    request: dict[str, Any] = Field(description="What was asked for, without the inputs.")
+
+    @classmethod
+    def of(cls, job: JobStatus) -> JobSummary:
+        """The document of a job."""
+        return cls(
+            id=job.id,
+            name=job.name,
+            created=job.created,
+            cancelled=job.cancelled,
+            is_finished=job.is_finished,
+            total=job.total,
+            counts=job.counts,
+            request=job.request,
+        )
+
+
+class JobList(BaseModel):
+    """A page of jobs, the newest first."""
+
+    total: int
+    jobs: list[JobSummary]
+
+
+class ItemOptions(BaseModel):
+    """How an item is planned."""
+
+    profile: str
+    profile_hash: str
+    objective: str
+    texture_limits: list[int] | None
+    buffer_limit: int | None
+    without_layouts: list[str]
+
+
+class ItemResult(BaseModel):
+    """What came of an item. Costs are in `unit`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.")
+    unit: str
+    bound: float
+    repack_cost: float
+    baseline_repack_cost: float
+    ratio: Ratio = Field(description="Baseline over plan; null where only the plan's is 0.")
+    objective_cost: float
+    baseline_objective_cost: float
+    objective_ratio: Ratio
+    transitions: int
+    baseline_transitions: int
+    operators: int
+    plan_seconds: float
+
+
+class JobItem(BaseModel):
+    """An input of a job with options."""
+
+    number: int = Field(description="Its place in the job, from 0.")
+    input: str
+    input_sha256: str
+    options: ItemOptions
+    state: State
+    attempts: int = Field(description="How often it was begun.")
+    error: str | None = Field(description="Why it failed.")
+    plan_id: str | None = Field(description="The plan at `/plans/{id}`, once it is done.")
+    worker: str | None = Field(description="Who began it last.")
+    queued: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    result: ItemResult | None
+
+    @classmethod
+    def of(cls, item: ItemStatus) -> JobItem:
+        """The document of an item."""
+        task, plan = item.task, item.plan
+        return cls(
+            number=item.number,
+            input=item.input_name,
+            input_sha256=task.input_sha256,
+            options=ItemOptions(**item.options),
+            state=item.state,
+            attempts=task.attempts,
+            error=task.error,
+            plan_id=None if plan is None else plan.id,
+            worker=task.executor_id,
+            queued=task.queued,
+            started=task.started,
+            finished=task.finished,
+            result=None if plan is None else ItemResult.model_validate(plan),
+        )
+
+
+class JobDetail(JobSummary):
+    """A job with its items."""
+
+    items: list[JobItem]
+
+
+class JobResults(BaseModel):
+    """All items of a job."""
+
+    job: JobSummary
+    items: list[JobItem]
+
+
+class Changed(BaseModel):
+    """How many tasks are to be stopped, or were queued again."""
+
+    tasks: int
+
+
+class WorkerSummary(BaseModel):
+    """A worker that is alive."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    host: str
+    pid: int
+    version: str = Field(description="The planner's.")
+    started: datetime
+
+
+class ItemChange(BaseModel):
+    """An item whose state is new, in an event."""
+
+    number: int
+    state: State
+    attempts: int

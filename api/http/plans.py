@@ -1,0 +1,270 @@
+"""Requests about plans."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+from typing import Annotated, Any, Final
+
+import fastapi
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi.responses import FileResponse
+
+import planner
+from api.http.models import (
+    EXAMPLE_PLAN_ID,
+    Health,
+    PlanList,
+    PlanQuery,
+    PlansQuery,
+    PlanSummary,
+    Profile,
+    Progress,
+)
+from api.http.problems import problems
+from api.http.service import PlanService
+from api.http.uploads import PROGRAM_BODY
+from api.store.tables import Plan
+from planner.costs.profile_file import builtin_names, load_profile
+
+_BINARY: Final = "application/octet-stream"
+_PROGRESS_ID: Final = "^[0-9a-f]{32}$"
+
+
+def _service(request: Request) -> PlanService:
+    service: PlanService = request.app.state.service
+    return service
+
+
+Service = Annotated[PlanService, Depends(_service)]
+PlanId = Annotated[
+    str,
+    fastapi.Path(
+        description="The id of a plan: the last part of the `Location` that `POST /plan` gave.",
+        examples=[EXAMPLE_PLAN_ID],
+        # Only described: what does not match is the id of no plan, as others that do.
+        json_schema_extra={"pattern": "^[0-9a-f]{32}$"},
+    ),
+]
+
+
+def _binary(description: str, headers: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """An answer that is a file, for OpenAPI; headers are given by description and example."""
+    return {
+        "description": description,
+        "content": {_BINARY: {"schema": {"type": "string", "format": "binary"}}},
+        "headers": {
+            name: {"description": text, "schema": {"type": "string"}, "example": example}
+            for name, (text, example) in headers.items()
+        },
+    }
+
+
+_DISPOSITION: Final = "Content-Disposition"
+_RANGES: Final[dict[int | str, dict[str, Any]]] = {
+    206: {"description": "The part that the request's `Range` names."},
+    416: {"description": "The file ends before the request's `Range` begins."},
+}
+_NO_PLAN: Final = problems(status_404="No plan has this id.")
+
+router = APIRouter()
+
+
+@router.post(
+    "/plan",
+    summary="Plan a program",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The planned program: a flatbuffer as `plan.fbs` describes it.",
+            {
+                "Location": ("Path of the plan's report.", f"/plans/{EXAMPLE_PLAN_ID}"),
+                _DISPOSITION: (
+                    "The name of the answer's file.",
+                    'attachment; filename="mobilenet_v2.plan"',
+                ),
+            },
+        ),
+        **problems(
+            status_400="The body is neither a `.pt2` nor a `.pte` file, nor a VkGraph.",
+            status_413="The body is larger than this service takes.",
+            status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
+            "Vulkan delegate supports, or has an operator that the options leave without "
+            "representation.",
+            status_500="The plan failed the check that every plan must pass, or planning failed.",
+            status_503="The process that planned ended, or the service shuts down.",
+            status_504="Planning took longer than this service allows.",
+        ),
+    },
+    openapi_extra={"requestBody": PROGRAM_BODY},
+)
+async def post_plan(
+    request: Request,
+    service: Service,
+    query: Annotated[PlanQuery, Query()],
+    progress_id: Annotated[
+        str | None,
+        Header(
+            pattern=_PROGRESS_ID,
+            description="32 hexadecimal digits of your own, drawn at random: as long as the "
+            "request is not answered, `GET /progress/{id}` answers how far it is.",
+        ),
+    ] = None,
+) -> FileResponse:
+    """Plans the layout of every tensor of a program for ExecuTorch's Vulkan delegate.
+
+    A `.pt2` is lowered first; a `.pte` or a VkGraph is lowered already, and its layouts are
+    replaced. The answer comes when the plan is found and checked: in seconds to minutes. A request
+    that was answered before is answered from store, by the same id.
+    """
+    options, name = query.options(), query.file_name()
+    plan = await service.plan(request, name, options, progress_id)
+    return FileResponse(
+        service.store.path(plan.graph_sha256),
+        media_type=_BINARY,
+        filename=f"{PurePath(name).stem}.plan",
+        headers={"Location": f"/plans/{plan.id}"},
+    )
+
+
+@router.get("/progress/{progress_id}", summary="Ask how far a plan is")
+async def get_progress(
+    service: Service,
+    progress_id: Annotated[
+        str, fastapi.Path(description="The `Progress-Id` of a request to `POST /plan`.")
+    ],
+) -> Progress:
+    """Answers at once, whatever is being planned."""
+    return Progress(stage=service.stage(progress_id))
+
+
+@router.get(
+    "/plans",
+    summary="List plans",
+    responses=problems(status_422="A query parameter is wrong."),
+)
+def get_plans(service: Service, query: Annotated[PlansQuery, Query()]) -> PlanList:
+    """The plans in store that pass every filter, a page at a time."""
+    page = service.store.page(
+        query.filter(),
+        query.sort,
+        descending=query.order == "desc",
+        limit=query.limit,
+        offset=query.offset,
+    )
+    return PlanList(
+        total=page.total, plans=[PlanSummary.model_validate(plan) for plan in page.plans]
+    )
+
+
+@router.delete(
+    "/plans/{plan_id}",
+    summary="Delete a plan",
+    status_code=204,
+    responses={204: {"description": "The plan was deleted."}, **_NO_PLAN},
+)
+def delete_plan(service: Service, plan_id: PlanId) -> None:
+    """Deletes a plan with its files. The same request to `POST /plan` plans again."""
+    if not service.store.delete(plan_id):
+        raise _no_plan(plan_id)
+
+
+@router.get(
+    "/plans/{plan_id}",
+    summary="Read a plan's report",
+    response_class=FileResponse,
+    responses={
+        200: {
+            "description": "What was planned and what it costs, in total and by delegate.",
+            "content": {"application/json": {"schema": {"type": "object"}}},
+        },
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_report(service: Service, plan_id: PlanId) -> FileResponse:
+    """The figures of a plan, beside those of ExecuTorch's own pass, and every transition."""
+    report = service.store.path(_plan(service, plan_id).report_sha256)
+    return FileResponse(report, media_type="application/json")
+
+
+@router.get(
+    "/plans/{plan_id}/graph",
+    summary="Download a planned program",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The flatbuffer that `POST /plan` answered with.",
+            {
+                _DISPOSITION: (
+                    "The name of the file: the plan's id.",
+                    f'attachment; filename="{EXAMPLE_PLAN_ID}.plan"',
+                )
+            },
+        ),
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
+    """The planned program as a flatbuffer."""
+    graph = service.store.path(_plan(service, plan_id).graph_sha256)
+    return _download(graph, f"{plan_id}.plan")
+
+
+@router.get(
+    "/plans/{plan_id}/program.pte",
+    summary="Download a program for ExecuTorch's runtime",
+    response_class=FileResponse,
+    responses={
+        200: _binary(
+            "The program with the planned layouts, as a `.pte` file.",
+            {
+                _DISPOSITION: (
+                    "The name of the file: the plan's id.",
+                    f'attachment; filename="{EXAMPLE_PLAN_ID}.pte"',
+                )
+            },
+        ),
+        **_RANGES,
+        **_NO_PLAN,
+    },
+)
+def get_program(service: Service, plan_id: PlanId) -> FileResponse:
+    """The planned program as ExecuTorch's runtime loads it."""
+    program_sha256 = _plan(service, plan_id).program_sha256
+    if program_sha256 is None:
+        raise HTTPException(
+            404, f"plan {plan_id!r} is of a VkGraph alone: /plans/{plan_id}/graph holds it"
+        )
+    return _download(service.store.path(program_sha256), f"{plan_id}.pte")
+
+
+@router.get("/profiles", summary="List the device profiles")
+def get_profiles() -> list[Profile]:
+    """The built-in device profiles, by the names that `POST /plan` takes."""
+    return [
+        Profile(name=name, description=load_profile(name).description) for name in builtin_names()
+    ]
+
+
+@router.get("/health", summary="Ask whether the service runs")
+async def get_health() -> Health:
+    """Answers at once, whatever is being planned."""
+    return Health(status="ok", version=planner.__version__)
+
+
+def _plan(service: PlanService, plan_id: str) -> Plan:
+    plan = service.store.get(plan_id)
+    if plan is None:
+        raise _no_plan(plan_id)
+    return plan
+
+
+def _no_plan(plan_id: str) -> HTTPException:
+    return HTTPException(
+        404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
+    )
+
+
+def _download(path: Path, name: str) -> FileResponse:
+    return FileResponse(path, media_type=_BINARY, filename=name)

@@ -1,0 +1,71 @@
+"""The service on a port."""
+
+from __future__ import annotations
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.server import HANDLED_SIGNALS
+
+from api.http.app import Settings, create_app
+from api.http.service import PlanService
+from api.jobs.service import JobService
+from api.store.plans import open_store
+
+_SHUTDOWN_SECONDS: Final = 10
+
+
+def serve(host: str, port: int, settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
+
+    To be called in the main thread. Raises ``OptionError`` if plans cannot be kept where they
+    should be.
+    """
+    if settings.data_dir is not None:
+        # Raised before anything listens, and by this function, not by the application.
+        open_store(settings.data_dir, settings.database_url).close()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_level="warning",
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
+    _Server(config, app).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that prints where it listens, and does not wait for plans when it is to end."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
+        super().__init__(config)
+        self._app = app
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        host, port = self.servers[0].sockets[0].getsockname()[:2]
+        print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # The server waits for its open requests first and only then ends the lifespan.
+        service: PlanService = self._app.state.service
+        service.stop()
+        jobs: JobService = self._app.state.jobs
+        jobs.watches.stop()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As in the base class, which then raises the signal again: here it has been served."""
+        before = {number: signal.signal(number, self.handle_exit) for number in HANDLED_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,71 @@
+"""The service as an application in this process: what takes its insides to show."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+from fastapi import FastAPI
+
+from api.http.app import Settings, create_app
+from api.http.service import PlanningPool
+from api.planning.process import Job, Tell, tell_nobody
+from tests.api.store.drafts import write_files
+
+
+async def write_plan(job: Job) -> None:
+    """Writes the files of a plan, without planning."""
+    write_files(job.source, job.files, job.name)
+
+
+@dataclass
+class Pool:
+    """Does what a test has it do with each job; the stage is that of the job's name."""
+
+    plan: Callable[[Job], Awaitable[None]] = write_plan
+    jobs: list[Job] = field(default_factory=list)
+    is_stopped: bool = False
+
+    async def run(self, job: Job, tell: Tell = tell_nobody) -> None:
+        """Takes note of a job and does it."""
+        self.jobs.append(job)
+        tell(f"planning {job.name}")
+        await self.plan(job)
+
+    def stop(self) -> None:
+        """Takes note of the end."""
+        self.is_stopped = True
+
+
+@asynccontextmanager
+async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an application that runs meanwhile."""
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        yield client
+
+
+def run(
+    settings: Settings,
+    body: Callable[[httpx.AsyncClient], Awaitable[None]],
+    pool: PlanningPool | None = None,
+) -> None:
+    """Runs an application for a client."""
+
+    async def run() -> None:
+        async with client_of(create_app(settings, pool)) as client:
+            await body(client)
+
+    asyncio.run(run())
+
+
+def uploads(scratch: Path) -> list[Path]:
+    """What is left of uploads."""
+    return list(scratch.glob("*/uploads/*"))

@@ -1,0 +1,76 @@
+"""The service's description of itself."""
+
+from __future__ import annotations
+
+import planner
+from tests.api.http.running import Server
+
+
+def test_lists_the_profiles(server: Server) -> None:
+    profiles = server.client.get("/profiles").json()
+    assert [profile["name"] for profile in profiles] == ["bytes", "default", "h200", "lavapipe"]
+    assert all(profile["description"] for profile in profiles)
+
+
+def test_health_says_the_version(server: Server) -> None:
+    assert server.client.get("/health").json() == {"status": "ok", "version": planner.__version__}
+
+
+def test_openapi_describes_every_request_and_answer(server: Server) -> None:
+    document = server.client.get("/openapi.json").json()
+    assert set(document["paths"]) == {
+        "/plan",
+        "/plans",
+        "/plans/{plan_id}",
+        "/plans/{plan_id}/graph",
+        "/plans/{plan_id}/program.pte",
+        "/progress/{progress_id}",
+        "/profiles",
+        "/health",
+        "/inputs",
+        "/workers",
+        "/jobs",
+        "/jobs/{job_id}",
+        *(f"/jobs/{{job_id}}/{what}" for what in ("events", "cancel", "retry")),
+        *(f"/jobs/{{job_id}}/results.{kind}" for kind in ("csv", "json")),
+    }
+    for path in document["paths"].values():
+        for operation in path.values():
+            assert operation["summary"] and operation["description"]
+            assert all(answer["description"] for answer in operation["responses"].values())
+            for status, answer in operation["responses"].items():
+                if status not in ("200", "201", "204", "206", "416"):
+                    schema_of = answer["content"]["application/json"]["schema"]
+                    assert schema_of == {"$ref": "#/components/schemas/Problem"}
+
+    plan = document["paths"]["/plan"]["post"]
+    for path in ("/plan", "/inputs"):
+        body = document["paths"][path]["post"]["requestBody"]["description"]
+        assert all(kind in body for kind in (".pt2", ".pte", "VkGraph"))
+    assert set(plan["requestBody"]["content"]) == {"application/octet-stream", "application/zip"}
+    assert set(plan["responses"]) == {
+        *("200", "400", "413", "422", "500", "503", "504", "default"),
+    }
+    assert set(plan["responses"]["200"]["content"]) == {"application/octet-stream"}
+    assert set(plan["responses"]["200"]["headers"]) == {"Location", "Content-Disposition"}
+    parameters = {parameter["name"]: parameter for parameter in plan["parameters"]}
+    assert parameters.pop("progress-id")["in"] == "header"
+    assert all(p["in"] == "query" and p["schema"]["description"] for p in parameters.values())
+    assert parameters["profile"]["schema"]["enum"] == ["bytes", "default", "h200", "lavapipe"]
+    assert parameters["objective"]["schema"]["enum"] == ["repack", "latency"]
+    assert parameters["texture_limits"]["schema"]["examples"] == ["2048,2048,2048"]
+    assert "PACKED_INT8_4W4C" in parameters["without_layout"]["schema"]["items"]["enum"]
+    assert parameters["name"]["schema"]["default"] == "upload.pt2"
+
+    report = document["paths"]["/plans/{plan_id}"]["get"]
+    assert set(report["responses"]) == {"200", "206", "404", "416", "default"}
+    assert set(report["responses"]["200"]["content"]) == {"application/json"}
+
+    plans = document["paths"]["/plans"]["get"]
+    assert set(plans["responses"]) == {"200", "422", "default"}
+    parameters = {parameter["name"]: parameter for parameter in plans["parameters"]}
+    assert all(parameter["schema"]["description"] for parameter in parameters.values())
+    assert parameters["limit"]["schema"]["maximum"] == 500
+    assert set(document["paths"]["/plans/{plan_id}"]["delete"]["responses"]) == {
+        *("204", "404", "default"),
+    }

@@ -1,0 +1,152 @@
+"""The same request is planned once, whatever becomes of processes and clients."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from api.http.app import Settings, create_app
+from api.planning.process import Job, Workers
+from tests.api.http.inside import Pool, client_of, run, uploads, write_plan
+
+
+async def _kill_worker() -> None:
+    while not multiprocessing.active_children():
+        await asyncio.sleep(0.01)
+    (process,) = multiprocessing.active_children()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+
+
+def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scratch: Path) -> None:
+    workers = Workers(1, 600)
+    pool = Pool(workers.run)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        lost, _ = await asyncio.gather(client.post("/plan", content=conv), _kill_worker())
+        assert lost.status_code == 503
+        assert "upload.pt2 has been killed by SIGKILL" in lost.json()["detail"]
+        assert uploads(scratch) == []
+
+        first, second = await asyncio.gather(
+            client.post("/plan?name=first.pt2", content=conv),
+            client.post("/plan?name=second.pt2", content=conv),
+        )
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert first.headers["location"] == second.headers["location"]
+        assert first.content == second.content
+        assert first.headers["content-disposition"] == 'attachment; filename="first.plan"'
+        assert second.headers["content-disposition"] == 'attachment; filename="second.plan"'
+        assert len(pool.jobs) == 2
+        assert uploads(scratch) == []
+
+    try:
+        run(Settings(), body, pool)
+    finally:
+        workers.stop()
+    assert pool.is_stopped
+    # Without a data folder, plans live as long as the service.
+    assert list(scratch.iterdir()) == []
+    assert not multiprocessing.active_children()
+
+
+def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        answer = await client.post("/plan", content=conv)
+        assert answer.status_code == 504
+        assert answer.json()["detail"].startswith("planning upload.pt2 took longer than 0.3 s")
+        assert not multiprocessing.active_children()
+        assert uploads(scratch) == []
+
+    run(Settings(plan_seconds=0.3), body)
+
+
+def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch: Path) -> None:
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def plan(job: Job) -> None:
+        started.set()
+        await finish.wait()
+        assert job.source.read_bytes() == conv
+        await write_plan(job)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        first = asyncio.create_task(client.post("/plan", content=conv))
+        await started.wait()
+        second = asyncio.create_task(client.post("/plan", content=conv))
+        first.cancel()
+        await asyncio.wait([first])
+        finish.set()
+        assert (await second).content == b"graph of upload.pt2"
+        assert uploads(scratch) == []
+
+    run(Settings(), body, Pool(plan))
+
+
+def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
+    conv: bytes, database_url: str, tmp_path: Path
+) -> None:
+    both = asyncio.Barrier(2)
+
+    async def plan(job: Job) -> None:
+        await both.wait()
+        await write_plan(job)
+
+    settings = Settings(tmp_path / "data", database_url)
+
+    async def run() -> None:
+        async with (
+            client_of(create_app(settings, Pool(plan))) as one,
+            client_of(create_app(settings, Pool(plan))) as two,
+        ):
+            answers = await asyncio.gather(
+                one.post("/plan?name=one.pt2", content=conv),
+                two.post("/plan?name=two.pt2", content=conv),
+            )
+            assert [answer.status_code for answer in answers] == [200, 200]
+            (location,) = {answer.headers["location"] for answer in answers}
+            reports = [(await client.get(location)).content for client in (one, two)]
+            assert reports[0] == reports[1]
+            assert (await two.get("/plans")).json()["total"] == 1
+
+    asyncio.run(run())
+
+
+def test_two_requests_with_one_progress_id_are_both_followed(conv: bytes) -> None:
+    started = {name: asyncio.Event() for name in ("one", "two")}
+    finish = {name: asyncio.Event() for name in ("one", "two")}
+    headers = {"Progress-Id": "0123456789abcdef" * 2}
+
+    async def plan(job: Job) -> None:
+        started[job.name].set()
+        await finish[job.name].wait()
+        await write_plan(job)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        async def post(name: str, buffer_limit: int) -> httpx.Response:
+            query: dict[str, Any] = {"name": name, "buffer_limit": buffer_limit}
+            return await client.post("/plan", content=conv, params=query, headers=headers)
+
+        async def stage() -> Any:
+            return (await client.get(f"/progress/{headers['Progress-Id']}")).json()["stage"]
+
+        one = asyncio.create_task(post("one", 1))
+        await started["one"].wait()
+        assert await stage() == "planning one"
+        two = asyncio.create_task(post("two", 2))
+        await started["two"].wait()
+        assert await stage() == "planning two"
+        finish["one"].set()
+        assert (await one).status_code == 200
+        assert await stage() == "planning two"
+        finish["two"].set()
+        assert (await two).status_code == 200
+        assert await stage() is None
+
+    run(Settings(), body, Pool(plan))
