@@ -58,7 +58,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name first, so that nobody ever sees half of it."""
+    """Writes a file under a temporary name first, so that half of it is never seen."""
     descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,4 +1,4 @@
-"""The service in a process of its own, for as long as somebody needs one."""
+"""The service in a process of its own, for as long as it is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Service:
 def serving(data_dir: Path, *options: str) -> Iterator[Service]:
     """Runs ``layout-planner serve`` on a free port of this machine, and ends it.
 
-    Raises ``PlannerError`` if it does not start; it has said why.
+    Raises ``PlannerError`` if it does not start; it has printed why.
     """
     command = ["-m", "api.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *options]
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)

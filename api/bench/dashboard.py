@@ -17,11 +17,11 @@ from sqlalchemy import insert
 from api.bench.background import serving
 from api.bench.browser import chromium
 from api.bench.replan import block, repeated
-from api.planning.process import Job
+from api.planning.work import PlanWork
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, open_store, plan_id
 from api.store.tables import Plan
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from planner.options import make_options
 from planner.vkgraph.reader import read_vkgraph
 from schema import VkGraph, vkgraph
@@ -80,7 +80,7 @@ def bench_dashboard(plans: int, operators: int, repeats: int, output: Path | Non
         f"{repeats} visits of a new browser profile, at {_SIZE['width']}×{_SIZE['height']}. Plans "
         "are in SQLite.\n\n" + "\n".join(overview) + "\n\n" + "\n".join(graphs) + "\n"
     )
-    give(text, output)
+    print_and_write(text, output)
 
 
 def _overview(browser: Browser, folder: Path, plans: int, repeats: int) -> list[str]:
@@ -155,7 +155,7 @@ def _put(store: PlanStore, folder: Path, graph: VkGraph, name: str) -> Plan:
     data = vkgraph.encode(graph)
     source, files = folder / name, PlanFiles.within(folder)
     source.write_bytes(data)
-    Job(source, name, _OPTIONS, files).run()
+    PlanWork(source, name, _OPTIONS, files).run()
     return store.put(plan_id(hashlib.sha256(data).hexdigest(), _OPTIONS), files, source, _OPTIONS)
 
 

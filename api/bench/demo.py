@@ -46,14 +46,14 @@ def run(name: str, size: zoo.Size) -> None:
             page = f"{address}/view/{location.rpartition('/')[2]}"
             with urllib.request.urlopen(page, timeout=_TIMEOUT):
                 console.print(f"dashboard: {page}", soft_wrap=True, highlight=False)
-            # Not what the console thinks: that can be told to take a file for a terminal.
+            # Not what the console thinks: that can be set to take a file for a terminal.
             if sys.stdout.isatty():
                 console.print("The service goes on: Ctrl-C ends it.")
                 _wait(service.process)
 
 
 def _wait(service: subprocess.Popen[str]) -> None:
-    """Returns when the service ends, or when somebody wants it to."""
+    """Returns when the service ends, or at Ctrl-C."""
     # Whoever sends SIGTERM, as a supervisor does, wants what is in ``finally`` to be done, too.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:

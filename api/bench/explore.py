@@ -10,7 +10,7 @@ from typing import Final
 import numpy as np
 
 from api.bench.profiles import recorded
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from planner.costs.profile import DeviceProfile
 from planner.explore.corpus import Recording
 from planner.explore.simulation import RandomCosts, SimulatedDevice
@@ -49,7 +49,7 @@ def exploring(
     ]
     for model, recordings in recorded(folder).items():
         lines += ["", f"## {model}", "", *_model(recordings, profile, count, rounds, seeds)]
-    give("\n".join(lines) + "\n", output)
+    print_and_write("\n".join(lines) + "\n", output)
 
 
 def _model(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from api.files import write_whole
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from gpu.bench import HARDWARE_SHAPES, SOFTWARE_SHAPES, Conversion, Timing, conversions, run
 from gpu.calibrate import Calibration, calibrate
 from gpu.device import AdapterInfo, Backend, open_gpu
@@ -35,7 +35,7 @@ def bench(
     with _progress() as progress:
         task = progress.add_task("timing", total=len(wanted) * len(shapes))
         timings = run(gpu, shapes, wanted, repeats, lambda _: progress.advance(task))
-    give("\n".join(_bench_lines(gpu.info, shapes, wanted, timings)) + "\n", output)
+    print_and_write("\n".join(_bench_lines(gpu.info, shapes, wanted, timings)) + "\n", output)
 
 
 def _bench_lines(
@@ -95,7 +95,7 @@ def calibration(
             ),
         )
     write_whole(output, (made.profile.to_json() + "\n").encode())
-    give("\n".join(_calibration_lines(gpu.info, made)) + "\n", report)
+    print_and_write("\n".join(_calibration_lines(gpu.info, made)) + "\n", report)
 
 
 def _calibration_lines(info: AdapterInfo, made: Calibration) -> Iterator[str]:

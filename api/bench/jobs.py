@@ -13,17 +13,17 @@ from sqlalchemy import func, make_url, select
 from api.bench.profiles import recorded
 from api.files import read_input
 from api.jobs.engine import Engine
-from api.jobs.executors import Executors
 from api.jobs.jobs import Jobs
 from api.jobs.matrix import Input
+from api.jobs.register import WorkerRegister
 from api.jobs.supervisor import Supervisor
 from api.jobs.worker import WorkerSettings
-from api.planning.process import Job
+from api.planning.work import PlanWork
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.plans import open_store
 from api.store.tables import Task
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from planner.errors import OptionError
 from planner.files.lowered import delegates_of, graph_of
 from planner.options import PlanOptions, make_options
@@ -49,7 +49,7 @@ def bench_jobs(
     if database_url is not None:
         _check_empty(database_url)
     with TemporaryDirectory(prefix="layout-planner-bench-") as folder:
-        alone = _alone(_copies(graph, tasks), options, Path(folder))
+        alone = _seconds_alone(_copies(graph, tasks), options, Path(folder))
         lines = list(head(_COLUMNS, 0))
         first = 0.0
         for workers in WORKERS:
@@ -76,7 +76,7 @@ def bench_jobs(
         + "\n".join(lines)
         + f"\n\nThe engine's overhead with one worker: {overhead:.1f} ms a task.\n"
     )
-    give(text, output)
+    print_and_write(text, output)
 
 
 def _graph(source: Path | None) -> tuple[str, bytes]:
@@ -105,7 +105,7 @@ def _copies(source: bytes, count: int, salt: int = 0) -> list[bytes]:
     ]
 
 
-def _alone(copies: list[bytes], options: PlanOptions, folder: Path) -> float:
+def _seconds_alone(copies: list[bytes], options: PlanOptions, folder: Path) -> float:
     """Seconds a program, in this process, from the second one on."""
     start = 0.0
     for number, data in enumerate(copies):
@@ -113,7 +113,7 @@ def _alone(copies: list[bytes], options: PlanOptions, folder: Path) -> float:
             start = time.perf_counter()
         path = folder / "alone.vkgraph"
         path.write_bytes(data)
-        Job(path, path.name, options, PlanFiles.within(folder)).run()
+        PlanWork(path, path.name, options, PlanFiles.within(folder)).run()
     return (time.perf_counter() - start) / max(1, len(copies) - 1)
 
 
@@ -128,11 +128,11 @@ def _job(
     (folder / "scratch").mkdir(exist_ok=True)
     store = open_store(folder / "data", database_url)
     engine, jobs = Engine(store.database), Jobs(store)
-    executors = Executors(store.database)
+    register = WorkerRegister(store.database)
     settings = WorkerSettings(str(folder / "data"), database_url, str(folder / "scratch"), 600)
     supervisor = Supervisor(workers, settings)
     try:
-        while len(executors.alive()) < workers:
+        while len(register.alive()) < workers:
             time.sleep(0.05)
         seconds = 0.0
         # The first job starts the planning processes.

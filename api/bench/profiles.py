@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.explore.corpus import Recording, read_corpus
@@ -51,7 +51,7 @@ def profiles(folder: Path | None, profile: DeviceProfile, output: Path | None) -
     for model, recordings in recorded(folder).items():
         runs = [_Run(r, r.join(), tuple(graphs_of(r.program, f"{r.name}.pte"))) for r in recordings]
         lines += list(_model(model, runs, profile))
-    give("\n".join(lines).strip() + "\n", output)
+    print_and_write("\n".join(lines).strip() + "\n", output)
 
 
 def recorded(folder: Path | None) -> dict[str, tuple[Recording, ...]]:

@@ -128,8 +128,8 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
     metavar="URL",
     envvar="LAYOUT_PLANNER_DATABASE_URL",
     show_envvar=True,
-    help="Keep what plans say in this PostgreSQL database, postgresql://user@host/name [default: "
-    "SQLite in the data directory].",
+    help="Keep the plans' figures in this PostgreSQL database, postgresql://user@host/name "
+    "[default: SQLite in the data directory].",
 )
 @click.option(
     "--workers",

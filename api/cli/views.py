@@ -106,7 +106,7 @@ def trace_command(read: Callable[[], TimedProgram], output: Path, end_to_end: bo
     check_writable(output)
     program = read()
     write_whole(output, _json(trace(program, end_to_end=end_to_end)))
-    _say(program)
+    _print_summary(program)
     click.echo(f"wrote {output}: open it in ui.perfetto.dev or chrome://tracing")
 
 
@@ -135,7 +135,7 @@ def overlay_command(read: Callable[[], TimedProgram], output: Path) -> None:
     output.mkdir(exist_ok=True)
     for path, data in found.items():
         write_whole(path, data)
-    _say(program)
+    _print_summary(program)
     graph = output / f"{GRAPH}.json"
     sets = ",".join(str(path) for path in found if path != graph)
     click.echo(f"wrote {len(found)} files; pip install ai-edge-model-explorer, and open them:")
@@ -146,7 +146,7 @@ def _json(document: dict[str, Any]) -> bytes:
     return (json.dumps(document, indent=1, allow_nan=False) + "\n").encode()
 
 
-def _say(program: TimedProgram) -> None:
+def _print_summary(program: TimedProgram) -> None:
     """What steps come to, and what is not known of them."""
     from api.terminal.files import visible
 

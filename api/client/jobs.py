@@ -63,7 +63,7 @@ class Client:
 
     def delete(self, job_id: str) -> None:
         """Deletes a job."""
-        with self._told():
+        with self._translate_errors():
             _checked(self._client.delete(f"/jobs/{job_id}"))
 
     def results(self, job_id: str) -> list[dict[str, Any]]:
@@ -73,7 +73,7 @@ class Client:
 
     def file(self, job_id: str, kind: str) -> bytes:
         """The results of a job as a ``csv`` or ``json`` file."""
-        with self._told():
+        with self._translate_errors():
             return _checked(self._client.get(f"/jobs/{job_id}/results.{kind}")).content
 
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
@@ -105,7 +105,7 @@ class Client:
         """The events of a job, as long as the server sends any."""
         timeout = httpx.Timeout(_SECONDS, read=None)
         with (
-            self._told(),
+            self._translate_errors(),
             self._client.stream("GET", f"/jobs/{job_id}/events", timeout=timeout) as answer,
         ):
             if answer.is_error:
@@ -119,11 +119,11 @@ class Client:
                     yield event, json.loads(value)
 
     def _call(self, method: str, path: str, **body: Any) -> Any:
-        with self._told():
+        with self._translate_errors():
             return _checked(self._client.request(method, path, **body)).json()
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except httpx.HTTPError as error:

@@ -82,7 +82,7 @@ def _matching(folder: Path, pattern: str) -> dict[str, Path]:
 
 
 def _programs(folder: Path) -> Iterable[Path]:
-    """The programs in a folder and those below it; a VkGraph is told by its bytes."""
+    """The programs in a folder and those below it; a VkGraph is known by its bytes."""
     for file in folder.rglob("*"):
         if not file.is_file():
             continue

@@ -26,7 +26,8 @@ from api.http.service import PlanningPool, PlanService
 from api.http.uploads import Uploads
 from api.jobs.service import serving_jobs
 from api.jobs.worker import WorkerSettings
-from api.planning.process import CrashedJobError, OvertimeError, WorkerError, Workers
+from api.planning.pool import Pool
+from api.planning.process import CrashError, OvertimeError, ProcessError
 from api.store.database import UnreachableError
 from api.store.plans import open_store
 from planner.errors import PlannerError, VerificationError
@@ -35,9 +36,9 @@ from planner.errors import PlannerError, VerificationError
 _STATUSES: Final[dict[type[Exception], int]] = {
     PlannerError: 422,
     VerificationError: 500,
-    CrashedJobError: 500,
+    CrashError: 500,
     UnreachableError: 503,
-    WorkerError: 503,
+    ProcessError: 503,
     OvertimeError: 504,
     # No client is left to read the answer; it only ends the request.
     ClientDisconnect: 400,
@@ -86,7 +87,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
             service = PlanService(
                 store,
-                pool or Workers(settings.workers, settings.plan_seconds),
+                pool or Pool(settings.workers, settings.plan_seconds),
                 uploads,
                 settings.plan_seconds,
             )

@@ -115,7 +115,7 @@ def get_jobs(
 @router.get("/workers", summary="List the workers")
 def get_workers(service: Service) -> list[WorkerSummary]:
     """The workers that are alive, on this machine and on others."""
-    return [WorkerSummary.model_validate(worker) for worker in service.executors.alive()]
+    return [WorkerSummary.model_validate(worker) for worker in service.register.alive()]
 
 
 @router.get("/jobs/{job_id}", summary="Read a job", responses=_NO_JOB)

@@ -400,7 +400,7 @@ class JobItem(BaseModel):
     attempts: int = Field(description="How often it was begun.")
     error: str | None = Field(description="Why it failed.")
     plan_id: str | None = Field(description="The plan at `/plans/{id}`, once it is done.")
-    worker: str | None = Field(description="Who began it last.")
+    worker: str | None = Field(description="The worker that began it last.")
     queued: datetime | None
     started: datetime | None
     finished: datetime | None
@@ -419,7 +419,7 @@ class JobItem(BaseModel):
             attempts=task.attempts,
             error=task.error,
             plan_id=None if plan is None else plan.id,
-            worker=task.executor_id,
+            worker=task.worker_id,
             queued=task.queued,
             started=task.started,
             finished=task.finished,

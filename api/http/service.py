@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
-from api.planning.process import Job, Tell, tell_nobody
+from api.planning.work import OnStage, PlanWork, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
@@ -33,8 +33,8 @@ _CLAIM_SECONDS: Final = 0.2
 class PlanningPool(Protocol):
     """Where programs are planned."""
 
-    async def run(self, job: Job, tell: Tell = tell_nobody) -> None:
-        """Plans a program. Raises ``PlannerError`` and ``WorkerError``."""
+    async def run(self, work: PlanWork, on_stage: OnStage = ignore_stage) -> None:
+        """Plans a program. Raises ``PlannerError`` and ``ProcessError``."""
 
     def stop(self) -> None:
         """Ends all planning, now and to come."""
@@ -71,10 +71,10 @@ class PlanService:
             await run_in_threadpool(_check_body, upload.path, name)
             id_ = plan_id(upload.sha256, options)
             if id_ not in self._pending:
-                job = Job(upload.path, name, options, PlanFiles.within(folder))
+                work = PlanWork(upload.path, name, options, PlanFiles.within(folder))
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
-                task = asyncio.create_task(self._solve(id_, job, scratch.pop_all()))
+                task = asyncio.create_task(self._solve(id_, work, scratch.pop_all()))
                 task.add_done_callback(_mark_retrieved)
                 self._pending[id_] = task
                 self._stages[id_] = "waiting"
@@ -119,7 +119,7 @@ class PlanService:
                 traceback.print_exc()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _solve(self, id_: str, job: Job, scratch: ExitStack) -> Plan:
+    async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> Plan:
         with scratch:
             try:
                 plan = await run_in_threadpool(self.store.get, id_)
@@ -127,15 +127,15 @@ class PlanService:
                     async with self._claimed(id_):
                         plan = await run_in_threadpool(self.store.get, id_)
                         if plan is None:
-                            plan = await self._make(id_, job)
+                            plan = await self._make(id_, work)
                 return plan
             finally:
                 del self._pending[id_]
                 self._stages.pop(id_, None)
 
-    async def _make(self, id_: str, job: Job) -> Plan:
-        await self._pool.run(job, partial(self._stages.__setitem__, id_))
-        return await run_in_threadpool(self.store.put, id_, job.files, job.source, job.options)
+    async def _make(self, id_: str, work: PlanWork) -> Plan:
+        await self._pool.run(work, partial(self._stages.__setitem__, id_))
+        return await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
 
     @asynccontextmanager
     async def _claimed(self, id_: str) -> AsyncIterator[None]:

@@ -1,7 +1,7 @@
 """The queue of tasks, by DBOS Transact: durable, and shared by every process of one database.
 
 This is the only module that knows DBOS. A task is a workflow of the same id; what became of it is
-in our own tables, and the queue's say who does it. DBOS is imported when it is first needed.
+in our own tables, which worker does it in the queue's. DBOS is imported when it is first needed.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def blocks(ids: Iterable[str]) -> Iterator[list[str]]:
 
 
 class Engine:
-    """The queue from outside: puts tasks in, takes them out, and says how they stand.
+    """The queue from outside: puts tasks in, takes them out, and reads how they stand.
 
     May be used from several threads. Methods raise SQLAlchemy's ``OperationalError`` if the
     database does not answer.
@@ -113,7 +113,7 @@ class Engine:
                 self._rewind(id_)
 
     def cancel(self, ids: Collection[str]) -> None:
-        """Takes tasks out of the queue; those that run are told so within a second."""
+        """Takes tasks out of the queue; those that run learn of it within a second."""
         for block in blocks(ids):
             self._client.cancel_workflows(block)
 
@@ -125,13 +125,13 @@ class Engine:
                 id_, application_version=planner.__version__, queue_name=_QUEUE
             )
         except errors.DBOSException:
-            # Somebody was faster: then it has not ended any more.
+            # Another was faster: then it has not ended any more.
             if self.statuses([id_]).get(id_) in ENDED:
                 raise
 
 
-class Executor:
-    """A process that does tasks of the queue, one at a time."""
+class Consumer:
+    """Takes tasks from the queue for a worker, one at a time."""
 
     def __init__(
         self,
@@ -144,8 +144,8 @@ class Executor:
         """Prepares to do tasks; there can be one in a process.
 
         ``attempt`` does the task of an id, and is cancelled with it. It is called again if it
-        raises one of ``may_pass``; for other errors, and after too many, ``give_up`` is told the
-        id and the reason.
+        raises one of ``may_pass``; for other errors, and after too many, ``give_up`` gets the id
+        and the reason.
         """
         from dbos import DBOS
         from dbos import error as errors
@@ -181,7 +181,7 @@ class Executor:
 
         @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=RECOVERIES)
         async def run_task(task_id: str) -> None:
-            # A task's failure is told to our tables, and is none of the queue's.
+            # A task's failure is recorded in our tables, not in the queue.
             try:
                 await step(task_id)
             except (errors.DBOSWorkflowCancelledError, errors.DBOSWorkflowConflictIDError):
@@ -197,10 +197,10 @@ class Executor:
         self._dbos.launch()
 
     def take_over(self, alive: Collection[str]) -> int:
-        """Gives back to the queue what runs at an executor that is not alive; returns how many.
+        """Gives back to the queue what runs at a worker that is not alive; returns how many.
 
-        Several may do this at once: each task goes back once, and what its former executor still
-        says about it counts no more.
+        Several may do this at once: each task goes back once, and what its former worker still
+        reports of it does not count.
         """
         pending = self._dbos.list_workflows(
             status="PENDING", app_version=planner.__version__, load_input=False, load_output=False
@@ -219,7 +219,7 @@ def _prepare(url: str) -> None:
     logging.getLogger("dbos").setLevel(logging.ERROR)
     file = make_url(url)
     if file.get_backend_name() != "sqlite":
-        with _alone(url):
+        with _locked(url):
             DBOS.migrate(url)
         return
     with Path(f"{file.database}.lock").open("ab") as lock:
@@ -230,7 +230,7 @@ def _prepare(url: str) -> None:
 
 
 @contextmanager
-def _alone(url: str) -> Iterator[None]:
+def _locked(url: str) -> Iterator[None]:
     """While it is active no other process of this program is here with the same PostgreSQL.
 
     Not in a transaction, nor waiting in a statement: DBOS makes indexes concurrently, which waits
@@ -244,12 +244,12 @@ def _alone(url: str) -> Iterator[None]:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether what DBOS logs is more than that a task was cancelled, as somebody asked for."""
+    """Whether what DBOS logs is more than that a task was cancelled, as was asked for."""
     from dbos import error as errors
 
-    told: Any = record.exc_info[1] if record.exc_info else None
+    error: Any = record.exc_info[1] if record.exc_info else None
     cancelled = (errors.DBOSAwaitedWorkflowCancelledError, errors.DBOSWorkflowCancelledError)
-    return not isinstance(told, cancelled)
+    return not isinstance(error, cancelled)
 
 
 def _reason(error: Exception) -> str:

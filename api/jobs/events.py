@@ -1,4 +1,4 @@
-"""Progress of jobs as it comes: one look at the store for all who listen to the same job."""
+"""Progress of jobs as it comes: one look at the store for all listeners of a job."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Progress:
 
 @dataclass(slots=True)
 class _Watch:
-    """What was last seen of a job, and who is to be told of the next look at it."""
+    """What was last seen of a job, and what waits for the next look at it."""
 
     listeners: int = 0
     looks: int = 0
@@ -37,7 +37,7 @@ class _Watch:
 
 
 class Watches:
-    """The jobs that somebody listens to. To be used in one event loop."""
+    """The jobs that have listeners. To be used in one event loop."""
 
     def __init__(self, jobs: Jobs) -> None:
         self._jobs = jobs
@@ -73,10 +73,10 @@ class Watches:
                 watch.task.cancel()
 
     def stop(self) -> None:
-        """Ends what everybody follows."""
+        """Ends all that listen."""
         self._is_stopped = True
         for watch in self._watches.values():
-            asyncio.create_task(_tell(watch))  # noqa: RUF006
+            asyncio.create_task(_notify(watch))  # noqa: RUF006
 
     async def _look(self, job_id: str, watch: _Watch) -> None:
         while True:
@@ -86,13 +86,13 @@ class Watches:
                     watch.states = await run_in_threadpool(self._jobs.states, job)
                 watch.job = job
             except UnreachableError:
-                pass  # there is nothing new to tell
+                pass  # there is nothing new
             else:
                 watch.looks += 1
-                await _tell(watch)
+                await _notify(watch)
             await asyncio.sleep(_LOOK_SECONDS)
 
 
-async def _tell(watch: _Watch) -> None:
+async def _notify(watch: _Watch) -> None:
     async with watch.changed:
         watch.changed.notify_all()

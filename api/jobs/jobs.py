@@ -97,7 +97,7 @@ class Jobs:
         wanted = {id_ for _, id_ in items}
         job_id, insert = uuid.uuid4().hex, self._database.insert
         with self._database.writing() as session:
-            self._store.refer(session, {item.sha256 for item in found})
+            self._store.keep_blobs(session, {item.sha256 for item in found})
             for options in choices:
                 self._store.keep_profile(session, options.profile)
             for ids in (set(rows) - wanted, wanted):
@@ -125,7 +125,7 @@ class Jobs:
             while missing:
                 values = [by_id[id_] for id_ in missing]
                 session.execute(self._database.insert(Task).on_conflict_do_nothing(), values)
-                # Somebody who deletes a job may just have deleted one that was there.
+                # Whoever deletes a job may just have deleted one that was there.
                 held = select(Task.id).where(Task.id.in_(missing)).order_by(Task.id)
                 lock = held.with_for_update(read=True, key_share=True)
                 missing = sorted(set(missing).difference(session.scalars(lock)))
@@ -238,7 +238,7 @@ class Jobs:
             return [(_state(state, is_cancelled), n) for state, n in session.execute(query)]
 
     def _is_exported(self, item: Input) -> bool:
-        """Whether an input is a ``.pt2``, as far as its first bytes tell."""
+        """Whether an input is a ``.pt2``, as far as its first bytes show."""
         blobs = self._store.blobs
         try:
             # Put again: from now on it counts as new, and no sweep takes it before the commit.
@@ -254,7 +254,7 @@ class Jobs:
 def _row(
     id_: str, item: Input, options: PlanOptions | None = None, needs: str | None = None
 ) -> dict[str, Any]:
-    """A new task, which nobody wants to be done yet."""
+    """A new task, which is not to be done yet."""
     return {
         "id": id_,
         "kind": "lower" if options is None else "plan",

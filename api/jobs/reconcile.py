@@ -24,4 +24,4 @@ def reconcile(tasks: Tasks, engine: Engine) -> None:
     for id_, status in lost.items():
         if status in GIVEN_UP:
             tasks.fail(id_, f"its workers were killed {RECOVERIES} times while they did it")
-    tasks.again([id_ for id_, status in lost.items() if status not in GIVEN_UP])
+    tasks.requeue([id_ for id_, status in lost.items() if status not in GIVEN_UP])

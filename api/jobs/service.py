@@ -1,4 +1,4 @@
-"""What a server does about jobs: takes them in, keeps workers running, and tells of progress."""
+"""What a server does about jobs: takes them in, keeps workers running, and reports progress."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api.jobs.engine import Engine
 from api.jobs.events import Watches
-from api.jobs.executors import Executors
 from api.jobs.jobs import Jobs
+from api.jobs.register import WorkerRegister
 from api.jobs.supervisor import Supervisor
 from api.jobs.tasks import Tasks
 from api.jobs.worker import WorkerSettings, reconcile_for_ever
@@ -27,7 +27,7 @@ class JobService:
 
     store: PlanStore
     jobs: Jobs
-    executors: Executors
+    register: WorkerRegister
     watches: Watches
     _engine: Engine | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,7 +43,7 @@ class JobService:
                     raise UnreachableError(f"the queue does not answer ({error.orig})") from error
                 threading.Thread(
                     target=reconcile_for_ever,
-                    args=(Tasks(self.store), self._engine, self.executors),
+                    args=(Tasks(self.store), self._engine, self.register),
                     kwargs={"ended": self._ended},
                     name="reconcile",
                     daemon=True,
@@ -78,7 +78,7 @@ async def serving_jobs(
 ) -> AsyncIterator[JobService]:
     """The jobs of a server, done by so many workers of its own and by any others that there are."""
     jobs = Jobs(store)
-    service = JobService(store, jobs, Executors(store.database), Watches(jobs))
+    service = JobService(store, jobs, WorkerRegister(store.database), Watches(jobs))
     supervisor = None
     try:
         if workers:

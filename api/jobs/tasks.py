@@ -13,11 +13,11 @@ from sqlalchemy.orm import Session, aliased
 import planner
 from api.jobs.clock import Ago
 from api.jobs.engine import blocks
-from api.jobs.executors import GONE_SECONDS, rows
 from api.jobs.matrix import read_options
+from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
 from api.store.plans import Draft, PlanStore
-from api.store.tables import Executor, Plan, Profile, State, Task
+from api.store.tables import Plan, Profile, State, Task, WorkerRecord
 from planner.options import PlanOptions
 
 
@@ -42,7 +42,7 @@ class Tasks:
         self._store = store
         self._database = store.database
 
-    def begin(self, id_: str, executor_id: str) -> Begun | None:
+    def begin(self, id_: str, worker_id: str) -> Begun | None:
         """Takes note that a task is begun (again); None if there is nothing to do any more."""
         begin = (
             update(Task)
@@ -50,7 +50,7 @@ class Tasks:
             .values(
                 state="running",
                 attempts=Task.attempts + 1,
-                executor_id=executor_id,
+                worker_id=worker_id,
                 started=Ago(),
             )
         )
@@ -59,7 +59,7 @@ class Tasks:
                 return None
             task = session.get_one(Task, id_)
             if task.kind == "plan" and session.get(Plan, id_) is not None:
-                # Made meanwhile by somebody who did not ask for it as a part of a job.
+                # Made meanwhile by a server, for a request of its own.
                 _end(session, id_, "done")
                 return None
             needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
@@ -85,7 +85,7 @@ class Tasks:
         """Ends a lowering and keeps what it made; returns the tasks that are queued for it now."""
         sha256 = self._store.blobs.put(output)
         with self._database.writing() as session:
-            self._store.refer(session, [sha256])
+            self._store.keep_blobs(session, [sha256])
             made = update(Task).where(Task.id == id_).values(output_sha256=sha256)
             if not _end(session, id_, "done"):
                 return []
@@ -102,10 +102,8 @@ class Tasks:
 
     def is_running(self, id_: str) -> bool:
         """Whether a worker that is alive is at a task."""
-        alive = select(Executor.id).where(Executor.beat >= Ago(GONE_SECONDS))
-        running = exists().where(
-            Task.id == id_, Task.state == "running", Task.executor_id.in_(alive)
-        )
+        alive = select(WorkerRecord.id).where(WorkerRecord.beat >= Ago(GONE_SECONDS))
+        running = exists().where(Task.id == id_, Task.state == "running", Task.worker_id.in_(alive))
         with self._database.reading() as session:
             return bool(session.scalar(select(running)))
 
@@ -141,7 +139,7 @@ class Tasks:
             )
             return list(session.scalars(found))
 
-    def again(self, ids: Collection[str]) -> None:
+    def requeue(self, ids: Collection[str]) -> None:
         """Queues tasks again that run nowhere."""
         with self._database.writing() as session:
             for block in blocks(ids):
@@ -153,7 +151,7 @@ class Tasks:
 
     def fail_foreign(self) -> None:
         """Fails tasks of other versions of the planner, of which no worker is alive."""
-        alive = select(Executor.version).where(Executor.beat >= Ago(GONE_SECONDS))
+        alive = select(WorkerRecord.version).where(WorkerRecord.beat >= Ago(GONE_SECONDS))
         # A worker that is being replaced has that long to come back.
         foreign = select(Task.id, Task.version).where(
             Task.state.in_(ACTIVE),

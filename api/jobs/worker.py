@@ -20,14 +20,14 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
-from api.jobs import executors
-from api.jobs.engine import Engine, Executor
+from api.jobs.engine import Consumer, Engine
 from api.jobs.jobs import LOWERING
 from api.jobs.reconcile import reconcile
+from api.jobs.register import BEAT_SECONDS, GONE_SECONDS, WorkerRegister, new_worker_id
 from api.jobs.tasks import Begun, Tasks
-from api.planning.lowering import Lowering, Replanning
-from api.planning.process import Job, LostWorkerError, OvertimeError, Work
+from api.planning.process import LostProcessError, OvertimeError
 from api.planning.slot import Slot
+from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
@@ -60,98 +60,100 @@ class WorkerSettings:
 
 
 class Worker:
-    """An executor of the queue. It ends as soon as others might take it for dead."""
+    """Does tasks of the queue. It ends as soon as others might take it for dead."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        self.id = executors.new_id()
+        self.id = new_worker_id()
         self._settings = settings
         self._store = open_store(Path(settings.data_dir), settings.database_url)
         self._tasks = Tasks(self._store)
-        self._executors = executors.Executors(self._store.database)
+        self._register = WorkerRegister(self._store.database)
         self._engine = Engine(self._store.database)
         self._slot = Slot(settings.plan_seconds)
-        self._executor = Executor(
+        self._consumer = Consumer(
             self._engine.url,
             self.id,
             self._attempt,
             self._give_up,
-            (LostWorkerError, OvertimeError),
+            (LostProcessError, OvertimeError),
         )
-        self._beaten = _clock()
+        self._beaten = _seconds()
 
     def start(self) -> None:
         """Starts to do tasks; others know of it first."""
-        self._executors.enter(self.id)
-        self._beaten = _clock()
+        self._register.add(self.id)
+        self._beaten = _seconds()
         for loop in (self._beat_for_ever, self._take_over_for_ever, self._reconcile_for_ever):
             threading.Thread(target=loop, name=loop.__name__, daemon=True).start()
-        self._executor.launch()
+        self._consumer.launch()
 
     def end(self, code: int = 0) -> NoReturn:
         """Ends this process and its planning process now; its task goes on elsewhere."""
         try:
-            # Whom others take for dead has nothing to lose, and no time.
+            # A worker that others take for dead must end at once.
             if code == GIVEN_UP_CODE:
                 self._slot.kill()
             else:
                 self._slot.end()
-                self._executors.leave(self.id)
+                self._register.remove(self.id)
         finally:
             os._exit(code)
 
     async def _attempt(self, task_id: str) -> None:
-        await self._let_others_plan(task_id)
-        begun = await patiently(self._tasks.begin, task_id, self.id)
+        await self._wait_for_claim(task_id)
+        begun = await retry_while_away(self._tasks.begin, task_id, self.id)
         if begun is None:
             return
         with TemporaryDirectory(dir=self._settings.scratch) as folder:
             files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.zip"
             await self._slot.run(_work(begun, files, output))
             if begun.options is None:
-                ready = await patiently(self._tasks.finish_lowering, task_id, output)
-                await patiently(self._engine.start, ready)
+                ready = await retry_while_away(self._tasks.finish_lowering, task_id, output)
+                await retry_while_away(self._engine.start, ready)
                 return
             store = self._store
-            draft = await patiently(store.prepare, task_id, files, begun.source, begun.options)
-            await patiently(self._tasks.finish, task_id, draft)
+            draft = await retry_while_away(
+                store.prepare, task_id, files, begun.source, begun.options
+            )
+            await retry_while_away(self._tasks.finish, task_id, draft)
 
-    async def _let_others_plan(self, task_id: str) -> None:
+    async def _wait_for_claim(self, task_id: str) -> None:
         """Returns once no server plans just this, or has had the time that a task has."""
         if task_id.startswith(LOWERING):
             return
-        end = _clock() + self._settings.plan_seconds
-        while not self._store.claims.is_free(task_id) and _clock() < end:
+        end = _seconds() + self._settings.plan_seconds
+        while not self._store.claims.is_free(task_id) and _seconds() < end:
             await asyncio.sleep(_CLAIM_SECONDS)
 
     async def _give_up(self, task_id: str, reason: str) -> None:
-        await patiently(self._tasks.fail, task_id, reason)
+        await retry_while_away(self._tasks.fail, task_id, reason)
 
     def _beat_for_ever(self) -> None:
         while True:
-            time.sleep(executors.BEAT_SECONDS)
+            time.sleep(BEAT_SECONDS)
             try:
-                is_alive = self._executors.beat(self.id)
+                is_alive = self._register.beat(self.id)
             except AWAY:
-                is_alive = _clock() - self._beaten < executors.GONE_SECONDS
+                is_alive = _seconds() - self._beaten < GONE_SECONDS
             else:
-                self._beaten = _clock() if is_alive else self._beaten
+                self._beaten = _seconds() if is_alive else self._beaten
             if not is_alive:
                 self.end(GIVEN_UP_CODE)
 
     def _take_over_for_ever(self) -> None:
         while True:
-            time.sleep(executors.BEAT_SECONDS)
-            with _told():
-                self._executor.take_over({one.id for one in self._executors.alive()})
+            time.sleep(BEAT_SECONDS)
+            with _log_errors():
+                self._consumer.take_over({worker.id for worker in self._register.alive()})
 
     def _reconcile_for_ever(self) -> None:
-        reconcile_for_ever(self._tasks, self._engine, self._executors, _RECONCILE_CHANCE)
+        reconcile_for_ever(self._tasks, self._engine, self._register, _RECONCILE_CHANCE)
 
 
 def reconcile_for_ever(
     tasks: Tasks,
     engine: Engine,
-    register: executors.Executors,
+    register: WorkerRegister,
     chance: float = 1.0,
     ended: threading.Event | None = None,
 ) -> None:
@@ -162,14 +164,14 @@ def reconcile_for_ever(
         if random.random() >= chance:
             continue
         start = time.monotonic()
-        with _told():
+        with _log_errors():
             reconcile(tasks, engine)
-            register.forget()
+            register.forget_gone()
         # Where much is queued this takes a while: it shall not take the most of the time.
         seconds = max(_RECONCILE_SECONDS, 20 * (time.monotonic() - start))
 
 
-async def patiently(call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
+async def retry_while_away(call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
     """What a call returns, once the database answers.
 
     That it does not is no failure of a task. A worker for which it stays away ends by its beat.
@@ -184,15 +186,15 @@ async def patiently(call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
 def main() -> None:
     """The life of a worker's process: settings come as the first line of its input.
 
-    The end of the input is the end of who started it, and so of the worker.
+    It ends with its input, and so with the process that started it.
     """
-    # Ctrl-C reaches every process of a terminal; who started this one ends it.
+    # Ctrl-C reaches every process of a terminal; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     try:
         worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
     except PlannerError as error:
-        # As a rule the database is away: who started this one starts another.
+        # As a rule the database is away: the supervisor starts another.
         sys.exit(f"A worker ends: {error}")
     signal.signal(signal.SIGTERM, lambda number, frame: worker.end())
     worker.start()
@@ -204,13 +206,13 @@ def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
     if begun.options is None:
         return Lowering(begun.source, begun.name, output)
     if begun.lowered is None:
-        return Job(begun.source, begun.name, begun.options, files)
+        return PlanWork(begun.source, begun.name, begun.options, files)
     return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Prints what goes wrong, unless it is that the database does not answer; and goes on."""
+def _log_errors() -> Iterator[None]:
+    """Prints errors, except that the database does not answer, and goes on."""
     try:
         yield
     except AWAY:
@@ -219,7 +221,7 @@ def _told() -> Iterator[None]:
         traceback.print_exc()
 
 
-def _clock() -> float:
+def _seconds() -> float:
     """Seconds that pass also while the machine sleeps."""
     return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 

@@ -6,7 +6,8 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-from api.planning.process import PlanningProcess, Work
+from api.planning.process import PlanningProcess
+from api.planning.work import Work
 
 _END_SECONDS: Final = 2.0
 """Less than a supervisor gives the worker."""
@@ -24,7 +25,7 @@ class Slot:
     async def run(self, work: Work) -> None:
         """Has work done; its process is killed if this is cancelled.
 
-        Raises ``PlannerError`` and ``WorkerError``.
+        Raises ``PlannerError`` and ``ProcessError``.
         """
         running = asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
         try:

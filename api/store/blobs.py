@@ -53,7 +53,7 @@ class BlobStore(Protocol):
     def sweep(self, kept: Callable[[list[str]], Collection[str]], grace: timedelta) -> int:
         """Deletes what was last put longer ago than ``grace``, and leftovers of puts that died.
 
-        ``kept`` tells which of some blobs are referred to: these stay. Returns how many were
+        ``kept`` returns which of some blobs are referred to: these stay. Returns how many were
         deleted. Who puts a blob has ``grace`` to refer to it: it is not deleted meanwhile, even if
         the same bytes were there, old and unused, before.
         """
@@ -177,7 +177,7 @@ class DirectoryBlobs:
             temporary.unlink(missing_ok=True)
 
     def _delete_older(self, path: Path, latest: float) -> bool:
-        """Deletes a file, unless somebody has put it again since it was looked at."""
+        """Deletes a file, unless it was put again since it was looked at."""
         with self._lock(fcntl.LOCK_EX):
             if _mtime(path) >= latest:
                 return False
@@ -215,7 +215,7 @@ def _digest(source: bytes | Path) -> str:
 
 
 def _mtime(path: Path) -> float:
-    """When a file was last put; never, so to say, if it has gone meanwhile."""
+    """When a file was last put; infinitely late if it has gone meanwhile."""
     try:
         return path.stat().st_mtime
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Which plans are being made just now: told between all processes that share a directory."""
+"""Which plans are being made now, known to all processes that share a directory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Claims:
     """One byte of a file for each plan, locked by the process that makes it.
 
     A lock ends with its process, however that ends. It is the process's: within it, and for the
-    same plan, somebody else must see to it that there is one at a time. Where a file system has no
-    locks, nobody is kept from anything: a plan may then be made twice, and is kept once.
+    same plan, the caller must see to it that there is one at a time. Where a file system has no
+    locks, every claim succeeds: a plan may then be made twice, and is kept once.
     """
 
     def __init__(self, path: Path) -> None:
@@ -43,7 +43,7 @@ class Claims:
         self._file.close()
 
     def is_free(self, plan_id: str) -> bool:
-        """Whether no other process has claimed a plan; for those who have not claimed it."""
+        """Whether no other process has claimed a plan, which this one has not."""
         is_free = self.take(plan_id)
         if is_free:
             self.release(plan_id)

@@ -71,7 +71,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads. Raises ``UnreachableError``."""
-        with _told(), Session(self._engine) as session:
+        with _translate_errors(), Session(self._engine) as session:
             yield session
 
     @contextmanager
@@ -80,7 +80,11 @@ class Database:
 
         Rows can be read after it. Raises ``UnreachableError``.
         """
-        with _told(), Session(self._writer, expire_on_commit=False) as session, session.begin():
+        with (
+            _translate_errors(),
+            Session(self._writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             yield session
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
@@ -92,11 +96,11 @@ class Database:
     def _migrate(self) -> None:
         from api.store.migrations import upgrade
 
-        with self._alone() as connection:
+        with self._locked() as connection:
             upgrade(connection, self._url.render_as_string(hide_password=True))
 
     @contextmanager
-    def _alone(self) -> Iterator[Connection]:
+    def _locked(self) -> Iterator[Connection]:
         """A transaction while which no other process migrates the same database."""
         if self._url.get_backend_name() != "sqlite":
             with self._writer.begin() as connection:
@@ -158,7 +162,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:

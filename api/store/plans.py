@@ -1,4 +1,4 @@
-"""Plans, kept for good: what they say is in the database, what they are made of in blobs."""
+"""Plans, kept for good: their figures are in the database, their files are blobs."""
 
 from __future__ import annotations
 
@@ -189,18 +189,20 @@ class PlanStore:
             "graph_sha256": self.blobs.put(files.graph),
             "program_sha256": self.blobs.put(files.program) if is_program else None,
         }
-        return Draft({"id": plan_id, **_said(report, options), **blobs}, options.profile)
+        return Draft({"id": plan_id, **_columns(report, options), **blobs}, options.profile)
 
     def insert(self, session: Session, draft: Draft) -> Plan:
         """Keeps a plan from the commit of a transaction on; one that is there already stays."""
         insert = self.database.insert
-        self.refer(session, {draft.row[name] for name in _BLOBS if draft.row[name] is not None})
+        self.keep_blobs(
+            session, {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
+        )
         self.keep_profile(session, draft.profile)
         row = draft.row | {"created": datetime.now(UTC)}
         session.execute(insert(Plan).on_conflict_do_nothing(), [row])
         return session.get_one(Plan, draft.row["id"])
 
-    def refer(self, session: Session, blobs: Collection[str]) -> None:
+    def keep_blobs(self, session: Session, blobs: Collection[str]) -> None:
         """Sees to it that rows of a transaction can refer to blobs, which are there."""
         now, rows = datetime.now(UTC), self.database.insert(Blob)
         # A row that was there counts as new, so that no sweep takes it before the commit. In
@@ -353,7 +355,7 @@ def _references() -> list[Column[Any]]:
     ]
 
 
-def _said(report: dict[str, Any], options: PlanOptions) -> dict[str, Any]:
+def _columns(report: dict[str, Any], options: PlanOptions) -> dict[str, Any]:
     """A plan's columns that come from what was asked for, and from the report of it."""
     total, name = report["total"], report["source"]["name"]
     figures = (

@@ -233,8 +233,8 @@ class Task(Base):
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it was begun since it was queued."""
     error: Mapped[str | None] = mapped_column(Text, default=None)
-    executor_id: Mapped[str | None] = mapped_column(Text, default=None)
-    """Who began it last."""
+    worker_id: Mapped[str | None] = mapped_column("executor_id", Text, default=None)
+    """The worker that began it last."""
     output_sha256: Mapped[str | None] = mapped_column(
         ForeignKey("blob.sha256"), index=True, default=None
     )
@@ -258,8 +258,8 @@ class Item(Base):
     task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
 
 
-class Executor(Base):
-    """A worker process that is alive, as long as its beat is new by the database's clock."""
+class WorkerRecord(Base):
+    """A worker: it is alive as long as its beat is new by the database's clock."""
 
     __tablename__ = "executor"
 

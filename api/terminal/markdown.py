@@ -21,7 +21,7 @@ def row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def give(text: str, output: Path | None) -> None:
+def print_and_write(text: str, output: Path | None) -> None:
     """Prints a text, and writes it to a file if one is given."""
     Console(width=250, highlight=False).print(text, markup=False, end="")
     if output is not None:

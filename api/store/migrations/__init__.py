@@ -21,7 +21,7 @@ def upgrade(connection: Connection, name: str) -> None:
     Raises ``OptionError``, with the database's name, if it has had steps that this release does not
     know.
     """
-    # Whoever logs at all would be told of each step.
+    # Programs that log at all would get a line for each step.
     logging.getLogger("alembic").setLevel(logging.WARNING)
     from alembic import command
     from alembic.config import Config

@@ -13,28 +13,28 @@ from fastapi import FastAPI
 
 from api.http.app import Settings, create_app
 from api.http.service import PlanningPool
-from api.planning.process import Job, Tell, tell_nobody
+from api.planning.work import OnStage, PlanWork, ignore_stage
 from tests.api.store.drafts import write_files
 
 
-async def write_plan(job: Job) -> None:
+async def write_plan(work: PlanWork) -> None:
     """Writes the files of a plan, without planning."""
-    write_files(job.source, job.files, job.name)
+    write_files(work.source, work.files, work.name)
 
 
 @dataclass
-class Pool:
-    """Does what a test has it do with each job; the stage is that of the job's name."""
+class StandIn:
+    """A pool that does what a test says with each piece of work, and names its stage after it."""
 
-    plan: Callable[[Job], Awaitable[None]] = write_plan
-    jobs: list[Job] = field(default_factory=list)
+    plan: Callable[[PlanWork], Awaitable[None]] = write_plan
+    works: list[PlanWork] = field(default_factory=list)
     is_stopped: bool = False
 
-    async def run(self, job: Job, tell: Tell = tell_nobody) -> None:
-        """Takes note of a job and does it."""
-        self.jobs.append(job)
-        tell(f"planning {job.name}")
-        await self.plan(job)
+    async def run(self, work: PlanWork, on_stage: OnStage = ignore_stage) -> None:
+        """Takes note of work and does it."""
+        self.works.append(work)
+        on_stage(f"planning {work.name}")
+        await self.plan(work)
 
     def stop(self) -> None:
         """Takes note of the end."""

@@ -10,8 +10,8 @@ import httpx
 from sqlalchemy import Engine, event
 
 from api.http.app import Settings
-from api.planning.process import Job
-from tests.api.http.inside import Pool, run
+from api.planning.work import PlanWork
+from tests.api.http.inside import StandIn, run
 from tests.api.store.drafts import write_files
 
 
@@ -31,7 +31,7 @@ def test_statements_never_run_in_the_event_loop(conv: bytes, database_url: str) 
 
     event.listen(Engine, "before_cursor_execute", note)
     try:
-        run(Settings(database_url=database_url), body, Pool())
+        run(Settings(database_url=database_url), body, StandIn())
     finally:
         event.remove(Engine, "before_cursor_execute", note)
     assert len(statements) > 10
@@ -46,18 +46,18 @@ def test_plans_outlive_the_service(conv: bytes, database_url: str, tmp_path: Pat
         answer = await client.post("/plan", content=conv)
         found.append((answer.content, (await client.get("/plans")).json()))
 
-    run(settings, body, Pool())
-    unused = Pool()
+    run(settings, body, StandIn())
+    unused = StandIn()
     run(settings, body, unused)
-    assert unused.jobs == []
+    assert unused.works == []
     assert found[0] == found[1]
 
 
 def test_lists_a_page(conv: bytes, database_url: str) -> None:
     ratios = {"a.pt2": 1.5, "b.pt2": None, "c.pt2": 3.0}
 
-    async def plan(job: Job) -> None:
-        write_files(job.source, job.files, job.name, ratio=ratios[job.name])
+    async def plan(work: PlanWork) -> None:
+        write_files(work.source, work.files, work.name, ratio=ratios[work.name])
 
     async def body(client: httpx.AsyncClient) -> None:
         for number, name in enumerate(ratios):
@@ -81,4 +81,4 @@ def test_lists_a_page(conv: bytes, database_url: str) -> None:
         assert [plan["buffer_limit"] for plan in plans] == [3, 2, 1]
         assert all(plan["created"].endswith("Z") for plan in plans)
 
-    run(Settings(database_url=database_url), body, Pool(plan))
+    run(Settings(database_url=database_url), body, StandIn(plan))

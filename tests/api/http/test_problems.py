@@ -12,13 +12,13 @@ from sqlalchemy.exc import OperationalError
 
 from api.http.app import Settings
 from api.http.problems import answer_errors
-from api.planning.process import Job
+from api.planning.work import PlanWork
 from planner.errors import VerificationError
-from tests.api.http.inside import Pool, run, uploads
+from tests.api.http.inside import StandIn, run, uploads
 
 
 def test_a_plan_that_fails_its_check_is_not_handed_out(conv: bytes, scratch: Path) -> None:
-    async def fail(job: Job) -> None:
+    async def fail(work: PlanWork) -> None:
         raise VerificationError("delegate 0: tensor 3 has no layout")
 
     async def body(client: httpx.AsyncClient) -> None:
@@ -27,11 +27,11 @@ def test_a_plan_that_fails_its_check_is_not_handed_out(conv: bytes, scratch: Pat
         assert answer.json() == {"detail": "delegate 0: tensor 3 has no layout"}
         assert uploads(scratch) == []
 
-    run(Settings(), body, Pool(fail))
+    run(Settings(), body, StandIn(fail))
 
 
 def test_an_unforeseen_error_is_not_shown(conv: bytes, scratch: Path) -> None:
-    async def fail(job: Job) -> None:
+    async def fail(work: PlanWork) -> None:
         raise OSError("no space left on /secret")
 
     async def body(client: httpx.AsyncClient) -> None:
@@ -40,7 +40,7 @@ def test_an_unforeseen_error_is_not_shown(conv: bytes, scratch: Path) -> None:
         assert answer.json() == {"detail": "the service failed: its log says why"}
         assert uploads(scratch) == []
 
-    run(Settings(), body, Pool(fail))
+    run(Settings(), body, StandIn(fail))
 
 
 def test_a_database_that_does_not_answer(conv: bytes) -> None:
@@ -64,7 +64,7 @@ def test_a_database_that_does_not_answer(conv: bytes) -> None:
             }
         assert (await client.post("/plan", content=conv)).status_code == 200
 
-    run(Settings(), body, Pool())
+    run(Settings(), body, StandIn())
 
 
 def test_a_browser_gets_a_page_and_anything_else_a_document() -> None:
@@ -77,7 +77,7 @@ def test_a_browser_gets_a_page_and_anything_else_a_document() -> None:
         assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
         assert "there is no plan" in page.text
 
-    run(Settings(), body, Pool())
+    run(Settings(), body, StandIn())
 
 
 def test_without_a_page_a_browser_gets_the_document() -> None:

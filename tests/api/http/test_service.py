@@ -12,8 +12,9 @@ from typing import Any
 import httpx
 
 from api.http.app import Settings, create_app
-from api.planning.process import Job, Workers
-from tests.api.http.inside import Pool, client_of, run, uploads, write_plan
+from api.planning.pool import Pool
+from api.planning.work import PlanWork
+from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
 
 
 async def _kill_worker() -> None:
@@ -25,8 +26,8 @@ async def _kill_worker() -> None:
 
 
 def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scratch: Path) -> None:
-    workers = Workers(1, 600)
-    pool = Pool(workers.run)
+    processes = Pool(1, 600)
+    pool = StandIn(processes.run)
 
     async def body(client: httpx.AsyncClient) -> None:
         lost, _ = await asyncio.gather(client.post("/plan", content=conv), _kill_worker())
@@ -43,13 +44,13 @@ def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scr
         assert first.content == second.content
         assert first.headers["content-disposition"] == 'attachment; filename="first.plan"'
         assert second.headers["content-disposition"] == 'attachment; filename="second.plan"'
-        assert len(pool.jobs) == 2
+        assert len(pool.works) == 2
         assert uploads(scratch) == []
 
     try:
         run(Settings(), body, pool)
     finally:
-        workers.stop()
+        processes.stop()
     assert pool.is_stopped
     # Without a data folder, plans live as long as the service.
     assert list(scratch.iterdir()) == []
@@ -70,11 +71,11 @@ def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:
 def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch: Path) -> None:
     started, finish = asyncio.Event(), asyncio.Event()
 
-    async def plan(job: Job) -> None:
+    async def plan(work: PlanWork) -> None:
         started.set()
         await finish.wait()
-        assert job.source.read_bytes() == conv
-        await write_plan(job)
+        assert work.source.read_bytes() == conv
+        await write_plan(work)
 
     async def body(client: httpx.AsyncClient) -> None:
         first = asyncio.create_task(client.post("/plan", content=conv))
@@ -86,7 +87,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch:
         assert (await second).content == b"graph of upload.pt2"
         assert uploads(scratch) == []
 
-    run(Settings(), body, Pool(plan))
+    run(Settings(), body, StandIn(plan))
 
 
 def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
@@ -94,16 +95,16 @@ def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
 ) -> None:
     both = asyncio.Barrier(2)
 
-    async def plan(job: Job) -> None:
+    async def plan(work: PlanWork) -> None:
         await both.wait()
-        await write_plan(job)
+        await write_plan(work)
 
     settings = Settings(tmp_path / "data", database_url)
 
     async def run() -> None:
         async with (
-            client_of(create_app(settings, Pool(plan))) as one,
-            client_of(create_app(settings, Pool(plan))) as two,
+            client_of(create_app(settings, StandIn(plan))) as one,
+            client_of(create_app(settings, StandIn(plan))) as two,
         ):
             answers = await asyncio.gather(
                 one.post("/plan?name=one.pt2", content=conv),
@@ -123,10 +124,10 @@ def test_two_requests_with_one_progress_id_are_both_followed(conv: bytes) -> Non
     finish = {name: asyncio.Event() for name in ("one", "two")}
     headers = {"Progress-Id": "0123456789abcdef" * 2}
 
-    async def plan(job: Job) -> None:
-        started[job.name].set()
-        await finish[job.name].wait()
-        await write_plan(job)
+    async def plan(work: PlanWork) -> None:
+        started[work.name].set()
+        await finish[work.name].wait()
+        await write_plan(work)
 
     async def body(client: httpx.AsyncClient) -> None:
         async def post(name: str, buffer_limit: int) -> httpx.Response:
@@ -149,4 +150,4 @@ def test_two_requests_with_one_progress_id_are_both_followed(conv: bytes) -> Non
         assert (await two).status_code == 200
         assert await stage() is None
 
-    run(Settings(), body, Pool(plan))
+    run(Settings(), body, StandIn(plan))

@@ -11,9 +11,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from api.jobs.engine import Engine
-from api.jobs.executors import Executors
 from api.jobs.jobs import ItemStatus, Jobs, JobStatus
 from api.jobs.matrix import Input
+from api.jobs.register import WorkerRegister
 from api.jobs.supervisor import Supervisor
 from api.jobs.tasks import Tasks
 from api.jobs.worker import WorkerSettings
@@ -31,7 +31,7 @@ class Plant:
         self.store = open_store(folder / "data", url)
         self.engine = Engine(self.store.database)
         self.jobs, self.tasks = Jobs(self.store), Tasks(self.store)
-        self.executors = Executors(self.store.database)
+        self.executors = WorkerRegister(self.store.database)
         self._supervisors: list[Supervisor] = []
 
     def hire(self, count: int = 1, plan_seconds: float = 60) -> Supervisor:

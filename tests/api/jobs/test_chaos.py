@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sqlalchemy import select, text
 
-from api.jobs.executors import Executors
+from api.jobs.register import WorkerRegister
 from api.jobs.supervisor import Supervisor
 from api.jobs.worker import WorkerSettings
 from api.store.plans import PlanStore, open_store
@@ -53,7 +53,7 @@ def test_a_job_outlives_its_workers_and_its_server(tmp_path: Path, database_url:
         servers = stack.enter_context(ExitStack())
         server = servers.enter_context(serving(data, database_url, 1, port))
         stack.enter_context(_workers(2, tmp_path, data, database_url))
-        wait(lambda: len(Executors(store.database).alive()) == 3)
+        wait(lambda: len(WorkerRegister(store.database).alive()) == 3)
         job_id = server.submit(inputs, profiles=["bytes"])
 
         killed = 0
@@ -105,7 +105,7 @@ def _alive(store: PlanStore) -> list[int]:
     """The workers that run, whether or not the others know already of those that do not."""
     found: list[int] = []
     while not found:
-        pids = (worker.pid for worker in Executors(store.database).alive())
+        pids = (worker.pid for worker in WorkerRegister(store.database).alive())
         found = sorted(pid for pid in pids if Path(f"/proc/{pid}").exists())
     return found
 

@@ -13,7 +13,7 @@ from sqlalchemy import create_engine, text, update
 
 from api.jobs.engine import RECOVERIES
 from api.jobs.reconcile import reconcile
-from api.store.tables import Executor, Task
+from api.store.tables import Task, WorkerRecord
 from tests.api import postgres
 from tests.api.graphs import graph
 from tests.api.jobs import plant
@@ -80,7 +80,7 @@ def test_tasks_of_a_release_that_nobody_runs_any_more_fail(site: Plant) -> None:
     long_ago = datetime.now(UTC) - timedelta(minutes=5)
     with site.store.database.writing() as session:
         session.execute(update(Task).values(version="0.0.1", queued=long_ago))
-        older = Executor(
+        older = WorkerRecord(
             id="older",
             host="h",
             pid=1,
@@ -93,7 +93,7 @@ def test_tasks_of_a_release_that_nobody_runs_any_more_fail(site: Plant) -> None:
     reconcile(site.tasks, site.engine)
     assert site.items(job)["net"].state == "queued"
     with site.store.database.writing() as session:
-        session.execute(update(Executor).values(beat=long_ago))
+        session.execute(update(WorkerRecord).values(beat=long_ago))
     reconcile(site.tasks, site.engine)
     item = site.items(job)["net"]
     assert item.state == "failed"

@@ -100,10 +100,10 @@ def test_the_task_of_a_worker_that_is_dead_is_done_by_another(site: Plant) -> No
     os.kill(pid, signal.SIGSTOP)
     site.hire()
     wait(lambda: site.items(job)["net"].task.attempts == 2, 30)
-    taken = site.items(job)["net"].task.executor_id
+    taken = site.items(job)["net"].task.worker_id
     stuck.let_go()
     item = site.finished(job)["net"]
-    assert (item.state, item.task.executor_id) == ("done", taken)
+    assert (item.state, item.task.worker_id) == ("done", taken)
     # As it wakes up it finds that it was given up, and ends.
     os.kill(pid, signal.SIGCONT)
     wait(lambda: pid not in first.pids())

@@ -1,4 +1,4 @@
-"""What a planning process is asked to do for a job.
+"""What a planning process can be asked to do.
 
 A lowering leaves one file, for all plans that are made of it: a zip with the lowered program, and
 with the names that the exported program gave its tensors.
@@ -8,17 +8,63 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
-from api.planning.process import Tell, tell_nobody, write_plan
 from api.store.files import PlanFiles
 from planner.options import PlanOptions
 
+if TYPE_CHECKING:
+    from planner.pipelines.dispatch import Planned
+
 _PROGRAM: Final = "program.pte"
 _NAMES: Final = "names.json"
+
+OnStage = Callable[[str], None]
+"""Called with the name of each stage of work as it begins."""
+
+
+def ignore_stage(stage: str) -> None:
+    """For work whose progress does not matter."""
+
+
+class Work(Protocol):
+    """What a process is asked to do; it is sent there."""
+
+    @property
+    def name(self) -> str:
+        """What to call the program in messages."""
+
+    def run(self, on_stage: OnStage = ignore_stage) -> None:
+        """Does the work in this process. Raises ``PlannerError`` for what cannot be planned."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlanWork:
+    """Plan a program: what to call it in messages, and where to write the plan."""
+
+    source: Path
+    name: str
+    options: PlanOptions
+    files: PlanFiles
+
+    def run(self, on_stage: OnStage = ignore_stage) -> None:
+        """Plans the file and writes the plan's files. Raises ``PlannerError``."""
+        from planner.pipelines.dispatch import plan_program
+
+        done = 0
+
+        def progress(stage: str, delegate: object) -> None:
+            nonlocal done
+            done += delegate is not None
+            on_stage(f"{done} delegate{'s' * (done > 1)} planned" if done else stage)
+
+        planned = plan_program(self.source.read_bytes(), self.name, self.options, progress)
+        on_stage("writing")
+        write_plan(planned, planned.report, self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +75,7 @@ class Lowering:
     name: str
     output: Path
 
-    def run(self, tell: Tell = tell_nobody) -> None:
+    def run(self, on_stage: OnStage = ignore_stage) -> None:
         """Writes what comes out. Raises ``InputError``."""
         from planner.pipelines.exported import lower_exported
 
@@ -51,7 +97,7 @@ class Replanning:
     options: PlanOptions
     files: PlanFiles
 
-    def run(self, tell: Tell = tell_nobody) -> None:
+    def run(self, on_stage: OnStage = ignore_stage) -> None:
         """Writes the plan's files. Raises ``PlannerError``."""
         from planner.pipelines.lowered import replan
 
@@ -68,3 +114,11 @@ class Replanning:
         }
         as_exported = replace(planned.program, source_sha256=sha256)
         write_plan(replace(planned, program=as_exported), report, self.files)
+
+
+def write_plan(planned: Planned, report: dict[str, Any], files: PlanFiles) -> None:
+    """Writes the files of a plan, with what is reported of it."""
+    is_program = report["kind"] != "vkgraph"
+    files.program.write_bytes(planned.pte() if is_program else b"")
+    files.graph.write_bytes(planned.flatbuffer())
+    files.report.write_text(json.dumps(report, allow_nan=False), "utf-8")

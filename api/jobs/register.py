@@ -1,4 +1,4 @@
-"""Who is alive: each worker says so every second, by the database's clock."""
+"""Which workers are alive: each reports so every second, by the database's clock."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from sqlalchemy import CursorResult, delete, select, update
 import planner
 from api.jobs.clock import Ago
 from api.store.database import Database
-from api.store.tables import Executor
+from api.store.tables import WorkerRecord
 
 BEAT_SECONDS: Final = 1.0
 GONE_SECONDS: Final = 10.0
-"""Who has not said so for that long is gone, for all others and for itself."""
+"""A worker that has not reported for so long is gone, for all others and for itself."""
 _OLD_SECONDS: Final = 86400.0
 
 
-def new_id() -> str:
+def new_worker_id() -> str:
     """An id for this process that no other had or will have."""
     return f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
 
-class Executors:
+class WorkerRegister:
     """The register of workers. Methods raise ``UnreachableError``."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def enter(self, id_: str) -> None:
-        """Enters this process as alive."""
+    def add(self, id_: str) -> None:
+        """Enters this process as a worker that is alive."""
         row = {
             "id": id_,
             "host": socket.gethostname(),
@@ -42,33 +42,33 @@ class Executors:
             "beat": Ago(),
         }
         with self._database.writing() as session:
-            session.execute(self._database.insert(Executor).values(**row))
+            session.execute(self._database.insert(WorkerRecord).values(**row))
 
     def beat(self, id_: str) -> bool:
-        """Says that one is alive; False if it is too late, because it counts as gone already."""
+        """Reports a worker as alive; False if it is too late, because it counts as gone."""
         beat = (
-            update(Executor)
-            .where(Executor.id == id_, Executor.beat >= Ago(GONE_SECONDS))
+            update(WorkerRecord)
+            .where(WorkerRecord.id == id_, WorkerRecord.beat >= Ago(GONE_SECONDS))
             .values(beat=Ago())
         )
         with self._database.writing() as session:
             return rows(session.execute(beat)) > 0
 
-    def leave(self, id_: str) -> None:
-        """Says that one ends: its tasks need not wait until it counts as gone."""
+    def remove(self, id_: str) -> None:
+        """Takes a worker out that ends: its tasks need not wait until it counts as gone."""
         with self._database.writing() as session:
-            session.execute(delete(Executor).where(Executor.id == id_))
+            session.execute(delete(WorkerRecord).where(WorkerRecord.id == id_))
 
-    def alive(self) -> list[Executor]:
-        """Those that are alive."""
+    def alive(self) -> list[WorkerRecord]:
+        """The workers that are alive."""
         with self._database.reading() as session:
-            found = select(Executor).where(Executor.beat >= Ago(GONE_SECONDS))
-            return list(session.scalars(found.order_by(Executor.started, Executor.id)))
+            found = select(WorkerRecord).where(WorkerRecord.beat >= Ago(GONE_SECONDS))
+            return list(session.scalars(found.order_by(WorkerRecord.started, WorkerRecord.id)))
 
-    def forget(self) -> None:
-        """Deletes those that have been gone for a day."""
+    def forget_gone(self) -> None:
+        """Deletes the workers that have been gone for a day."""
         with self._database.writing() as session:
-            session.execute(delete(Executor).where(Executor.beat < Ago(_OLD_SECONDS)))
+            session.execute(delete(WorkerRecord).where(WorkerRecord.beat < Ago(_OLD_SECONDS)))
 
 
 def rows(result: Any) -> int:
