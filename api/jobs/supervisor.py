@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,8 +78,18 @@ class Supervisor:
                     place.started = time.monotonic()
                     self._clear(place)
                 if place.process is None and time.monotonic() - place.started >= place.wait:
-                    self._start(place)
+                    self._try_start(place)
             self._ended.wait(_LOOK_SECONDS)
+
+    def _try_start(self, place: _Place) -> None:
+        try:
+            self._start(place)
+        except Exception:
+            # A full disk, or too many processes: it may go better later, and the others go on.
+            traceback.print_exc()
+            place.started = time.monotonic()
+            place.wait = min(2 * place.wait + 0.5, _LONGEST_WAIT)
+            self._clear(place)
 
     def _start(self, place: _Place) -> None:
         place.scratch = ExitStack()
@@ -115,7 +126,7 @@ def work(count: int, data_dir: Path, database_url: str | None, plan_seconds: flo
 
     Raises ``OptionError`` if what they need is not there.
     """
-    # Told once, and here, rather than by every worker again and again.
+    # Raised once, and here, rather than by every worker again and again.
     open_store(data_dir, database_url).close()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -84,7 +84,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch:
         first.cancel()
         await asyncio.wait([first])
         finish.set()
-        assert (await second).content == b"graph of upload.pt2"
+        assert (await second).content == b"graph of net"
         assert uploads(scratch) == []
 
     run(Settings(), body, StandIn(plan))

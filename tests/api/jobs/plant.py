@@ -31,7 +31,7 @@ class Plant:
         self.store = open_store(folder / "data", url)
         self.engine = Engine(self.store.database)
         self.jobs, self.tasks = Jobs(self.store), Tasks(self.store)
-        self.executors = WorkerRegister(self.store.database)
+        self.register = WorkerRegister(self.store.database)
         self._supervisors: list[Supervisor] = []
 
     def hire(self, count: int = 1, plan_seconds: float = 60) -> Supervisor:

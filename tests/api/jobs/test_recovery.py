@@ -33,7 +33,7 @@ def test_a_job_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
         plant.running(tmp_path, url) as site,
     ):
         site.hire(2)
-        wait(lambda: len(site.executors.alive()) == 2)
+        wait(lambda: len(site.register.alive()) == 2)
         job = site.submit({f"net {n}": graph(8 + n, 1500) for n in range(20)})
         wait(lambda: site.status(job.id).counts["done"] >= 3)
         cluster.stop()

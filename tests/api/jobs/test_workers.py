@@ -11,6 +11,8 @@ import pytest
 
 from api.jobs.jobs import JobStatus
 from api.jobs.reconcile import reconcile
+from api.jobs.supervisor import Supervisor
+from api.jobs.worker import WorkerSettings
 from api.store.tables import Task
 from planner.options import make_options
 from planner.pipelines.exported import plan_exported
@@ -91,6 +93,23 @@ def test_a_program_is_lowered_once_for_all_options(site: Plant, conv: bytes, sor
         assert item.plan.baseline_repack_cost == total["baseline_repack_cost"]
 
 
+def test_workers_start_after_one_could_not_be_started(
+    site: Plant, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # Without a folder for a worker's files there, starting one fails.
+    scratch = site.folder / "later"
+    settings = WorkerSettings(str(site.folder / "data"), site.url, str(scratch), 60)
+    supervisor = Supervisor(1, settings)
+    try:
+        printed = ""
+        while "FileNotFoundError" not in printed:
+            printed += capfd.readouterr().err
+        scratch.mkdir()
+        wait(lambda: len(site.register.alive()) == 1)
+    finally:
+        supervisor.stop()
+
+
 def test_the_task_of_a_worker_that_is_dead_is_done_by_another(site: Plant) -> None:
     first = site.hire()
     job, (stuck,) = site.submit_stuck(net=graph(8))
@@ -129,7 +148,7 @@ def test_workers_end_with_who_started_them_and_leave_at_once(site: Plant) -> Non
     job, (stuck,) = site.submit_stuck(net=graph(8))
     wait(lambda: _is_running(site, job))
     workers.stop()
-    assert site.executors.alive() == []
+    assert site.register.alive() == []
     stuck.let_go()
     site.hire()
     # Long before the former one would have counted as gone.
@@ -200,7 +219,7 @@ def test_a_job_is_cancelled_but_not_what_another_job_wants_and_can_be_retried(
 def test_a_job_that_was_noted_down_and_never_started_is_started(site: Plant) -> None:
     job = site.note({"net": graph(8)})
     site.hire()
-    wait(lambda: bool(site.executors.alive()))
+    wait(lambda: bool(site.register.alive()))
     assert site.engine.statuses(site.jobs.queued(job.id)) == {}
     wait(lambda: bool(site.tasks.stale("queued", 2)))
     reconcile(site.tasks, site.engine)
