@@ -40,7 +40,11 @@ DATABASE = click.option(
 
 @click.group("jobs")
 def jobs_group() -> None:
-    """Plan many programs with many options, on a server and its workers."""
+    """Plan many programs with many options, on a server and its workers.
+
+    The commands exit with 2 if something that they were given is wrong, and with 69 if the server
+    does not answer.
+    """
 
 
 @jobs_group.command("submit")

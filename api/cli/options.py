@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from api.client.errors import AwayError
 from api.wording import COMMAND_LINE
 from planner.errors import OptionError, PlannerError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 USER_ERROR = 2
+UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PATH = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 PROFILE = click.option(
@@ -31,24 +33,26 @@ PROFILE = click.option(
 
 
 class Group(click.Group):
-    """Prints the planner's errors, and wrong options, in one line and exits with 2."""
+    """Prints errors in one line; exits with 2 if the input is wrong, with 69 without a server."""
 
     def invoke(self, ctx: click.Context) -> Any:
         """Invokes the command."""
         try:
             return super().invoke(ctx)
         except PlannerError as error:
-            _fail(error.worded(COMMAND_LINE))
+            _fail(error.worded(COMMAND_LINE), USER_ERROR)
+        except AwayError as error:
+            _fail(str(error), UNAVAILABLE)
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
             command = (error.ctx or ctx).command_path
-            _fail(f"{error.format_message()} See {command} --help.")
+            _fail(f"{error.format_message()} See {command} --help.", USER_ERROR)
 
 
-def _fail(text: str) -> NoReturn:
+def _fail(text: str, code: int) -> NoReturn:
     click.echo("Error: " + " ".join(text.split()), err=True)
-    raise SystemExit(USER_ERROR)
+    raise SystemExit(code)
 
 
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:

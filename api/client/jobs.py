@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from api.client.errors import AwayError
 from api.client.manifest import Submission
 from planner.errors import InputError, OptionError
 
@@ -18,22 +19,18 @@ _SECONDS = 60.0
 _AGAIN_SECONDS = 0.5
 
 
-class AwayError(OptionError):
-    """The server does not answer, or cannot answer just now."""
-
-
 class Client:
-    """Calls a server. Methods raise ``OptionError`` for what it refuses, or if there is none."""
+    """Calls a server. Methods raise ``OptionError`` if it refuses, ``AwayError`` if it is away."""
 
     def __init__(self, server: str, patience: float = _SECONDS) -> None:
-        """For a server's address; one that goes away is waited for so many seconds."""
+        """For a server's address; ``follow`` waits so many seconds for one that goes away."""
         self._server = server
         self.patience = patience
         try:
             self._client = httpx.Client(base_url=server, timeout=_SECONDS)
         except (httpx.InvalidURL, ValueError) as error:
             raise OptionError(
-                f"{server!r} is no server's address ({error}): write http://host:8000"
+                f"{server!r} is not a server's address ({error}): write http://host:8000"
             ) from error
 
     def submit(self, submission: Submission) -> str:
@@ -79,8 +76,8 @@ class Client:
     def follow(self, job_id: str) -> Iterator[dict[str, Any]]:
         """The job now, and again with each change until its end.
 
-        A server that goes away in between, as when it is started anew, is waited for; the job goes
-        on meanwhile.
+        Waits for a server that goes away in between, as when it is started anew; the job goes on
+        meanwhile.
         """
         heard = None  # when something was last heard of the job
         while True:

@@ -17,8 +17,10 @@ from click.testing import CliRunner, Result
 
 from api.cli import main
 from api.client.difference import compare_jobs
+from api.client.errors import AwayError
 from api.client.jobs import Client
 from api.client.manifest import read_submission
+from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from tests.api.graphs import graph
 from tests.api.jobs.plant import wait
@@ -70,7 +72,7 @@ def test_submit_watch_and_results_of_a_folder(server: Server, models: Path, tmp_
     assert job_id in _run(server, "list").output
 
 
-def test_a_manifest_is_a_matrix_and_a_failure_is_told(
+def test_a_manifest_is_a_matrix_and_failures_are_reported(
     server: Server, models: Path, tmp_path: Path
 ) -> None:
     (models / "bad.pte").write_text("text")
@@ -106,12 +108,12 @@ def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path) -> None:
         assert last["counts"]["done"] == 1
 
 
-def test_a_server_that_does_not_come_back_is_told(tmp_path: Path) -> None:
+def test_a_server_that_does_not_come_back_is_an_error(tmp_path: Path) -> None:
     with serving(tmp_path / "data", f"sqlite:///{tmp_path / 'db.sqlite'}", workers=0) as server:
         job_id = server.submit({"a": graph(8)})
         followed = Client(f"http://127.0.0.1:{server.port}", patience=1).follow(job_id)
         next(followed)
-    with pytest.raises(OptionError, match=f"goes on without it: .* jobs watch {job_id}'"):
+    with pytest.raises(AwayError, match=f"goes on without it: .* jobs watch {job_id}'"):
         list(followed)
 
 
@@ -166,25 +168,24 @@ def test_items_with_other_options_are_others() -> None:
         ("inputs = ['m.toml']\nobjectives = ['repack']", "has objectives already"),
     ],
 )
-def test_what_is_wrong_in_a_manifest_is_told(tmp_path: Path, text: str, error: str) -> None:
+def test_what_is_wrong_in_a_manifest_is_named(tmp_path: Path, text: str, error: str) -> None:
     (tmp_path / "m.toml").write_text(text)
     with pytest.raises((InputError, OptionError), match=error):
         read_submission(tmp_path / "m.toml", {"objectives": ["latency"]})
 
 
 def test_a_profile_of_a_manifest_may_be_a_file_beside_it(tmp_path: Path) -> None:
-    from planner.costs.profile_file import load_profile
-
     (tmp_path / "mine.json").write_text(load_profile("bytes").to_json())
     (tmp_path / "m.toml").write_text("inputs = ['m.toml']\nprofiles = ['mine.json', 'bytes']")
     document, name = read_submission(tmp_path / "m.toml", {}).options["profiles"]
     assert (document["name"], name) == ("bytes", "bytes")
 
 
-def test_no_server_is_told() -> None:
+def test_a_server_that_is_away_is_not_a_wrong_option() -> None:
     env = {"LAYOUT_PLANNER_SERVER": "http://127.0.0.1:1"}
     ended = CliRunner().invoke(main, ["jobs", "list"], env=env)
-    assert ended.exit_code == 2
+    assert ended.exit_code == 69
+    assert len(ended.output.splitlines()) == 1
     assert "cannot reach the server http://127.0.0.1:1" in ended.output
 
 
