@@ -160,14 +160,22 @@ def results(job_id: str, server: str, output: Path | None, as_json: bool) -> Non
 )
 @AS_JSON
 def diff(before: str, after: str, server: str, percent: float | None, as_json: bool) -> None:
-    """Print the repack cost of each model in two jobs."""
+    """Print what each model's plan costs in two jobs, by the objective that it minimises.
+
+    Profiles are the same if their content is, whatever they are called.
+    """
     from dataclasses import asdict
 
     from api.client.difference import compare_jobs
     from api.client.jobs import Client
+    from planner.errors import OptionError
 
     client = Client(server)
     comparison = compare_jobs(client.results(before), client.results(after))
+    if percent is not None and not comparison.changes:
+        raise OptionError(
+            "the two jobs have nothing in common: submit the same inputs with the same options"
+        )
     if as_json:
         click.echo(json.dumps(asdict(comparison), indent=2))
     else:

@@ -1,4 +1,8 @@
-"""What changed between two jobs: the repack cost of each model, before and after."""
+"""What changed between two jobs: what each plan costs, before and after.
+
+Plans are judged by the objective that they minimise. Repack costs stand beside it: a plan for the
+least latency may well repack more.
+"""
 
 from __future__ import annotations
 
@@ -6,28 +10,48 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-_OPTIONS: Final = ("profile", "objective", "texture_limits", "buffer_limit", "without_layouts")
+# A profile counts by its content: its name may stay when its prices change.
+_OPTIONS: Final = ("profile_hash", "objective", "texture_limits", "buffer_limit", "without_layouts")
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """What a plan costs: by its objective, and its transitions alone."""
+
+    objective: float
+    repack: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """An input with options, of a job."""
+
+    input: str
+    options: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """An input with options in both jobs. A cost is None where there is no plan."""
+    """An input with options in both jobs. Costs are None where there is no plan."""
 
-    input: str
-    options: dict[str, Any]
+    cell: Cell
     unit: str
-    before: float | None
-    after: float | None
+    before: Costs | None
+    after: Costs | None
     error: str | None
 
     @property
     def percent(self) -> float | None:
-        """How much more the plan costs, in percent of before; None where that cannot be said."""
+        """How much more the plan costs by its objective, in percent of before.
+
+        None where a plan is missing; infinite where the one before costs nothing.
+        """
         if self.before is None or self.after is None:
             return None
-        if self.before == self.after:
+        before, after = self.before.objective, self.after.objective
+        if before == after:
             return 0.0
-        return 100 * (self.after / self.before - 1) if self.before else float("inf")
+        return 100 * (after / before - 1) if before else float("inf")
 
     def is_regression(self, percent: float) -> bool:
         """Whether the plan costs more by more than so much, or there is none any more."""
@@ -38,11 +62,11 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two jobs: what is in both, and the inputs that only one of them has."""
+    """Two jobs: what is in both, and what only one of them has."""
 
     changes: Sequence[Change]
-    removed: Sequence[str]
-    added: Sequence[str]
+    removed: Sequence[Cell]
+    added: Sequence[Cell]
 
     def regressions(self, percent: float) -> list[Change]:
         """What costs more than before by more than so many percent."""
@@ -54,23 +78,26 @@ def compare_jobs(before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any
     old, new = ({_key(item): item for item in items} for items in (before, after))
     return Comparison(
         [_change(old[key], new[key]) for key in old if key in new],
-        sorted({item["input"] for key, item in old.items() if key not in new}),
-        sorted({item["input"] for key, item in new.items() if key not in old}),
+        [_cell(item) for key, item in sorted(old.items()) if key not in new],
+        [_cell(item) for key, item in sorted(new.items()) if key not in old],
     )
 
 
 def _key(item: dict[str, Any]) -> tuple[str, ...]:
-    """What tells an item from the others of its job, and is the same in another one."""
+    """Identifies an item within its job, and is the same in another one."""
     return item["input"], *(str(item["options"][name]) for name in _OPTIONS)
 
 
+def _cell(item: dict[str, Any]) -> Cell:
+    return Cell(item["input"], item["options"])
+
+
 def _change(old: dict[str, Any], new: dict[str, Any]) -> Change:
-    results = old["result"], new["result"]
-    before, after = (None if result is None else result["repack_cost"] for result in results)
-    units = {result["unit"] for result in results if result is not None}
-    # A profile that was changed from bytes to times tells nothing about the plans.
-    if len(units) > 1:
-        before = None
-    return Change(
-        new["input"], new["options"], "/".join(sorted(units)), before, after, new["error"]
+    results = [item["result"] for item in (old, new)]
+    before, after = (
+        None if result is None else Costs(result["objective_cost"], result["repack_cost"])
+        for result in results
     )
+    # One for both: a unit is its profile's.
+    unit = next((result["unit"] for result in results if result is not None), "")
+    return Change(_cell(new), unit, before, after, new["error"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,12 +16,17 @@ TOLERANCE: Final = 0.01
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A plan, in time; a regression costs more than the plan before it. Costs are of repacks."""
+    """A plan, in time; a regression costs more than the plan before it.
+
+    ``before`` and ``after`` are costs of the objective that was minimised, of the baseline and of
+    the plan; ``repack_cost`` is what the plan's transitions cost alone.
+    """
 
     id: str
     created: datetime
     before: float
     after: float
+    repack_cost: float
     is_regression: bool
 
 
@@ -41,15 +47,21 @@ def series_of(plans: Iterable[Plan]) -> tuple[Series, ...]:
     found: dict[tuple[object, ...], list[Plan]] = {}
     for plan in plans:
         found.setdefault(_options(plan), []).append(plan)
+    names = Counter(_name(group[0]) for group in found.values())
     return tuple(
-        Series(_name(group[0]), group[0].unit, tuple(_points(group))) for group in found.values()
+        Series(
+            _name(group[0]) if names[_name(group[0])] == 1 else _full_name(group[0]),
+            group[0].unit,
+            tuple(_points(group)),
+        )
+        for group in found.values()
     )
 
 
 def _options(plan: Plan) -> tuple[object, ...]:
-    # By name: a device's costs that were learned anew are still that device's.
+    # By content: costs under other prices cannot be compared, whatever the prices are called.
     limits = plan.texture_limits, plan.buffer_limit, tuple(plan.excluded_layouts)
-    return plan.profile_name, plan.costs_name, plan.objective, plan.unit, *limits
+    return plan.profile_hash, plan.costs_hash, plan.objective, *limits
 
 
 def _name(plan: Plan) -> str:
@@ -59,10 +71,25 @@ def _name(plan: Plan) -> str:
     return ", ".join(parts)
 
 
+def _full_name(plan: Plan) -> str:
+    """A name that is not that of other prices or limits."""
+    parts = [_name(plan), f"costs {plan.costs_hash[:8]}"]
+    parts.append("textures " + ",".join(map(str, plan.texture_limits)))
+    if plan.buffer_limit is not None:
+        parts.append(f"buffers < {plan.buffer_limit}")
+    return ", ".join(parts)
+
+
 def _points(plans: list[Plan]) -> Iterable[Point]:
     last: float | None = None
     for plan in plans:
-        cost = plan.repack_cost
-        worse = last is not None and cost > last * (1 + TOLERANCE)
-        yield Point(plan.id, plan.created, plan.baseline_repack_cost, cost, worse)
+        cost = plan.objective_cost
+        yield Point(
+            plan.id,
+            plan.created,
+            before=plan.baseline_objective_cost,
+            after=cost,
+            repack_cost=plan.repack_cost,
+            is_regression=last is not None and cost > last * (1 + TOLERANCE),
+        )
         last = cost

@@ -29,51 +29,56 @@ def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
 
 
 def results_table(items: Iterable[dict[str, Any]]) -> Table:
-    """A row for each item of a job."""
+    """A row for each item of a job: what its objective costs, and its repacks alone."""
     table = Table("input", "options", "state")
-    for column in ("repack before", "repack after", "ratio"):
+    for column in ("before", "after", "ratio", "repacks before", "repacks after"):
         table.add_column(column, justify="right")
     table.add_column("proof or reason")
     for item in items:
         result = item["result"]
         row = [escape(item["input"]), escape(_options(item["options"])), item["state"]]
         if result is None:
-            table.add_row(*row, "", "", "", escape(item["error"] or ""))
+            table.add_row(*row, *[""] * 5, escape(item["error"] or ""))
             continue
         unit = result["unit"]
-        ratio = "∞" if result["ratio"] is None else f"{result['ratio']:.2f}"
+        ratio = result["objective_ratio"]
         table.add_row(
             *row,
+            f"{result['baseline_objective_cost']:,.0f} {unit}",
+            f"{result['objective_cost']:,.0f} {unit}",
+            "∞" if ratio is None else f"{ratio:.2f}",
             f"{result['baseline_repack_cost']:,.0f} {unit}",
             f"{result['repack_cost']:,.0f} {unit}",
-            ratio,
             result["status"],
         )
     return table
 
 
 def comparison_table(comparison: Comparison, percent: float) -> Table:
-    """A row for each model that is in two jobs; those that cost more by so much are red."""
-    table = Table("input", "options", title="repack cost")
-    for column in ("before", "after", "change"):
+    """A row for each model that is in two jobs; those that cost more by so much are red.
+
+    The change is that of the objective; the repacks, which may be a part of it, stand beside it.
+    """
+    table = Table("input", "options", title="cost by the objective")
+    for column in ("before", "after", "change", "repacks before", "repacks after"):
         table.add_column(column, justify="right")
     for change in comparison.changes:
-        costs = (
-            "no plan" if cost is None else f"{cost:,.0f} {change.unit}"
-            for cost in (change.before, change.after)
-        )
-        text = "" if change.percent is None else f"{change.percent:+.2f} %"
+        both = change.before, change.after
+        objectives = (_cost(None if c is None else c.objective, change.unit) for c in both)
+        repacks = (_cost(None if c is None else c.repack, change.unit) for c in both)
         table.add_row(
-            escape(change.input),
-            escape(_options(change.options)),
-            *costs,
-            text,
+            escape(change.cell.input),
+            escape(_options(change.cell.options)),
+            *objectives,
+            "" if change.percent is None else f"{change.percent:+.2f} %",
+            *repacks,
             style="red" if change.is_regression(percent) else None,
         )
-    for name in comparison.removed:
-        table.add_row(escape(name), "only in the first job")
-    for name in comparison.added:
-        table.add_row(escape(name), "only in the second job")
+    for which, cells in (("first", comparison.removed), ("second", comparison.added)):
+        for cell in cells:
+            # Two profiles of one name differ in their content.
+            content = f"{_options(cell.options)} (profile {cell.options['profile_hash'][:8]})"
+            table.add_row(escape(cell.input), escape(content), f"only in the {which} job")
     return table
 
 
@@ -102,6 +107,10 @@ def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
     )
     is_whole: bool = counts["done"] == job["total"]
     return is_whole
+
+
+def _cost(cost: float | None, unit: str) -> str:
+    return "no plan" if cost is None else f"{cost:,.0f} {unit}"
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -132,12 +132,37 @@ def test_diff_is_a_gate(server: Server, models: Path) -> None:
     assert _run(server, "diff", before, broken).exit_code == 0
 
 
-def _item(name: str, cost: float | None, **options: Any) -> dict[str, Any]:
-    base = dict.fromkeys(
-        ("profile", "objective", "texture_limits", "buffer_limit", "without_layouts")
-    )
-    result = None if cost is None else {"repack_cost": cost, "unit": "bytes"}
-    return {"input": name, "options": {**base, **options}, "result": result, "error": None}
+def test_a_gate_does_not_pass_where_there_is_nothing_to_compare(
+    server: Server, models: Path, tmp_path: Path
+) -> None:
+    profile = json.loads(load_profile("bytes").to_json())
+    (tmp_path / "bytes.json").write_text(json.dumps(profile | {"description": "changed"}))
+    before = _submit(server, models, "--profile", "bytes")
+    after = _submit(server, models, "--profile", tmp_path / "bytes.json")
+    shown = _run(server, "diff", before, after)
+    assert shown.exit_code == 0
+    assert shown.output.count("only in the first job") == 2
+    gate = _run(server, "diff", before, after, "--fail-on-regression", 0)
+    assert gate.exit_code == 2
+    assert "the two jobs have nothing in common" in gate.output
+
+
+def _item(name: str, cost: float | None, repack_cost: float = 0, **options: Any) -> dict[str, Any]:
+    base: dict[str, Any] = {
+        "profile": "bytes",
+        "profile_hash": "0" * 64,
+        "objective": "latency",
+        "texture_limits": None,
+        "buffer_limit": None,
+        "without_layouts": [],
+    }
+    costs = {"objective_cost": cost, "repack_cost": repack_cost, "unit": "ns"}
+    return {
+        "input": name,
+        "options": {**base, **options},
+        "result": None if cost is None else costs,
+        "error": None,
+    }
 
 
 def test_a_regression_is_more_than_so_many_percent() -> None:
@@ -147,14 +172,40 @@ def test_a_regression_is_more_than_so_many_percent() -> None:
     assert [change.percent for change in comparison.changes] == [
         *(pytest.approx(5), float("inf"), None, None),
     ]
-    assert [change.input for change in comparison.regressions(4.9)] == ["a", "b", "d"]
-    assert [change.input for change in comparison.regressions(5.1)] == ["b", "d"]
-    assert (comparison.removed, comparison.added) == (["e"], ["f"])
+    assert [change.cell.input for change in comparison.regressions(4.9)] == ["a", "b", "d"]
+    assert [change.cell.input for change in comparison.regressions(5.1)] == ["b", "d"]
+    assert [cell.input for cell in comparison.removed] == ["e"]
+    assert [cell.input for cell in comparison.added] == ["f"]
 
 
-def test_items_with_other_options_are_others() -> None:
-    comparison = compare_jobs([_item("a", 1, profile="x")], [_item("a", 2, profile="y")])
+def test_a_plan_is_judged_by_the_objective_that_it_minimises() -> None:
+    faster = compare_jobs([_item("a", 100, repack_cost=1)], [_item("a", 60, repack_cost=3)])
+    assert faster.regressions(0) == []
+    slower = compare_jobs([_item("a", 60, repack_cost=1)], [_item("a", 100, repack_cost=1)])
+    (regression,) = slower.regressions(10)
+    assert regression.percent == pytest.approx(200 / 3)
+    assert regression.before is not None and regression.before.repack == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"profile_hash": "1" * 64},
+        {"objective": "repack"},
+        {"texture_limits": [1, 2, 3]},
+        {"buffer_limit": 7},
+        {"without_layouts": ["TENSOR_WIDTH_PACKED"]},
+    ],
+)
+def test_items_with_other_options_are_others(other: dict[str, Any]) -> None:
+    comparison = compare_jobs([_item("a", 1)], [_item("a", 2, **other)])
     assert comparison.changes == []
+    assert (len(comparison.removed), len(comparison.added)) == (1, 1)
+
+
+def test_a_profile_is_the_same_under_another_name() -> None:
+    comparison = compare_jobs([_item("a", 1)], [_item("a", 2, profile="renamed")])
+    assert [change.percent for change in comparison.changes] == [100]
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("browser")
     store = open_store(folder / "data")
     for n, cost in enumerate((50.0, 40.0, 60.0)):
-        put(store, folder / f"net{n}", f"net {n}", "net.pt2", repack_cost=cost)
+        put(store, folder / f"net{n}", f"net {n}", "net.pt2", repack_cost=cost, objective_cost=cost)
     for n in range(30):
         put(store, folder / f"other{n}", f"other {n}", f"other_{n:02}.pt2")
     put_planned(store, folder / "cvt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from api.dashboard.trend import series_of
 from api.store.plans import PlanFilter, PlanStore, Saved, open_store
+from planner.costs.profile_file import load_profile
 from planner.options import make_options
 from tests.api.store.drafts import put
 
@@ -28,6 +30,7 @@ def _put(store: PlanStore, folder: Path, text: str, cost: float, **total: Any) -
         text,
         baseline_repack_cost=100.0,
         repack_cost=cost,
+        objective_cost=cost,
         **total,
     )
     return plan.id
@@ -77,18 +80,50 @@ def test_a_model_s_history_marks_what_became_worse(store: PlanStore, tmp_path: P
 
 
 def test_plans_of_other_options_are_another_series(store: PlanStore, tmp_path: Path) -> None:
-    put(store, tmp_path / "a", "a", repack_cost=10.0)
-    put(store, tmp_path / "b", "b", options=make_options("default"), repack_cost=20.0)
+    put(store, tmp_path / "a", "a", objective_cost=10.0)
+    put(store, tmp_path / "b", "b", options=make_options("default"), objective_cost=20.0)
     first, second = series_of(store.history("net.pt2"))
     assert first.name.startswith("bytes, ") and second.name.startswith("default, ")
     assert not any(p.is_regression for p in (*first.points, *second.points))
 
 
+def test_a_plan_is_judged_by_the_objective_that_it_minimises(
+    store: PlanStore, tmp_path: Path
+) -> None:
+    options = make_options("default", "latency")
+    costs = [("a", 100.0, 1.0), ("b", 60.0, 3.0), ("c", 100.0, 3.0)]
+    for text, cost, repacks in costs:
+        total: dict[str, Any] = {
+            "objective_cost": cost,
+            "repack_cost": repacks,
+            "baseline_objective_cost": 200.0,
+        }
+        put(store, tmp_path / text, text, options=options, **total)
+    (series,) = series_of(store.history("net.pt2"))
+    assert [(p.before, p.after, p.repack_cost) for p in series.points] == [
+        (200.0, cost, repacks) for _, cost, repacks in costs
+    ]
+    assert [p.is_regression for p in series.points] == [False, False, True]
+
+
+def test_a_profile_whose_content_changed_is_another_series(
+    store: PlanStore, tmp_path: Path
+) -> None:
+    profile = load_profile("bytes")
+    changed = replace(profile, description="changed")
+    assert (profile.name, profile.digest != changed.digest) == (changed.name, True)
+    put(store, tmp_path / "a", "a", options=make_options(profile), objective_cost=1.0)
+    put(store, tmp_path / "b", "b", options=make_options(changed), objective_cost=2.0)
+    series = series_of(store.history("net.pt2"))
+    assert len({s.name for s in series}) == 2
+    assert not any(p.is_regression for s in series for p in s.points)
+
+
 def test_a_plan_that_costs_nothing_is_followed_by_a_regression(
     store: PlanStore, tmp_path: Path
 ) -> None:
-    put(store, tmp_path / "a", "a", repack_cost=0.0)
-    put(store, tmp_path / "b", "b", repack_cost=0.0)
-    put(store, tmp_path / "c", "c", repack_cost=1.0)
+    put(store, tmp_path / "a", "a", objective_cost=0.0)
+    put(store, tmp_path / "b", "b", objective_cost=0.0)
+    put(store, tmp_path / "c", "c", objective_cost=1.0)
     (series,) = series_of(store.history("net.pt2"))
     assert [p.is_regression for p in series.points] == [False, False, True]
