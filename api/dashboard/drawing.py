@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
-from itertools import accumulate
 from typing import Final
 
-from fast_sugiyama import from_edges
+from api.dashboard.layers import Edge, Place, place_nodes
 
 NODE_WIDTH: Final = 132
 NODE_HEIGHT: Final = 30
 
-_SPACING: Final = 10
 _ACROSS: Final = 148
 _DOWN: Final = 58
 _COLUMN_GAP: Final = 150
 _ASPECT: Final = 1.7  # of a screen, width to height
 _MOST_COLUMNS: Final = 40
-_MOST_PASSED: Final = 40_000  # layers that edges pass by: the layout's time grows with the square
 _CUT_FREEDOM: Final = 0.2  # of a column's layers, by which a cut may move to part fewer edges
-
-Edge = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +30,15 @@ class Drawing:
     height: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    layer: int
-    across: float
-
-
 def draw(nodes: int, edges: Iterable[Edge]) -> Drawing:
-    """Draws ``nodes`` nodes, 0 and up; edges lead from an earlier to a later node.
+    """Draws ``nodes`` nodes, 0 and up; edges lead from who makes to who reads.
 
     A network is far deeper than wide. Its layers are cut where few edges are parted, and the
-    pieces stand side by side, read as columns of a newspaper. Where many edges pass very many
-    layers by, the longest ones do not count for where nodes stand.
+    pieces stand side by side, read as columns of a newspaper. The same graph is always drawn in the
+    same way, whatever the order of its edges, and no two nodes overlap.
     """
     distinct = sorted({edge for edge in edges if edge[0] != edge[1]})
-    places = _layered(nodes, _shortest(nodes, distinct))
+    places = place_nodes(nodes, distinct)
     last = max((place.layer for place in places), default=0)
     parted = _parted(last + 1, places, distinct)
     candidates = [
@@ -61,47 +49,7 @@ def draw(nodes: int, edges: Iterable[Edge]) -> Drawing:
     return min(candidates, key=lambda drawing: max(drawing.width / _ASPECT, drawing.height))
 
 
-def _shortest(nodes: int, edges: Sequence[Edge]) -> Sequence[Edge]:
-    """The edges without the longest ones, where together they pass too many layers by."""
-    sources: dict[int, list[int]] = {node: [] for node in range(nodes)}
-    for source, target in edges:
-        sources[target].append(source)
-    depth: dict[int, int] = {}
-    for node in TopologicalSorter(sources).static_order():
-        depth[node] = max((depth[source] + 1 for source in sources[node]), default=0)
-    spans = sorted((depth[target] - depth[source], source, target) for source, target in edges)
-    passed = accumulate(span - 1 for span, _, _ in spans)
-    kept = sum(total <= _MOST_PASSED for total in passed)
-    return edges if kept == len(edges) else [(s, t) for _, s, t in spans[:kept]]
-
-
-def _layered(nodes: int, edges: Sequence[Edge]) -> list[_Place]:
-    connected = sorted({end for edge in edges for end in edge})
-    number = {node: n for n, node in enumerate(connected)}
-    layouts = from_edges(
-        [(number[source], number[target]) for source, target in edges],
-        vertex_spacing=_SPACING,
-        ranking_type="minimize",
-        check_layout=False,
-    )
-    found: dict[int, _Place] = {}
-    offset = 0.0
-    for placed, *_ in layouts:
-        layer = {y: n for n, y in enumerate(sorted({y for _, (_, y) in placed}, reverse=True))}
-        # Numbers beyond those of nodes are of bends in long edges.
-        positions = [(connected[int(n)], xy) for n, xy in placed if int(n) < len(connected)]
-        left = min(x for _, (x, _) in positions)
-        for node, (x, y) in positions:
-            found[node] = _Place(layer[y], offset + (x - left) / _SPACING)
-        offset = 1 + max(place.across for place in found.values())
-    # A node without edges belongs to no component; such nodes stand in a layer of their own.
-    below = 1 + max((place.layer for place in found.values()), default=-1)
-    alone = (node for node in range(nodes) if node not in found)
-    found.update({node: _Place(below, float(n)) for n, node in enumerate(alone)})
-    return [found[node] for node in range(nodes)]
-
-
-def _parted(layers: int, places: Sequence[_Place], edges: Sequence[Edge]) -> list[int]:
+def _parted(layers: int, places: Sequence[Place], edges: Sequence[Edge]) -> list[int]:
     """How many edges a cut above each layer parts."""
     change = [0] * (layers + 1)
     for source, target in edges:
@@ -128,7 +76,7 @@ def _cuts(columns: int, parted: Sequence[int]) -> tuple[int, ...] | None:
     return tuple(starts)
 
 
-def _folded(places: Sequence[_Place], starts: Sequence[int]) -> Drawing:
+def _folded(places: Sequence[Place], starts: Sequence[int]) -> Drawing:
     ends = [*starts[1:], 1 + max((place.layer for place in places), default=0)]
     column_of = [c for c, (a, b) in enumerate(zip(starts, ends, strict=True)) for _ in range(a, b)]
     columns = tuple(column_of[place.layer] for place in places)
