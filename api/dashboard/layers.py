@@ -1,9 +1,8 @@
 """Nodes in layers: each below all that it reads, edges short and straight, few of them crossed.
 
 This is Sugiyama's method in its four steps: layers, lanes for edges that pass layers by, an order
-within each layer, and places across. The same graph is always laid out in the same way, and no
-two nodes of a layer are closer than one unit: the last step is a regression under just that
-constraint.
+within each layer, and places across. The same graph is always laid out in the same way, and two
+nodes of a layer are always at least one unit apart.
 """
 
 from __future__ import annotations

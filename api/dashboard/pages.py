@@ -21,7 +21,7 @@ from api.dashboard.headers import HEADERS
 from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
 from api.dashboard.text import age_text, cost_text, ratio_text
 from api.dashboard.trend import Series, series_of
-from api.dashboard.vendor import LIBRARIES, read_library
+from api.dashboard.vendor import CHARTS, LIBRARIES, read_library
 from api.dashboard.views import Views
 from api.store.plans import PlanStore
 from api.store.tables import Plan
@@ -122,6 +122,7 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
         "plan": plan,
         "report": report,
         "largest": largest,
+        "charts": CHARTS,
         "others": [other for other in reversed(history) if other.id != plan.id],
     }
     return _templates.TemplateResponse(request, "plan.html", context)
@@ -198,7 +199,7 @@ def trend(store: Store, model: Annotated[str, Query(max_length=1000)]) -> Sequen
     return series_of(store.history(model))
 
 
-@router.get("/static/vendor/{name}")
+@router.get("/static/vendor/{name:path}")
 def vendor(request: Request, name: str) -> Response:
     """A library's file, compressed where the browser takes that."""
     if name not in LIBRARIES:

@@ -1,4 +1,4 @@
-"""The JavaScript libraries of the pages: files of installed Python packages, served as they are."""
+"""The JavaScript library of the pages: a released file, kept in this repository byte for byte."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ import gzip
 import hashlib
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+VENDOR: Final = Path(__file__).parent / "static" / "vendor"
 
 
 @dataclass(frozen=True, slots=True)
 class Library:
-    """A file within a package, and the SHA-256 of the release that the pages are tested with."""
+    """A file of a release on npm, its SHA-256, and the licences of what is in it, beside it."""
 
     package: str
-    path: str
+    version: str
+    licence: str
+    source: str
     sha256: str
-
-    def locate(self) -> Path:
-        """The file on disk; raises ``FileNotFoundError`` with what to install."""
-        # The spec is found without running the package's own code.
-        spec = find_spec(self.package)
-        for folder in (spec.submodule_search_locations or ()) if spec else ():
-            if (file := Path(folder) / self.path).is_file():
-                return file
-        raise FileNotFoundError(
-            f"{self.path} is missing: install {self.package.replace('_', '-')} as pyproject.toml "
-            "names it"
-        )
+    notices: tuple[str, ...]
 
 
+CHARTS: Final = "echarts-6.1.0/echarts.esm.min.js"
 LIBRARIES: Final = {
-    # Apache ECharts 6.1.0, byte for byte its own release's dist/echarts.esm.min.js.
-    "echarts.js": Library(
-        "instaui_echarts",
-        "static/echarts.esm.min.js",
-        "28515f26aa57f87eb1e4ed4eb446927eaf329b5f5e02b4bfd4b0264fea40d1da",
+    # The smaller builds of this release have no chart of the type "graph".
+    CHARTS: Library(
+        package="echarts",
+        version="6.1.0",
+        licence="Apache-2.0",
+        source="dist/echarts.esm.min.js",
+        sha256="28515f26aa57f87eb1e4ed4eb446927eaf329b5f5e02b4bfd4b0264fea40d1da",
+        notices=("LICENSE", "NOTICE", "LICENSE-d3", "LICENSE-zrender"),
     ),
 }
 
@@ -52,10 +48,10 @@ class Served:
 
 @cache
 def read_library(name: str) -> Served:
-    """Raises ``KeyError`` for a name that is none, ``ValueError`` for bytes of another release."""
+    """Raises ``KeyError`` for an unknown name, ``ValueError`` for bytes of another release."""
     library = LIBRARIES[name]
-    data = library.locate().read_bytes()
+    data = (VENDOR / name).read_bytes()
     digest = hashlib.sha256(data).hexdigest()
     if digest != library.sha256:
-        raise ValueError(f"{name} of {library.package} is not the release that was tested")
+        raise ValueError(f"{name} is not of {library.package} {library.version}: install again")
     return Served(gzip.compress(data, mtime=0), digest)

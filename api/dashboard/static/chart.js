@@ -1,6 +1,6 @@
 // A chart that keeps to its element's size and to the page's theme.
 
-import * as echarts from "./vendor/echarts.js";
+import * as echarts from "./vendor/echarts-6.1.0/echarts.esm.min.js";
 
 /** The page's colours, by name, as its style sheet has them now. */
 export function colours() {
