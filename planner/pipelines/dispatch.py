@@ -17,13 +17,17 @@ Progress = Callable[[str, DelegateResult | None], None]
 def plan_program(
     data: bytes,
     name: str,
-    options: PlanOptions,
+    options: PlanOptions | None = None,
     progress: Progress = lambda stage, delegate: None,
 ) -> Planned:
-    """Plans an exported program (``.pt2``) or a lowered one (``.pte``, VkGraph).
+    """Plan an exported program (``.pt2``) or a lowered one (``.pte``, VkGraph), given as bytes.
+
+    ``name`` stands for the program in messages and in the report. ``progress`` is called with the
+    name of each stage as it begins, and with each delegate as it is finished.
 
     Raises ``InputError`` for bytes of another kind, and as ``plan_exported`` and ``replan`` do.
     """
+    options = options or PlanOptions()
     if is_lowered(data):
         return replan(data, name, options, progress)
     check_is_zip(data[:MAGIC_BYTES], name)

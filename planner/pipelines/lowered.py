@@ -92,7 +92,7 @@ class Replanned:
 def replan(
     data: bytes,
     name: str,
-    options: PlanOptions,
+    options: PlanOptions | None = None,
     progress: Progress = lambda stage, delegate: None,
     chooser: CostModel | None = None,
     names: TensorNames | None = None,
@@ -106,6 +106,7 @@ def replan(
     Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
     """
+    options = options or PlanOptions()
     limits = options.limits(lowered_limits(data, name))
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
