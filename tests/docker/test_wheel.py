@@ -23,7 +23,7 @@ def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns(*_NOT_SHIPPED, "*.pyc")
         )
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source / name)
     pip = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     command = [sys.executable, *pip, "--wheel-dir", str(tmp_path), str(source)]
