@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from gpu.errors import DeviceLostError, GpuError, OutOfMemoryError
 from planner.errors import OptionError
+from planner.extras import require
 
 Backend = Literal["vulkan", "metal", "d3d12", "opengl"]
 BACKENDS: Final[tuple[Backend, ...]] = ("vulkan", "metal", "d3d12", "opengl")
@@ -171,11 +172,15 @@ def choose(
 
 
 def list_adapters() -> list[AdapterInfo]:
-    """Every adapter of this machine; raises ``GpuError`` where wgpu itself does not work."""
+    """Every adapter of this machine.
+
+    Raises ``MissingExtraError`` without wgpu, ``GpuError`` where wgpu itself does not work.
+    """
     return [info for info, _ in _adapters()]
 
 
 def _adapters() -> list[tuple[AdapterInfo, Any]]:
+    require("the GPU", "wgpu")
     try:
         import wgpu
     except (ImportError, OSError) as error:

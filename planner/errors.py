@@ -38,6 +38,11 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.NAME_DEVICE: "name one (device)",
 }
 
+from __future__ import annotations
+
+PROJECT: Final = "layout-planner"
+"""What the project is called where it is installed from."""
+
 
 class PlannerError(Exception):
     """A request that cannot be served: what is wrong, and what to do about it."""
@@ -72,3 +77,20 @@ class NoRepresentationError(PlannerError):
 
 class VerificationError(PlannerError):
     """A written plan failed the independent check; it is never handed out."""
+
+
+class MissingExtraError(PlannerError):
+    """A package that only one of the project's extras brings is not installed.
+
+    ``needed_by`` needs ``package``, which ``extra`` installs; None where no extra has it.
+    """
+
+    def __init__(self, needed_by: str, package: str, extra: str | None) -> None:
+        wanted = package if extra is None else f"'{PROJECT}[{extra}]'"
+        super().__init__(f"{needed_by} needs {package}: pip install {wanted}")
+        self.needed_by = needed_by
+        self.package = package
+        self.extra = extra
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str, str | None]]:
+        return type(self), (self.needed_by, self.package, self.extra)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from planner.errors import OptionError
+from planner.extras import require
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -17,15 +18,14 @@ if TYPE_CHECKING:
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, without a window, driven by Playwright.
 
-    Raises ``OptionError`` where one of them is missing.
+    Raises ``OptionError`` without the one, ``MissingExtraError`` without the other.
     """
+    require("a page in a browser", "playwright")
     program = shutil.which("chromium")
     if program is None:
         raise OptionError("there is no chromium: install it, as 'make chromium' does")
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        raise OptionError("playwright is missing: pip install playwright") from None
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         # Root, as whom containers run tests, has no sandbox; the pages are our own.
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

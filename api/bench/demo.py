@@ -16,6 +16,7 @@ from api.bench import zoo
 from api.bench.background import serving
 from api.terminal.plan import plan_table, stdout
 from planner.errors import OptionError, PlannerError
+from planner.extras import require
 from schema import plan
 
 _TIMEOUT = 1800.0
@@ -29,6 +30,7 @@ def run(name: str, size: zoo.Size) -> None:
     """
     if name not in zoo.names():
         raise OptionError(f"unknown model {name!r}: use one of {', '.join(zoo.names())}")
+    require("demo", "transformers", "torch", "executorch", "fastapi", "uvicorn", "sqlalchemy")
     console = stdout()
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / f"{name}.pt2"

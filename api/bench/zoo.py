@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from planner.extras import require
 from planner.quiet import quiet
 
 Size = Literal["small", "full"]
@@ -143,7 +144,8 @@ def export(name: str, size: Size = "full") -> Any:
 
 
 def save(name: str, size: Size = "full") -> bytes:
-    """The bytes of a model's ``.pt2`` file."""
+    """The bytes of a model's ``.pt2`` file. Raises ``MissingExtraError``."""
+    require(f"the model {name}", "transformers", "torch", "torchao", "executorch")
     with quiet():
         import torch
 

@@ -12,7 +12,7 @@ import click
 
 from api.client.errors import AwayError
 from api.wording import COMMAND_LINE
-from planner.errors import OptionError, PlannerError
+from planner.errors import MissingExtraError, OptionError, PlannerError
 
 if TYPE_CHECKING:
     from planner.costs.model import CostSource
@@ -45,9 +45,21 @@ class Group(click.Group):
             _fail(str(error), UNAVAILABLE)
         except click.exceptions.NoArgsIsHelpError:
             raise
+        except ModuleNotFoundError as error:
+            _fail(_missing(error, ctx).worded(COMMAND_LINE), USER_ERROR)
         except click.UsageError as error:
             command = (error.ctx or ctx).command_path
             _fail(f"{error.format_message()} See {command} --help.", USER_ERROR)
+
+
+def _missing(error: ModuleNotFoundError, context: click.Context) -> MissingExtraError:
+    """The same, as what the command needs; as it is if no extra of the project has the module."""
+    from planner.extras import missing
+
+    wanted = missing(context.invoked_subcommand or context.command_path, error.name or "")
+    if wanted.extra is None:
+        raise error
+    return wanted
 
 
 def _fail(text: str, code: int) -> NoReturn:

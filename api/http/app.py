@@ -30,11 +30,12 @@ from api.planning.pool import Pool
 from api.planning.process import CrashError, OvertimeError, ProcessError
 from api.store.database import UnreachableError
 from api.store.plans import open_store
-from planner.errors import PlannerError, VerificationError
+from planner.errors import MissingExtraError, PlannerError, VerificationError
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
 _STATUSES: Final[dict[type[Exception], int]] = {
     PlannerError: 422,
+    MissingExtraError: 501,
     VerificationError: 500,
     CrashError: 500,
     UnreachableError: 503,

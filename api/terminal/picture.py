@@ -13,6 +13,7 @@ from api.terminal.files import visible
 from api.terminal.runs import group_name, layouts, place, step_name, verdict
 from planner.compare.runs import ComparedStep, Comparison, StepTime
 from planner.errors import OptionError
+from planner.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,9 +38,15 @@ _QUIET: Final = "#555555"
 
 
 def check_picture(path: Path | None) -> None:
-    """Raises ``OptionError`` for a file that is no picture that can be drawn, by its ending."""
-    if path is not None and path.suffix.lower() not in _KINDS:
+    """Raises ``OptionError`` for a file that is no picture that can be drawn, by its ending.
+
+    And ``MissingExtraError`` where there is nothing to draw it with.
+    """
+    if path is None:
+        return
+    if path.suffix.lower() not in _KINDS:
         raise OptionError(f"cannot draw {path}: end its name in {' or '.join(_KINDS)}")
+    require("a picture", "matplotlib")
 
 
 def draw(comparison: Comparison, path: Path) -> bytes:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import InputError
+from planner.extras import require
 from planner.quiet import quiet
 
 _IDENTIFIER: Final = b"ED00"
@@ -84,6 +85,7 @@ def _events(data: bytes, name: str) -> list[Any]:
     """The events of the executions, as Inspector gives them."""
     if data[8:12] != _IDENTIFIER:
         raise InputError(f"{name} is no ETDump: hand in the file that ETDumpGen wrote")
+    require(f"{name}, an ETDump,", "executorch", "torch")
     # Inspector takes a path alone.
     handle, path = tempfile.mkstemp(suffix=".etdump")
     try:

@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from planner.errors import InputError, VerificationError
+from planner.extras import require
 from planner.files.exported import check_is_exported
 from planner.options import PlanOptions
 from planner.quiet import quiet
@@ -144,6 +145,7 @@ def lower_exported(data: bytes, name: str) -> LoweredExport:
 
 
 def _load(data: bytes, name: str) -> Any:
+    require(f"{name}, an exported program,", "torch", "torchao", "executorch")
     import torch
     import torchao.quantization.pt2e  # noqa: F401  (registers the quantized operators)
 

@@ -98,8 +98,11 @@ def test_the_dockerfile_has_nothing_to_mend() -> None:
 def test_the_image_gets_every_package_and_its_context_nothing_else() -> None:
     copies = (line.split()[:-1] for line in _instructions("COPY") if "--from" not in line)
     copied = {source for sources in copies for source in sources}
-    packages = {name.split(".")[0] for name in PROJECT["tool"]["setuptools"]["packages"]}
-    assert copied == packages | {"pyproject.toml", PROJECT["project"]["readme"]}
+    found = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.removesuffix("*") for pattern in found}
+    project = PROJECT["project"]
+    texts = {"pyproject.toml", project["readme"], *project.get("license-files", ())}
+    assert copied == packages | texts
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     patterns = [line for line in ignored if not line.startswith("#")]
     assert patterns[0] == "*"

@@ -16,14 +16,15 @@ _NOT_SHIPPED = {"__pycache__", ".gitattributes"}
 
 def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    packages = {name.split(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    found = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    packages = {pattern.removesuffix("*") for pattern in found}
     # From a copy: a build leaves files beside its source.
     source = tmp_path / "source"
     for name in packages:
         shutil.copytree(
             ROOT / name, source / name, ignore=shutil.ignore_patterns(*_NOT_SHIPPED, "*.pyc")
         )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "README.md", *project["project"].get("license-files", ())):
         shutil.copy(ROOT / name, source / name)
     pip = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index")
     command = [sys.executable, *pip, "--wheel-dir", str(tmp_path), str(source)]

@@ -6,6 +6,7 @@ import math
 import sys
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,7 +22,7 @@ from gpu.placement import CONTIGUOUS, Placement
 from gpu.shader import shader
 from gpu.tensor import GpuTensor
 from gpu.timing import BufferCopy, Dispatches, Timer
-from planner.errors import OptionError
+from planner.errors import MissingExtraError, OptionError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, TensorRepr
 from schema import VkStorageType
 
@@ -267,9 +268,17 @@ def test_no_adapter_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
         open_gpu("vulkan")
 
 
-def test_wgpu_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wgpu_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wgpu", None)
-    with pytest.raises(GpuError, match="wgpu cannot be loaded"):
+    with pytest.raises(MissingExtraError, match="the GPU needs wgpu"):
+        list_adapters()
+
+
+def test_wgpu_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "wgpu.py").write_text("raise OSError('libwgpu_native.so: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "wgpu", raising=False)
+    with pytest.raises(GpuError, match="wgpu cannot be loaded: libwgpu_native"):
         list_adapters()
 
 

@@ -1,0 +1,49 @@
+"""Packages that only an extra installs: what needs one says which extra brings it."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import PackageNotFoundError, requires
+from importlib.util import find_spec
+
+from planner.errors import PROJECT, MissingExtraError
+
+# As in: matplotlib<4,>=3.10; extra == "plot"
+_OPTIONAL = re.compile(r"""(?P<package>[\w.-]+)[^;]*;.*\bextra\s*==\s*["'](?P<extra>[\w-]+)["']""")
+
+
+def require(what: str, *modules: str) -> None:
+    """Raises ``MissingExtraError`` if a module that ``what`` needs is not installed.
+
+    It looks for the modules and does not import them.
+    """
+    for module in modules:
+        if find_spec(module) is None:
+            raise missing(what, module)
+
+
+def missing(what: str, module: str) -> MissingExtraError:
+    """The error for a module that ``what`` could not import."""
+    package = _normal(module.partition(".")[0])
+    return MissingExtraError(what, package, extras().get(package))
+
+
+def extras() -> dict[str, str]:
+    """The extra of each optional package, as the metadata of the installed project says.
+
+    A package of several extras has the first; a checkout that is not installed has none.
+    """
+    try:
+        wanted = requires(PROJECT) or []
+    except PackageNotFoundError:
+        return {}
+    found: dict[str, str] = {}
+    for requirement in wanted:
+        if match := _OPTIONAL.match(requirement):
+            found.setdefault(_normal(match["package"]), match["extra"])
+    return found
+
+
+def _normal(name: str) -> str:
+    """How registries compare names of packages; modules of ours differ from them in no more."""
+    return re.sub(r"[-_.]+", "-", name).lower()
