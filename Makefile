@@ -8,7 +8,7 @@ FUZZ_EXAMPLES ?= 80000
 
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint bench screenshots gpu-bench vulkan postgresql chromium generate clean
+.PHONY: run test fuzz lint bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
@@ -34,6 +34,10 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
 	$(BIN)/layout-planner bench jobs -o benchmarks/jobs.md
 	$(BIN)/layout-planner bench dashboard -o benchmarks/dashboard.md
+
+# What an installation takes, with and without extras.
+install-size: $(READY)
+	$(BIN)/layout-planner bench install $(addprefix --extra ,plot gpu serve export) -o benchmarks/install.md
 
 # The README's pictures of the dashboard, with real models planned for them.
 screenshots: $(READY) chromium

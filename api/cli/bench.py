@@ -139,6 +139,18 @@ def bench_jobs(
     run(source, tasks, database_url, output)
 
 
+@bench_group.command("install")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="Also with this extra.")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_install(extras: tuple[str, ...], output: Path | None) -> None:
+    """Install this checkout in empty environments: packages, bytes and seconds."""
+    from api.bench.install import bench_install as run
+    from api.files import check_writable
+
+    check_writable(output)
+    run(extras, output)
+
+
 @bench_group.command("dashboard")
 @click.option("--plans", type=click.IntRange(min=26), default=10_000, show_default=True)
 @click.option("--operators", type=click.IntRange(min=100), default=1_000, show_default=True)

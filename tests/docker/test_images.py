@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,10 @@ import click
 import pytest
 
 from api.cli import main
+from tests.install.project import PACKAGES, PROJECT
 from tests.paths import ROOT
 
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 SCRIPTS = Path(sys.executable).parent
 
 
@@ -92,17 +91,14 @@ def test_the_services_reach_the_database(services: dict[str, Any]) -> None:
 def test_the_dockerfile_has_nothing_to_mend() -> None:
     subprocess.run([SCRIPTS / "hadolint", DOCKERFILE], check=True)
     _check_command(json.loads(_instructions("CMD")[0]))
-    assert json.loads(_instructions("ENTRYPOINT")[0]) == list(PROJECT["project"]["scripts"])
+    assert json.loads(_instructions("ENTRYPOINT")[0]) == list(PROJECT["scripts"])
 
 
 def test_the_image_gets_every_package_and_its_context_nothing_else() -> None:
     copies = (line.split()[:-1] for line in _instructions("COPY") if "--from" not in line)
     copied = {source for sources in copies for source in sources}
-    found = PROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
-    packages = {pattern.removesuffix("*") for pattern in found}
-    project = PROJECT["project"]
-    texts = {"pyproject.toml", project["readme"], *project.get("license-files", ())}
-    assert copied == packages | texts
+    texts = {"pyproject.toml", PROJECT["readme"], *PROJECT.get("license-files", ())}
+    assert copied == {*PACKAGES, *texts}
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     patterns = [line for line in ignored if not line.startswith("#")]
     assert patterns[0] == "*"

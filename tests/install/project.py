@@ -12,6 +12,10 @@ from tests.paths import ROOT
 NAME: Final = "layout-planner"
 _TEXT: Final = (ROOT / "pyproject.toml").read_text()
 PROJECT: Final[dict[str, Any]] = tomllib.loads(_TEXT)["project"]
+PACKAGES: Final = tuple(
+    pattern.removesuffix("*")
+    for pattern in tomllib.loads(_TEXT)["tool"]["setuptools"]["packages"]["find"]["include"]
+)
 BASE: Final = ""
 _LINE: Final = re.compile(r'^    "(?P<requirement>[^"]+)",(?: # (?P<reason>.+))?$')
 _HEAD: Final = re.compile(r"^(?P<group>[a-z]+) = \[$")
@@ -58,3 +62,8 @@ def metadata() -> list[str]:
             name, _, marker = requirement.partition("; ")
             found.append(f'{name}; {f"({marker}) and " if marker else ""}extra == "{extra}"')
     return found
+
+
+def normal(name: str) -> str:
+    """The name of a package as registries compare names."""
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,8 @@ from zipfile import ZipFile
 
 from tests.api.graphs import graph
 from tests.install.project import dependencies, metadata
-from tests.paths import RECORDED, ROOT
+from tests.install.recorded import recorded
+from tests.paths import ROOT
 
 _RUN = """
 import json, sys
@@ -51,7 +51,7 @@ NEEDS = {
 
 
 def test_lowered_programs_are_planned_and_looked_at(tmp_path: Path) -> None:
-    (tmp_path / "program.pte").write_bytes(_recorded("pte"))
+    (tmp_path / "program.pte").write_bytes(recorded("pte"))
     (tmp_path / "graph.vkgraph").write_bytes(graph())
     results = _run(
         tmp_path,
@@ -68,21 +68,14 @@ def test_lowered_programs_are_planned_and_looked_at(tmp_path: Path) -> None:
 
 
 def test_a_command_says_which_extra_it_needs(tmp_path: Path) -> None:
-    (tmp_path / "program.pte").write_bytes(_recorded("pte"))
-    (tmp_path / "run.etdump").write_bytes(_recorded("etdump"))
+    (tmp_path / "program.pte").write_bytes(recorded("pte"))
+    (tmp_path / "run.etdump").write_bytes(recorded("etdump"))
     with ZipFile(tmp_path / "model.pt2", "w") as archive:
         archive.writestr("model/archive_format", "pt2")
     for command, result in zip(NEEDS, _run(tmp_path, *map(str.split, NEEDS)), strict=True):
         what, package, extra = NEEDS[command]
         text = f"Error: {what} needs {package}: pip install 'layout-planner[{extra}]'\n"
         assert result == [2, "", text, "SystemExit(2)"], command
-
-
-def _recorded(kind: str) -> bytes:
-    with tarfile.open(RECORDED / "cvt_xs_fp32.tar.xz") as archive:
-        file = archive.extractfile(f"cvt_xs_fp32_greedy.{kind}")
-        assert file is not None
-        return file.read()
 
 
 def _run(folder: Path, *commands: Iterable[str]) -> list[Any]:

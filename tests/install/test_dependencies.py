@@ -6,10 +6,9 @@ import ast
 import sys
 from pathlib import Path
 
-from tests.install.project import BASE, PROJECT, Dependency, dependencies
+from tests.install.project import BASE, PACKAGES, PROJECT, Dependency, dependencies
 from tests.paths import ROOT
 
-PACKAGES = ("api", "gpu", "planner", "schema", "solver")
 NOT_IMPORTED = {
     "psycopg",  # by the URL of a database, through SQLAlchemy
     "networkx",  # for the checks of the architecture
