@@ -26,6 +26,9 @@ class Remedy(Enum):
     NAME_DEVICE = auto()
 
 
+PROJECT: Final = "layout-planner"
+"""What the project is installed as."""
+
 IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit)",
@@ -37,11 +40,6 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "import runs first (planner.measured.importing)",
     Remedy.NAME_DEVICE: "name one (device)",
 }
-
-from __future__ import annotations
-
-PROJECT: Final = "layout-planner"
-"""What the project is called where it is installed from."""
 
 
 class PlannerError(Exception):

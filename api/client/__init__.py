@@ -7,7 +7,8 @@ job_id = client.submit(read_submission(Path("models"), {"profiles": ["bytes"]}))
 """
 
 from api.client.difference import Change, Comparison, compare_jobs
-from api.client.jobs import AwayError, Client
+from api.client.errors import AwayError
+from api.client.jobs import Client
 from api.client.manifest import Submission, read_submission
 
 __all__ = [
