@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from api.terminal.markdown import give, head, row
+from api.terminal.markdown import head, print_and_write, row
 from planner.errors import OptionError, PlannerError
 from planner.extras import require
 from planner.stopwatch import stopwatch
@@ -99,7 +99,7 @@ def bench_install(extras: Sequence[str], output: Path | None) -> None:
         for extra in ("", *extras):
             environment = Environment.make(Path(folder) / f"with-{extra}")
             found.append((extra, install(wheel, extra, environment)))
-    give("\n".join([*_table(found), ""]), output)
+    print_and_write("\n".join([*_table(found), ""]), output)
 
 
 def _table(found: Sequence[tuple[str, Installation]]) -> Iterator[str]:
