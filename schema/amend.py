@@ -35,15 +35,15 @@ _REACH = 2**16 - 1
 
 
 def amend(data: bytes, identifier: bytes, table: Table[Any], value: Any, origins: Origins) -> bytes:
-    """The buffer with `value` in its root table, and with every field that `table` does not know.
+    """The buffer with ``value`` in its root table, and every field that ``table`` does not know.
 
-    `origins` names the root's vectors of tables of which items keep their unknown fields: for each
-    item of the new value the index of the old item that it was, or None for one that is new. All
+    ``origins`` names the root's vectors of tables of which items keep their unknown fields: for
+    each item of the new value the index of the old item that it was, or None for a new one. All
     that a field refers to, where its value changes and it is not named here, is written anew.
 
     A field that its table left out as it had the default gets the room of a vector of numbers in
-    the same table, which moves. Raises `SchemaError` for bytes that are no such buffer, for a value
-    that they cannot hold, and, with the field's place, where there is no such room, where items
+    the same table, which moves. Raises ``SchemaError`` for bytes that are no such buffer, for a
+    value that they cannot hold, and, with the field's place, where there is no such room, where items
     that are to differ share a table, and for an item that would change its kind.
     """
     intended = _anew(identifier, table, value)
@@ -122,7 +122,7 @@ class _Amender:
         self.held: dict[int, Any] = {}
 
     def amend(self, value: Any, origins: Origins) -> bytes:
-        """See `amend`."""
+        """See ``amend``."""
         self._change(self.table, 0, self.root, self.old, value, origins)
         base = None
         if any(
@@ -147,7 +147,7 @@ class _Amender:
                 raise error.within(f"{vector.name}[{index}]") from None
 
     def _place(self, at: int, table: Any, base: int | None, item: _Item | None, new: Any) -> None:
-        """Makes the offset at `at` lead to a table with a value: the old one, or one anew."""
+        """Makes the offset at ``at`` lead to a table with a value: the old one, or one anew."""
         if base is None or item is None or not (item.is_newer or item.value == new):
             self.writer.point(at, table.write(self.writer, new))
             return
@@ -173,7 +173,7 @@ class _Amender:
     def _change(
         self, table: Table[Any], base: int, position: int, old: Any, new: Any, origins: Origins
     ) -> None:
-        """Gives the old table at `position`, in the copy at `base`, the value `new`."""
+        """Gives the old table at ``position``, in the copy at ``base``, the value ``new``."""
         names, fields = list(table.fields), list(table.fields.values())
         before, after = table.row(old), table.row(new)
         changed = {
@@ -208,7 +208,7 @@ class _Amender:
         old: int | None,
         items: list[tuple[_Item | None, Any]],
     ) -> None:
-        """Makes the offset at `at` of the first copy lead to a vector of items."""
+        """Makes the offset at ``at`` of the first copy lead to a vector of items."""
         base: int | None = 0
         if old is not None and old in self.owned and len(items) <= _unsigned(self.data, old):
             position = old
@@ -225,7 +225,7 @@ class _Amender:
         origins: Sequence[int | None],
         values: Sequence[Any],
     ) -> list[tuple[_Item | None, Any]]:
-        """Pairs values with the tables that they were in the old vector at `position`."""
+        """Pairs values with the tables that they were in the old vector at ``position``."""
         return [
             (
                 None
@@ -301,5 +301,5 @@ def _unsigned(data: bytes, at: int) -> int:
 
 
 def _target(data: bytes, at: int) -> int:
-    """Where the offset at `at` leads."""
+    """Where the offset at ``at`` leads."""
     return at + _unsigned(data, at)

@@ -38,9 +38,9 @@ class DelegateBlob:
 
 
 def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
-    """Takes a blob apart; raises `SchemaError` for bytes that are not one.
+    """Takes a blob apart; raises ``SchemaError`` for bytes that are not one.
 
-    What the flatbuffer says is not looked at: that is `schema.vkgraph.decode`'s part.
+    What the flatbuffer says is not looked at: that is ``schema.vkgraph.decode``'s part.
     """
     data = memoryview(bytes(blob))
     if len(data) < _HEADER.size:
@@ -78,7 +78,7 @@ def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
 def join_delegate(flatbuffer: bytes, constants: bytes = b"") -> bytes:
     """The blob of a graph and its constants, to the byte as ExecuTorch lays it out.
 
-    Raises `SchemaError` for a flatbuffer that is empty or too large for the header.
+    Raises ``SchemaError`` for a flatbuffer that is empty or too large for the header.
     """
     if not flatbuffer:
         raise SchemaError("it has no bytes", "flatbuffer")

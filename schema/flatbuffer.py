@@ -2,7 +2,7 @@
 
 The reader never touches a byte outside of the buffer, and does no more work, and keeps no more
 memory, than a fixed multiple of the buffer's length: offsets may share their targets, but only
-within a budget. `schema.tables` says what the bytes mean.
+within a budget. ``schema.tables`` says what the bytes mean.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Layout(NamedTuple):
 class Reader:
     """Bounds-checked access to a flatbuffer that anyone may have written.
 
-    Every method raises `SchemaError` where the bytes contradict themselves.
+    Every method raises ``SchemaError`` where the bytes contradict themselves.
     """
 
     __slots__ = ("_budget", "_layouts", "data", "has_unknown_fields", "size")
@@ -89,7 +89,7 @@ class Reader:
         return position
 
     def charge(self, cost: int) -> None:
-        """Takes `cost` bytes from the budget."""
+        """Takes ``cost`` bytes from the budget."""
         self._budget -= cost
         if self._budget < 0:
             raise SchemaError(
@@ -97,7 +97,7 @@ class Reader:
             )
 
     def layout(self, shape: Shape, position: int) -> Layout:
-        """The layout of the table at `position`, all of which is inside of the buffer."""
+        """The layout of the table at ``position``, all of which is inside of the buffer."""
         self.charge(_TABLE_COST)
         if position + 4 > self.size:
             raise self._outside(position)
@@ -115,7 +115,7 @@ class Reader:
         return layout
 
     def count(self, position: int, item_size: int) -> int:
-        """The length of the vector at `position`, all of which is inside of the buffer."""
+        """The length of the vector at ``position``, all of which is inside of the buffer."""
         start = position + 4
         if start > self.size:
             raise self._outside(position)
@@ -129,7 +129,7 @@ class Reader:
         return count
 
     def text(self, position: int) -> str:
-        """The string at `position`."""
+        """The string at ``position``."""
         start = position + 4
         end = start + self.count(position, 1)
         # The runtime reads up to the zero byte.
@@ -143,7 +143,7 @@ class Reader:
             ) from None
 
     def numbers(self, position: int, item_format: str, item_size: int) -> Row:
-        """The vector of numbers at `position`."""
+        """The vector of numbers at ``position``."""
         count = self.count(position, item_size)
         return struct.unpack_from(f"<{count}{item_format}", self.data, position + 4)
 
@@ -180,8 +180,8 @@ class Reader:
 class Writer:
     """A flatbuffer that grows at its end: what an offset leads to comes after the offset.
 
-    Equal values make equal bytes. Raises `SchemaError` for more bytes than offsets can span, and
-    what `struct` does for a number that does not fit: `schema.tables` knows its name.
+    Equal values make equal bytes. Raises ``SchemaError`` for more bytes than offsets can span, and
+    what ``struct`` does for a number that does not fit: ``schema.tables`` knows its name.
     """
 
     __slots__ = ("_vtables", "out")
@@ -199,13 +199,13 @@ class Writer:
         return writer
 
     def finish(self, root: int) -> bytes:
-        """The buffer whose root table is at `root`."""
+        """The buffer whose root table is at ``root``."""
         self.point(0, root)
         _check_size(len(self.out))
         return bytes(self.out)
 
     def align(self, lead: int, alignment: int) -> int:
-        """Pads so that what follows the next `lead` bytes is aligned; returns the position."""
+        """Pads so that what follows the next ``lead`` bytes is aligned; returns the position."""
         position = len(self.out)
         _check_size(position)
         padding = -(position + lead) % alignment
@@ -221,7 +221,7 @@ class Writer:
         return position
 
     def point(self, at: int, target: int) -> None:
-        """Makes the offset at `at` lead to `target`."""
+        """Makes the offset at ``at`` lead to ``target``."""
         _pack_unsigned(self.out, at, target - at)
 
     def text(self, value: str) -> int:
@@ -259,7 +259,7 @@ def _check_size(size: int) -> None:
 
 
 def picker(indices: Sequence[int]) -> Callable[[Row], Row]:
-    """A function that takes the items at `indices` out of a tuple, as a tuple."""
+    """A function that takes the items at ``indices`` out of a tuple, as a tuple."""
     if len(indices) > 1:
         return itemgetter(*indices)
     if len(indices) == 1:

@@ -1,4 +1,4 @@
-"""Generates `schema/generated` from the .fbs files: `python -m schema.generate [--check]`.
+"""Generates ``schema/generated`` from the .fbs files: ``python -m schema.generate [--check]``.
 
 The generated code is FlatBuffers' own, for programs that would rather use it than the classes of
 this package. The compiler is the one in ExecuTorch's wheel.
@@ -29,7 +29,7 @@ _REPAIRS = (
 
 
 def flatc() -> Path:
-    """The FlatBuffers compiler; raises `FileNotFoundError` where ExecuTorch is not installed."""
+    """The FlatBuffers compiler; raises ``FileNotFoundError`` where ExecuTorch is not installed."""
     package = importlib.util.find_spec("executorch")
     folders = package.submodule_search_locations if package else None
     for folder in folders or ():
@@ -74,7 +74,7 @@ def stale() -> list[str]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Writes the generated code, or with `--check` says whether it is up to date."""
+    """Writes the generated code, or with ``--check`` says whether it is up to date."""
     parser = argparse.ArgumentParser(description="Generate code from the .fbs files.")
     parser.add_argument("--check", action="store_true", help="write nothing, fail if stale")
     if parser.parse_args(arguments).check:

@@ -1,6 +1,6 @@
-"""A planned program: `plan.fbs` as Python classes.
+"""A planned program: ``plan.fbs`` as Python classes.
 
-`decode` checks that the bytes are well formed, not that the plan is right: that its ids lead to
+``decode`` checks that the bytes are well formed, not that the plan is right: that its ids lead to
 something in its graphs is for a checker that knows graphs to say.
 """
 
@@ -43,9 +43,9 @@ class CostOrigin(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a plan costs, and the baseline, in the program's `cost_unit`.
+    """What a plan costs, and the baseline, in the program's ``cost_unit``.
 
-    No plan has an objective cost below `bound`.
+    No plan has an objective cost below ``bound``.
     """
 
     repack_cost: float
@@ -60,7 +60,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class TransitionUser:
-    """An argument, by position, of the operator at `operator_index` of the chain."""
+    """An argument, by position, of the operator at ``operator_index`` of the chain."""
 
     operator_index: int
     operator_name: str
@@ -69,9 +69,9 @@ class TransitionUser:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A repacked copy of a tensor: the values `source` and `output`, and who reads the output.
+    """A repacked copy of a tensor: the values ``source`` and ``output``, and who reads the output.
 
-    The copy is made by the operator at `operator_index` of the chain.
+    The copy is made by the operator at ``operator_index`` of the chain.
     """
 
     source: int
@@ -88,7 +88,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
-    """What the operator at `operator_index` of the chain costs in its representations."""
+    """What the operator at ``operator_index`` of the chain costs in its representations."""
 
     operator_index: int
     cost: float
@@ -99,9 +99,9 @@ class OperatorCost:
 class Repack:
     """A change of a tensor's representation in the plan to compare with.
 
-    `sizes` are the tensor's dimensions from the outermost in, `source` is its id in the graph,
-    which does not hold the copy, and `users` read that. Where `DelegatePlan.baseline_tensors` is
-    empty, neither is known.
+    ``sizes`` are the tensor's dimensions from the outermost in, ``source`` is its id in the graph,
+    which does not hold the copy, and ``users`` read that. Where ``DelegatePlan.baseline_tensors``
+    is empty, neither is known.
     """
 
     sizes: tuple[int, ...]
@@ -118,7 +118,7 @@ class Repack:
 
 @dataclass(frozen=True, slots=True)
 class TensorPlan:
-    """The representation of one tensor; `value_id` is its id in the graph."""
+    """The representation of one tensor; ``value_id`` is its id in the graph."""
 
     value_id: int
     name: str
@@ -137,10 +137,10 @@ class BaselineTensor:
 
 @dataclass(frozen=True, slots=True)
 class DelegatePlan:
-    """The plan of one delegate; `graph` is the flatbuffer of the graph to run.
+    """The plan of one delegate; ``graph`` is the flatbuffer of the graph to run.
 
-    `baseline_tensors` and `baseline_repacks` are those of the plan to compare with, repacks in the
-    order in which it runs; plans of releases that did not write them have none. `operator_costs`
+    ``baseline_tensors`` and ``baseline_repacks`` are those of the plan to compare with, repacks in
+    the order in which it runs; plans of releases that did not write them have none. ``operator_costs``
     are there where the objective counts them.
     """
 
@@ -155,7 +155,7 @@ class DelegatePlan:
     baseline_tensors: tuple[BaselineTensor, ...] = ()
 
     def decode_graph(self) -> VkGraph:
-        """The graph to run; raises `SchemaError` if its bytes are not one."""
+        """The graph to run; raises ``SchemaError`` if its bytes are not one."""
         try:
             return vkgraph.decode(self.graph)
         except SchemaError as error:
@@ -166,8 +166,8 @@ class DelegatePlan:
 class PlannedProgram:
     """The plan of a program.
 
-    `cost_unit` is one of `COST_UNITS`, `objective` one of `OBJECTIVES`; `texture_limits` are the
-    largest width, height and depth of an image.
+    ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``; ``texture_limits`` are
+    the largest width, height and depth of an image.
     """
 
     planner_version: str
@@ -295,9 +295,9 @@ PLANNED_PROGRAM = Table(
 
 
 def decode(data: bytes | bytearray | memoryview) -> PlannedProgram:
-    """Reads a planned program; raises `SchemaError` for bytes that are not one.
+    """Reads a planned program; raises ``SchemaError`` for bytes that are not one.
 
-    The graphs stay bytes: see `DelegatePlan.decode_graph`.
+    The graphs stay bytes: see ``DelegatePlan.decode_graph``.
     """
     reader = Reader(data)
     program = PLANNED_PROGRAM.read(reader, reader.root(FILE_IDENTIFIER))
@@ -308,7 +308,7 @@ def decode(data: bytes | bytearray | memoryview) -> PlannedProgram:
 def encode(program: PlannedProgram) -> bytes:
     """Writes a planned program: equal programs make equal bytes.
 
-    Raises `SchemaError` for a value that the format cannot hold.
+    Raises ``SchemaError`` for a value that the format cannot hold.
     """
     _check(program)
     writer = Writer(FILE_IDENTIFIER)

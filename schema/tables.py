@@ -1,6 +1,6 @@
 """What the tables of a schema look like, as data that the reader and the writer both follow.
 
-A `Table` ties one table of an .fbs file to one dataclass: its fields are those of the table, in
+A ``Table`` ties one table of an .fbs file to one dataclass: its fields are those of the table, in
 the same order. Descriptions are finite trees, so no buffer can make a reader recurse deeper than
 the schema does.
 
@@ -36,7 +36,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class Enumeration:
-    """A number that must be a member of `members`."""
+    """A number that must be a member of ``members``."""
 
     format: str
     members: type[IntEnum]
@@ -47,10 +47,10 @@ class Reference(Protocol):
     """A field whose table holds only the offset to it."""
 
     def absent(self) -> Any:
-        """The value of a field that was left out; raises `SchemaError` if there is none."""
+        """The value of a field that was left out; raises ``SchemaError`` if there is none."""
 
     def read(self, reader: Reader, position: int) -> Any:
-        """The value at `position`."""
+        """The value at ``position``."""
 
     def write(self, writer: Writer, value: Any) -> int:
         """Appends the value; returns its position."""
@@ -68,7 +68,7 @@ class Text:
         return ""
 
     def read(self, reader: Reader, position: int) -> str:
-        """The string at `position`."""
+        """The string at ``position``."""
         return reader.text(position)
 
     def write(self, writer: Writer, value: str) -> int:
@@ -90,7 +90,7 @@ class Blob:
         return b""
 
     def read(self, reader: Reader, position: int) -> bytes:
-        """The bytes at `position`."""
+        """The bytes at ``position``."""
         start = position + 4
         count = reader.count(position, 1)
         return reader.data[start : start + count]
@@ -114,7 +114,7 @@ class Numbers:
         return ()
 
     def read(self, reader: Reader, position: int) -> Row:
-        """The numbers at `position`."""
+        """The numbers at ``position``."""
         return reader.numbers(position, self.format, self.size)
 
     def write(self, writer: Writer, value: Sequence[Any]) -> int:
@@ -136,7 +136,7 @@ class Members(Numbers):
         self._members = {member.value: member for member in members}
 
     def read(self, reader: Reader, position: int) -> Row:
-        """The members at `position`."""
+        """The members at ``position``."""
         values = super().read(reader, position)
         for index, value in enumerate(values):
             if value not in self._members:
@@ -157,7 +157,7 @@ class Tables:
         return ()
 
     def read(self, reader: Reader, position: int) -> Row:
-        """The tables that the vector at `position` leads to."""
+        """The tables that the vector at ``position`` leads to."""
         read = self.table.read
         items: list[Any] = []
         at = position
@@ -185,8 +185,8 @@ class Tables:
 class Table(Generic[T]):
     """A table, and the dataclass that it is read into.
 
-    `fields` names the dataclass's fields in the order of the table's; `build` is the dataclass,
-    and `row` takes its fields out of it, as a tuple.
+    ``fields`` names the dataclass's fields in the order of the table's; ``build`` is the dataclass,
+    and ``row`` takes its fields out of it, as a tuple.
     """
 
     def __init__(self, name: str, build: Callable[..., T], fields: Mapping[str, Field]) -> None:
@@ -231,11 +231,11 @@ class Table(Generic[T]):
         self._pick = picker(self._scalars)
 
     def absent(self) -> T:
-        """Raises `SchemaError`: a table has no default."""
+        """Raises ``SchemaError``: a table has no default."""
         raise SchemaError(f"the {self.name} is missing")
 
     def read(self, reader: Reader, position: int) -> T:
-        """The table at `position`."""
+        """The table at ``position``."""
         layout = reader.layout(self, position)
         row = layout.order(layout.unpack(reader.data, position) + self.defaults)
         if not self._references and not self._enumerations:
@@ -277,7 +277,7 @@ class Table(Generic[T]):
 
 
 class OneOf:
-    """A table whose only field, called `field`, is a union of the tables `members`.
+    """A table whose only field, called ``field``, is a union of the tables ``members``.
 
     It has no dataclass: its value is that of the table inside. A union that is NONE is an error.
     """
@@ -296,11 +296,11 @@ class OneOf:
         self._tags = {table.build: (tag, table) for tag, table in self._tables.items()}
 
     def absent(self) -> Any:
-        """Raises `SchemaError`: a table has no default."""
+        """Raises ``SchemaError``: a table has no default."""
         raise SchemaError(f"the {self.name} is missing")
 
     def inside(self, reader: Reader, position: int) -> tuple[Table[Any], int, int]:
-        """The table inside of the one at `position`: what it is, where, and where its offset is."""
+        """The table inside of the one at ``position``: what it is, its place, its offset's."""
         layout = reader.layout(self, position)
         tag, offset = layout.order(layout.unpack(reader.data, position) + self.defaults)
         table = self._tables.get(tag)
@@ -313,7 +313,7 @@ class OneOf:
         return table, at + offset, at
 
     def read(self, reader: Reader, position: int) -> Any:
-        """The value of the table inside of the one at `position`."""
+        """The value of the table inside of the one at ``position``."""
         table, inner, _ = self.inside(reader, position)
         try:
             return table.read(reader, inner)

@@ -1,6 +1,6 @@
-"""The graph that the Vulkan delegate runs: `vkgraph.fbs` as Python classes.
+"""The graph that the Vulkan delegate runs: ``vkgraph.fbs`` as Python classes.
 
-`decode` trusts nothing. What it returns is whole: every id leads to something, every number of
+``decode`` trusts nothing. What it returns is whole: every id leads to something, every number of
 an enumeration is one of its members.
 """
 
@@ -58,7 +58,7 @@ class VkMemoryLayout(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """One operator; `args` are value ids, the output last."""
+    """One operator; ``args`` are value ids, the output last."""
 
     node_id: int
     name: str
@@ -67,7 +67,7 @@ class OperatorCall:
 
 @dataclass(frozen=True, slots=True)
 class VkTensor:
-    """A tensor; `dims` from the outermost in, a negative `constant_id` or `mem_obj_id` is none."""
+    """A tensor; ``dims`` from the outermost in; negative ``constant_id``, ``mem_obj_id``: none."""
 
     datatype: VkDataType
     dims: tuple[int, ...]
@@ -141,7 +141,7 @@ class String:
 
 @dataclass(frozen=True, slots=True)
 class SymInt:
-    """An integer that is known when the graph runs; `value` is what it starts from."""
+    """An integer that is known when the graph runs; ``value`` is what it starts from."""
 
     value: int
 
@@ -163,7 +163,7 @@ Value = (
 
 @dataclass(frozen=True, slots=True)
 class VkBytes:
-    """A range of the delegate's constant bytes, or, at `NAMED_DATA`, the data of that key."""
+    """A range of the delegate's constant bytes, or, at ``NAMED_DATA``, the data of that key."""
 
     offset: int
     length: int
@@ -249,7 +249,7 @@ VK_GRAPH = Table(
 
 
 def decode(data: bytes | bytearray | memoryview) -> VkGraph:
-    """Reads a graph; raises `SchemaError` for bytes that are not one.
+    """Reads a graph; raises ``SchemaError`` for bytes that are not one.
 
     A value without a type is an error: the runtime has no use for it. A string or list that was
     left out reads as an empty one.
@@ -263,7 +263,7 @@ def decode(data: bytes | bytearray | memoryview) -> VkGraph:
 def encode(graph: VkGraph) -> bytes:
     """Writes a graph: equal graphs make equal bytes.
 
-    Raises `SchemaError` for an id that leads nowhere and for a number or string that the format
+    Raises ``SchemaError`` for an id that leads nowhere and for a number or string that the format
     cannot hold.
     """
     _check_ids(graph)
@@ -276,13 +276,13 @@ def amend(
 ) -> bytes:
     """Writes a graph into the bytes of another one, with all fields of a newer schema in these.
 
-    `chain` has, for each operator of `graph`, the index in `data` of the operator that it was, or
-    None for a new one, and `values` the same for values. Fields that are not known stay as they
+    ``chain`` has, for each operator of ``graph``, the index in ``data`` of the operator that it was,
+    or None for a new one, and ``values`` the same for values. Fields that are not known stay as they
     are in the graph itself and in operators and values that stay; those of the others are gone.
 
-    The bytes grow by what changes, and by their own length once if `graph` has more operators or
-    values than they have and one of these has such fields. Raises `SchemaError` as `decode` and
-    `encode` do, and, with the place, where a table has no room for a field that it left out, or
+    The bytes grow by what changes, and by their own length once if ``graph`` has more operators or
+    values than they have and one of these has such fields. Raises ``SchemaError`` as ``decode`` and
+    ``encode`` do, and, with the place, where a table has no room for a field that it left out, or
     where tables are shared or overlap such that they cannot differ.
     """
     _check_ids(graph)
@@ -291,9 +291,9 @@ def amend(
 
 
 def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
-    """Whether a graph has fields of a newer schema, which `decode` leaves out.
+    """Whether a graph has fields of a newer schema, which ``decode`` leaves out.
 
-    Raises `SchemaError` as `decode` does.
+    Raises ``SchemaError`` as ``decode`` does.
     """
     reader = Reader(data)
     VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
@@ -301,7 +301,7 @@ def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
 
 
 def _check_ids(graph: VkGraph) -> None:
-    """Raises `SchemaError` for the first id that leads nowhere."""
+    """Raises ``SchemaError`` for the first id that leads nowhere."""
     values, constants = len(graph.values), len(graph.constants)
     for index, call in enumerate(graph.chain):
         _check_range(call.args, values, f"chain[{index}].args")

@@ -2,8 +2,8 @@
 
     from solver import Agree, CostTable, Problem, SharedCopies, Variable, solve
 
-`solve` reduces a problem and eliminates its variables one by one, exactly; only what is too
-densely connected for that goes to CP-SAT. `solve_whole` asks CP-SAT alone, as a second opinion.
+``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
+densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
 """
 
 from solver.cpsat import solve_whole

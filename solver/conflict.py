@@ -12,10 +12,10 @@ Feasible = Callable[[Problem], bool]
 def smallest_conflict(
     problem: Problem, factors: Sequence[int], feasible: Feasible
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Return the variables and factors of a conflict none of whose factors can be left out.
+    """The variables and factors of a conflict none of whose factors can be left out.
 
-    `factors` are known to exclude each other. Halves are tried first, so that a conflict of k
-    factors out of n takes about k log n calls of `feasible`.
+    ``factors`` are known to exclude each other. Halves are tried first, so that a conflict of k
+    factors out of n takes about k log n calls of ``feasible``.
     """
 
     def works(some: list[int]) -> bool:
@@ -37,7 +37,7 @@ def smallest_conflict(
 
 
 def behind(problem: Problem, root: Sequence[int], factors: Iterable[int]) -> tuple[int, ...]:
-    """Return these factors and each Agree that shaped the classes of their variables."""
+    """These factors and each Agree that shaped the classes of their variables."""
     all_of = set(factors)
     classes = {root[v] for number in all_of for v in scope_of(problem.factors[number])}
     for number, factor in enumerate(problem.factors):
@@ -47,14 +47,14 @@ def behind(problem: Problem, root: Sequence[int], factors: Iterable[int]) -> tup
 
 
 def scope_of(factor: Factor) -> tuple[int, ...]:
-    """Return the variables that a factor ranges over."""
+    """The variables that a factor ranges over."""
     if isinstance(factor, SharedCopies):
         return (factor.source, *factor.users)
     return factor.scope
 
 
 def _part(problem: Problem, numbers: list[int]) -> Problem:
-    """Return the problem of these factors alone and of the variables that they range over."""
+    """The problem of these factors alone and of the variables that they range over."""
     factors = [problem.factors[number] for number in numbers]
     new: dict[int, int] = {}
     for factor in factors:

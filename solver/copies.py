@@ -25,7 +25,7 @@ class CopyTables:
     def dense(
         self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
     ) -> Costs:
-        """Return the costs over (source, users...), with `fixed` targets needed in any case."""
+        """The costs over (source, users...), with ``fixed`` targets needed in any case."""
         key = id(prices), source, fixed, users
         if key not in self._dense:
             finite, forbidden = self._clean(prices)
@@ -44,7 +44,7 @@ class CopyTables:
         return self._dense[key]
 
     def made(self, prices: Costs, source: Domain, target: int) -> Costs:
-        """Return the costs over (source, is the target there: no or yes).
+        """The costs over (source, is the target there: no or yes).
 
         A target that is there without need costs something or nothing, never less: the least
         cost over these nodes is that of the copies that are needed.
@@ -61,7 +61,7 @@ class CopyTables:
         return self._made[key]
 
     def needs(self, user: Domain, target: int) -> Costs:
-        """Return 0 or FORBIDDEN over (user, is the target there): who needs it must have it."""
+        """0 or FORBIDDEN over (user, is the target there): who needs it must have it."""
         key = len(user), user.index(target)
         if key not in self._needs:
             costs = np.zeros((self._levels, len(user), 2), np.int64)
@@ -81,7 +81,7 @@ class CopyTables:
         return self._prices[id(prices)]
 
     def _targets_used(self, fixed: frozenset[int], users: tuple[Domain, ...]) -> Costs:
-        """Return 0/1 over (target, combinations of the users' labels): is the target used."""
+        """0/1 over (target, combinations of the users' labels): is the target used."""
         key = fixed, users
         if key not in self._uses:
             uses = np.zeros((self._labels, *[1] * len(users)), np.int64)

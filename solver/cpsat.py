@@ -51,7 +51,7 @@ def solve_core(
 ) -> CoreSolution:
     """Minimise the sum of cost tables over nodes, level by level.
 
-    It stops after `time_limit` units of deterministic time, or when `perf_counter` reaches the
+    It stops after ``time_limit`` units of deterministic time, or when ``perf_counter`` reaches the
     deadline. Where tables are too large for a model of them, a greedy choice has to do.
     """
     hint = _dive(nodes, sizes, tables)
@@ -88,8 +88,8 @@ def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
 def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
     """Solve a problem by CP-SAT alone, straight from its definition.
 
-    It shares nothing with `solve` but the problem, so that each can check the other. The time
-    limit is in CP-SAT's deterministic time, whose unit is a second or some.
+    It shares nothing with ``solve`` but the problem, so that each can check the other. The time
+    limit is in CP-SAT's deterministic time, whose unit is about a second.
     """
     started = perf_counter()
     problem.validate()
@@ -167,7 +167,7 @@ class _Model:
         ]
 
     def choice(self, size: int) -> list[Literal]:
-        """Add a variable of `size` values: a literal for each, of which one is true."""
+        """Add a variable of ``size`` values: a literal for each, of which one is true."""
         literals = [self.cp.new_bool_var("") for _ in range(size)]
         self.cp.add_exactly_one(literals)
         return literals

@@ -18,7 +18,7 @@ table of the reduced problem, or ~v for the message that node v left."""
 
 
 class DeadEndError(Exception):
-    """No value of some node is possible; `tables` are the numbers of those that rule it out."""
+    """No value of some node is possible; ``tables`` are the numbers of those that rule it out."""
 
     def __init__(self, tables: list[int]) -> None:
         self.tables = tables
@@ -118,7 +118,7 @@ def _axes(table: Table) -> int:
 
 
 def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
-    """Return the first value of the first node that is lexicographically least, and its lanes."""
+    """The first value of the first node that is lexicographically least, and its lanes."""
     if len(joined) == 1:
         return np.asarray(joined[0].argmin(0)), np.minimum.reduce(joined, axis=1)
     least = np.minimum.reduce(joined[0], axis=0)
@@ -133,7 +133,7 @@ def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
 
 
 def _causes(v: int, origins: dict[int, list[int]]) -> list[int]:
-    """Return the tables that went, directly or by messages, into the bucket of v."""
+    """The tables that went, directly or by messages, into the bucket of v."""
     causes = []
     stack = [v]
     while stack:

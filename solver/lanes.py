@@ -34,11 +34,11 @@ class Packed:
     """Does any table forbid anything?"""
 
     def pack(self, cost: Sequence[int]) -> list[int]:
-        """Return the numbers of one finite cost vector."""
+        """The numbers of one finite cost vector."""
         return [sum(w * c for w, c in zip(row, cost, strict=True)) for row in self.weights]
 
     def numbers(self, lanes: Lanes) -> list[int]:
-        """Return the numbers of one finite entry, given by its lanes."""
+        """The numbers of one finite entry, given by its lanes."""
         parts = []
         for lane in lanes.tolist():
             parts += [int(lane.real), int(lane.imag)]
@@ -46,7 +46,7 @@ class Packed:
 
 
 def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
-    """Pack tables of one problem; `separate` gives each level its own lane of floats."""
+    """Pack tables of one problem; ``separate`` gives each level its own lane of floats."""
     slots: dict[int, int] = {}
     unique: list[Costs] = []
     slot_of = []
@@ -77,7 +77,7 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
 
 
 def unpack(tables: Sequence[Lanes]) -> list[Costs]:
-    """Return the cost vectors of tables that were packed with separate levels.
+    """The cost vectors of tables that were packed with separate levels.
 
     Tables that are the same memory, seen in the same way, become one array.
     """
@@ -112,7 +112,7 @@ def _lanes(flat: Costs, weights: list[list[int]], *, separate: bool) -> Lanes:
 
 
 def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
-    """Return by how much, at each level, the sums of any two choices of entries can differ.
+    """By how much, at each level, the sums of any two choices of entries can differ.
 
     Zero counts among the entries, which bounds the sums themselves as well.
     """

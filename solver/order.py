@@ -31,7 +31,7 @@ class Order:
 
 
 WORK_LIMIT = 2**27
-"""Entries of all tables together: a second or some, and a quarter of a gigabyte at most."""
+"""Entries of all tables together: about a second, and a quarter of a gigabyte at most."""
 
 
 def elimination_order(
@@ -39,7 +39,7 @@ def elimination_order(
 ) -> Order:
     """Eliminate the node whose table is smallest, ties to the lowest, while it has room.
 
-    A table has room for `table_limit` entries, and all that are made together for `WORK_LIMIT`.
+    A table has room for ``table_limit`` entries, and all that are made together for ``WORK_LIMIT``.
     """
     adjacency: list[set[int]] = [set() for _ in sizes]
     for scope in scopes:

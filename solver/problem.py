@@ -34,7 +34,7 @@ class Variable:
 class CostTable:
     """A cost for every combination of the labels of some variables.
 
-    `costs` has shape (levels, |D_0|, |D_1|, ...); each axis follows its variable's domain.
+    ``costs`` has shape (levels, |D_0|, |D_1|, ...); each axis follows its variable's domain.
     """
 
     scope: tuple[int, ...]
@@ -46,7 +46,7 @@ class SharedCopies:
     """What it costs to bring one source to all the labels that its users need.
 
     One copy serves all users of the same label. The cost is the sum of
-    `prices[:, label of source, t]` over the distinct labels t of the users, the source's own
+    ``prices[:, label of source, t]`` over the distinct labels t of the users, the source's own
     label excepted. Prices have shape (levels, labels, labels) and are, off the diagonal,
     lexicographically non-negative. Factors that share one array share the work made with it.
     """
@@ -58,7 +58,7 @@ class SharedCopies:
 
 @dataclass(frozen=True, slots=True)
 class Agree:
-    """All variables of the scope take labels of one class; `classes` maps a label to its class."""
+    """All variables of the scope take labels of one class; ``classes`` maps labels to classes."""
 
     scope: tuple[int, ...]
     classes: tuple[int, ...]
@@ -71,7 +71,7 @@ Factor: TypeAlias = CostTable | SharedCopies | Agree
 class Problem:
     """Choose a label for every variable so that the sum of the factors' costs is least.
 
-    Labels are 0 .. labels-1. A cost is a vector of `levels` integers, compared lexicographically.
+    Labels are 0 .. labels-1. A cost is a vector of ``levels`` integers, compared lexicographically.
     """
 
     labels: int
@@ -107,7 +107,7 @@ class Problem:
         _check_prices(self, list(prices.values()))
 
     def cost(self, assignment: Sequence[int]) -> tuple[int, ...] | None:
-        """Return what an assignment of labels costs by the definitions; None if it is forbidden."""
+        """What an assignment of labels costs by the definitions; None if it is forbidden."""
         if len(assignment) != len(self.variables):
             raise ProblemError(
                 f"{len(assignment)} labels were given for {len(self.variables)} variables"

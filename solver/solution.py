@@ -57,7 +57,7 @@ class Solution:
 class InfeasibleError(Exception):
     """No assignment satisfies the problem.
 
-    `variables` and `factors` index a part of the problem that already has no solution;
+    ``variables`` and ``factors`` index a part of the problem that already has no solution;
     both are empty if no such part smaller than the whole is known.
     """
 

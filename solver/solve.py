@@ -32,10 +32,10 @@ def solve(
     """Find an assignment of least cost, with its proof.
 
     Variables are eliminated exactly as long as the tables that this takes have at most
-    `table_limit` entries. What is left goes to CP-SAT, for at most `time_limit` units of its
-    deterministic time (a second or some each); only there can the proof stay incomplete.
+    ``table_limit`` entries. What is left goes to CP-SAT, for at most ``time_limit`` units of its
+    deterministic time (about a second each); only there can the proof stay incomplete.
 
-    `search_seconds` of wall-clock time are when CP-SAT, and the search for a small conflict, stop
+    ``search_seconds`` of wall-clock time are when CP-SAT, and the search for a small conflict, stop
     at the latest. The deterministic limit is meant to strike first, so that results do not depend
     on the machine; this is for machines that are so slow that somebody would wait too long.
 
@@ -126,7 +126,7 @@ def _solve(
 
 
 def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
-    """Return the label of every variable, given the values of the free nodes."""
+    """The label of every variable, given the values of the free nodes."""
     domains, node = reduced.merged.domains, reduced.node
     labels: list[int] = []
     for v, root in enumerate(reduced.merged.root):
@@ -140,7 +140,7 @@ def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
 def _bound(
     reduced: Reduced, packed: Packed, eliminated: list[int], core: list[int]
 ) -> tuple[int, ...]:
-    """Return what any assignment costs at least, as far as the core's bound reaches."""
+    """What any assignment costs at least, as far as the core's bound reaches."""
     least = list(reduced.constant)
     for costs in unpack(packed.tables):
         finite = costs[:, costs[0] < FORBIDDEN]

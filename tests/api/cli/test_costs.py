@@ -107,7 +107,7 @@ def test_one_of_two_devices(graph: Path, costs: Path) -> None:
 
 
 def test_a_device_of_no_database(graph: Path) -> None:
-    assert "name that, too (--costs FILE)" in refusal(graph, "--device", "phone")
+    assert "name that as well (--costs FILE)" in refusal(graph, "--device", "phone")
 
 
 def test_a_database_that_is_not_there(graph: Path) -> None:
