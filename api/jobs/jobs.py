@@ -14,10 +14,10 @@ from sqlalchemy import and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 import planner
-from api.jobs.clock import Ago
 from api.jobs.engine import blocks
 from api.jobs.matrix import Input, check_size, write_options
 from api.jobs.states import ACTIVE, STATES, STOPPED
+from api.store.clock import Ago
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Item, Job, Plan, State, Task
 from planner.errors import OptionError

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from sqlalchemy import CursorResult, delete, select, update
 
 import planner
-from api.jobs.clock import Ago
+from api.store.clock import Ago
 from api.store.database import Database
 from api.store.tables import WorkerRecord
 

@@ -11,11 +11,11 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 import planner
-from api.jobs.clock import Ago
 from api.jobs.engine import blocks
 from api.jobs.matrix import read_options
 from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
+from api.store.clock import Ago
 from api.store.plans import Draft, PlanStore
 from api.store.tables import Plan, Profile, State, Task, WorkerRecord
 from planner.options import PlanOptions

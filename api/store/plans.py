@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -18,6 +18,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 import planner
 from api.store.blobs import BlobStore, DirectoryBlobs
 from api.store.claims import Claims
+from api.store.clock import Ago
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.tables import Base, Blob, BlobHome, Plan, Profile
@@ -32,6 +33,8 @@ MOST_HISTORY: Final = 1000
 """How many plans of a model are its history."""
 
 _BLOBS: Final = ("source_sha256", "report_sha256", "graph_sha256", "program_sha256")
+_BLOCK: Final = 500
+"""Rows of one statement."""
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
 Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
 
@@ -193,29 +196,30 @@ class PlanStore:
 
     def insert(self, session: Session, draft: Draft) -> Plan:
         """Keeps a plan from the commit of a transaction on; one that is there already stays."""
-        insert = self.database.insert
         self.keep_blobs(
             session, {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
         )
         self.keep_profile(session, draft.profile)
-        row = draft.row | {"created": datetime.now(UTC)}
-        session.execute(insert(Plan).on_conflict_do_nothing(), [row])
+        row = self.database.insert(Plan).values(**draft.row, created=Ago())
+        session.execute(row.on_conflict_do_nothing())
         return session.get_one(Plan, draft.row["id"])
 
     def keep_blobs(self, session: Session, blobs: Collection[str]) -> None:
         """Sees to it that rows of a transaction can refer to blobs, which are there."""
-        now, rows = datetime.now(UTC), self.database.insert(Blob)
+        rows = self.database.insert(Blob)
         # A row that was there counts as new, so that no sweep takes it before the commit. In
         # an order: two that take the same rows in different ones would wait for each other.
-        session.execute(
-            rows.on_conflict_do_update(
-                index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
-            ),
-            [
-                {"sha256": sha256, "size": self.blobs.size(sha256), "created": now}
-                for sha256 in sorted(blobs)
-            ],
-        )
+        found = sorted(blobs)
+        for first in range(0, len(found), _BLOCK):
+            values = [
+                {"sha256": sha256, "size": self.blobs.size(sha256), "created": Ago()}
+                for sha256 in found[first : first + _BLOCK]
+            ]
+            session.execute(
+                rows.values(values).on_conflict_do_update(
+                    index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
+                )
+            )
 
     def keep_profile(self, session: Session, profile: DeviceProfile) -> None:
         """Sees to it that rows of a transaction can refer to a profile."""
@@ -295,7 +299,7 @@ class PlanStore:
         """
         unused = (
             select(Blob.sha256)
-            .where(Blob.created < datetime.now(UTC) - grace)
+            .where(Blob.created < Ago(grace.total_seconds()))
             .where(*(~exists().where(column == Blob.sha256) for column in _references()))
             # PostgreSQL leaves out the rows that a put holds, and that are new when it is done.
             .with_for_update(skip_locked=True)

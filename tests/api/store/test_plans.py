@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import Engine, event, select, update
 
 from api.store.database import Database
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
@@ -70,7 +71,8 @@ def test_keeps_what_a_plan_says_and_is_made_of(store: PlanStore, tmp_path: Path)
     assert again is not None
     for kept in (plan, again):
         assert kept.id == ID
-        assert before <= kept.created <= datetime.now(UTC)
+        # SQLite's clock has milliseconds.
+        assert before - timedelta(milliseconds=1) <= kept.created <= datetime.now(UTC)
         assert (kept.source_name, kept.folded_name) == ("Größe.pt2", "grösse.pt2")
         assert (kept.profile_name, kept.profile_hash) == ("bytes", options.profile.digest)
         assert (kept.costs_name, kept.costs_hash) == ("bytes", options.profile.digest)
@@ -85,6 +87,39 @@ def test_keeps_what_a_plan_says_and_is_made_of(store: PlanStore, tmp_path: Path)
         assert json.loads(store.path(kept.report_sha256).read_text())["kind"] == "pt2"
         assert store.path(kept.graph_sha256).read_text() == "graph of net"
         assert store.path(kept.program_sha256).read_text() == "program of net"
+
+
+def _set_ahead(connection: Any, _: object) -> None:
+    """Has a connection's database be a day ahead of this process's clock."""
+    if isinstance(connection, sqlite3.Connection):
+        there = datetime.now(UTC) + timedelta(days=1)
+        text = there.strftime("%Y-%m-%d %H:%M:%S.%f")
+        connection.create_function("strftime", -1, lambda *_: text)
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA IF NOT EXISTS ahead")
+        cursor.execute(
+            "CREATE OR REPLACE FUNCTION ahead.clock_timestamp() RETURNS timestamptz LANGUAGE sql "
+            "AS $$ SELECT pg_catalog.clock_timestamp() + interval '1 day' $$"
+        )
+        cursor.execute("SET search_path = ahead, pg_catalog, public")
+    connection.commit()
+
+
+def test_plans_and_blobs_have_the_time_of_the_database(
+    store: PlanStore, tmp_path: Path, database_url: str
+) -> None:
+    store.close()
+    event.listen(Engine, "connect", _set_ahead)
+    try:
+        with ExitStack() as stack:
+            ahead = open_store(tmp_path / "data", database_url)
+            stack.callback(ahead.close)
+            tomorrow = datetime.now(UTC) + timedelta(hours=23)
+            assert put(ahead, tmp_path / "draft").created > tomorrow
+            assert min(_rows(database_url).values()) > tomorrow
+    finally:
+        event.remove(Engine, "connect", _set_ahead)
 
 
 def test_a_plan_of_a_graph_alone_has_no_program(store: PlanStore, tmp_path: Path) -> None:
