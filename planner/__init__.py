@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     from planner.executorch.session import planning, to_edge_transform_and_lower
     from planner.measured.costs import load_costs
     from planner.options import PlanOptions, make_options
-    from planner.pipelines.dispatch import Planned
     from planner.pipelines.dispatch import plan_program as plan
-    from planner.pipelines.lowered import replan
+    from planner.pipelines.lowered import Planned, replan
 
 __version__ = "0.2.0"
 
@@ -60,7 +59,7 @@ _HOMES = {
     "NoRepresentationError": "planner.errors",
     "OptionError": "planner.errors",
     "PlanOptions": "planner.options",
-    "Planned": "planner.pipelines.dispatch",
+    "Planned": "planner.pipelines.lowered",
     "PlannerError": "planner.errors",
     "Remedy": "planner.errors",
     "VerificationError": "planner.errors",

@@ -43,8 +43,8 @@ def amend(data: bytes, identifier: bytes, table: Table[Any], value: Any, origins
 
     A field that its table left out as it had the default gets the room of a vector of numbers in
     the same table, which moves. Raises ``SchemaError`` for bytes that are no such buffer, for a
-    value that they cannot hold, and, with the field's place, where there is no such room, where items
-    that are to differ share a table, and for an item that would change its kind.
+    value that they cannot hold, and, with the field's place, where there is no such room, where
+    items that are to differ share a table, and for an item that would change its kind.
     """
     intended = _anew(identifier, table, value)
     amended = _Amender(data, identifier, table).amend(value, origins)

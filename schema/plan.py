@@ -140,8 +140,8 @@ class DelegatePlan:
     """The plan of one delegate; ``graph`` is the flatbuffer of the graph to run.
 
     ``baseline_tensors`` and ``baseline_repacks`` are those of the plan to compare with, repacks in
-    the order in which it runs; plans of releases that did not write them have none. ``operator_costs``
-    are there where the objective counts them.
+    the order in which it runs; plans of releases that did not write them have none.
+    ``operator_costs`` are there where the objective counts them.
     """
 
     index: int
@@ -166,8 +166,8 @@ class DelegatePlan:
 class PlannedProgram:
     """The plan of a program.
 
-    ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``; ``texture_limits`` are
-    the largest width, height and depth of an image.
+    ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``; ``texture_limits``
+    are the largest width, height and depth of an image.
     """
 
     planner_version: str

@@ -276,9 +276,10 @@ def amend(
 ) -> bytes:
     """Writes a graph into the bytes of another one, with all fields of a newer schema in these.
 
-    ``chain`` has, for each operator of ``graph``, the index in ``data`` of the operator that it was,
-    or None for a new one, and ``values`` the same for values. Fields that are not known stay as they
-    are in the graph itself and in operators and values that stay; those of the others are gone.
+    ``chain`` has, for each operator of ``graph``, the index in ``data`` of the operator that it
+    was, or None for a new one, and ``values`` the same for values. Fields that are not known stay
+    as they are in the graph itself and in operators and values that stay; those of the others are
+    gone.
 
     The bytes grow by what changes, and by their own length once if ``graph`` has more operators or
     values than they have and one of these has such fields. Raises ``SchemaError`` as ``decode`` and

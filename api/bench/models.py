@@ -16,7 +16,8 @@ from api.terminal.markdown import row
 from api.terminal.plan import cost, ratio
 from planner.errors import OptionError
 from planner.options import PlanOptions
-from planner.pipelines.exported import PlannedExport, plan_exported
+from planner.pipelines.exported import plan_exported
+from planner.pipelines.lowered import Planned
 from solver import NoSolutionFoundError, Status, solve_whole
 
 _HEADINGS = (
@@ -101,7 +102,7 @@ def _figures(name: str, report: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _by_cpsat(planned: PlannedExport, seconds: float) -> _CpSat:
+def _by_cpsat(planned: Planned, seconds: float) -> _CpSat:
     start, proven, agrees = perf_counter(), 0, True
     for delegate in planned.delegates:
         try:

@@ -41,7 +41,6 @@ def plan(
     """
     from api.files import check_writable, read_input, write_whole
     from planner.pipelines.dispatch import plan_program
-    from planner.pipelines.lowered import Replanned
 
     for path in (output, plan_path, pte, report_path):
         check_writable(path)
@@ -52,8 +51,8 @@ def plan(
             progress("writing the .pte", None)
             write_whole(pte, planned.pte())
     if output is not None:
-        lowered = planned.data if isinstance(planned, Replanned) else None
-        write_whole(output, planned.flatbuffer() if lowered is None else lowered)
+        is_exported = planned.report["kind"] == "pt2"
+        write_whole(output, planned.flatbuffer() if is_exported else planned.data)
     if plan_path is not None:
         write_whole(plan_path, planned.flatbuffer())
     if report_path is not None:

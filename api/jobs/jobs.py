@@ -85,12 +85,14 @@ class Jobs:
         rows: dict[str, dict[str, Any]] = {}
         items: list[tuple[str, str]] = []
         for item in found:
-            needs = None
-            if self._is_exported(item):
-                # Lowered once, whatever the options: they are planned from what comes out.
-                needs = _lowering_id(item.sha256)
-                rows[needs] = _row(needs, item)
+            is_exported = self._is_exported(item)
             for options in choices:
+                needs = None
+                if is_exported:
+                    # Lowered once for all options that ask for the same limits, and planned from
+                    # what comes out.
+                    needs = _lowering_id(item.sha256, options)
+                    rows.setdefault(needs, _lowering_row(needs, item, options))
                 id_ = plan_id(item.sha256, options)
                 rows.setdefault(id_, _row(id_, item, options, needs))
                 items.append((item.name, id_))
@@ -251,26 +253,33 @@ class Jobs:
             ) from None
 
 
-def _row(
-    id_: str, item: Input, options: PlanOptions | None = None, needs: str | None = None
-) -> dict[str, Any]:
-    """A new task, which is not to be done yet."""
+def _row(id_: str, item: Input, options: PlanOptions, needs: str | None) -> dict[str, Any]:
+    """A new task that plans, which is not to be done yet."""
     return {
         "id": id_,
-        "kind": "lower" if options is None else "plan",
+        "kind": "plan",
         "version": planner.__version__,
         "input_name": item.name,
         "input_sha256": item.sha256,
-        "profile_hash": None if options is None else options.profile.digest,
-        "options": json.dumps({} if options is None else write_options(options)),
+        "profile_hash": options.profile.digest,
+        "options": json.dumps(write_options(options)),
         "needs": needs,
         "state": "cancelled",
         "attempts": 0,
     }
 
 
-def _lowering_id(sha256: str) -> str:
-    text = f"{planner.__version__} {sha256}"
+def _lowering_row(id_: str, item: Input, options: PlanOptions) -> dict[str, Any]:
+    """A new task that lowers a program as options ask for it."""
+    return _row(id_, item, options, None) | {
+        "kind": "lower",
+        "profile_hash": None,
+        "options": json.dumps({"texture_limits": options.texture_limits}),
+    }
+
+
+def _lowering_id(sha256: str, options: PlanOptions) -> str:
+    text = json.dumps([planner.__version__, sha256, options.texture_limits])
     return LOWERING + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -13,6 +13,7 @@ from planner.costs.by_profile import ProfileSource
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
+from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions, make_options, parse_layout
 
 MAX_ITEMS = 10_000
@@ -92,11 +93,19 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
 
 def read_options(written: dict[str, Any], profile: str) -> PlanOptions:
     """The options of ``write_options``, with the document of their profile."""
-    limits = written["texture_limits"]
     return PlanOptions(
         costs=ProfileSource(parse_profile(profile, written["profile"])),
         objective=written["objective"],
-        texture_limits=None if limits is None else tuple(limits),
+        texture_limits=read_limits(written),
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),
         buffer_limit=written["buffer_limit"],
     )
+
+
+def read_limits(written: dict[str, Any]) -> ImageExtents | None:
+    """The texture limits of ``write_options``, or of the options of a lowering."""
+    limits = written.get("texture_limits")
+    if limits is None:
+        return None
+    x, y, z = limits
+    return x, y, z

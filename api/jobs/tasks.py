@@ -12,12 +12,13 @@ from sqlalchemy.orm import Session, aliased
 
 import planner
 from api.jobs.engine import blocks
-from api.jobs.matrix import read_options
+from api.jobs.matrix import read_limits, read_options
 from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
 from api.store.clock import Ago
 from api.store.plans import Draft, PlanStore
 from api.store.tables import Plan, Profile, State, Task, WorkerRecord
+from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions
 
 
@@ -25,7 +26,8 @@ from planner.options import PlanOptions
 class Begun:
     """A task to be done. ``options`` are None where a program is only to be lowered.
 
-    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already.
+    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already, and
+    ``texture_limits`` those to lower for.
     """
 
     id: str
@@ -33,6 +35,7 @@ class Begun:
     source: Path
     options: PlanOptions | None
     lowered: Path | None
+    texture_limits: ImageExtents | None
 
 
 class Tasks:
@@ -64,13 +67,14 @@ class Tasks:
                 return None
             needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
             profile = session.get_one(Profile, task.profile_hash) if task.profile_hash else None
-        path = self._store.path
+        path, asked = self._store.path, json.loads(task.options)
         return Begun(
             id_,
             task.input_name,
             path(task.input_sha256),
-            None if profile is None else read_options(json.loads(task.options), profile.document),
+            None if profile is None else read_options(asked, profile.document),
             None if needed is None else path(needed),
+            read_limits(asked),
         )
 
     def finish(self, id_: str, draft: Draft) -> bool:

@@ -204,7 +204,7 @@ def main() -> None:
 
 def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
     if begun.options is None:
-        return Lowering(begun.source, begun.name, output)
+        return Lowering(begun.source, begun.name, begun.texture_limits, output)
     if begun.lowered is None:
         return PlanWork(begun.source, begun.name, begun.options, files)
     return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)

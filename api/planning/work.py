@@ -6,19 +6,19 @@ with the names that the exported program gave its tensors.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
 from api.store.files import PlanFiles
+from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions
 
 if TYPE_CHECKING:
-    from planner.pipelines.dispatch import Planned
+    from planner.pipelines.lowered import Planned
 
 _PROGRAM: Final = "program.pte"
 _NAMES: Final = "names.json"
@@ -64,23 +64,27 @@ class PlanWork:
 
         planned = plan_program(self.source.read_bytes(), self.name, self.options, progress)
         on_stage("writing")
-        write_plan(planned, planned.report, self.files)
+        write_plan(planned, self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """Lower a ``.pt2`` with ExecuTorch's own layouts, which are planned afterwards."""
+    """Lower a ``.pt2`` with ExecuTorch's own layouts, which are planned afterwards.
+
+    ``texture_limits`` are those to lower for; None for ExecuTorch's own.
+    """
 
     source: Path
     name: str
+    texture_limits: ImageExtents | None
     output: Path
 
     def run(self, on_stage: OnStage = ignore_stage) -> None:
-        """Writes what comes out. Raises ``InputError``."""
+        """Writes what comes out. Raises ``InputError`` and ``NoRepresentationError``."""
         from planner.pipelines.exported import lower_exported
 
-        lowered = lower_exported(self.source.read_bytes(), self.name)
-        names = json.dumps(lowered.names, sort_keys=True)
+        lowered = lower_exported(self.source.read_bytes(), self.name, self.texture_limits)
+        names = json.dumps(lowered.exported.names, sort_keys=True)
         with ZipFile(self.output, "w") as archive:
             # Without a time of day: the same program makes the same bytes.
             archive.writestr(ZipInfo(_PROGRAM), lowered.pte)
@@ -100,25 +104,19 @@ class Replanning:
     def run(self, on_stage: OnStage = ignore_stage) -> None:
         """Writes the plan's files. Raises ``PlannerError``."""
         from planner.pipelines.lowered import replan
+        from planner.result.program import Exported, Source
 
         with ZipFile(self.lowered) as archive:
             program, written = archive.read(_PROGRAM), json.loads(archive.read(_NAMES))
         # JSON has no numbers as keys.
         names = {graph: {int(v): name for v, name in of.items()} for graph, of in written.items()}
-        planned = replan(program, self.name, self.options, names=names)
-        sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()
-        report = planned.report | {
-            "kind": "pt2",
-            "baseline": "executorch",
-            "source": {"name": self.name, "sha256": sha256},
-        }
-        as_exported = replace(planned.program, source_sha256=sha256)
-        write_plan(replace(planned, program=as_exported), report, self.files)
+        exported = Exported(Source.of(self.name, self.source.read_bytes()), names)
+        write_plan(replan(program, self.name, self.options, exported=exported), self.files)
 
 
-def write_plan(planned: Planned, report: dict[str, Any], files: PlanFiles) -> None:
-    """Writes the files of a plan, with what is reported of it."""
-    is_program = report["kind"] != "vkgraph"
+def write_plan(planned: Planned, files: PlanFiles) -> None:
+    """Writes the files of a plan."""
+    is_program = planned.report["kind"] != "vkgraph"
     files.program.write_bytes(planned.pte() if is_program else b"")
     files.graph.write_bytes(planned.flatbuffer())
-    files.report.write_text(json.dumps(report, allow_nan=False), "utf-8")
+    files.report.write_text(json.dumps(planned.report, allow_nan=False), "utf-8")

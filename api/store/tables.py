@@ -227,7 +227,7 @@ class Task(Base):
     input_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     profile_hash: Mapped[str | None] = mapped_column(ForeignKey("profile.hash"), index=True)
     options: Mapped[str] = mapped_column(Text)
-    """As JSON; a lowering has none."""
+    """As JSON; of a lowering only its limits."""
     needs: Mapped[str | None] = mapped_column(ForeignKey("task.id"), index=True)
     state: Mapped[State] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)

@@ -5,13 +5,18 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch.fx import GraphModule
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
-from planner.executorch.patches import Hook, replaced
+from planner.executorch.baseline import detached_copy
+from planner.executorch.patches import Hook, Wrapper, replaced
+from planner.executorch.placement import check_placed, noting_unplaced
 from planner.executorch.vkgraph import tensor_names
-from planner.result.program import TensorNames
+from planner.ir.physical import ImageExtents
+from planner.stopwatch import stopwatch
 from schema import split_delegate
 
 
@@ -61,14 +66,64 @@ def ordered_memory(place: Any) -> Callable[..., Any]:
     return place_in_order
 
 
+@dataclass(slots=True)
+class Mended:
+    """What is found out while programs are lowered with ExecuTorch's own layouts.
+
+    ``names`` are those of the tensors in the graphs that were written, ``baseline_seconds`` how
+    long ExecuTorch's layout pass took for each: both by the SHA-256 of the graph's flatbuffer.
+    ``unplaced`` are operators that ``texture_limits`` kept off the GPU.
+    """
+
+    texture_limits: ImageExtents | None
+    names: dict[str, dict[int, str]] = field(default_factory=dict)
+    baseline_seconds: dict[str, float] = field(default_factory=dict)
+    unplaced: list[str] = field(default_factory=list)
+
+    def check_placed(self) -> None:
+        """Raises ``NoRepresentationError`` if the limits asked for kept an operator off the GPU."""
+        check_placed(self.texture_limits, self.unplaced)
+
+
+class _TimedPass(PassBase):
+    """ExecuTorch's layout pass; ``on_time`` gets the least of so many times that it took."""
+
+    def __init__(self, own: Any, repeats: int, on_time: Callable[[float], None]) -> None:
+        super().__init__()
+        self._own = own
+        self._repeats = repeats
+        self._on_time = on_time
+
+    def call(self, graph_module: GraphModule) -> PassResult:
+        trials = [detached_copy(graph_module) for _ in range(self._repeats - 1)]
+        times = []
+        for target in (*trials, graph_module):
+            with stopwatch() as watch:
+                result: PassResult = self._own.call(target)
+            times.append(watch.seconds)
+        self._on_time(min(times))
+        return result
+
+
 @contextmanager
-def mending() -> Iterator[TensorNames]:
+def mending(texture_limits: ImageExtents | None = None, repeats: int = 1) -> Iterator[Mended]:
     """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
 
-    Gives the names of tensors in the graphs that were written. Raises as ``replaced`` does.
+    Scalars of different types stay apart, and the same program gets the same memory objects: see
+    ``Scalars`` and ``in_graph_order``. ``texture_limits`` are those that the body asks ExecuTorch
+    for, if any. With ``repeats``, its layout pass runs that many times, and the least time is kept.
+    Raises as ``replaced`` does.
     """
-    names: dict[str, dict[int, str]] = {}
+    mended = Mended(texture_limits)
     latest: Any = None
+    seconds = 0.0
+
+    def take_time(found: float) -> None:
+        nonlocal seconds
+        seconds = found
+
+    def timing(make_pass: Any) -> Callable[..., Any]:
+        return lambda *args, **kw: _TimedPass(make_pass(*args, **kw), repeats, take_time)
 
     def building(make_builder: Any) -> Callable[..., Any]:
         def build(*args: Any, **kw: Any) -> Any:
@@ -84,16 +139,18 @@ def mending() -> Iterator[TensorNames]:
             blob = serialize(*args)
             graph = hashlib.sha256(split_delegate(blob).flatbuffer).hexdigest()
             # Delegates that are alike share a graph in the file: the first one names its tensors.
-            names.setdefault(graph, tensor_names(latest))
+            mended.names.setdefault(graph, tensor_names(latest))
+            mended.baseline_seconds.setdefault(graph, seconds)
             return blob
 
         return write
 
-    with replaced(
-        {
-            Hook.MEMORY_PLANNER: ordered_memory,
-            Hook.GRAPH_BUILDER: building,
-            Hook.SERIALISER: writing,
-        }
-    ):
-        yield names
+    hooks: dict[Hook, Wrapper] = {
+        Hook.SUPPORT: noting_unplaced(mended.unplaced),
+        Hook.LAYOUT_PASS: timing,
+        Hook.MEMORY_PLANNER: ordered_memory,
+        Hook.GRAPH_BUILDER: building,
+        Hook.SERIALISER: writing,
+    }
+    with replaced(hooks):
+        yield mended

@@ -7,10 +7,9 @@ import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import executorch.exir
-from executorch.backends.vulkan.op_registry import get_op_features
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanBackend,
     parse_compile_options,
@@ -22,14 +21,13 @@ from torch.fx import GraphModule, Node
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from planner.errors import (
-    NoRepresentationError,
     OptionError,
     PlannerError,
-    Remedy,
     VerificationError,
 )
 from planner.executorch.baseline import detached_copy, run_baseline
 from planner.executorch.patches import Hook, Wrapper, replaced
+from planner.executorch.placement import noting_unplaced
 from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.repairs import Scalars, ordered_memory
 from planner.executorch.vkgraph import as_schema, tensor_names
@@ -43,8 +41,6 @@ from planner.stopwatch import stopwatch
 from planner.verify import verify_delegate
 from planner.vkgraph.places import WrittenPlaces
 from schema import VkGraph, split_delegate, vkgraph
-
-_NO_LIMITS: Final = (2**31, 2**31, 2**31)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +193,6 @@ class Planning:
         if self.on_delegate is not None:
             self.on_delegate(result)
 
-    def check_placed(self) -> None:
-        """Raises ``NoRepresentationError`` if the limits asked for kept an operator off the GPU."""
-        if self.options.texture_limits is not None and self.unplaced:
-            limits = ",".join(map(str, self.options.texture_limits))
-            raise NoRepresentationError(
-                f"{self.unplaced[0]} has no representation within the texture limits {limits}",
-                Remedy.RAISE_TEXTURE_LIMITS,
-            )
-
     def _at(self, stage: type[Stage]) -> Stage:
         if not isinstance(self._stage, stage):
             raise VerificationError(
@@ -267,17 +254,6 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
 
         return with_limits
 
-    def supporting(is_compatible: Any) -> Callable[..., Any]:
-        def compatible(support: Any, node: Node, features: Any = None) -> Any:
-            answer = is_compatible(support, node, features=features)
-            if not answer[0]:
-                features = features or get_op_features(node.target)
-                if not features.make_op_repsets(node, _NO_LIMITS).any_is_empty():
-                    session.unplaced.append(_describe(node))
-            return answer
-
-        return compatible
-
     def beginning(parse: Any) -> Callable[..., Any]:
         def begin(*args: Any) -> Any:
             compile_options = parse(*args)
@@ -302,7 +278,7 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
 
     return {
         Hook.PARTITION: partitioning,
-        Hook.SUPPORT: supporting,
+        Hook.SUPPORT: noting_unplaced(session.unplaced),
         Hook.COMPILE_OPTIONS: beginning,
         Hook.LAYOUT_PASS: laying,
         Hook.MEMORY_PLANNER: ordered_memory,
@@ -344,13 +320,6 @@ def _limited(partitioner: Any, limits: ImageExtents | None) -> Any:
         VulkanBackend.__name__, parse_compile_options(limited.options)
     )
     return limited
-
-
-def _describe(node: Node) -> str:
-    values: list[Any] = [a.meta.get("val") for a in (*node.all_input_nodes, node)]
-    shapes = ["x".join(map(str, v.shape)) for v in values if hasattr(v, "shape")]
-    target: Any = node.target
-    return f"{target.__name__} ({', '.join(shapes)})"
 
 
 def _places(built: _Built) -> WrittenPlaces:

@@ -6,11 +6,10 @@ from collections.abc import Callable
 
 from planner.files.kinds import MAGIC_BYTES, check_is_zip, is_lowered
 from planner.options import PlanOptions
-from planner.pipelines.exported import PlannedExport, plan_exported
-from planner.pipelines.lowered import Replanned, replan
+from planner.pipelines.exported import plan_exported
+from planner.pipelines.lowered import Planned, replan
 from planner.result.program import DelegateResult
 
-Planned = PlannedExport | Replanned
 Progress = Callable[[str, DelegateResult | None], None]
 
 
@@ -20,7 +19,7 @@ def plan_program(
     options: PlanOptions | None = None,
     progress: Progress = lambda stage, delegate: None,
 ) -> Planned:
-    """Plan an exported program (``.pt2``) or a lowered one (``.pte``, VkGraph), given as bytes.
+    """Plans an exported program (``.pt2``) or a lowered one (``.pte``, VkGraph), given as bytes.
 
     ``name`` stands for the program in messages and in the report. ``progress`` is called with the
     name of each stage as it begins, and with each delegate as it is finished.

@@ -31,10 +31,10 @@ from planner.options import PlanOptions
 from planner.result.program import (
     Baseline,
     DelegateResult,
+    Exported,
     Kind,
     MemoryFigures,
     Source,
-    TensorNames,
     assemble,
     describe_delegate,
     report,
@@ -68,8 +68,8 @@ Progress = Callable[[str, DelegateResult | None], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Replanned:
-    """A program that was planned again. ``data`` is it, in the form in which it came."""
+class Planned:
+    """A planned program. ``data`` is it, in the form in which it came, or as it was lowered."""
 
     program: PlannedProgram
     report: dict[str, Any]
@@ -82,7 +82,7 @@ class Replanned:
 
     def pte(self) -> bytes:
         """The program for ExecuTorch's runtime; raises ``OptionError`` where none was handed in."""
-        if self.report["kind"] != "pte":
+        if self.report["kind"] == "vkgraph":
             raise OptionError(
                 "a VkGraph alone is no program for the runtime: hand in the .pte that it is from"
             )
@@ -95,13 +95,15 @@ def replan(
     options: PlanOptions | None = None,
     progress: Progress = lambda stage, delegate: None,
     chooser: CostModel | None = None,
-    names: TensorNames | None = None,
-) -> Replanned:
+    exported: Exported | None = None,
+    repeats: int = 1,
+) -> Planned:
     """Plans every Vulkan delegate of a lowered program again.
 
     A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
-    plan then tells its own cost by ``options``, and how much less it might be. ``names`` are
-    what to call the tensors of the graphs that are handed in.
+    plan then tells its own cost by ``options``, and how much less it might be. With ``exported``
+    the plan is one of the program that was lowered. With ``repeats``, which are for benchmarks,
+    planning runs that many times, and the least time is kept.
 
     Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
@@ -119,8 +121,14 @@ def replan(
             continue
         try:
             file = graph_of(blob)
-            known = (names or {}).get(hashlib.sha256(file).hexdigest(), {})
-            result, graph = _Delegate(len(results), file, options, limits, chooser, known).replan()
+            digest = hashlib.sha256(file).hexdigest()
+            names = exported.names.get(digest, {}) if exported is not None else {}
+            delegate = _Delegate(len(results), file, options, limits, chooser, names)
+            trials = (delegate.replan() for _ in range(repeats))
+            result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
+            if exported is not None:
+                seconds = exported.baseline_seconds.get(digest, 0.0)
+                result = replace(result, baseline_seconds=seconds)
         except SchemaError as error:
             place = f"{name}, delegate {len(results)}"
             raise InputError(f"{place} is damaged: {error}") from error
@@ -132,11 +140,15 @@ def replan(
             changed[key] = (
                 graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
             )
-    program = assemble(Source.of(name, data), results, options, limits.texture)
     kind: Kind = "pte" if is_executorch_program(data) else "vkgraph"
-    return Replanned(
+    source, lowering_seconds = Source.of(name, data), 0.0
+    if exported is not None:
+        kind, source = "pt2", exported.source
+        lowering_seconds = exported.lowering_seconds
+    program = assemble(source, results, options, limits.texture)
+    return Planned(
         program=program,
-        report=report(program, results, kind=kind, lowering_seconds=0.0),
+        report=report(program, results, kind=kind, lowering_seconds=lowering_seconds),
         delegates=tuple(results),
         data=_put_back(data, changed),
     )

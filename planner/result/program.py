@@ -116,6 +116,20 @@ class Source:
         return cls(name, hashlib.sha256(data).hexdigest())
 
 
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What a lowered program was exported as, and what is known from lowering it.
+
+    ``baseline_seconds`` is how long ExecuTorch's own layout pass took for each graph. Graphs are
+    known by the SHA-256 of their flatbuffers, as in ``names``.
+    """
+
+    source: Source
+    names: TensorNames
+    lowering_seconds: float = 0.0
+    baseline_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
 def describe_delegate(
     index: int,
     graph: bytes,

@@ -11,13 +11,14 @@ from unittest.mock import patch
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_transform_and_lower
 
 from api.bench import zoo
 from planner.executorch.baseline import detached_copy
-from planner.executorch.session import Planning
+from planner.executorch.session import Planning, planning
 from planner.options import make_options
-from planner.pipelines.exported import PlannedExport, plan_exported
+from planner.result.program import DelegateResult, Source, assemble, report
+from schema import PlannedProgram, plan
 from tests.planner import nets
 
 PROGRAMS = [
@@ -29,12 +30,31 @@ NETS = PROGRAMS[: len(nets.NETS)]
 
 
 @dataclass(frozen=True)
+class Planned:
+    """A program that was planned while ExecuTorch lowered it, as scripts have it done."""
+
+    program: PlannedProgram
+    report: dict[str, Any]
+    delegates: tuple[DelegateResult, ...]
+    edge: EdgeProgramManager
+
+    def flatbuffer(self) -> bytes:
+        """The planned program."""
+        return plan.encode(self.program)
+
+    def pte(self) -> bytes:
+        """The program for ExecuTorch's runtime."""
+        data: bytes = self.edge.to_executorch().buffer
+        return data
+
+
+@dataclass(frozen=True)
 class Lowered:
     """A planned program, and its delegates' graph modules as they were before planning."""
 
     name: str
     data: bytes
-    planned: PlannedExport
+    planned: Planned
     graph_modules: tuple[Any, ...]
 
 
@@ -65,13 +85,22 @@ def greedy(name: str) -> bytes:
 def lower(name: str) -> Lowered:
     """Plans a program with the profile ``bytes`` and keeps what the pass was given."""
     modules = []
-    plan = Planning.plan
+    plan_module = Planning.plan
 
     def record(self: Planning, graph_module: Any, greedy: Any) -> None:
         modules.append(detached_copy(graph_module))
-        plan(self, graph_module, greedy)
+        plan_module(self, graph_module, greedy)
 
-    data = exported(name)
-    with patch.object(Planning, "plan", record):
-        planned = plan_exported(data, f"{name}.pt2", make_options("bytes"))
-    return Lowered(name, data, planned, tuple(modules))
+    data, options = exported(name), make_options("bytes")
+    program = torch.export.load(io.BytesIO(data))
+    with patch.object(Planning, "plan", record), planning(options) as session:
+        edge = to_edge_transform_and_lower(
+            program,
+            partitioner=[VulkanPartitioner()],
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+    delegates = tuple(session.delegates)
+    source = Source.of(f"{name}.pt2", data)
+    planned = assemble(source, delegates, options, session.texture_limits)
+    figures = report(planned, delegates, kind="pt2", lowering_seconds=0.0)
+    return Lowered(name, data, Planned(planned, figures, delegates, edge), tuple(modules))

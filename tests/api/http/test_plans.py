@@ -220,7 +220,7 @@ def test_a_client_can_ask_how_far_its_plan_is(server: Server, conv: bytes) -> No
         assert running.result().status_code == 200
     assert stage() is None
     assert "lowering" in seen
-    stages = ["waiting", "loading", "lowering", "1 delegate planned", "writing"]
+    stages = ["waiting", "loading", "lowering", "planning", "1 delegate planned", "writing"]
     known = [stages.index(name) for name in seen if name is not None]
     assert known == sorted(known)
     wrong = server.client.post("/plan", content=conv, headers={"Progress-Id": "7"})

@@ -93,6 +93,18 @@ def test_a_program_is_lowered_once_for_all_options(site: Plant, conv: bytes, sor
         assert item.plan.baseline_repack_cost == total["baseline_repack_cost"]
 
 
+def test_a_program_is_lowered_for_each_limits_that_are_asked_for(site: Plant) -> None:
+    choices = [
+        make_options(profile, texture_limits=limits)
+        for profile in ("bytes", "default")
+        for limits in (None, "2048,2048,2048")
+    ]
+    job = site.note({"net.pt2": b"PK as a zip archive begins"}, choices)
+    needs = [item.task.needs for item in site.jobs.items(site.status(job.id))]
+    assert None not in needs
+    assert needs[0] == needs[2] != needs[1] == needs[3]
+
+
 def test_workers_start_after_one_could_not_be_started(
     site: Plant, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -37,7 +37,7 @@ from planner.measured.timemodel import counted_places
 from planner.optimise.plan import LayoutPlan
 from planner.options import PlanOptions, make_options
 from planner.pipelines.exported import plan_exported
-from planner.pipelines.lowered import Replanned, replan
+from planner.pipelines.lowered import Planned, replan
 from planner.verify import verify_delegate
 from planner.vkgraph.reader import read_vkgraph, without_representations
 from schema import CostOrigin, DelegatePlan, VkMemoryLayout, plan, vkgraph
@@ -194,7 +194,7 @@ def learned() -> PlanOptions:
 
 
 @cache
-def mobilenet() -> Replanned:
+def mobilenet() -> Planned:
     return replan(unpacked("vkgraph"), "mv2", learned())
 
 

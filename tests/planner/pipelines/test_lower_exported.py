@@ -29,9 +29,9 @@ print(hashlib.sha256(lower_exported(sys.stdin.buffer.read(), "net.pt2").pte).hex
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_from_it_planning_reaches_what_planning_the_export_reaches(name: str) -> None:
+def test_from_it_planning_reaches_what_planning_while_lowering_reaches(name: str) -> None:
     lowered = lower_exported(exported(name), f"{name}.pt2")
-    planned = replan(lowered.pte, name, make_options("bytes"), names=lowered.names)
+    planned = replan(lowered.pte, name, make_options("bytes"), exported=lowered.exported)
     theirs, ours = lower(name).planned.report["total"], planned.report["total"]
     for key in (
         *("repack_cost", "transitions", "status", "bound", "operators"),

@@ -16,7 +16,7 @@ from planner.errors import InputError, NoRepresentationError, OptionError
 from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
 from planner.pipelines.dispatch import plan_program
-from planner.pipelines.lowered import Replanned, replan
+from planner.pipelines.lowered import Planned, replan
 from schema import VkDataType, VkGraph, VkStorageType, VkTensor, join_delegate, vkgraph
 from schema import plan as plan_schema
 from schema.vkgraph import Null, OperatorCall
@@ -26,7 +26,7 @@ from tests.planner.readback import decode_as_executorch
 OPTIONS = make_options("bytes")
 
 
-def replanned(name: str) -> Replanned:
+def replanned(name: str) -> Planned:
     """What becomes of the .pte that ExecuTorch's own pass made."""
     return replan(greedy(name), f"{name}.pte", OPTIONS)
 
@@ -98,7 +98,7 @@ def first_graph() -> VkGraph:
 def test_a_graph_alone_comes_back_as_it_came(wrap: Any) -> None:
     data = wrap(vkgraph.encode(first_graph()))
     result = plan_program(data, "mixed.bin", OPTIONS)
-    assert isinstance(result, Replanned)
+    assert isinstance(result, Planned)
     assert result.report["kind"] == "vkgraph"
     assert (
         result.report["total"]["repack_cost"]

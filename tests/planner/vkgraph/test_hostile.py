@@ -22,7 +22,7 @@ from planner.ir.representation import TensorRepr
 from planner.optimise.memory import sharing_error
 from planner.optimise.plan import plan_graph
 from planner.options import make_options
-from planner.pipelines.lowered import Replanned, replan
+from planner.pipelines.lowered import Planned, replan
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, join_delegate
 from schema.vkgraph import (
     Int,
@@ -65,7 +65,7 @@ OPTIONS = (make_options("bytes"), make_options("default", objective="latency"))
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "800"))
 
 
-def planned(graph: VkGraph) -> Replanned:
+def planned(graph: VkGraph) -> Planned:
     return replan(encode(graph), "x", OPTIONS[1])
 
 
