@@ -20,5 +20,5 @@ mine = replace(
 target.write_text(mine.to_json() + "\n")
 
 options = make_options(profile=str(target), objective="latency")
-total = plan(model.read_bytes(), model.name, options).report["total"]
-print(f"{total['objective_cost']:.0f} ns by {mine.name}, {total['status']}")
+total = plan(model.read_bytes(), model.name, options).report.total
+print(f"{total.objective_cost:.0f} ns by {mine.name}, {total.status}")

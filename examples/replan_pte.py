@@ -15,7 +15,7 @@ except PlannerError as error:
     sys.exit(f"{error}")
 target.write_bytes(planned.pte())
 
-total = planned.report["total"]
-print(f"repacks: {total['baseline_transitions']} before, {total['transitions']} now")
-print(f"repacked bytes: {total['baseline_repack_cost']} before, {total['repack_cost']} now")
-print(f"proof: {total['status']}")
+total = planned.report.total
+print(f"repacks: {total.baseline_transitions} before, {total.transitions} now")
+print(f"repacked bytes: {total.baseline_repack_cost} before, {total.repack_cost} now")
+print(f"proof: {total.status}")

@@ -17,6 +17,7 @@ from api.bench.background import serving
 from api.terminal.plan import plan_table, stdout
 from planner.errors import OptionError, PlannerError
 from planner.extras import require
+from planner.result.report import read_report
 from schema import plan
 
 _TIMEOUT = 1800.0
@@ -83,5 +84,5 @@ def _post(console: Console, address: str, source: Path) -> str:
         f"delegate{'s' * (len(program.delegates) != 1)}, at {location}"
     )
     with urllib.request.urlopen(f"{address}{location}", timeout=_TIMEOUT) as answer:
-        console.print(plan_table(json.load(answer)))
+        console.print(plan_table(read_report(json.load(answer))))
     return location

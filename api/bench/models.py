@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 from rich.console import Console
 
@@ -18,6 +17,7 @@ from planner.errors import OptionError
 from planner.options import PlanOptions
 from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import Planned
+from planner.result.report import Report
 from solver import NoSolutionFoundError, Status, solve_whole
 
 _HEADINGS = (
@@ -84,21 +84,21 @@ def models(
         write_whole(output, ("\n".join(lines) + "\n").encode())
 
 
-def _figures(name: str, report: dict[str, Any]) -> tuple[str, ...]:
-    total, unit = report["total"], report["unit"]
+def _figures(name: str, report: Report) -> tuple[str, ...]:
+    total, unit = report.total, report.unit
     return (
         name,
-        str(len(report["delegates"])),
-        str(total["operators"]),
-        str(total["width"]),
-        f"{total['baseline_transitions']} → {total['transitions']}",
-        cost(total["baseline_objective_cost"], unit),
-        cost(total["objective_cost"], unit),
-        ratio(total["objective_ratio"]),
-        total["status"],
-        f"{total['baseline_seconds'] * 1e3:.1f}",
-        f"{total['plan_seconds'] * 1e3:.1f}",
-        f"{total['baseline_seconds'] / total['plan_seconds']:.1f}",
+        str(len(report.delegates)),
+        str(total.operators),
+        str(total.width),
+        f"{total.baseline_transitions} → {total.transitions}",
+        cost(total.baseline_objective_cost, unit),
+        cost(total.objective_cost, unit),
+        ratio(total.objective_ratio),
+        total.status,
+        f"{total.baseline_seconds * 1e3:.1f}",
+        f"{total.plan_seconds * 1e3:.1f}",
+        f"{total.baseline_seconds / total.plan_seconds:.1f}",
     )
 
 

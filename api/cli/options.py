@@ -16,7 +16,7 @@ from planner.errors import MissingExtraError, OptionError, PlannerError
 
 if TYPE_CHECKING:
     from planner.costs.model import CostSource
-    from planner.pipelines.exported import Progress
+    from planner.result.program import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
 USER_ERROR = 2

@@ -51,12 +51,12 @@ def plan(
             progress("writing the .pte", None)
             write_whole(pte, planned.pte())
     if output is not None:
-        is_exported = planned.report["kind"] == "pt2"
+        is_exported = planned.report.kind == "pt2"
         write_whole(output, planned.flatbuffer() if is_exported else planned.data)
     if plan_path is not None:
         write_whole(plan_path, planned.flatbuffer())
     if report_path is not None:
-        write_whole(report_path, (json.dumps(planned.report, indent=2) + "\n").encode())
+        write_whole(report_path, (json.dumps(planned.report.document(), indent=2) + "\n").encode())
 
     from api.terminal.plan import plan_table, stdout
 

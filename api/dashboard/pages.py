@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
@@ -29,6 +29,7 @@ from planner.compare.plans import DelegateChange, compare_plans
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
+from planner.result.report import read_report
 
 _HERE: Final = Path(__file__).parent
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -113,10 +114,10 @@ def overview(request: Request, store: Store, query: Annotated[OverviewQuery, Que
 @router.get("/view/{plan_id}", response_class=HTMLResponse)
 def plan_page(request: Request, store: Store, plan: Found) -> Response:
     """A plan: its figures, its graph before and after, and what each transition costs."""
-    report: dict[str, Any] = json.loads(store.path(plan.report_sha256).read_bytes())
-    delegates = report["delegates"]
+    report = read_report(json.loads(store.path(plan.report_sha256).read_bytes()))
+    delegates = report.delegates
     # The first of the largest, not the last: a plan's order is the program's.
-    largest = max(range(len(delegates)), key=lambda n: delegates[n]["operators"], default=0)
+    largest = max(range(len(delegates)), key=lambda n: delegates[n].operators, default=0)
     history = store.history(plan.source_name, _MOST_OTHERS)
     context = {
         "plan": plan,

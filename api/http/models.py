@@ -5,19 +5,28 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from math import isinf
-from typing import Annotated, Any, Final, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    create_model,
+)
 
 from api.jobs.jobs import ItemStatus, JobStatus
 from api.jobs.matrix import MAX_ITEMS, Matrix, read_profile
-from api.store.plans import PlanFilter, Sort
+from api.store.plans import FIGURES, PlanFilter, Sort
 from api.store.tables import State
 from planner.costs.model import Objective
 from planner.costs.profile_file import builtin_names
 from planner.errors import OptionError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.options import PlanOptions, make_options
+from planner.result.report import PlanFigures
 
 EXAMPLE_PLAN_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
 EXAMPLE_JOB_ID: Final = "5d2c41a0b93e4f6d8a7c1e0f2b3d4c5a"
@@ -45,6 +54,25 @@ def _null_if_infinite(value: float) -> float | None:
 Time = Annotated[datetime, AfterValidator(_utc)]
 Ratio = Annotated[float | None, BeforeValidator(_null_if_infinite)]
 """A ratio of costs; JSON has no infinity."""
+
+
+def _described() -> dict[str, Any]:
+    """The figures that plans are listed with, as fields: types and meanings are the report's."""
+    known = TypeAdapter(PlanFigures).json_schema()["properties"]
+    hints = get_type_hints(PlanFigures)
+    return {
+        name: (
+            Ratio if hints[name] == float | None else hints[name],
+            Field(description=known[name]["description"]),
+        )
+        for name in FIGURES
+    }
+
+
+if TYPE_CHECKING:
+    _Figures = BaseModel
+else:
+    _Figures = create_model("_Figures", __config__=ConfigDict(from_attributes=True), **_described())
 
 
 class PlanQuery(BaseModel):
@@ -194,13 +222,11 @@ class PlansQuery(BaseModel):
         )
 
 
-class PlanSummary(BaseModel):
+class PlanSummary(_Figures):
     """A plan in a list. Costs are in `unit`.
 
     The baseline is ExecuTorch's own pass; for a program that came lowered, its own layouts.
     """
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: str = Field(examples=[EXAMPLE_PLAN_ID], description="As in `/plans/{id}`.")
     created: datetime = Field(description="When the plan was made, in UTC.")
@@ -227,27 +253,9 @@ class PlanSummary(BaseModel):
         description="Fewest elements that are too many for a buffer; null for no limit."
     )
     excluded_layouts: list[str] = Field(description="Layouts that the plan must not use.")
-    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.", examples=["OPTIMAL"])
-    bound: float = Field(description="No plan has a lower objective cost.")
-    repack_cost: float
-    baseline_repack_cost: float
     saved_cost: float = Field(description="The baseline's repack cost less the plan's.")
-    ratio: Ratio = Field(
-        description="The baseline's repack cost over the plan's; null where only the plan's is 0, "
-        "which sorts as the largest."
-    )
-    objective_cost: float = Field(description="Cost of what was minimised.")
-    baseline_objective_cost: float
-    objective_ratio: Ratio = Field(
-        description="The baseline's objective cost over the plan's; null where only the plan's is "
-        "0."
-    )
-    transitions: int
-    baseline_transitions: int
-    operators: int
     delegates: int = Field(description="Vulkan delegates of the program.")
     has_program: bool = Field(description="Whether there is a `program.pte`.")
-    plan_seconds: float = Field(description="How long solving took.")
     planner_version: str = Field(examples=["0.1.0"])
 
 
@@ -369,24 +377,10 @@ class ItemOptions(BaseModel):
     without_layouts: list[str]
 
 
-class ItemResult(BaseModel):
+class ItemResult(_Figures):
     """What came of an item. Costs are in `unit`."""
 
-    model_config = ConfigDict(from_attributes=True)
-
-    status: str = Field(description="`OPTIMAL` or `FEASIBLE`.")
     unit: str
-    bound: float
-    repack_cost: float
-    baseline_repack_cost: float
-    ratio: Ratio = Field(description="Baseline over plan; null where only the plan's is 0.")
-    objective_cost: float
-    baseline_objective_cost: float
-    objective_ratio: Ratio
-    transitions: int
-    baseline_transitions: int
-    operators: int
-    plan_seconds: float
 
 
 class JobItem(BaseModel):

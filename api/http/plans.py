@@ -25,6 +25,7 @@ from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
+from planner.result.report import Report
 
 _BINARY: Final = "application/octet-stream"
 _PROGRESS_ID: Final = "^[0-9a-f]{32}$"
@@ -175,7 +176,7 @@ def delete_plan(service: Service, plan_id: PlanId) -> None:
     responses={
         200: {
             "description": "What was planned and what it costs, in total and by delegate.",
-            "content": {"application/json": {"schema": {"type": "object"}}},
+            "model": Report,
         },
         **_RANGES,
         **_NO_PLAN,

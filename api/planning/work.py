@@ -116,7 +116,7 @@ class Replanning:
 
 def write_plan(planned: Planned, files: PlanFiles) -> None:
     """Writes the files of a plan."""
-    is_program = planned.report["kind"] != "vkgraph"
+    is_program = planned.report.kind != "vkgraph"
     files.program.write_bytes(planned.pte() if is_program else b"")
     files.graph.write_bytes(planned.flatbuffer())
-    files.report.write_text(json.dumps(planned.report, allow_nan=False), "utf-8")
+    files.report.write_text(json.dumps(planned.report.document(), allow_nan=False), "utf-8")

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from math import inf
 from pathlib import Path
@@ -25,12 +25,18 @@ from api.store.tables import Base, Blob, BlobHome, Plan, Profile
 from planner.costs.profile import DeviceProfile
 from planner.errors import OptionError
 from planner.options import PlanOptions
+from planner.result.report import PlanFigures, Report, read_report
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""
 
 MOST_HISTORY: Final = 1000
 """How many plans of a model are its history."""
+
+FIGURES: Final = tuple(
+    field.name for field in fields(PlanFigures) if field.name in Plan.__table__.columns
+)
+"""The figures of a report that plans are listed with: those that have a column."""
 
 _BLOBS: Final = ("source_sha256", "report_sha256", "graph_sha256", "program_sha256")
 _BLOCK: Final = 500
@@ -184,7 +190,7 @@ class PlanStore:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
         if _PLAN_ID.fullmatch(plan_id) is None:
             raise ValueError(f"{plan_id!r} is not the id of a plan")
-        report = json.loads(files.report.read_bytes())
+        report = read_report(json.loads(files.report.read_bytes()))
         is_program = files.program.stat().st_size > 0
         blobs = {
             "source_sha256": self.blobs.put(source),
@@ -359,31 +365,28 @@ def _references() -> list[Column[Any]]:
     ]
 
 
-def _columns(report: dict[str, Any], options: PlanOptions) -> dict[str, Any]:
+def _columns(report: Report, options: PlanOptions) -> dict[str, Any]:
     """A plan's columns that come from what was asked for, and from the report of it."""
-    total, name = report["total"], report["source"]["name"]
-    figures = (
-        *("status", "bound", "repack_cost", "baseline_repack_cost"),
-        *("objective_cost", "baseline_objective_cost"),
-        *("transitions", "baseline_transitions", "operators", "plan_seconds"),
-    )
+    total, name = report.total, report.source.name
+    figures = {figure: getattr(total, figure) for figure in FIGURES}
+    # So that an infinite ratio sorts as the largest.
+    infinite = {figure: inf for figure, value in figures.items() if value is None}
     return {
-        "planner_version": report["planner_version"],
-        "kind": report["kind"],
+        "planner_version": report.planner_version,
+        "kind": report.kind,
         "source_name": name,
         "folded_name": name.casefold(),
         "profile_name": options.profile.name,
         "profile_hash": options.profile.digest,
         "costs_name": options.costs.name,
         "costs_hash": options.costs.digest,
-        "objective": report["objective"],
-        "texture_limits": tuple(report["texture_limits"]),
+        "objective": report.objective,
+        "texture_limits": report.texture_limits,
         "buffer_limit": options.buffer_limit,
-        "excluded_layouts": tuple(report["excluded_layouts"]),
-        "unit": report["unit"],
-        **{figure: total[figure] for figure in figures},
-        "saved_cost": total["baseline_repack_cost"] - total["repack_cost"],
-        "ratio": inf if total["ratio"] is None else total["ratio"],
-        "objective_ratio": inf if total["objective_ratio"] is None else total["objective_ratio"],
-        "delegates": len(report["delegates"]),
+        "excluded_layouts": report.excluded_layouts,
+        "unit": report.unit,
+        **figures,
+        **infinite,
+        "saved_cost": total.baseline_repack_cost - total.repack_cost,
+        "delegates": len(report.delegates),
     }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from planner.result.report import PlanFigures, Report
 
 
 def stdout() -> Console:
@@ -15,17 +15,17 @@ def stdout() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def plan_table(report: dict[str, Any]) -> Table:
-    """Before and after, per delegate and in total, of a plan's JSON report."""
-    unit, total = report["unit"], report["total"]
-    is_latency = report["objective"] == "latency"
+def plan_table(report: Report) -> Table:
+    """Before and after, per delegate and in total, of a plan."""
+    unit, total = report.unit, report.total
+    is_latency = report.objective == "latency"
     what = "time of operators and repacks" if is_latency else "repack cost"
     table = Table(
-        title=escape(f"{report['source']['name']}: {what}, profile {report['profile']['name']}"),
+        title=escape(f"{report.source.name}: {what}, profile {report.profile.name}"),
         caption=_caption(report),
     )
     table.add_column("delegate")
-    theirs = "ExecuTorch" if report["baseline"] == "executorch" else "before"
+    theirs = "ExecuTorch" if report.baseline == "executorch" else "before"
     for heading in ("operators", "transitions", theirs, "ours", "ratio"):
         table.add_column(heading, justify="right")
     table.add_column("proof")
@@ -33,60 +33,60 @@ def plan_table(report: dict[str, Any]) -> Table:
         table.add_column(heading, justify="right")
     if is_latency:
         table.add_column("of it repacks", justify="right")
-    for delegate in report["delegates"]:
-        table.add_row(*_figures(delegate["name"], delegate, unit, is_latency))
+    for delegate in report.delegates:
+        table.add_row(*_figures(delegate.name, delegate, unit, is_latency))
     table.add_section()
     table.add_row(*_figures("total", total, unit, is_latency), style="bold")
     return table
 
 
-def _caption(report: dict[str, Any]) -> str:
-    total = report["total"]
-    lines = [f"checking the plan took {seconds(total['verify_seconds'])}"]
-    if report["kind"] == "pt2":
-        lines[0] = f"lowering took {seconds(report['lowering_seconds'])}, {lines[0]}"
-    if "memory_bytes" in total:
+def _caption(report: Report) -> str:
+    total = report.total
+    lines = [f"checking the plan took {seconds(total.verify_seconds)}"]
+    if report.kind == "pt2":
+        lines[0] = f"lowering took {seconds(report.lowering_seconds)}, {lines[0]}"
+    if total.memory_bytes is not None and total.greedy_memory_bytes is not None:
         lines.append(
-            f"tensors take {cost(total['memory_bytes'], 'bytes')}, "
-            f"{cost(total['greedy_memory_bytes'], 'bytes')} by ExecuTorch's memory planner"
+            f"tensors take {cost(total.memory_bytes, 'bytes')}, "
+            f"{cost(total.greedy_memory_bytes, 'bytes')} by ExecuTorch's memory planner"
         )
-    origins = {name: part for name, part in total["cost_origins"].items() if part}
+    origins = {name: part for name, part in total.cost_origins.items() if part}
     if origins.keys() - {"modelled"}:
         parts = ", ".join(f"{part:.1%} {name}" for name, part in origins.items())
         lines.append(f"of the predicted time: {parts}")
-    for delegate in report["delegates"]:
-        lines += [f"{delegate['name']}, {warning}" for warning in delegate["warnings"]]
-    pinned = sorted({name for d in report["delegates"] for name in d["pinned_operators"]})
+    for delegate in report.delegates:
+        lines += [f"{delegate.name}, {warning}" for warning in delegate.warnings]
+    pinned = sorted({name for d in report.delegates for name in d.pinned_operators})
     if pinned:
         lines.append(f"not in the registry, left as they were: {', '.join(pinned)}")
     return escape("\n".join(lines))
 
 
-def _figures(name: str, figures: dict[str, Any], unit: str, is_latency: bool) -> list[str]:
-    repacks = figures["baseline_repack_cost"], figures["repack_cost"]
-    whole = figures["baseline_objective_cost"], figures["objective_cost"]
+def _figures(name: str, figures: PlanFigures, unit: str, is_latency: bool) -> list[str]:
+    repacks = figures.baseline_repack_cost, figures.repack_cost
+    whole = figures.baseline_objective_cost, figures.objective_cost
     before, after = whole if is_latency else repacks
     row = [
         name,
-        str(figures["operators"]),
-        f"{figures['baseline_transitions']} → {figures['transitions']}",
+        str(figures.operators),
+        f"{figures.baseline_transitions} → {figures.transitions}",
         cost(before, unit),
         cost(after, unit),
-        ratio(figures["objective_ratio" if is_latency else "ratio"]),
+        ratio(figures.objective_ratio if is_latency else figures.ratio),
         proof(figures, unit),
-        seconds(figures["baseline_seconds"]) if figures["baseline_seconds"] else "–",
-        seconds(figures["plan_seconds"]),
+        seconds(figures.baseline_seconds) if figures.baseline_seconds else "–",
+        seconds(figures.plan_seconds),
     ]
     if is_latency:
         row.append(" → ".join(cost(value, unit) for value in repacks))
     return row
 
 
-def proof(figures: dict[str, Any], unit: str) -> str:
+def proof(figures: PlanFigures, unit: str) -> str:
     """How good the plan is known to be."""
-    if figures["status"] == "OPTIMAL":
+    if figures.status == "OPTIMAL":
         return "optimal"
-    return f"feasible, at least {cost(figures['bound'], unit)}"
+    return f"feasible, at least {cost(figures.bound, unit)}"
 
 
 def cost(value: float, unit: str) -> str:

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from planner.files.kinds import MAGIC_BYTES, check_is_zip, is_lowered
 from planner.options import PlanOptions
 from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import Planned, replan
-from planner.result.program import DelegateResult
-
-Progress = Callable[[str, DelegateResult | None], None]
+from planner.result.program import Progress
 
 
 def plan_program(

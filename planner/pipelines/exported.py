@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -16,10 +15,7 @@ from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.quiet import quiet
-from planner.result.program import DelegateResult, Exported, Source
-
-Progress = Callable[[str, DelegateResult | None], None]
-"""Called with the name of a stage as it begins, and with each delegate as it is finished."""
+from planner.result.program import Exported, Progress, Source
 
 
 @dataclass(frozen=True, slots=True)

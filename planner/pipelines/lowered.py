@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
 from planner.costs.model import CostModel, transition_price
 from planner.costs.standins import CONV2D
@@ -32,13 +32,14 @@ from planner.result.program import (
     Baseline,
     DelegateResult,
     Exported,
-    Kind,
     MemoryFigures,
+    ProgramKind,
+    Progress,
     Source,
     assemble,
     describe_delegate,
-    report,
 )
+from planner.result.report import Report, report
 from planner.stopwatch import stopwatch
 from planner.verify import verify_contraction, verify_delegate, verify_pinned
 from planner.vkgraph.places import WrittenPlaces
@@ -64,15 +65,13 @@ from solver import Status as SolverStatus
 
 _NO_LABEL: Final = -1
 
-Progress = Callable[[str, DelegateResult | None], None]
-
 
 @dataclass(frozen=True, slots=True)
 class Planned:
     """A planned program. ``data`` is it, in the form in which it came, or as it was lowered."""
 
     program: PlannedProgram
-    report: dict[str, Any]
+    report: Report
     delegates: tuple[DelegateResult, ...]
     data: bytes
 
@@ -82,7 +81,7 @@ class Planned:
 
     def pte(self) -> bytes:
         """The program for ExecuTorch's runtime; raises ``OptionError`` where none was handed in."""
-        if self.report["kind"] == "vkgraph":
+        if self.report.kind == "vkgraph":
             raise OptionError(
                 "a VkGraph alone is no program for the runtime: hand in the .pte that it is from"
             )
@@ -140,7 +139,7 @@ def replan(
             changed[key] = (
                 graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
             )
-    kind: Kind = "pte" if is_executorch_program(data) else "vkgraph"
+    kind: ProgramKind = "pte" if is_executorch_program(data) else "vkgraph"
     source, lowering_seconds = Source.of(name, data), 0.0
     if exported is not None:
         kind, source = "pt2", exported.source

@@ -1,11 +1,11 @@
-"""The planned program: delegates' plans put together for the flatbuffer and for the report."""
+"""The planned program: delegates' plans put together for the flatbuffer."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 import planner
 from planner.costs.profile import DeviceProfile
@@ -18,7 +18,6 @@ from planner.options import PlanOptions
 from planner.vkgraph.places import WrittenPlaces
 from schema import (
     BaselineTensor,
-    CostOrigin,
     DelegatePlan,
     Figures,
     OperatorCost,
@@ -34,7 +33,7 @@ from schema import (
 from schema.vkgraph import VkGraph
 from solver import Status as SolverStatus
 
-Kind = Literal["pt2", "pte", "vkgraph"]
+ProgramKind = Literal["pt2", "pte", "vkgraph"]
 """What a program was handed in as."""
 
 TensorNames = Mapping[str, Mapping[int, str]]
@@ -101,6 +100,10 @@ class DelegateResult:
     def width(self) -> int:
         """Treewidth of the order in which the solver eliminated the problem's variables."""
         return self.layout_plan.solution.statistics.width
+
+
+Progress = Callable[[str, DelegateResult | None], None]
+"""Called with the name of a stage as it begins, and with each delegate as it is finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,120 +280,3 @@ def _total(figures: Sequence[Figures]) -> Figures:
 def _sum(costs: Sequence[float]) -> float:
     # Costs are multiples of 0.001: rounding takes back what binary fractions add.
     return round(sum(costs), 3)
-
-
-def report(
-    program: PlannedProgram,
-    delegates: Sequence[DelegateResult],
-    *,
-    kind: Kind,
-    lowering_seconds: float,
-) -> dict[str, Any]:
-    """The plan as a JSON document. Costs are in ``unit``, times in seconds, memory in bytes.
-
-    The baseline is ExecuTorch's own pass on the same graph; for a program that came lowered, the
-    layouts that it came with.
-    """
-    return {
-        "planner_version": program.planner_version,
-        "kind": kind,
-        "baseline": "executorch" if kind == "pt2" else "file",
-        "source": {"name": program.source_name, "sha256": program.source_sha256},
-        "profile": {"name": program.profile_name, "hash": program.profile_hash},
-        "objective": program.objective,
-        "unit": program.cost_unit,
-        "texture_limits": list(program.texture_limits),
-        "excluded_layouts": [layout.name for layout in program.excluded_layouts],
-        "lowering_seconds": round(lowering_seconds, 3),
-        "total": _figures(program.total, delegates, program.cost_unit),
-        "delegates": [
-            {
-                "index": d.plan.index,
-                "name": d.plan.name,
-                **_figures(d.plan.figures, [d], program.cost_unit),
-                "pinned_operators": list(d.pinned_operators),
-                "warnings": list(d.warnings),
-                "transition_list": _transitions(d.plan, program.cost_unit),
-            }
-            for d in delegates
-        ],
-    }
-
-
-def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -> dict[str, Any]:
-    baseline, ours = figures.baseline_repack_cost, figures.repack_cost
-    memory = [d.memory for d in delegates if d.memory is not None]
-    return {
-        "repack_cost": _number(ours, unit),
-        "baseline_repack_cost": _number(baseline, unit),
-        "ratio": _ratio(baseline, ours),
-        "transitions": figures.transitions,
-        "baseline_transitions": figures.baseline_transitions,
-        "objective_cost": _number(figures.objective_cost, unit),
-        "baseline_objective_cost": _number(figures.baseline_objective_cost, unit),
-        "objective_ratio": _ratio(figures.baseline_objective_cost, figures.objective_cost),
-        "cost_origins": cost_origins([d.plan for d in delegates]),
-        "status": figures.status.name,
-        "bound": _number(figures.bound, unit),
-        "operators": sum(d.operators for d in delegates),
-        "width": max((d.width for d in delegates), default=0),
-        "plan_seconds": round(sum(d.plan_seconds for d in delegates), 6),
-        "baseline_seconds": round(sum(d.baseline_seconds for d in delegates), 6),
-        "verify_seconds": round(sum(d.verify_seconds for d in delegates), 6),
-        **(
-            {
-                "memory_bytes": sum(m.planned for m in memory),
-                "greedy_memory_bytes": sum(m.greedy for m in memory),
-            }
-            if memory
-            else {}
-        ),
-    }
-
-
-def _ratio(baseline: float, ours: float) -> float | None:
-    """The baseline over ours; None where only ours is 0."""
-    return round(baseline / ours, 4) if ours else (1.0 if not baseline else None)
-
-
-def cost_origins(plans: Sequence[DelegatePlan]) -> dict[str, float]:
-    """Parts of the objective's cost by where they come from; empty where nothing costs anything."""
-    costs = dict.fromkeys(CostOrigin, 0.0)
-    for plan in plans:
-        for transition in plan.transitions:
-            costs[transition.origin] += transition.cost
-        for operator in plan.operator_costs:
-            costs[operator.origin] += operator.cost
-    total = sum(costs.values())
-    if not total:
-        return {}
-    return {origin.name.lower(): round(costs[origin] / total, 4) for origin in reversed(CostOrigin)}
-
-
-def _transitions(plan: DelegatePlan, unit: str) -> list[dict[str, Any]]:
-    names = {tensor.value_id: tensor.name for tensor in plan.tensors}
-    return [
-        {
-            "tensor": names.get(t.source, ""),
-            "source": t.source,
-            "output": t.output,
-            "operator_index": t.operator_index,
-            "from": str(TensorRepr(t.from_storage, t.from_layout)),
-            "to": str(TensorRepr(t.to_storage, t.to_layout)),
-            "cost": _number(t.cost, unit),
-            "cost_origin": t.origin.name.lower(),
-            "users": [
-                {
-                    "operator_index": u.operator_index,
-                    "operator": u.operator_name,
-                    "argument": u.argument,
-                }
-                for u in t.users
-            ],
-        }
-        for t in plan.transitions
-    ]
-
-
-def _number(cost: float, unit: str) -> float:
-    return int(cost) if unit == "bytes" else cost

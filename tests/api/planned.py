@@ -32,7 +32,7 @@ def lowered() -> bytes:
 def planned(options: PlanOptions = OPTIONS) -> tuple[bytes, str]:
     """The plan's flatbuffer and its report."""
     done = plan_program(lowered(), "cvt.pte", options)
-    return done.flatbuffer(), json.dumps(done.report)
+    return done.flatbuffer(), json.dumps(done.report.document())
 
 
 def put_planned(store: PlanStore, folder: Path, name: str = "cvt.pte", kind: str = "pte") -> Plan:

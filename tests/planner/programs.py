@@ -17,7 +17,8 @@ from api.bench import zoo
 from planner.executorch.baseline import detached_copy
 from planner.executorch.session import Planning, planning
 from planner.options import make_options
-from planner.result.program import DelegateResult, Source, assemble, report
+from planner.result.program import DelegateResult, Source, assemble
+from planner.result.report import Report, report
 from schema import PlannedProgram, plan
 from tests.planner import nets
 
@@ -34,7 +35,7 @@ class Planned:
     """A program that was planned while ExecuTorch lowered it, as scripts have it done."""
 
     program: PlannedProgram
-    report: dict[str, Any]
+    report: Report
     delegates: tuple[DelegateResult, ...]
     edge: EdgeProgramManager
 

@@ -85,12 +85,12 @@ def test_a_program_is_lowered_once_for_all_options(site: Plant, conv: bytes, sor
         lowering = session.get_one(Task, needed)
     assert (lowering.state, lowering.attempts) == ("done", 1)
     for item, options in zip(items[:3], choices, strict=True):
-        total = plan_exported(conv, "net.pt2", options).report["total"]
+        total = plan_exported(conv, "net.pt2", options).report.total
         assert item.plan is not None
         assert (item.plan.kind, item.plan.source_name) == ("pt2", "net.pt2")
         assert item.plan.source_sha256 == site.store.blobs.put(conv)
-        assert item.plan.repack_cost == total["repack_cost"]
-        assert item.plan.baseline_repack_cost == total["baseline_repack_cost"]
+        assert item.plan.repack_cost == total.repack_cost
+        assert item.plan.baseline_repack_cost == total.baseline_repack_cost
 
 
 def test_a_program_is_lowered_for_each_limits_that_are_asked_for(site: Plant) -> None:

@@ -57,7 +57,7 @@ def test_a_request_a_job_and_the_command_line_reach_the_same_bytes(
     assert _contents(_by_job(source, options, tmp_path)) == (graph, program, report)
     planned = plan_exported(exported(name), _NAME, options)
     assert (planned.flatbuffer(), planned.pte()) == (graph, program)
-    assert _timeless(planned.report) == report
+    assert _timeless(planned.report.document()) == report
     assert (report["kind"], report["baseline"]) == ("pt2", "executorch")
 
 

@@ -17,9 +17,12 @@ OPTIONS = make_options("bytes")
 
 def report(source: Path, name: str = "net.pt2", **total: Any) -> dict[str, Any]:
     """A report with the entries that a store reads; ``total`` changes its figures."""
-    return {
+    written: dict[str, Any] = {
         "planner_version": "0.1.0",
         "kind": "pt2",
+        "baseline": "executorch",
+        "profile": {"name": "bytes", "hash": "0" * 64},
+        "lowering_seconds": 1.5,
         "source": {"name": name, "sha256": hashlib.sha256(source.read_bytes()).hexdigest()},
         "objective": "repack",
         "unit": "bytes",
@@ -37,11 +40,15 @@ def report(source: Path, name: str = "net.pt2", **total: Any) -> dict[str, Any]:
             "transitions": 2,
             "baseline_transitions": 5,
             "operators": 30,
+            "width": 3,
+            "cost_origins": {"modelled": 1.0},
             "plan_seconds": 0.25,
+            "baseline_seconds": 0.5,
+            "verify_seconds": 0.125,
             **total,
         },
-        "delegates": [{"index": 0}],
     }
+    return {**written, "delegates": [{"index": 0, "name": "delegate 0", **written["total"]}]}
 
 
 def write_files(source: Path, files: PlanFiles, name: str = "net.pt2", **total: Any) -> None:

@@ -313,9 +313,10 @@ def test_an_export_and_its_pte_cost_the_same(name: str) -> None:
     planned = plan_exported(lower(name).data, f"{name}.pt2", options)
     again = replan(planned.pte(), f"{name}.pte", options)
     for key in ("objective_cost", "repack_cost", "transitions", "bound", "cost_origins"):
-        assert again.report["total"][key] == planned.report["total"][key], key
+        one, other = (getattr(p.report.total, key) for p in (again, planned))
+        assert one == other, key
     assert again.data == planned.pte()
-    assert planned.report["total"]["cost_origins"]["measured"] > 0
+    assert planned.report.total.cost_origins["measured"] > 0
 
 
 @pytest.fixture

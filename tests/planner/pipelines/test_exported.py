@@ -31,7 +31,7 @@ from tests.planner.readback import decode_as_executorch
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_plan_is_proven_and_never_costlier_than_executorchs(name: str) -> None:
-    report = lower(name).planned.report
+    report = lower(name).planned.report.document()
     for figures in (report["total"], *report["delegates"]):
         assert figures["status"] == "OPTIMAL"
         assert figures["bound"] == figures["repack_cost"] <= figures["baseline_repack_cost"]
@@ -131,7 +131,7 @@ def test_leaving_out_a_layout_shows_what_it_buys() -> None:
     )
     used = {t.memory_layout.name for d in without.program.delegates for t in d.tensors}
     assert not used & {"TENSOR_HEIGHT_PACKED", "PACKED_INT8_4C1W"}
-    assert without.report["excluded_layouts"] == ["TENSOR_HEIGHT_PACKED", "PACKED_INT8_4C1W"]
+    assert without.report.excluded_layouts == ("TENSOR_HEIGHT_PACKED", "PACKED_INT8_4C1W")
 
 
 def test_a_layout_that_an_operator_cannot_do_without() -> None:
@@ -148,7 +148,7 @@ def test_texture_limits_that_leave_an_operator_no_representation() -> None:
 
 def test_texture_limits_move_tensors_into_buffers() -> None:
     planned = plan_exported(exported("embedded"), "x.pt2", make_options(texture_limits="3,3,3"))
-    assert planned.report["texture_limits"] == [3, 3, 3]
+    assert planned.report.texture_limits == (3, 3, 3)
     tensors = {t.name: t for d in planned.program.delegates for t in d.tensors}
     assert all(t.storage_type.name == "BUFFER" for n, t in tensors.items() if "linear" in n)
 

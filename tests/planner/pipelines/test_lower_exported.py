@@ -32,12 +32,12 @@ print(hashlib.sha256(lower_exported(sys.stdin.buffer.read(), "net.pt2").pte).hex
 def test_from_it_planning_reaches_what_planning_while_lowering_reaches(name: str) -> None:
     lowered = lower_exported(exported(name), f"{name}.pt2")
     planned = replan(lowered.pte, name, make_options("bytes"), exported=lowered.exported)
-    theirs, ours = lower(name).planned.report["total"], planned.report["total"]
+    theirs, ours = lower(name).planned.report.total, planned.report.total
     for key in (
         *("repack_cost", "transitions", "status", "bound", "operators"),
         *("baseline_repack_cost", "baseline_transitions"),
     ):
-        assert ours[key] == theirs[key], key
+        assert getattr(ours, key) == getattr(theirs, key), key
     direct = lower(name).planned.program.delegates
     for mine, other in zip(planned.program.delegates, direct, strict=True):
         assert _by_name(mine) == _by_name(other)
@@ -96,8 +96,9 @@ def test_delegates_that_share_a_blob_count_as_often_as_they_run() -> None:
     direct = plan_exported(file.getvalue(), "twice.pt2", make_options("bytes"))
     again = replan(lowered.pte, "twice.pte", make_options("bytes"))
     for key in ("operators", "repack_cost", "transitions", "baseline_repack_cost"):
-        assert again.report["total"][key] == direct.report["total"][key] > 0, key
-    assert [delegate["index"] for delegate in again.report["delegates"]] == [0, 1]
+        one, other = (getattr(p.report.total, key) for p in (again, direct))
+        assert one == other > 0, key
+    assert [delegate.index for delegate in again.report.delegates] == [0, 1]
     assert [delegate.name for delegate in again.program.delegates] == ["delegate 0", "delegate 1"]
     assert len(read_listing(again.data, "x").delegates) == 2
     assert len(delegates_of(again.data, "x")) == 1

@@ -33,12 +33,12 @@ def replanned(name: str) -> Planned:
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_it_reaches_the_cost_that_planning_the_export_reaches(name: str) -> None:
-    from_export, from_file = lower(name).planned.report["total"], replanned(name).report["total"]
+    from_export, from_file = lower(name).planned.report.total, replanned(name).report.total
     for key in (
         *("repack_cost", "transitions", "status", "bound"),
         *("baseline_repack_cost", "baseline_transitions"),
     ):
-        assert from_file[key] == from_export[key], key
+        assert getattr(from_file, key) == getattr(from_export, key), key
     baselines = [
         [
             (replace(r, source=0, users=()), [(u.operator_name, u.argument) for u in r.users])
@@ -84,8 +84,9 @@ def test_executorch_reads_back_what_was_planned_and_all_else_as_it_was(name: str
 
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_memory_is_no_more_than_by_executorchs_planner(name: str) -> None:
-    total = replanned(name).report["total"]
-    assert 0 < total["memory_bytes"] <= total["greedy_memory_bytes"]
+    total = replanned(name).report.total
+    assert total.memory_bytes and total.greedy_memory_bytes
+    assert 0 < total.memory_bytes <= total.greedy_memory_bytes
 
 
 def first_graph() -> VkGraph:
@@ -99,11 +100,8 @@ def test_a_graph_alone_comes_back_as_it_came(wrap: Any) -> None:
     data = wrap(vkgraph.encode(first_graph()))
     result = plan_program(data, "mixed.bin", OPTIONS)
     assert isinstance(result, Planned)
-    assert result.report["kind"] == "vkgraph"
-    assert (
-        result.report["total"]["repack_cost"]
-        == lower("mixed").planned.report["total"]["repack_cost"]
-    )
+    assert result.report.kind == "vkgraph"
+    assert result.report.total.repack_cost == lower("mixed").planned.report.total.repack_cost
     assert result.data[4:8] == data[4:8] and result.data != data
     assert plan_schema.decode(result.flatbuffer()) == result.program
     with pytest.raises(OptionError, match="a VkGraph alone is no program"):
@@ -116,7 +114,7 @@ def test_an_operator_that_is_not_registered_keeps_what_it_has() -> None:
     call = replace(graph.chain[victim], name="mine.softmax.default")
     unknown = replace(graph, chain=(*graph.chain[:victim], call, *graph.chain[victim + 1 :]))
     result = replan(vkgraph.encode(unknown), "x", OPTIONS)
-    assert result.report["delegates"][0]["pinned_operators"] == ["mine.softmax.default"]
+    assert result.report.delegates[0].pinned_operators == ("mine.softmax.default",)
 
     def represented(g: VkGraph, name: str) -> list[Any]:
         found = next(c for c in g.chain if c.name == name)
@@ -131,7 +129,7 @@ def test_an_operator_that_is_not_registered_keeps_what_it_has() -> None:
 def test_texture_limits_and_exclusions_hold_for_lowered_programs_too() -> None:
     options = make_options("bytes", texture_limits="3,3,3")
     result = replan(greedy("embedded"), "x.pte", options)
-    assert result.report["texture_limits"] == [3, 3, 3]
+    assert result.report.texture_limits == (3, 3, 3)
     assert result.data != greedy("embedded")
 
 
@@ -195,5 +193,5 @@ def test_a_clone_of_the_model_stays() -> None:
     names = [call.name for call in result.chain]
     assert names.count("aten.clone.default") == 2  # its own, and the transition it needs
     again = replan(vkgraph.encode(result), "x", OPTIONS)
-    assert again.report["total"]["transitions"] == 1
+    assert again.report.total.transitions == 1
     assert again.data == vkgraph.encode(result)

@@ -623,7 +623,7 @@ def test_unknown_operators_beyond_the_texture_limits() -> None:
 
 def test_unknown_operators_without_tensors_are_left_alone() -> None:
     result = planned(graph([Int(1), Int(2)], (UNKNOWN, (0, 1)), inputs=()))
-    assert result.report["delegates"][0]["pinned_operators"] == []
+    assert result.report.delegates[0].pinned_operators == ()
 
 
 # Size: nothing here may take time beyond what is proportional to it, or recurse.
@@ -681,10 +681,10 @@ def test_a_search_without_time_gives_no_worse_than_the_file_has(
     quick = replan(dense, "x", OPTIONS[0])
     for data in (quick.data, best.data):
         again = replan(data, "x", OPTIONS[0])
-        assert again.report["total"]["status"] == "FEASIBLE"
+        assert again.report.total.status == "FEASIBLE"
         assert again.data == data
-    costs = [r.report["total"]["repack_cost"] for r in (best, quick)]
-    assert quick.report["total"]["bound"] <= costs[0] < costs[1]
+    costs = [r.report.total.repack_cost for r in (best, quick)]
+    assert quick.report.total.bound <= costs[0] < costs[1]
 
 
 # Anything.

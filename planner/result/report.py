@@ -1,0 +1,310 @@
+"""The report of a plan: what it costs, what it is compared with, how it was found.
+
+It is written as a JSON document and read back here. Whoever shows figures of a plan (tables, the
+store, OpenAPI, CSV) takes them, and what they mean, from these classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from functools import cache
+from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+from planner.ir.representation import TensorRepr
+from planner.result.program import DelegateResult, ProgramKind
+from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
+
+T = TypeVar("T")
+
+_IN_API: Final[dict[str, Any]] = {
+    "use_attribute_docstrings": True,
+    "alias_generator": lambda name: name.removesuffix("_"),
+}
+"""How pydantic describes these classes where an API answers with them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceReport:
+    """The program that was handed in."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileReport:
+    """What the costs are called, and the SHA-256 of all that they come from."""
+
+    name: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class UserReport:
+    """An argument of an operator, by its place in the written graph, that reads a copy."""
+
+    operator_index: int
+    operator: str
+    argument: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransitionReport:
+    """A repack of the plan."""
+
+    __pydantic_config__: ClassVar = _IN_API
+
+    tensor: str
+    """The name of the tensor that is repacked; empty where it has none."""
+    source: int
+    """The value that is repacked."""
+    output: int
+    """The value that the repack makes."""
+    operator_index: int
+    """The repack's place in the chain of operators."""
+    from_: str
+    """The representation before, as ``texture:WIDTH_PACKED``."""
+    to: str
+    """The representation after."""
+    cost: float
+    """In the unit of the report."""
+    cost_origin: str
+    """Where the cost comes from: ``measured``, ``interpolated``, ``estimated`` or ``modelled``."""
+    users: tuple[UserReport, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanFigures:
+    """Figures of a plan. Costs are in the unit of the report, times in seconds of wall-clock.
+
+    The baseline is ExecuTorch's own pass on the same graph; for a program that came lowered, the
+    layouts that it came with.
+    """
+
+    __pydantic_config__: ClassVar = _IN_API
+
+    repack_cost: float
+    """Cost of the plan's repacks."""
+    baseline_repack_cost: float
+    """Cost of the baseline's repacks."""
+    ratio: float | None
+    """The baseline's repack cost over the plan's; null where only the plan's is 0."""
+    transitions: int
+    """Repacks of the plan."""
+    baseline_transitions: int
+    """Repacks of the baseline."""
+    objective_cost: float
+    """Cost of what was minimised."""
+    baseline_objective_cost: float
+    """The same cost of the baseline."""
+    objective_ratio: float | None
+    """The baseline's objective cost over the plan's; null where only the plan's is 0."""
+    cost_origins: Mapping[str, float]
+    """Parts of the objective cost by where they come from; empty where nothing costs anything."""
+    status: str
+    """``OPTIMAL`` if no plan costs less; ``FEASIBLE`` if that is not proven."""
+    bound: float
+    """No plan has a lower objective cost."""
+    operators: int
+    """Operators before planning."""
+    width: int
+    """Treewidth of the order in which the solver eliminated variables."""
+    plan_seconds: float
+    """How long building the layout problem, solving it and writing the graph took."""
+    baseline_seconds: float
+    """How long ExecuTorch's pass took; 0 where it did not run."""
+    verify_seconds: float
+    """How long the independent check took."""
+    memory_bytes: int | None = None
+    """Memory that the tensors take together, in bytes."""
+    greedy_memory_bytes: int | None = None
+    """Memory that they take by ExecuTorch's memory planner, in bytes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DelegateReport(PlanFigures):
+    """A Vulkan delegate: its figures, and its transitions."""
+
+    index: int
+    name: str
+    pinned_operators: tuple[str, ...] = ()
+    """Operators that the registry does not know, and that stay as they are."""
+    warnings: tuple[str, ...] = ()
+    transition_list: tuple[TransitionReport, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was planned, with which options, and what came of it."""
+
+    __pydantic_config__: ClassVar = _IN_API
+
+    planner_version: str
+    kind: str
+    """What was handed in: ``pt2``, ``pte`` or ``vkgraph``."""
+    baseline: Literal["executorch", "file"]
+    """What the plan is compared with: ExecuTorch's pass, or the layouts of the file."""
+    source: SourceReport
+    profile: ProfileReport
+    objective: str
+    """What was minimised: ``repack`` or ``latency``."""
+    unit: str
+    """``bytes`` or ``ns``."""
+    texture_limits: tuple[int, ...]
+    """Largest image extents, in texels."""
+    excluded_layouts: tuple[str, ...]
+    lowering_seconds: float
+    total: PlanFigures
+    delegates: tuple[DelegateReport, ...] = field(repr=False)
+
+    def document(self) -> dict[str, Any]:
+        """The report as a JSON document; figures that are not known are left out."""
+        found: dict[str, Any] = _document(self)
+        return found
+
+
+def read_report(document: Mapping[str, Any]) -> Report:
+    """The report of a JSON document that ``Report.document`` made, perhaps in another release.
+
+    Keys that this release does not know are passed over. Raises ``KeyError`` for one that is
+    missing.
+    """
+    return _read(Report, document)
+
+
+def report(
+    program: PlannedProgram,
+    delegates: Sequence[DelegateResult],
+    *,
+    kind: ProgramKind,
+    lowering_seconds: float,
+) -> Report:
+    """The report of a planned program."""
+    unit = program.cost_unit
+    return Report(
+        planner_version=program.planner_version,
+        kind=kind,
+        baseline="executorch" if kind == "pt2" else "file",
+        source=SourceReport(program.source_name, program.source_sha256),
+        profile=ProfileReport(program.profile_name, program.profile_hash),
+        objective=program.objective,
+        unit=unit,
+        texture_limits=tuple(program.texture_limits),
+        excluded_layouts=tuple(layout.name for layout in program.excluded_layouts),
+        lowering_seconds=round(lowering_seconds, 3),
+        total=PlanFigures(**_figures(program.total, delegates, unit)),
+        delegates=tuple(
+            DelegateReport(
+                **_figures(d.plan.figures, [d], unit),
+                index=d.plan.index,
+                name=d.plan.name,
+                pinned_operators=d.pinned_operators,
+                warnings=d.warnings,
+                transition_list=_transitions(d.plan, unit),
+            )
+            for d in delegates
+        ),
+    )
+
+
+def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -> dict[str, Any]:
+    """The fields of ``PlanFigures``."""
+    memory = [d.memory for d in delegates if d.memory is not None]
+    costs = ("repack_cost", "baseline_repack_cost", "objective_cost", "baseline_objective_cost")
+    return {
+        **{name: _number(getattr(figures, name), unit) for name in (*costs, "bound")},
+        "ratio": _ratio(figures.baseline_repack_cost, figures.repack_cost),
+        "objective_ratio": _ratio(figures.baseline_objective_cost, figures.objective_cost),
+        "transitions": figures.transitions,
+        "baseline_transitions": figures.baseline_transitions,
+        "cost_origins": cost_origins([d.plan for d in delegates]),
+        "status": figures.status.name,
+        "operators": sum(d.operators for d in delegates),
+        "width": max((d.width for d in delegates), default=0),
+        "plan_seconds": round(sum(d.plan_seconds for d in delegates), 6),
+        "baseline_seconds": round(sum(d.baseline_seconds for d in delegates), 6),
+        "verify_seconds": round(sum(d.verify_seconds for d in delegates), 6),
+        "memory_bytes": sum(m.planned for m in memory) if memory else None,
+        "greedy_memory_bytes": sum(m.greedy for m in memory) if memory else None,
+    }
+
+
+def _ratio(baseline: float, ours: float) -> float | None:
+    """The baseline over ours; None where only ours is 0."""
+    return round(baseline / ours, 4) if ours else (1.0 if not baseline else None)
+
+
+def cost_origins(plans: Sequence[DelegatePlan]) -> dict[str, float]:
+    """Parts of the objective's cost by where they come from; empty where nothing costs anything."""
+    costs = dict.fromkeys(CostOrigin, 0.0)
+    for plan in plans:
+        for transition in plan.transitions:
+            costs[transition.origin] += transition.cost
+        for operator in plan.operator_costs:
+            costs[operator.origin] += operator.cost
+    total = sum(costs.values())
+    if not total:
+        return {}
+    return {origin.name.lower(): round(costs[origin] / total, 4) for origin in reversed(CostOrigin)}
+
+
+def _transitions(plan: DelegatePlan, unit: str) -> tuple[TransitionReport, ...]:
+    names = {tensor.value_id: tensor.name for tensor in plan.tensors}
+    return tuple(
+        TransitionReport(
+            tensor=names.get(t.source, ""),
+            source=t.source,
+            output=t.output,
+            operator_index=t.operator_index,
+            from_=str(TensorRepr(t.from_storage, t.from_layout)),
+            to=str(TensorRepr(t.to_storage, t.to_layout)),
+            cost=_number(t.cost, unit),
+            cost_origin=t.origin.name.lower(),
+            users=tuple(UserReport(u.operator_index, u.operator_name, u.argument) for u in t.users),
+        )
+        for t in plan.transitions
+    )
+
+
+def _number(cost: float, unit: str) -> float:
+    return int(cost) if unit == "bytes" else cost
+
+
+def _document(value: Any) -> Any:
+    if is_dataclass(value):
+        found = {f: getattr(value, f.name) for f in fields(value)}
+        return {
+            f.name.removesuffix("_"): _document(item)
+            for f, item in found.items()
+            # What has None for a default is left out where it is not known.
+            if item is not None or f.default is MISSING
+        }
+    if isinstance(value, (tuple, list)):
+        return [_document(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _read(kind: type[T], document: Any) -> T:
+    of_kind: Any = kind
+    hints = _hints(of_kind)
+    found = {}
+    for f in fields(of_kind):
+        key = f.name.removesuffix("_")
+        if key in document or f.default is MISSING:
+            found[f.name] = _value(hints[f.name], document[key])
+    return kind(**found)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    if is_dataclass(hint):
+        of_hint: Any = hint
+        return _read(of_hint, value)
+    if get_origin(hint) is tuple:
+        return tuple(_value(get_args(hint)[0], item) for item in value)
+    return value
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
