@@ -14,7 +14,8 @@ from rich.console import Console
 
 from api.bench import zoo
 from api.bench.background import serving
-from api.terminal.plan import plan_table, stdout
+from api.terminal.console import stdout
+from api.terminal.plan import plan_table
 from planner.errors import OptionError, PlannerError
 from planner.extras import require
 from planner.result.report import read_report

@@ -11,8 +11,8 @@ from rich.console import Console
 
 from api.bench import zoo
 from api.files import write_whole
+from api.terminal.figures import cost, ratio
 from api.terminal.markdown import row
-from api.terminal.plan import cost, ratio
 from planner.errors import OptionError
 from planner.options import PlanOptions
 from planner.pipelines.exported import plan_exported

@@ -92,7 +92,7 @@ def compare(
     if as_json:
         click.echo(json.dumps(document(comparison), indent=2))
         return
-    from api.terminal.plan import stdout
+    from api.terminal.console import stdout
     from api.terminal.runs import comparison_tables
 
     console = stdout()

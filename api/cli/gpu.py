@@ -29,7 +29,7 @@ def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    from api.terminal.plan import stdout
+    from api.terminal.console import stdout
 
     stdout().print(adapters_table(description))
 

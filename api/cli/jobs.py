@@ -106,8 +106,8 @@ def list_jobs(server: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(jobs, indent=2))
         return
+    from api.terminal.console import stdout
     from api.terminal.jobs import jobs_table
-    from api.terminal.plan import stdout
 
     stdout().print(jobs_table(jobs))
 
@@ -141,8 +141,8 @@ def results(job_id: str, server: str, output: Path | None, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps(items, indent=2))
         return
+    from api.terminal.console import stdout
     from api.terminal.jobs import results_table
-    from api.terminal.plan import stdout
 
     stdout().print(results_table(items))
 
@@ -179,8 +179,8 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
     if as_json:
         click.echo(json.dumps(asdict(comparison), indent=2))
     else:
+        from api.terminal.console import stdout
         from api.terminal.jobs import comparison_table
-        from api.terminal.plan import stdout
 
         stdout().print(comparison_table(comparison, percent or 0.0))
     if percent is not None and comparison.regressions(percent):

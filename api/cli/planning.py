@@ -58,7 +58,8 @@ def plan(
     if report_path is not None:
         write_whole(report_path, (json.dumps(planned.report.document(), indent=2) + "\n").encode())
 
-    from api.terminal.plan import plan_table, stdout
+    from api.terminal.console import stdout
+    from api.terminal.plan import plan_table
 
     stdout().print(plan_table(planned.report))
 
@@ -75,8 +76,8 @@ def show(source: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
+    from api.terminal.console import stdout
     from api.terminal.files import show_table
-    from api.terminal.plan import stdout
 
     console = stdout()
     for part in show_table(description):
@@ -100,8 +101,8 @@ def diff(before: Path, after: Path, profile: str, exit_code: bool, as_json: bool
     if as_json:
         click.echo(json.dumps(difference, indent=2))
     else:
+        from api.terminal.console import stdout
         from api.terminal.files import diff_table
-        from api.terminal.plan import stdout
 
         console = stdout()
         for part in diff_table(difference):

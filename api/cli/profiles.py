@@ -98,7 +98,7 @@ def profile_show(database: Path, device: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
-    from api.terminal.plan import stdout
+    from api.terminal.console import stdout
 
     console = stdout()
     for part in costs_tables(description):
@@ -127,7 +127,7 @@ def explore(source: Path, output: Path, count: int, seed: int, options: PlanOpti
     to 'profile import'.
     """
     from api.files import check_new_folder, read_input, write_folder
-    from api.terminal.plan import stdout
+    from api.terminal.console import stdout
     from api.terminal.variants import explored_table
     from planner.explore.folder import exploration_files
     from planner.explore.variants import explore as variants_of

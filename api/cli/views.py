@@ -148,7 +148,7 @@ def _json(document: dict[str, Any]) -> bytes:
 
 def _print_summary(program: TimedProgram) -> None:
     """What steps come to, and what is not known of them."""
-    from api.terminal.files import visible
+    from api.terminal.console import visible
 
     run = program.run
     if run is not None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from api.terminal.plan import cost
+from api.terminal.figures import cost
 from planner.measured.database import CostDatabase, RunRecord
 from planner.measured.join import STAGING
 from planner.measured.timemodel import TimeModel, ValidationRow

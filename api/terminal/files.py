@@ -6,13 +6,13 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.terminal.plan import cost, ratio
+from api.terminal.console import paragraph, visible
+from api.terminal.figures import cost, ratio
 
-_LONGEST_TEXT: Final = 200
 _MOST_MEMBERS: Final = 16
 
 _KINDS: Final = {
@@ -23,14 +23,6 @@ _KINDS: Final = {
 }
 _DTYPES: Final = {"float": "f", "uint": "u", "int": "i"}
 _REPACK: Final = "⇄ repack"
-
-
-def visible(text: str) -> str:
-    """A text of unknown origin on one line: control and bidi characters escaped, its end cut."""
-    cut = text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in cut
-    )
 
 
 def show_table(description: dict[str, Any]) -> list[RenderableType]:
@@ -48,7 +40,7 @@ def show_table(description: dict[str, Any]) -> list[RenderableType]:
             f"objective {description['objective']}: "
             f"{_plan_figures(description['figures'], description['unit'])}"
         )
-    shown: list[RenderableType] = [_text(*lines)]
+    shown: list[RenderableType] = [paragraph(*lines)]
     for delegate in delegates:
         shown += _delegate(delegate, description.get("unit"))
     return shown
@@ -68,13 +60,13 @@ def _delegate(delegate: dict[str, Any], unit: str | None) -> list[RenderableType
             Text("\n".join(_value(value, names=True) for value in operator["outputs"])),
             style="yellow" if is_repack else None,
         )
-    about = _text(
+    about = paragraph(
         "",
         visible(delegate["name"]),
         f"inputs: {_values(delegate['inputs'], names=True)}",
         f"outputs: {_values(delegate['outputs'], names=True)}",
     )
-    return [about, table, _text(*_totals(delegate, unit))]
+    return [about, table, paragraph(*_totals(delegate, unit))]
 
 
 def _totals(delegate: dict[str, Any], unit: str | None) -> list[str]:
@@ -168,7 +160,7 @@ def diff_table(difference: dict[str, Any]) -> list[RenderableType]:
     else:
         changed = sum(not delegate["is_equal"] for delegate in difference["delegates"])
         verdict = f"delegates that differ: {changed} of {len(difference['delegates'])}"
-    about = _text(
+    about = paragraph(
         f"A: {a}, {_KINDS[difference['a']['kind']]}",
         f"B: {b}, {_KINDS[difference['b']['kind']]}",
         verdict,
@@ -212,11 +204,11 @@ def _figures_table(difference: dict[str, Any]) -> Table:
 def _changes(delegate: dict[str, Any], unit: str) -> list[RenderableType]:
     name, tensors = visible(delegate["name"]), delegate["representations"]
     only_in_a, only_in_b = delegate["only_in_a"], delegate["only_in_b"]
-    shown: list[RenderableType] = [_text(f"{name}: tensors made differently: {len(tensors)}")]
+    shown: list[RenderableType] = [paragraph(f"{name}: tensors made differently: {len(tensors)}")]
     if tensors:
         shown.append(_tensors_table(tensors))
     shown.append(
-        _text(
+        paragraph(
             f"{name}: repacks only in A (-): {len(only_in_a)}, only in B (+): {len(only_in_b)}, "
             f"in both: {len(delegate['in_both'])}"
         )
@@ -262,11 +254,6 @@ def _repacks_table(
                 style=style,
             )
     return table
-
-
-def _text(*lines: str) -> Group:
-    # In a group, for a console prints texts that follow each other side by side.
-    return Group(Text("\n".join(lines)))
 
 
 def _table() -> Table:

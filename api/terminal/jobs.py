@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from api.client.difference import Comparison
+from api.terminal.figures import cost, ratio
 
 _ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
@@ -41,14 +42,13 @@ def results_table(items: Iterable[dict[str, Any]]) -> Table:
             table.add_row(*row, *[""] * 5, escape(item["error"] or ""))
             continue
         unit = result["unit"]
-        ratio = result["objective_ratio"]
         table.add_row(
             *row,
-            f"{result['baseline_objective_cost']:,.0f} {unit}",
-            f"{result['objective_cost']:,.0f} {unit}",
-            "∞" if ratio is None else f"{ratio:.2f}",
-            f"{result['baseline_repack_cost']:,.0f} {unit}",
-            f"{result['repack_cost']:,.0f} {unit}",
+            cost(result["baseline_objective_cost"], unit),
+            cost(result["objective_cost"], unit),
+            ratio(result["objective_ratio"]),
+            cost(result["baseline_repack_cost"], unit),
+            cost(result["repack_cost"], unit),
             result["status"],
         )
     return table
@@ -109,8 +109,8 @@ def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
     return is_whole
 
 
-def _cost(cost: float | None, unit: str) -> str:
-    return "no plan" if cost is None else f"{cost:,.0f} {unit}"
+def _cost(value: float | None, unit: str) -> str:
+    return "no plan" if value is None else cost(value, unit)
 
 
 def _options(options: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
 from warnings import catch_warnings, filterwarnings
 
-from api.terminal.files import visible
+from api.terminal.console import visible
 from api.terminal.runs import group_name, layouts, place, step_name, verdict
 from planner.compare.runs import ComparedStep, Comparison, StepTime
 from planner.errors import OptionError

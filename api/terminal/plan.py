@@ -1,18 +1,12 @@
-"""Tables for the terminal."""
+"""A plan's report as a table."""
 
 from __future__ import annotations
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from api.terminal.figures import cost, ratio, seconds
 from planner.result.report import PlanFigures, Report
-
-
-def stdout() -> Console:
-    """Standard output: as wide as the terminal, or as a table needs where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
 
 
 def plan_table(report: Report) -> Table:
@@ -87,20 +81,3 @@ def proof(figures: PlanFigures, unit: str) -> str:
     if figures.status == "OPTIMAL":
         return "optimal"
     return f"feasible, at least {cost(figures.bound, unit)}"
-
-
-def cost(value: float, unit: str) -> str:
-    """A cost with a prefix that suits its size; ``unit`` is bytes or ns."""
-    if unit == "bytes":
-        return f"{value / 1e6:,.3f} MB"
-    return f"{value / 1e6:,.3f} ms" if value >= 1e6 else f"{value / 1e3:,.1f} µs"
-
-
-def ratio(value: float | None) -> str:
-    """ExecuTorch's cost over ours."""
-    return "∞" if value is None else f"{value:.2f}×"
-
-
-def seconds(value: float) -> str:
-    """A duration."""
-    return f"{value:.1f} s" if value >= 1 else f"{value * 1e3:.1f} ms"

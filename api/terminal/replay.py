@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from api.files import write_whole
-from api.terminal.files import visible
+from api.terminal.console import visible
+from api.terminal.figures import cost, ratio
 from api.terminal.markdown import head, row
-from api.terminal.plan import cost, ratio
 from gpu.device import Backend, open_gpu
 from gpu.replay import Replayed, replay
 from gpu.steps import ReplayStep, read_steps

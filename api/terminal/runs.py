@@ -9,12 +9,12 @@ from itertools import groupby
 from typing import Final
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from api.terminal.files import visible
-from api.terminal.plan import ratio
+from api.terminal.console import paragraph, visible
+from api.terminal.figures import ratio
 from planner.compare.runs import ComparedStep, Comparison, ProfiledRun, StepTime, Total
 from planner.ir.representation import TensorRepr
 from planner.measured.calls import Operands
@@ -76,16 +76,16 @@ def comparison_tables(comparison: Comparison, limit: int) -> list[RenderableType
 
     ``limit`` is how many changes are shown; 0 shows every step.
     """
-    shown: list[RenderableType] = [_text(*_about(comparison))]
+    shown: list[RenderableType] = [paragraph(*_about(comparison))]
     steps = _largest(comparison, limit)
     if steps:
         styles = ["dim" if step.is_alike else None for step in steps]
-        shown += [_steps(comparison, steps).rich(styles), _text(*_caption(comparison, steps))]
+        shown += [_steps(comparison, steps).rich(styles), paragraph(*_caption(comparison, steps))]
     return [
         *shown,
         _groups(comparison).rich(),
         _totals(comparison).rich(),
-        _text(*verdict(comparison)),
+        paragraph(*verdict(comparison)),
     ]
 
 
@@ -311,11 +311,6 @@ def _ms(ns: float) -> str:
 
 def _signed(ns: float) -> str:
     return f"{ns / 1e6:+,.3f}" if round(ns / 1e6, 3) else "0.000"
-
-
-def _text(*lines: str) -> Group:
-    # In a group, for a console prints texts that follow each other side by side.
-    return Group(Text("\n".join(lines)))
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from api.terminal.plan import cost
+from api.terminal.figures import cost
 from planner.explore.folder import MANIFEST
 from planner.explore.variants import Variant
 

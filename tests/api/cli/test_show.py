@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console, RenderableType
 
-from api.terminal.files import diff_table, show_table, visible
+from api.terminal.console import visible
+from api.terminal.files import diff_table, show_table
 from planner.compare.layouts import compare
 from planner.costs.profile_file import load_profile
 from planner.files.listing import describe
