@@ -15,50 +15,56 @@ from typing import Final
 from rich.console import Console
 
 from api.files import write_whole
-from planner.costs.by_profile import ProfileCosts
-from planner.costs.profile_file import load_profile
+from api.terminal.markdown import head, row
 from planner.files.lowered import delegates_of, graph_of
-from planner.ir.limits import Limits
-from planner.optimise.memory import apply, plan_memory
-from planner.optimise.plan import plan_graph
+from planner.options import make_options
+from planner.pipelines.lowered import replan
 from planner.quiet import quiet
 from planner.stopwatch import stopwatch
-from planner.vkgraph.reader import read_vkgraph
-from planner.vkgraph.writer import write_vkgraph
 from schema import VkGraph, VkTensor, vkgraph
 from schema.vkgraph import Value, ValueList
 
 SIZES: Final = (100, 1_000, 10_000, 100_000)
 
 
+_COLUMNS: Final = (
+    *("operators", "MB", "planning, s", "checking, s", "all, s"),
+    *("µs an operator", "peak memory, MB"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Seconds by stage and peak resident bytes of the process, for a graph of so many operators."""
+    """Re-planning a graph of so many operators: its seconds, and the process's peak memory.
+
+    ``planning`` reads the graph, solves, and writes it; ``checking`` is that of the plan. With the
+    report of it they make ``whole``.
+    """
 
     operators: int
     flatbuffer_bytes: int
-    parse: float
-    solve: float
-    write: float
+    planning: float
+    checking: float
+    whole: float
     peak_bytes: int
 
     def row(self) -> str:
         """A row of the Markdown table."""
-        total = self.parse + self.solve + self.write
-        return (
-            f"| {self.operators:,} | {self.flatbuffer_bytes / 1e6:.2f} | {self.parse:.3f} | "
-            f"{self.solve:.3f} | {self.write:.3f} | {total / self.operators * 1e6:.0f} | "
-            f"{self.peak_bytes / 1e6:.0f} |"
+        return row(
+            [
+                f"{self.operators:,}",
+                f"{self.flatbuffer_bytes / 1e6:.2f}",
+                *(f"{s:.3f}" for s in (self.planning, self.checking, self.whole)),
+                f"{self.whole / self.operators * 1e6:.0f}",
+                f"{self.peak_bytes / 1e6:.0f}",
+            ]
         )
 
 
 def scaling(sizes: Sequence[int], output: Path | None) -> None:
-    """Prints a Markdown table of parse, solve and write times against the size of the graph."""
+    """Prints a Markdown table of what re-planning takes against the size of the graph."""
     unit = vkgraph.encode(block())
-    lines = [
-        "| operators | MB | parse, s | solve, s | write, s | µs an operator | peak memory, MB |",
-        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    lines = list(head(_COLUMNS, 0))
     console = Console(width=200, highlight=False)
     for line in lines:
         console.print(line, markup=False)
@@ -77,14 +83,14 @@ def whole_process(files: Sequence[Path], repeats: int = 5) -> None:
     The least of several runs, of which each starts a process of its own.
     """
     console = Console(width=200, highlight=False)
-    console.print("| file | bytes | CPU, s |\n| --- | ---: | ---: |", markup=False)
+    console.print("\n".join(head(["file", "bytes", "CPU, s"])), markup=False)
     start = min(_cpu_seconds(["-c", "pass"]) for _ in range(repeats))
     for file in files:
         with TemporaryDirectory() as folder:
             command = ["-m", "api.cli", "plan", str(file), "-o", str(Path(folder) / "out")]
             whole = min(_cpu_seconds(command) for _ in range(repeats))
-        row = f"| {file.name} | {file.stat().st_size:,} | {whole - start:.3f} |"
-        console.print(row, markup=False)
+        cells = [file.name, f"{file.stat().st_size:,}", f"{whole - start:.3f}"]
+        console.print(row(cells), markup=False)
 
 
 def _cpu_seconds(arguments: Sequence[str]) -> float:
@@ -99,21 +105,15 @@ def measure(encoded: bytes, operators: int) -> Measurement:
     unit = vkgraph.decode(encoded)
     data = vkgraph.encode(repeated(unit, max(1, round(operators / len(unit.chain)))))
     del unit
-    with stopwatch() as parse:
-        graph = vkgraph.decode(data)
-    with stopwatch() as solve:
-        source = read_vkgraph(graph)
-        costs = ProfileCosts(load_profile("bytes"), "repack")
-        plan = plan_graph(source.graph, Limits(), costs)
-    with stopwatch() as write:
-        written = write_vkgraph(source, plan).graph
-        vkgraph.encode(apply(written, plan_memory(written)))
+    chain = len(vkgraph.decode(data).chain)
+    with stopwatch() as whole:
+        total = replan(data, "graph", make_options("bytes")).report["total"]
     return Measurement(
-        operators=len(graph.chain),
+        operators=chain,
         flatbuffer_bytes=len(data),
-        parse=parse.seconds,
-        solve=solve.seconds,
-        write=write.seconds,
+        planning=total["plan_seconds"],
+        checking=total["verify_seconds"],
+        whole=whole.seconds,
         peak_bytes=_peak_bytes(),
     )
 
