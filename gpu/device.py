@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, Self, TypeVar
 
 from gpu.errors import DeviceLostError, GpuError, OutOfMemoryError
 from planner.errors import OptionError
@@ -60,7 +60,7 @@ class AdapterInfo:
 
 
 class Gpu:
-    """An open device. Use ``open_gpu`` to get one."""
+    """An open device. Use ``open_gpu`` to get one; as a context it is closed at the end."""
 
     def __init__(self, info: AdapterInfo, device: Any) -> None:
         self.info = info
@@ -118,6 +118,12 @@ class Gpu:
     def close(self) -> None:
         """Gives the device back."""
         self.device.destroy()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 def _one_line(error: BaseException) -> str:

@@ -29,10 +29,9 @@ def bench(
     output: Path | None,
 ) -> None:
     """Times every conversion and prints tables of GB/s and the ratio to a copy."""
-    gpu = open_gpu(backend, adapter)
-    shapes = shapes or (SOFTWARE_SHAPES if gpu.info.is_software else HARDWARE_SHAPES)
     wanted = list(conversions(float_bytes))
-    with _progress() as progress:
+    with open_gpu(backend, adapter) as gpu, _progress() as progress:
+        shapes = shapes or (SOFTWARE_SHAPES if gpu.info.is_software else HARDWARE_SHAPES)
         task = progress.add_task("timing", total=len(wanted) * len(shapes))
         timings = run(gpu, shapes, wanted, repeats, lambda _: progress.advance(task))
     print_and_write("\n".join(_bench_lines(gpu.info, shapes, wanted, timings)) + "\n", output)
@@ -83,8 +82,7 @@ def calibration(
     report: Path | None,
 ) -> None:
     """Measures the GPU, writes its profile whole or not at all, and prints how well it fits."""
-    gpu = open_gpu(backend, adapter)
-    with _progress() as progress:
+    with open_gpu(backend, adapter) as gpu, _progress() as progress:
         task = progress.add_task("opening", total=None)
         made = calibrate(
             gpu,

@@ -31,27 +31,24 @@ def run(
     as_json: bool,
     output: Path | None,
 ) -> None:
-    """Replays a program and prints the times; the tables go to ``output``, too."""
+    """Replays a program and prints the times; the tables go to ``output`` as well."""
     program = read_steps(data, name, profile)
-    gpu = open_gpu(backend, adapter)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    try:
-        with Progress(
-            *columns, console=console, transient=True, disable=not console.is_terminal
-        ) as bar:
-            task = bar.add_task("opening", total=None)
-            replayed = replay(
-                gpu,
-                program,
-                repeats,
-                seed,
-                lambda what, done, total: bar.update(
-                    task, description=what, completed=done, total=total
-                ),
-            )
-    finally:
-        gpu.close()
+    with (
+        open_gpu(backend, adapter) as gpu,
+        Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar,
+    ):
+        task = bar.add_task("opening", total=None)
+        replayed = replay(
+            gpu,
+            program,
+            repeats,
+            seed,
+            lambda what, done, total: bar.update(
+                task, description=what, completed=done, total=total
+            ),
+        )
     document = describe(replayed)
     text = "\n".join(_lines(document)) + "\n"
     if output is not None:

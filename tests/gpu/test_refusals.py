@@ -177,6 +177,13 @@ def test_lost_devices() -> None:
     lost.close()
 
 
+def test_a_device_is_given_back_at_the_end_of_its_context(gpu: Gpu) -> None:
+    with open_gpu() as other:
+        other.wait()
+    with pytest.raises(DeviceLostError):
+        other.wait()
+
+
 def test_freed_tensors(gpu: Gpu) -> None:
     """wgpu aborts the process over commands that use freed memory; so none get there."""
     placements = [Placement((4, 8, 8), r, 4) for r in (CONTIGUOUS, TEXTURES[2])]
