@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from planner.errors import PlannerError
 
@@ -31,16 +32,28 @@ def serving(data_dir: Path, *options: str) -> Iterator[Service]:
     """
     command = ["-m", "api.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *options]
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
     try:
-        yield Service(_address(process), process)
+        address = _address(process.stdout)
+        # A full pipe would stop the service in the middle of a line.
+        threading.Thread(target=_drain, args=(process.stdout,), daemon=True).start()
+        yield Service(address, process)
     finally:
         process.terminate()
-        process.wait(_END_SECONDS)
+        try:
+            process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
-def _address(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    for line in process.stdout:
+def _address(output: IO[str]) -> str:
+    for line in output:
         if "http://" in line:
             return line[line.index("http://") :].strip()
     raise PlannerError("the service did not start")
+
+
+def _drain(output: IO[str]) -> None:
+    for line in output:
+        sys.stderr.write(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,10 +90,8 @@ def _graph(source: Path | None) -> tuple[str, bytes]:
 
 
 def _check_empty(database_url: str) -> None:
-    database = Database(database_url)
-    with database.reading() as session:
+    with closing(Database(database_url)) as database, database.reading() as session:
         count = session.scalar(select(func.count()).select_from(Task))
-    database.close()
     if count:
         raise OptionError("the database has jobs already: name an empty one")
 
