@@ -448,7 +448,10 @@ class WorkerSummary(BaseModel):
     id: str
     host: str
     pid: int
-    version: str = Field(description="The planner's.")
+    version: str = Field(
+        description="The planner's release, and its revision of planning.",
+        examples=["0.2.0+plans.1"],
+    )
     started: datetime
 
 

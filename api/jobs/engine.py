@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import NullPool, create_engine, func, make_url, select
 
-import planner
 from api.store.database import Database
 from api.wording import HTTP
 from planner.errors import PlannerError
+from planner.result.revision import PLANNER
 
 if TYPE_CHECKING:
     from dbos import DBOSClient
@@ -105,7 +105,7 @@ class Engine:
                         "workflow_name": _WORKFLOW,
                         "queue_name": _QUEUE,
                         "workflow_id": id_,
-                        "app_version": planner.__version__,
+                        "app_version": PLANNER,
                     },
                     id_,
                 )
@@ -121,9 +121,7 @@ class Engine:
         from dbos import error as errors
 
         try:
-            self._client.rewind_workflow(
-                id_, application_version=planner.__version__, queue_name=_QUEUE
-            )
+            self._client.rewind_workflow(id_, application_version=PLANNER, queue_name=_QUEUE)
         except errors.DBOSException:
             # Another was faster: then it has not ended any more.
             if self.statuses([id_]).get(id_) in ENDED:
@@ -156,7 +154,7 @@ class Consumer:
                 "name": _APPLICATION,
                 "system_database_url": url,
                 "executor_id": id_,
-                "application_version": planner.__version__,
+                "application_version": PLANNER,
                 "log_level": "ERROR",
                 "enable_otlp": False,
                 "run_migrations": False,
@@ -203,7 +201,7 @@ class Consumer:
         reports of it does not count.
         """
         pending = self._dbos.list_workflows(
-            status="PENDING", app_version=planner.__version__, load_input=False, load_output=False
+            status="PENDING", app_version=PLANNER, load_input=False, load_output=False
         )
         gone: Sequence[str] = sorted(
             {w.executor_id for w in pending if w.executor_id is not None}.difference(alive)

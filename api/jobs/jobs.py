@@ -13,7 +13,6 @@ from typing import Any, Final
 from sqlalchemy import and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
-import planner
 from api.jobs.engine import blocks
 from api.jobs.matrix import Input, check_size, write_options
 from api.jobs.states import ACTIVE, STATES, STOPPED
@@ -22,6 +21,7 @@ from api.store.plans import PlanStore, plan_id
 from api.store.tables import Item, Job, Plan, State, Task
 from planner.errors import OptionError
 from planner.options import PlanOptions
+from planner.result.revision import PLANNER
 
 LOWERING: Final = "lower-"
 """What the ids of lowerings begin with."""
@@ -258,7 +258,7 @@ def _row(id_: str, item: Input, options: PlanOptions, needs: str | None) -> dict
     return {
         "id": id_,
         "kind": "plan",
-        "version": planner.__version__,
+        "version": PLANNER,
         "input_name": item.name,
         "input_sha256": item.sha256,
         "profile_hash": options.profile.digest,
@@ -279,7 +279,7 @@ def _lowering_row(id_: str, item: Input, options: PlanOptions) -> dict[str, Any]
 
 
 def _lowering_id(sha256: str, options: PlanOptions) -> str:
-    text = json.dumps([planner.__version__, sha256, options.texture_limits])
+    text = json.dumps([PLANNER, sha256, options.texture_limits])
     return LOWERING + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

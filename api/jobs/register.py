@@ -9,10 +9,10 @@ from typing import Any, Final, cast
 
 from sqlalchemy import CursorResult, delete, select, update
 
-import planner
 from api.store.clock import Ago
 from api.store.database import Database
 from api.store.tables import WorkerRecord
+from planner.result.revision import PLANNER
 
 BEAT_SECONDS: Final = 1.0
 GONE_SECONDS: Final = 10.0
@@ -37,7 +37,7 @@ class WorkerRegister:
             "id": id_,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "version": planner.__version__,
+            "version": PLANNER,
             "started": Ago(),
             "beat": Ago(),
         }

@@ -10,7 +10,6 @@ from pathlib import Path
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
-import planner
 from api.jobs.engine import blocks
 from api.jobs.matrix import read_limits, read_options
 from api.jobs.register import GONE_SECONDS, rows
@@ -20,6 +19,7 @@ from api.store.plans import Draft, PlanStore
 from api.store.tables import Plan, Profile, State, Task, WorkerRecord
 from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions
+from planner.result.revision import PLANNER
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Tasks:
         since = Task.queued if state == "queued" else Task.started
         with self._database.reading() as session:
             found = select(Task.id).where(
-                Task.state == state, since < Ago(seconds), Task.version == planner.__version__
+                Task.state == state, since < Ago(seconds), Task.version == PLANNER
             )
             return list(session.scalars(found))
 
@@ -159,7 +159,7 @@ class Tasks:
         # A worker that is being replaced has that long to come back.
         foreign = select(Task.id, Task.version).where(
             Task.state.in_(ACTIVE),
-            Task.version != planner.__version__,
+            Task.version != PLANNER,
             Task.version.not_in(alive),
             Task.queued < Ago(60.0),
         )

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 from sqlalchemy import Column, ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
-import planner
 from api.store.blobs import BlobStore, DirectoryBlobs
 from api.store.claims import Claims
 from api.store.clock import Ago
@@ -26,6 +25,7 @@ from planner.costs.profile import DeviceProfile
 from planner.errors import OptionError
 from planner.options import PlanOptions
 from planner.result.report import PlanFigures, Report, read_report
+from planner.result.revision import PLANNER
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""
@@ -128,9 +128,12 @@ class PlanPage:
 
 
 def plan_id(source_sha256: str, options: PlanOptions) -> str:
-    """An id that is the same for, and only for, the same file, options and planner."""
+    """An id that is the same for, and only for, the same file, options and planner.
+
+    The planner counts with its revision: see ``planner.result.revision``.
+    """
     request = {
-        "planner": planner.__version__,
+        "planner": PLANNER,
         "source": source_sha256,
         "profile": options.costs.digest,
         "objective": options.objective,

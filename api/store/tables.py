@@ -222,7 +222,7 @@ class Task(Base):
     kind: Mapped[str] = mapped_column(String(16))
     """``plan`` or ``lower``."""
     version: Mapped[str] = mapped_column(Text)
-    """The planner's: its workers alone may do it."""
+    """The planner's release and revision: its workers alone may do it."""
     input_name: Mapped[str] = mapped_column(Text)
     input_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     profile_hash: Mapped[str | None] = mapped_column(ForeignKey("profile.hash"), index=True)

@@ -18,11 +18,13 @@ from typing import Any, get_args
 import pytest
 from sqlalchemy import Engine, event, select, update
 
+from api.store import plans
 from api.store.database import Database
 from api.store.plans import PlanFilter, PlanStore, Sort, open_store, plan_id
 from api.store.tables import Blob, Plan
 from planner.errors import OptionError
 from planner.options import make_options
+from planner.result.revision import PLANNER
 from tests.api.store.drafts import OPTIONS, check_whole, draft, put
 
 ID = "0123456789abcdef" * 2
@@ -388,3 +390,10 @@ def test_a_source_has_the_sha256_that_its_report_says(store: PlanStore, tmp_path
     report = json.loads(store.path(plan.report_sha256).read_bytes())
     assert plan.source_sha256 == report["source"]["sha256"]
     assert plan.source_sha256 == hashlib.sha256(b"source of net").hexdigest()
+
+
+def test_another_revision_of_planning_is_another_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = plan_id("0" * 64, OPTIONS)
+    assert before == plan_id("0" * 64, OPTIONS)
+    monkeypatch.setattr(plans, "PLANNER", f"{PLANNER}1")
+    assert before != plan_id("0" * 64, OPTIONS)
