@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, compare, gpu, jobs, planning, profiles, views
+from api.cli import bench, compare, gpu, jobs, models, planning, profiles, service, views
 from api.cli.options import Group
 
 
@@ -22,11 +22,11 @@ for command in (
     compare.compare,
     views.trace_command,
     views.overlay_command,
-    planning.serve,
+    service.serve,
     jobs.jobs_group,
     jobs.worker,
-    planning.zoo,
-    planning.demo,
+    models.zoo,
+    models.demo,
     gpu.gpu_group,
     gpu.replay_command,
     gpu.calibrate,

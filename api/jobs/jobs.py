@@ -20,13 +20,12 @@ from api.store.clock import Ago
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Item, Job, Plan, State, Task
 from planner.errors import OptionError
+from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 from planner.options import PlanOptions
 from planner.result.revision import PLANNER
 
 LOWERING: Final = "lower-"
 """What the ids of lowerings begin with."""
-
-_ZIP: Final = b"PK"
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +245,7 @@ class Jobs:
             # Put again: from now on it counts as new, and no sweep takes it before the commit.
             blobs.put(blobs.path(item.sha256))
             with blobs.open(item.sha256) as file:
-                return file.read(len(_ZIP)) == _ZIP
+                return kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
         except FileNotFoundError:
             raise OptionError(
                 f"the input {item.name} has not been uploaded: POST its bytes to /inputs first"

@@ -1,0 +1,50 @@
+"""The command that serves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, help="0 takes any free port.")
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    envvar="LAYOUT_PLANNER_DATA_DIR",
+    show_envvar=True,
+    help="Keep plans here [default: the user's directory for data, as a rule "
+    "~/.local/share/layout-planner].",
+)
+@click.option(
+    "--database",
+    "database_url",
+    metavar="URL",
+    envvar="LAYOUT_PLANNER_DATABASE_URL",
+    show_envvar=True,
+    help="Keep the plans' figures in this PostgreSQL database, postgresql://user@host/name "
+    "[default: SQLite in the data directory].",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Programs planned at a time, and as many of jobs; 0 leaves jobs to other workers.",
+)
+def serve(
+    host: str, port: int, data_dir: Path | None, database_url: str | None, workers: int
+) -> None:
+    """Start the HTTP service: POST /plan takes a program and returns it planned.
+
+    The program is a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
+    """
+    from platformdirs import user_data_path
+
+    from api.http.app import Settings
+    from api.http.server import serve as run
+
+    data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
+    run(host, port, Settings(data_dir, database_url or None, max(workers, 1), job_workers=workers))
