@@ -1,4 +1,4 @@
-"""ExecuTorch's program file (.pte): finds its delegates' blobs, and puts others in their place.
+"""ExecuTorch's program file (.pte): finds delegates, and replaces their blobs and compile specs.
 
 The file begins with a flatbuffer, a `Program` of ExecuTorch's program.fbs. Right after the file
 identifier it may have room for an extended header:
@@ -26,11 +26,12 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
@@ -57,6 +58,10 @@ class DataLocation(IntEnum):
 
     INLINE = 0
     SEGMENT = 1
+
+
+DelegatePosition = tuple[int, int]
+"""Which delegate: the index of its execution plan, and its own in there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,11 @@ class DelegateEntry:
         """What `replace_blobs` calls the blob: equal for delegates that share it."""
         return BlobKey(self.location, self.index)
 
+    @property
+    def position(self) -> DelegatePosition:
+        """What `replace_compile_specs` calls the delegate."""
+        return self.plan_index, self.delegate_index
+
 
 @dataclass(frozen=True, slots=True)
 class ExecutorchProgram:
@@ -137,7 +147,7 @@ def read_program(data: bytes | bytearray | memoryview) -> ExecutorchProgram:
                     plan_index,
                     plan.name,
                     delegate_index,
-                    delegate.backend_id,
+                    delegate.id,
                     key.location,
                     key.index,
                     blobs[key],
@@ -170,16 +180,64 @@ def replace_blobs(
     if not inline and not segments:
         return whole
 
-    placed = _place(found, segments)
-    result = _rewritten(whole, found, inline, segments, placed)
-    _check(result, found, inline, placed)
-    return result
+    def write(writer: Writer) -> None:
+        for index, blob in inline.items():
+            _write_inline(writer, found.inline[index], blob)
+
+    return _rewritten(whole, found, write, found.plans, inline, segments)
+
+
+def replace_compile_specs(
+    data: bytes | bytearray | memoryview,
+    specs: Mapping[DelegatePosition, Sequence[CompileSpec]],
+) -> bytes:
+    """The program with other compile specs for some of its delegates.
+
+    All else stays, as it does in `replace_blobs`; where nothing changes, the result equals `data`.
+    Values are written over where a delegate's specs keep their keys, order and lengths, unless
+    several delegates share the bytes. Otherwise the delegate's specs are appended to the flatbuffer
+    and the old ones remain as unused bytes.
+
+    Raises `SchemaError` for bytes that are not a program, for a position that no delegate has, for
+    tables that would have to be written anew and have fields of a newer schema, for delegates that
+    share a table but not their new specs, and for a flatbuffer that would grow beyond 2 GiB.
+    """
+    whole = bytes(data)
+    found = _scan(whole)
+    new = {position: tuple(wanted) for position, wanted in specs.items()}
+    plans = tuple(
+        plan._replace(
+            delegates=tuple(
+                replace(delegate, compile_specs=new.pop((i, j), delegate.compile_specs))
+                for j, delegate in enumerate(plan.delegates)
+            )
+        )
+        for i, plan in enumerate(found.plans)
+    )
+    for plan_index, delegate_index in new:
+        place = f"execution_plan[{plan_index}].delegates[{delegate_index}]"
+        raise SchemaError("there is no such delegate", place)
+    if plans == found.plans:
+        return whole
+    places = _specs_places(whole, found)
+    shared = _shared(places)
+
+    def write(writer: Writer) -> None:
+        for i, (before, after) in enumerate(zip(found.plans, plans, strict=True)):
+            for j, (old, new) in enumerate(zip(before.delegates, after.delegates, strict=True)):
+                if new != old:
+                    try:
+                        _write_specs(writer, places[i][j], old, new, shared)
+                    except SchemaError as error:
+                        raise error.within(f"execution_plan[{i}].delegates[{j}]") from None
+
+    return _rewritten(whole, found, write, plans, {}, {})
 
 
 # What the parts of a program are read into, under the names of program.fbs where it has one.
 @dataclass(frozen=True, slots=True)
 class _Delegate:
-    backend_id: str
+    id: str
     processed: BlobKey
     compile_specs: tuple[CompileSpec, ...]
 
@@ -244,10 +302,11 @@ _PROCESSED = Table(
     {"location": Enumeration("b", DataLocation, DataLocation.INLINE), "index": Scalar("I")},
 )
 _COMPILE_SPEC = Table("CompileSpec", CompileSpec, {"key": Text(), "value": Blob(1)})
+_COMPILE_SPECS = Tables(_COMPILE_SPEC)
 _DELEGATE = Table(
     "BackendDelegate",
     _Delegate,
-    {"id": Text(), "processed": _PROCESSED, "compile_specs": Tables(_COMPILE_SPEC)},
+    {"id": Text(), "processed": _PROCESSED, "compile_specs": _COMPILE_SPECS},
 )
 _PLAN = Table(
     "ExecutionPlan",
@@ -328,6 +387,15 @@ class _Segment(NamedTuple):
     size: int
 
 
+class _SpecsPlace(NamedTuple):
+    """Where a delegate's compile specs are. All positions are those in the file."""
+
+    element: int  # the offset that leads to the delegate's table
+    vector_at: int  # the offset that leads to the specs; 0 for one that is left out
+    values: tuple[int, ...]  # the length of each spec's value; 0 for one that is left out
+    has_unknown_fields: bool  # in a table that new specs would replace
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     """Where everything is in a file."""
@@ -366,18 +434,11 @@ def _scan(data: bytes) -> _Found:
     reader = Reader(data[: header.program_size])
     root = reader.root(data[4:8])
     program = _PROGRAM.read(reader, root)
-    offsets = reader.layout(_PROGRAM, root).offsets
-
-    def each(name: str, read: Callable[[Reader, int, int], T]) -> tuple[T, ...]:
-        at = offsets[_Program._fields.index(name)]
-        vector = root + at + getattr(program, name) if at else 0
-        return _each(reader, vector, name, read)
-
     found = _Found(
         header,
         program.execution_plan,
-        each("backend_delegate_data", _read_inline),
-        each("segments", _read_segment),
+        _each(reader, _PROGRAM, root, "backend_delegate_data", _read_inline),
+        _each(reader, _PROGRAM, root, "segments", _read_segment),
         frozenset(_other_users(program)),
     )
     _check_spans(found, len(data))
@@ -415,11 +476,25 @@ def _read_header(data: bytes) -> _Header:
     return header
 
 
+def _follow(reader: Reader, shape: Table[Any], table: int, name: str) -> tuple[int, int]:
+    """The position of the offset in a table's field, and where it leads; zeros without one."""
+    at = reader.layout(shape, table).offsets[list(shape.fields).index(name)]
+    if not at:
+        return 0, 0
+    (lead,) = struct.unpack_from("<I", reader.data, table + at)
+    return table + at, table + at + lead
+
+
 def _each(
-    reader: Reader, vector: int, name: str, read: Callable[[Reader, int, int], T]
+    reader: Reader,
+    shape: Table[Any],
+    table: int,
+    name: str,
+    read: Callable[[Reader, int, int], T],
 ) -> tuple[T, ...]:
-    """What `read` makes of the positions of each offset in a vector and of its table."""
+    """What `read` makes of the positions of each offset in a field's vector and of its table."""
     items: list[T] = []
+    _, vector = _follow(reader, shape, table, name)
     try:
         leads = reader.numbers(vector, "I", 4) if vector else ()
     except SchemaError as error:
@@ -435,11 +510,9 @@ def _each(
 
 
 def _read_inline(reader: Reader, element: int, table: int) -> _Inline:
-    layout = reader.layout(_INLINE_DATA, table)
-    (lead,) = layout.order(layout.unpack(reader.data, table) + _INLINE_DATA.defaults)
-    if lead is None:
+    _, vector = _follow(reader, _INLINE_DATA, table, "data")
+    if not vector:
         return _Inline(element, 0, 0)
-    vector = table + layout.offsets[0] + lead
     try:
         return _Inline(element, vector + 4, reader.count(vector, 1))
     except SchemaError as error:
@@ -450,6 +523,37 @@ def _read_segment(reader: Reader, element: int, table: int) -> _Segment:
     segment = _DATA_SEGMENT.read(reader, table)
     offset_at, size_at = (at and table + at for at in reader.layout(_DATA_SEGMENT, table).offsets)
     return _Segment(element, offset_at, size_at, *segment)
+
+
+def _specs_places(whole: bytes, found: _Found) -> tuple[tuple[_SpecsPlace, ...], ...]:
+    """Where the compile specs of each plan's delegates are."""
+    reader = Reader(whole[: found.header.program_size])
+
+    def read_plan(reader: Reader, _: int, table: int) -> tuple[_SpecsPlace, ...]:
+        return _each(reader, _PLAN, table, "delegates", _read_specs_place)
+
+    root = reader.root(whole[4:8])
+    return _each(reader, _PROGRAM, root, "execution_plan", read_plan)
+
+
+def _read_specs_place(reader: Reader, element: int, table: int) -> _SpecsPlace:
+    def read_value(reader: Reader, _: int, table: int) -> int:
+        return _follow(reader, _COMPILE_SPEC, table, "value")[1]
+
+    vector_at, vector = _follow(reader, _DELEGATE, table, "compile_specs")
+    values = _each(reader, _DELEGATE, table, "compile_specs", read_value)
+    reader.has_unknown_fields = False
+    if vector:
+        _COMPILE_SPECS.read(reader, vector)
+    else:
+        _DELEGATE.read(reader, table)
+    return _SpecsPlace(element, vector_at, values, reader.has_unknown_fields)
+
+
+def _shared(places: Iterable[Iterable[_SpecsPlace]]) -> set[int]:
+    """Values that belong to several compile specs."""
+    users = Counter(at for plan in places for place in plan for at in place.values if at)
+    return {at for at, count in users.items() if count > 1}
 
 
 def _other_users(program: _Program) -> Iterable[int]:
@@ -534,16 +638,20 @@ def _modulus(gap: int, offset: int, alignment: int) -> int:
 def _rewritten(
     whole: bytes,
     found: _Found,
+    write: Callable[[Writer], None],
+    plans: tuple[_Plan, ...],
     inline: dict[int, bytes],
     segments: dict[int, bytes],
-    placed: list[_DataSegment],
 ) -> bytes:
-    """The file with these blobs, its segments where they were placed."""
+    """The file after `write` has changed its flatbuffer, and with these segments.
+
+    Raises `SchemaError` where the result does not say `plans`, or not have these blobs.
+    """
+    placed = _place(found, segments)
     header, view = found.header, memoryview(whole)
     writer = Writer(whole[4:8])
     out = writer.out = bytearray(view[: header.program_size])
-    for index, blob in inline.items():
-        _write_inline(writer, found.inline[index], blob)
+    write(writer)
     for old, new in zip(found.segments, placed, strict=True):
         _write_segment(writer, old, new)
     if len(out) > _MOST_FLATBUFFER_BYTES:
@@ -562,7 +670,9 @@ def _rewritten(
         pieces.append(segments.get(index, view[at:end]))
     pieces.append(view[end:])
     header.write(out, start, end - header.start, new_end - start)
-    return b"".join(pieces)
+    result = b"".join(pieces)
+    _check(result, whole, found, plans, inline, placed)
+    return result
 
 
 def _start(found: _Found, program_size: int) -> int:
@@ -601,6 +711,26 @@ def _write_inline(writer: Writer, old: _Inline, blob: bytes) -> None:
     writer.point(old.element, table.write(writer, _InlineData(blob)))
 
 
+def _write_specs(
+    writer: Writer, place: _SpecsPlace, old: _Delegate, new: _Delegate, shared: set[int]
+) -> None:
+    specs = new.compile_specs
+    lengths = [[(spec.key, len(spec.value)) for spec in d.compile_specs] for d in (old, new)]
+    if lengths[0] == lengths[1] and shared.isdisjoint(place.values):
+        for at, spec in zip(place.values, specs, strict=True):
+            if at:
+                writer.out[at + 4 : at + 4 + len(spec.value)] = spec.value
+    elif place.has_unknown_fields:
+        raise SchemaError(
+            "its tables have fields of a newer schema, which would be lost", "compile_specs"
+        )
+    elif place.vector_at:
+        writer.point(place.vector_at, _COMPILE_SPECS.write(writer, specs))
+    else:
+        # A table that leaves its specs out has no room for an offset to them.
+        writer.point(place.element, _DELEGATE.write(writer, new))
+
+
 def _write_segment(writer: Writer, old: _Segment, new: _DataSegment) -> None:
     changes = [
         (at, after)
@@ -623,16 +753,24 @@ def _gap(old: memoryview, size: int) -> bytes | memoryview:
 
 
 def _check(
-    result: bytes, old: _Found, inline: dict[int, bytes], placed: list[_DataSegment]
+    result: bytes,
+    whole: bytes,
+    old: _Found,
+    plans: tuple[_Plan, ...],
+    inline: dict[int, bytes],
+    placed: list[_DataSegment],
 ) -> None:
     """What was written says what was meant: tables that share bytes could prevent that."""
     new = _scan(result)
-    sizes = [len(inline[i]) if i in inline else blob.size for i, blob in enumerate(old.inline)]
+    blobs = [
+        inline[i] if i in inline else whole[blob.start : blob.start + blob.size]
+        for i, blob in enumerate(old.inline)
+    ]
     if (
-        new.plans != old.plans
+        new.plans != plans
         or new.others != old.others
-        or [blob.size for blob in new.inline] != sizes
-        or not all(result.startswith(blob, new.inline[i].start) for i, blob in inline.items())
+        or [blob.size for blob in new.inline] != [len(blob) for blob in blobs]
+        or not all(map(result.startswith, blobs, (blob.start for blob in new.inline)))
         or [_DataSegment(segment.offset, segment.size) for segment in new.segments] != placed
     ):
-        raise SchemaError("tables of the flatbuffer share bytes: no blob can be replaced")
+        raise SchemaError("tables of the flatbuffer share bytes: not one of them can be changed")

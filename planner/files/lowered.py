@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from planner.errors import InputError
@@ -11,12 +12,18 @@ from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, Im
 from schema import SchemaError, VkGraph, split_delegate, vkgraph
 from schema.executorch_program import (
     BlobKey,
+    CompileSpec,
     DelegateEntry,
     is_executorch_program,
     read_program,
+    replace_compile_specs,
 )
 
 VULKAN_BACKEND: Final = "VulkanBackend"
+
+_EXTENTS: Final = ("texture_limits_x", "texture_limits_y", "texture_limits_z")
+_SMALL: Final = "small_texture_limits"
+_LIMIT_BYTES: Final = 4
 
 
 def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
@@ -32,7 +39,7 @@ def vulkan_blobs(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
     if not is_executorch_program(data):
         return [(None, data)]
     found: list[tuple[BlobKey | None, bytes]] = [
-        (e.key, e.blob) for e in _entries(data, name) if e.backend_id == VULKAN_BACKEND
+        (entry.key, entry.blob) for entry in _vulkan_entries(data, name)
     ]
     if not found:
         raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
@@ -44,30 +51,63 @@ def lowered_limits(data: bytes, name: str) -> ImageExtents:
 
     Where delegates differ, an extent is the least of any. Raises ``InputError`` for damaged bytes.
     """
-    limits = DEFAULT_TEXTURE_LIMITS
-    if is_executorch_program(data):
-        for entry in _entries(data, name):
-            specs = {s.key: int.from_bytes(s.value, "little") for s in entry.compile_specs}
-            if entry.backend_id != VULKAN_BACKEND:
-                continue
-            default = (
-                SMALL_TEXTURE_LIMITS
-                if specs.get("small_texture_limits")
-                else DEFAULT_TEXTURE_LIMITS
-            )
-            x, y, z = (
-                min(have, specs.get(f"texture_limits_{axis}", extent))
-                for axis, extent, have in zip("xyz", default, limits, strict=True)
-            )
-            limits = (x, y, z)
-    return limits
+    if not is_executorch_program(data):
+        return DEFAULT_TEXTURE_LIMITS
+    found = [_limits(e.compile_specs) for e in _vulkan_entries(data, name)]
+    x, y, z = map(min, zip(*found, strict=True)) if found else DEFAULT_TEXTURE_LIMITS
+    return x, y, z
 
 
-def _entries(data: bytes, name: str) -> tuple[DelegateEntry, ...]:
+def with_limits(data: bytes, name: str, limits: ImageExtents) -> bytes:
+    """The program, with these texture limits as those that it was lowered with.
+
+    They are written into the compile options of every Vulkan delegate that has others, as
+    ExecuTorch's partitioner writes them. A VkGraph alone has no place for them and stays as it is.
+
+    Raises ``InputError`` for damaged bytes, and where fields of a newer schema would be lost.
+    """
+    if not is_executorch_program(data):
+        return data
+    specs = {
+        entry.position: _limited(entry.compile_specs, limits)
+        for entry in _vulkan_entries(data, name)
+        if _limits(entry.compile_specs) != limits
+    }
     try:
-        return read_program(data).delegates
+        return replace_compile_specs(data, specs) if specs else data
+    except SchemaError as error:
+        raise InputError(f"{name} cannot be given other texture limits: {error}") from error
+
+
+def _vulkan_entries(data: bytes, name: str) -> list[DelegateEntry]:
+    try:
+        return [e for e in read_program(data).delegates if e.backend_id == VULKAN_BACKEND]
     except SchemaError as error:
         raise InputError(f"{name} is damaged: {error}") from error
+
+
+# Source of the keys, and that the last of equal ones counts: ``vulkan_partitioner.py`` and
+# ``vulkan_preprocess.py`` of ExecuTorch's Vulkan backend.
+def _limits(specs: Iterable[CompileSpec]) -> ImageExtents:
+    """The texture limits that compile options give."""
+    values = {s.key: int.from_bytes(s.value, "little") for s in specs}
+    default = SMALL_TEXTURE_LIMITS if values.get(_SMALL) else DEFAULT_TEXTURE_LIMITS
+    x, y, z = (values.get(key, extent) for key, extent in zip(_EXTENTS, default, strict=True))
+    return x, y, z
+
+
+def _limited(specs: Iterable[CompileSpec], limits: ImageExtents) -> tuple[CompileSpec, ...]:
+    """Compile options that give these texture limits; all others stay, in their order."""
+    missing = {
+        key: limit.to_bytes(_LIMIT_BYTES, "little")
+        for key, limit in zip(_EXTENTS, limits, strict=True)
+    }
+    values = dict(missing)
+    kept = []
+    for spec in specs:
+        missing.pop(spec.key, None)
+        kept.append(replace(spec, value=values.get(spec.key, spec.value)))
+    return (*kept, *(CompileSpec(key, value) for key, value in missing.items()))
 
 
 def graph_of(blob: bytes) -> bytes:

@@ -11,10 +11,10 @@ from planner.costs.model import CostModel, transition_price
 from planner.costs.standins import CONV2D
 from planner.errors import InputError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
-from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs
+from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs, with_limits
 from planner.ir.graph import Operand
 from planner.ir.limits import Limits
-from planner.ir.physical import fitting
+from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
@@ -102,7 +102,8 @@ def replan(
     A ``chooser`` has costs to choose layouts by, where those are not what the layouts cost: the
     plan then tells its own cost by ``options``, and how much less it might be. With ``exported``
     the plan is one of the program that was lowered. With ``repeats``, which are for benchmarks,
-    planning runs that many times, and the least time is kept.
+    planning runs that many times, and the least time is kept. Texture limits of the ``options``
+    become those that the program says it was lowered with: planned again, it keeps them.
 
     Raises ``InputError`` for bytes that are damaged or no such program, ``NoRepresentationError``
     where the options leave an operator without representation.
@@ -149,17 +150,26 @@ def replan(
         program=program,
         report=report(program, results, kind=kind, lowering_seconds=lowering_seconds),
         delegates=tuple(results),
-        data=_put_back(data, changed),
+        data=_put_back(data, name, changed, options.texture_limits),
     )
 
 
-def _put_back(data: bytes, changed: dict[BlobKey | None, bytes]) -> bytes:
-    if None in changed:
-        return changed[None]
+def _put_back(
+    data: bytes,
+    name: str,
+    changed: dict[BlobKey | None, bytes],
+    texture_limits: ImageExtents | None,
+) -> bytes:
+    if not is_executorch_program(data):
+        return changed.get(None, data)
     blobs = {key: blob for key, blob in changed.items() if key is not None}
     written = replace_blobs(data, blobs) if blobs else data
+    if texture_limits is not None:
+        written = with_limits(written, name, texture_limits)
+        if lowered_limits(written, name) != texture_limits:
+            raise VerificationError("the written program does not have the texture limits")
     if blobs:
-        found = {e.key: e.blob for e in read_program(written).delegates}
+        found = read_program(written).blobs
         if any(found[key] != blob for key, blob in blobs.items()):
             raise VerificationError("the written program does not hold the checked delegates")
     return written

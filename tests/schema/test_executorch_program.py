@@ -1,4 +1,4 @@
-"""Programs with other blobs in them, with ExecuTorch's own reader and writer as the referees."""
+"""Programs with other blobs and compile specs; ExecuTorch's own reader and writer are referees."""
 
 from __future__ import annotations
 
@@ -29,10 +29,13 @@ from torch import Tensor, nn
 from schema import SchemaError, split_delegate
 from schema.executorch_program import (
     BlobKey,
+    CompileSpec,
     DataLocation,
+    DelegatePosition,
     is_executorch_program,
     read_program,
     replace_blobs,
+    replace_compile_specs,
 )
 
 SEGMENT, INLINE = DataLocation.SEGMENT, DataLocation.INLINE
@@ -85,8 +88,10 @@ def handmade(
     constants: Sequence[bytes] = (),
     named: Sequence[bytes] = (),
     mutable: Sequence[bytes] = (),
+    specs: Mapping[DelegatePosition, Sequence[CompileSpec]] | None = None,
 ) -> PTEFile:
     """A program that does nothing: each plan has a delegate for each blob."""
+    given = specs or {}
     plans = [
         peer.ExecutionPlan(
             name=name,
@@ -100,13 +105,16 @@ def handmade(
                 peer.BackendDelegate(
                     f"Backend{index}",
                     peer.BackendDelegateDataReference(peer.DataLocation.INLINE, index),
-                    [peer.CompileSpec("key", b"value")],
+                    [
+                        peer.CompileSpec(spec.key, spec.value)
+                        for spec in given.get((plan, index), [CompileSpec("key", b"value")])
+                    ],
                 )
                 for index in range(len(blobs))
             ],
             non_const_buffer_sizes=[0],
         )
-        for name in ("forward", "other")
+        for plan, name in enumerate(("forward", "other"))
     ]
     program = peer.Program(
         version=0,
@@ -157,6 +165,28 @@ def check_replacing(data: bytes, blobs: Mapping[BlobKey, bytes]) -> bytes:
     assert [(e.plan_name, e.backend_id, e.key) for e in again.delegates] == [
         (e.plan_name, e.backend_id, e.key) for e in read_program(data).delegates
     ]
+    return result
+
+
+Specs = dict[DelegatePosition, tuple[CompileSpec, ...]]
+
+
+def specs_of(data: bytes) -> Specs:
+    return {entry.position: entry.compile_specs for entry in read_program(data).delegates}
+
+
+def check_specs(data: bytes, specs: Specs) -> bytes:
+    """Replaces compile specs; ExecuTorch reads these, and everything else as it was."""
+    result = replace_compile_specs(data, specs)
+    file = deserialize_pte_binary(data)
+    for (plan, delegate), wanted in specs.items():
+        file.program.execution_plan[plan].delegates[delegate].compile_specs = [
+            peer.CompileSpec(spec.key, spec.value) for spec in wanted
+        ]
+    assert deserialize_pte_binary(result) == file
+    assert specs_of(result) == {**specs_of(data), **specs}
+    assert read_program(result).blobs == read_program(data).blobs
+    assert replace_compile_specs(result, specs) == result
     return result
 
 
@@ -236,7 +266,34 @@ def test_the_same_blobs_give_the_same_bytes(lowered: bytes) -> None:
         assert read_program(memoryview(bytearray(data))) == read_program(data)
 
 
+@lowers
+@pytest.mark.parametrize("extract", [True, False])
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_compile_specs_are_replaced(lowered: bytes, alignment: int, extract: bool) -> None:
+    data = written(deserialize_pte_binary(lowered), extract, alignment)
+    before = specs_of(data)
+    new = CompileSpec("texture_limits_x", (64).to_bytes(4, "little"))
+    for position, specs in before.items():
+        more = check_specs(data, {position: (*specs, new)})
+        other = check_specs(more, {position: (*specs, CompileSpec(new.key, b"4444"))})
+        assert len(other) == len(more)
+        assert check_specs(other, {position: (*specs, new)}) == more
+        check_specs(more, {position: ()})
+    everywhere = check_specs(data, {position: (new, *s) for position, s in before.items()})
+    check_replacing(everywhere, dict.fromkeys(read_program(data).blobs, b"blob" * 999))
+    assert replace_compile_specs(data, {}) == replace_compile_specs(data, before) == data
+    assert replace_compile_specs(memoryview(bytearray(data)), before) == data
+
+
 small = st.binary(max_size=300)
+spec_lists = st.lists(
+    st.builds(
+        CompileSpec,
+        st.sampled_from(["", "x", "texture_limits_x", "größe"]),
+        st.sampled_from([b"", b"\0", b"1234", b"4321"]),
+    ),
+    max_size=3,
+).map(tuple)
 
 
 @given(
@@ -271,6 +328,29 @@ def test_any_program_takes_any_blobs(
     distinct = len(set(old.values())) == len(set(whole.values())) == len(blobs)
     if extract and alignment == 128 and distinct and b"" not in {*old.values(), *whole.values()}:
         assert after == written(handmade(list(whole.values()), constants, named, mutable))
+
+
+@given(st.sampled_from(ALIGNMENTS), st.booleans(), st.binary(max_size=20), st.data())
+@settings(deadline=None, max_examples=100)
+def test_any_program_takes_any_compile_specs(
+    alignment: int, extract: bool, tail: bytes, data: st.DataObject
+) -> None:
+    count = data.draw(st.integers(1, 3))
+    places = [(plan, delegate) for plan in (0, 1) for delegate in range(count)]
+    old, new = ({place: data.draw(spec_lists) for place in places} for _ in range(2))
+    some = {place: new[place] for place in places if data.draw(st.booleans())}
+    blobs = [data.draw(small) for _ in range(count)]
+    file = handmade(blobs, [b"", b"constant"], [b"named"], [b"mutable"], old)
+    before = written(file, extract, alignment)
+    after = check_specs(before, some)
+    assert replace_compile_specs(before + tail, some) == after + tail
+    shapes = [
+        [[(spec.key, len(spec.value)) for spec in specs[place]] for place in some]
+        for specs in (old, new)
+    ]
+    if shapes[0] == shapes[1]:
+        assert len(after) == len(before)
+        assert check_specs(after, {place: old[place] for place in some}) == before
 
 
 @given(st.binary(max_size=100))
@@ -315,7 +395,7 @@ def vector_at(table: Any, slot: int) -> int:
 # Slots of Program, of ExecutionPlan, of BackendDelegate.
 PLANS, INLINE_DATA, SEGMENTS, CONSTANT_SEGMENT, NAMED = 1, 3, 4, 5, 7
 DELEGATES = 7
-PROCESSED = 1
+PROCESSED, SPECS = 1, 2
 TABLE = -1  # in place of an index
 
 
@@ -515,8 +595,132 @@ def test_tables_that_share_bytes_are_not_patched() -> None:
         replace_blobs(data, {first: b"new"})
 
 
+def field_at(table: Any, slot: int) -> int:
+    """The position of a field in its table."""
+    position: int = table.Pos + table.Offset(4 + 2 * slot)
+    return position
+
+
+def delegate_at(data: bytes | bytearray, plan: int, delegate: int) -> Any:
+    return table_at(data, PLANS, plan, DELEGATES, delegate)
+
+
+def pointed(data: bytes, at: int, target: int) -> bytes:
+    """With an offset that leads elsewhere, which is further back."""
+    assert target > at
+    return patched(data, "<I", at, target - at)
+
+
+def with_vtable(data: bytes, table: Any, entries: Sequence[int], room: int) -> bytes:
+    """With a vtable of the table's own, written over the bytes at `room`."""
+    room += -room % 4
+    result = bytearray(data)
+    (extent,) = struct.unpack_from("<H", data, table.Pos - _vtable_lead(data, table) + 2)
+    struct.pack_into(f"<HH{len(entries)}H", result, room, 4 + 2 * len(entries), extent, *entries)
+    struct.pack_into("<i", result, table.Pos, table.Pos - room)
+    return bytes(result)
+
+
+def _vtable_lead(data: bytes, table: Any) -> int:
+    (lead,) = struct.unpack_from("<i", data, table.Pos)
+    return int(lead)
+
+
+def entries_of(table: Any, slots: int) -> list[int]:
+    return [table.Offset(4 + 2 * slot) for slot in range(slots)]
+
+
+SAME, LONGER = (CompileSpec("key", b"other"),), (CompileSpec("key", b"longer"),)
+NEWER = "compile_specs: its tables have fields of a newer schema, which would be lost"
+ROOM = INLINE_SAMPLE.index(b"blobblob")
+
+
+def test_compile_specs_that_delegates_share_are_written_apart() -> None:
+    """Those of two delegates are one vector, or have one value: one of them changes alone."""
+    first, second = delegate_at(SAMPLE, 0, 0), delegate_at(SAMPLE, 0, 1)
+    ends = sorted((vector_at(d, SPECS), field_at(d, SPECS)) for d in (first, second))
+    one_vector = pointed(SAMPLE, ends[0][1], ends[1][0])
+    specs = [table_at(SAMPLE, PLANS, 0, DELEGATES, i, SPECS, 0) for i in (0, 1)]
+    ends = sorted((vector_at(s, 1), field_at(s, 1)) for s in specs)
+    one_value = pointed(SAMPLE, ends[0][1], ends[1][0])
+    for data in (one_vector, one_value):
+        for position in ((0, 0), (0, 1)):
+            for new in (SAME, LONGER, ()):
+                check_specs(data, {position: new})
+        check_specs(data, {(0, 0): SAME, (0, 1): LONGER})
+
+
+def test_delegates_that_are_one_table_change_together_or_not_at_all() -> None:
+    elements = [vector_at(table_at(SAMPLE, PLANS, 0), DELEGATES) + 4 + 4 * i for i in (0, 1)]
+    targets = [delegate_at(SAMPLE, 0, i).Pos for i in (0, 1)]
+    data = pointed(SAMPLE, elements[0], targets[1])
+    for new in (SAME, LONGER):
+        check_specs(data, {(0, 0): new, (0, 1): new})
+        with pytest.raises(SchemaError, match="share bytes: not one of them can be changed"):
+            replace_compile_specs(data, {(0, 0): new})
+
+
+def test_compile_specs_that_were_left_out() -> None:
+    delegate = delegate_at(INLINE_SAMPLE, 0, 1)
+    entries = entries_of(delegate, 3)
+    data = with_vtable(INLINE_SAMPLE, delegate, entries[:2], ROOM)
+    assert specs_of(data)[0, 1] == ()
+    check_specs(data, {(0, 1): SAME})
+    check_specs(data, {(0, 1): LONGER, (1, 1): ()})
+
+    newer = with_vtable(INLINE_SAMPLE, delegate, [*entries[:2], 0, 4], ROOM)
+    with pytest.raises(SchemaError, match=rf"execution_plan\[0\].delegates\[1\].{NEWER}"):
+        replace_compile_specs(newer, {(0, 1): SAME})
+    check_specs(newer, {(0, 0): SAME})
+
+
+def test_values_that_were_left_out() -> None:
+    spec = table_at(INLINE_SAMPLE, PLANS, 0, DELEGATES, 1, SPECS, 0)
+    data = with_vtable(INLINE_SAMPLE, spec, entries_of(spec, 1), ROOM)
+    assert specs_of(data)[0, 1] == (CompileSpec("key", b""),)
+    check_specs(data, {(0, 1): SAME})
+    check_specs(data, {(0, 1): ()})
+
+
+def test_fields_of_a_newer_schema_stay_or_the_change_is_refused() -> None:
+    delegate = delegate_at(INLINE_SAMPLE, 0, 1)
+    data = with_vtable(INLINE_SAMPLE, delegate, [*entries_of(delegate, 3), 4], ROOM)
+    for new in (SAME, LONGER):
+        assert delegate_at(check_specs(data, {(0, 1): new}), 0, 1).Offset(10) == 4
+
+    spec = table_at(INLINE_SAMPLE, PLANS, 0, DELEGATES, 1, SPECS, 0)
+    data = with_vtable(INLINE_SAMPLE, spec, [*entries_of(spec, 2), 4], ROOM)
+    same = check_specs(data, {(0, 1): SAME})
+    assert table_at(same, PLANS, 0, DELEGATES, 1, SPECS, 0).Offset(8) == 4
+    with pytest.raises(SchemaError, match=rf"execution_plan\[0\].delegates\[1\].{NEWER}"):
+        replace_compile_specs(data, {(0, 1): LONGER})
+
+
+def test_a_value_that_is_a_blob_as_well_is_not_written_over() -> None:
+    blob = table_at(INLINE_SAMPLE, INLINE_DATA, 0)
+    spec = table_at(INLINE_SAMPLE, PLANS, 0, DELEGATES, 0, SPECS, 0)
+    data = pointed(INLINE_SAMPLE, field_at(blob, 0), vector_at(spec, 1))
+    assert read_program(data).blobs[BlobKey(INLINE, 0)] == b"value"
+    with pytest.raises(SchemaError, match="share bytes"):
+        replace_compile_specs(data, {(0, 0): SAME})
+    check_specs(data, {(0, 0): LONGER})
+
+
+@pytest.mark.parametrize("position", [(2, 0), (0, 2), (-1, 0)])
+def test_a_position_without_delegate_is_refused(position: DelegatePosition) -> None:
+    with pytest.raises(SchemaError, match="there is no such delegate"):
+        replace_compile_specs(SAMPLE, {position: SAME})
+
+
+def test_a_file_without_header_takes_compile_specs() -> None:
+    data = written(handmade([b"blob"]), extract=False)
+    assert data[8:12] != b"eh00"
+    for new in (SAME, LONGER):
+        check_specs(data, {(0, 0): new})
+
+
 def attempt(data: bytes) -> None:
-    """Whatever the bytes are: an error, or blobs that can be replaced."""
+    """Whatever the bytes are: an error, or blobs and compile specs that can be replaced."""
     try:
         blobs = read_program(data).blobs
     except SchemaError:
@@ -530,6 +734,27 @@ def attempt(data: bytes) -> None:
         return
     assert read_program(result).blobs == new
     assert len(result) <= 8 * len(data) + 8 * sum(map(len, new.values()))
+
+
+def attempt_specs(data: bytes) -> None:
+    try:
+        old = specs_of(data)
+    except SchemaError:
+        return
+    assert replace_compile_specs(data, old) == data
+    longer = {place: (*specs, CompileSpec("more", b"more")) for place, specs in old.items()}
+    inverted = {
+        place: tuple(CompileSpec(s.key, bytes(b ^ 255 for b in s.value)) for s in specs)
+        for place, specs in old.items()
+    }
+    for new in (longer, inverted):
+        try:
+            result = replace_compile_specs(data, new)
+        except SchemaError:
+            continue
+        assert specs_of(result) == new
+        assert read_program(result).blobs == read_program(data).blobs
+        assert len(result) <= 8 * len(data) + 100 * len(new)
 
 
 samples = pytest.mark.parametrize("sample", [SAMPLE, INLINE_SAMPLE], ids=["segments", "inline"])
@@ -548,6 +773,7 @@ def test_flipped_bits(sample: bytes) -> None:
     for at in range(size):
         for bit in (0, 2, 7):
             attempt(patched(sample, "<B", at, sample[at] ^ 1 << bit))
+            attempt_specs(patched(sample, "<B", at, sample[at] ^ 1 << bit))
 
 
 @samples
@@ -568,6 +794,7 @@ def test_altered_bytes(sample: bytes, data: st.DataObject) -> None:
         altered[at : at + len(patch)] = patch
     attempt(bytes(altered[: data.draw(st.integers(0, len(altered)))]))
     attempt(bytes(altered))
+    attempt_specs(bytes(altered))
 
 
 @samples

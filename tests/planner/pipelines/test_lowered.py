@@ -5,15 +5,25 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from functools import cache
 from math import prod
 from pathlib import Path
 from typing import Any
 
 import pytest
-from executorch.exir._serialize._program import deserialize_pte_binary
+import torch
+from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
+    VulkanPartitioner,
+    parse_compile_options,
+)
+from executorch.backends.vulkan.vulkan_preprocess import parse_compile_spec
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import to_edge_transform_and_lower
+from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+from torch import Tensor, nn
 
 from planner.errors import InputError, NoRepresentationError, OptionError
-from planner.files.lowered import delegates_of, graph_of
+from planner.files.lowered import delegates_of, graph_of, lowered_limits
 from planner.options import make_options
 from planner.pipelines.dispatch import plan_program
 from planner.pipelines.lowered import Planned, replan
@@ -131,6 +141,102 @@ def test_texture_limits_and_exclusions_hold_for_lowered_programs_too() -> None:
     result = replan(greedy("embedded"), "x.pte", options)
     assert result.report.texture_limits == (3, 3, 3)
     assert result.data != greedy("embedded")
+
+
+@cache
+def lowered_twice() -> bytes:
+    """A program with a Vulkan delegate and one that is none."""
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.sort(torch.relu(x) + torch.sigmoid(x), dim=-1)[0]
+
+    image = torch.randn(1, 8, 160, 160)
+    edge = to_edge_transform_and_lower(
+        {
+            "forward": torch.export.export(Net().eval(), (image,)),
+            "cpu": torch.export.export(nn.Linear(4, 4).eval(), (torch.randn(2, 4),)),
+        },
+        partitioner={"forward": [VulkanPartitioner()], "cpu": [XnnpackPartitioner()]},
+    )
+    data: bytes = edge.to_executorch().buffer
+    return data
+
+
+def lowered_with(**options: Any) -> bytes:
+    """The same, with compile options for Vulkan as ExecuTorch writes them."""
+    file = deserialize_pte_binary(lowered_twice())
+    for plan in file.program.execution_plan:
+        for delegate in plan.delegates:
+            if delegate.id == "VulkanBackend":
+                delegate.compile_specs = parse_compile_options(options)
+    return bytes(
+        serialize_pte_binary(
+            file, extract_delegate_segments=True, segment_alignment=128, delegate_alignment=16
+        )
+    )
+
+
+def compile_options(data: bytes) -> list[tuple[str, dict[str, Any]]]:
+    """What ExecuTorch reads in each delegate's compile specs."""
+    return [
+        (delegate.id, parse_compile_spec(delegate.compile_specs))
+        for plan in deserialize_pte_binary(data).program.execution_plan
+        for delegate in plan.delegates
+    ]
+
+
+@pytest.mark.parametrize(
+    "lowered_options",
+    [
+        {},
+        {"texture_limits": (8, 8, 8)},
+        {"small_texture_limits": True, "force_fp16": False},
+        {"texture_limits": (70_000, 70_000, 70_000), "skip_memory_planning": False},
+    ],
+    ids=["none", "limits", "small", "large"],
+)
+@pytest.mark.parametrize("limits", ["64,64,64", "2048,2048,2048", "90000,90000,90000"])
+def test_planning_again_keeps_the_texture_limits(
+    lowered_options: dict[str, Any], limits: str
+) -> None:
+    given = lowered_with(**lowered_options)
+    options = make_options("bytes", texture_limits=limits)
+    once = replan(given, "x.pte", options)
+    extents = once.program.texture_limits
+    assert ",".join(map(str, extents)) == limits
+    again = replan(once.data, "x.pte", OPTIONS)
+    assert again.data == once.data
+    assert again.program.texture_limits == extents == lowered_limits(once.data, "x.pte")
+    assert [d.tensors for d in again.program.delegates] == [
+        d.tensors for d in once.program.delegates
+    ]
+    assert replan(once.data, "x.pte", options).data == once.data
+
+    named = {f"texture_limits_{axis}": x for axis, x in zip("xyz", extents, strict=True)}
+    for (backend, before), (_, after) in zip(
+        compile_options(given), compile_options(once.data), strict=True
+    ):
+        has_others = backend == "VulkanBackend" and lowered_limits(given, "x.pte") != extents
+        assert after == ({**before, **named} if has_others else before)
+        assert [*before] == [*after][: len(before)]
+
+
+def test_texture_limits_that_a_program_has_are_not_written_again() -> None:
+    for given, limits in (
+        (lowered_with(), "16384,16384,2048"),
+        (lowered_with(small_texture_limits=True), "2048,2048,2048"),
+        (lowered_with(texture_limits=(8, 8, 8)), "8,8,8"),
+    ):
+        with_option = replan(given, "x.pte", make_options("bytes", texture_limits=limits))
+        assert with_option.data == replan(given, "x.pte", OPTIONS).data
+
+
+def test_other_texture_limits_change_nothing_but_themselves_where_no_layout_must() -> None:
+    small = replan(lowered_with(texture_limits=(640, 640, 640)), "x.pte", OPTIONS).data
+    wide = replan(small, "x.pte", make_options("bytes", texture_limits="800,800,800")).data
+    assert len(wide) == len(small) and wide != small
+    assert replan(wide, "x.pte", make_options("bytes", texture_limits="640,640,640")).data == small
 
 
 def test_a_program_without_a_vulkan_delegate() -> None:
