@@ -12,9 +12,9 @@ Feasible = Callable[[Problem], bool]
 def smallest_conflict(
     problem: Problem, factors: Sequence[int], feasible: Feasible
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The variables and factors of a conflict none of whose factors can be left out.
+    """The variables and factors of a conflict from which no factor can be left out.
 
-    ``factors`` are known to exclude each other. Halves are tried first, so that a conflict of k
+    ``factors`` are known to contradict each other. Halves are tried first, so that a conflict of k
     factors out of n takes about k log n calls of ``feasible``.
     """
 
@@ -37,7 +37,7 @@ def smallest_conflict(
 
 
 def behind(problem: Problem, root: Sequence[int], factors: Iterable[int]) -> tuple[int, ...]:
-    """These factors and each Agree that shaped the classes of their variables."""
+    """These factors, and every Agree that took part in the classes of their variables."""
     all_of = set(factors)
     classes = {root[v] for number in all_of for v in scope_of(problem.factors[number])}
     for number, factor in enumerate(problem.factors):
@@ -54,7 +54,7 @@ def scope_of(factor: Factor) -> tuple[int, ...]:
 
 
 def _part(problem: Problem, numbers: list[int]) -> Problem:
-    """The problem of these factors alone and of the variables that they range over."""
+    """The problem that has only these factors, and the variables that they range over."""
     factors = [problem.factors[number] for number in numbers]
     new: dict[int, int] = {}
     for factor in factors:

@@ -25,7 +25,7 @@ class CopyTables:
     def dense(
         self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
     ) -> Costs:
-        """The costs over (source, users...), with ``fixed`` targets needed in any case."""
+        """Costs of shape (levels, source, users...); targets in ``fixed`` are always needed."""
         key = id(prices), source, fixed, users
         if key not in self._dense:
             finite, forbidden = self._clean(prices)
@@ -44,10 +44,10 @@ class CopyTables:
         return self._dense[key]
 
     def made(self, prices: Costs, source: Domain, target: int) -> Costs:
-        """The costs over (source, is the target there: no or yes).
+        """Costs of shape (levels, source, 2); the last axis is whether the target is made.
 
-        A target that is there without need costs something or nothing, never less: the least
-        cost over these nodes is that of the copies that are needed.
+        A target that is made without need costs zero or more, never less. So the least cost over
+        these nodes is the cost of the copies that are needed.
         """
         key = id(prices), source, target
         if key not in self._made:
@@ -61,7 +61,7 @@ class CopyTables:
         return self._made[key]
 
     def needs(self, user: Domain, target: int) -> Costs:
-        """0 or FORBIDDEN over (user, is the target there): who needs it must have it."""
+        """0 or FORBIDDEN, of shape (levels, user, 2): a user of the target needs it made."""
         key = len(user), user.index(target)
         if key not in self._needs:
             costs = np.zeros((self._levels, len(user), 2), np.int64)
@@ -70,7 +70,7 @@ class CopyTables:
         return self._needs[key]
 
     def _clean(self, prices: Costs) -> tuple[Costs, Costs | None]:
-        """Split prices into finite numbers and a 0/1 mask of the forbidden ones, if there are."""
+        """The finite prices, and a 0/1 mask of the forbidden ones (None if there are none)."""
         if id(prices) not in self._prices:
             finite = prices.copy()
             diagonal = np.arange(self._labels)
@@ -81,7 +81,7 @@ class CopyTables:
         return self._prices[id(prices)]
 
     def _targets_used(self, fixed: frozenset[int], users: tuple[Domain, ...]) -> Costs:
-        """0/1 over (target, combinations of the users' labels): is the target used."""
+        """Whether a target is used, as 0/1 of shape (labels, combinations of the users' labels)."""
         key = fixed, users
         if key not in self._uses:
             uses = np.zeros((self._labels, *[1] * len(users)), np.int64)

@@ -1,4 +1,4 @@
-"""What CP-SAT is asked: the core that elimination leaves, or a whole problem as it is stated."""
+"""Solves with CP-SAT: the core that elimination leaves, or a whole problem as it is stated."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from solver.problem import (
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 MODEL_LIMIT = 2**18
-"""Entries of all tables of a core: each becomes a variable, and their presolve has no limit."""
+"""Most entries in all tables of a core: each becomes a variable, and presolve has no time limit."""
 
 Literal: TypeAlias = Any
 """A Boolean variable of CP-SAT, which has no types of its own."""
@@ -36,9 +36,9 @@ class CoreSolution:
 
     values: dict[int, int]
     bound: list[int]
-    """By level, as far as known: the levels before the last are proven optimal."""
+    """By level, as far as it is known: the levels before the last one are proven optimal."""
     proven: bool
-    """Is every level proven optimal?"""
+    """Whether every level is proven optimal."""
 
 
 def solve_core(
@@ -49,10 +49,14 @@ def solve_core(
     time_limit: float,
     deadline: float = math.inf,
 ) -> CoreSolution:
-    """Minimise the sum of cost tables over nodes, level by level.
+    """Minimises the sum of cost tables over nodes, level by level.
 
-    It stops after ``time_limit`` units of deterministic time, or when ``perf_counter`` reaches the
-    deadline. Where tables are too large for a model of them, a greedy choice has to do.
+    Each of ``tables`` is a scope of nodes and costs of shape (levels, sizes of the nodes...). The
+    search stops after ``time_limit`` units of deterministic time, or when ``perf_counter`` reaches
+    ``deadline``. Tables that are too large for a model get a greedy choice instead.
+
+    Raises ``InfeasibleError``, or ``NoSolutionFoundError`` where neither the search nor the greedy
+    choice finds valid values.
     """
     hint = _dive(nodes, sizes, tables)
     if sum(costs[0].size for _, costs in tables) > MODEL_LIMIT or perf_counter() >= deadline:
@@ -78,7 +82,7 @@ def _unproven(hint: _Dive, bound: list[int], time_limit: float) -> CoreSolution:
 
 
 def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
-    """What the first level costs at least, each table by itself."""
+    """A lower bound of the first level: the least entry of each table."""
     least = [int(costs[0].min()) for _, costs in tables]
     if max(least, default=0) >= FORBIDDEN:
         raise InfeasibleError
@@ -86,10 +90,13 @@ def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
 
 
 def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
-    """Solve a problem by CP-SAT alone, straight from its definition.
+    """Solves a problem with CP-SAT alone, straight from its definition.
 
-    It shares nothing with ``solve`` but the problem, so that each can check the other. The time
-    limit is in CP-SAT's deterministic time, whose unit is about a second.
+    It shares only the problem with ``solve``, so that each can check the other. The time limit is
+    in CP-SAT's deterministic time, whose unit is about a second.
+
+    Raises ``ProblemError`` for a problem that is not well formed or too large to add up,
+    ``InfeasibleError``, and ``NoSolutionFoundError`` if the time ran out first.
     """
     started = perf_counter()
     problem.validate()
@@ -143,13 +150,13 @@ class _Objective:
 @dataclass(frozen=True, slots=True)
 class _Outcome:
     chosen: set[int] | None
-    """The literals that are true, by index; None if no solution was found."""
+    """Indices of the literals that are true; None if no solution was found."""
     bound: list[int]
     proven: bool
 
 
 class _Model:
-    """A CP-SAT model of one-of-n choices, with an objective for each level."""
+    """A CP-SAT model of one-of-n choices with one objective for each level."""
 
     def __init__(self, levels: int) -> None:
         from ortools.sat.python import cp_model
@@ -160,20 +167,20 @@ class _Model:
 
     @property
     def least(self) -> list[int]:
-        """A bound for each level that needs no search."""
+        """A lower bound for each level that needs no search."""
         return [
             objective.constant + sum(min(cost, 0) for cost in objective.costs)
             for objective in self._objectives
         ]
 
     def choice(self, size: int) -> list[Literal]:
-        """Add a variable of ``size`` values: a literal for each, of which one is true."""
+        """Adds a variable of ``size`` values: one literal for each, exactly one of them true."""
         literals = [self.cp.new_bool_var("") for _ in range(size)]
         self.cp.add_exactly_one(literals)
         return literals
 
     def add_table(self, axes: Sequence[Sequence[Literal]], costs: Costs) -> None:
-        """Add costs over choices; where they are FORBIDDEN, the combination is barred."""
+        """Adds costs over choices; combinations that cost FORBIDDEN are excluded."""
         allowed = costs[0] < FORBIDDEN
         if not allowed.any():
             raise InfeasibleError
@@ -209,13 +216,13 @@ class _Model:
         users: Sequence[dict[int, Literal]],
         prices: Costs,
     ) -> None:
-        """Add one copy for each target that users can need, made from whatever the source is."""
+        """Adds one copy for each target that users can need, made from the source's label."""
         for target in sorted(set(itertools.chain.from_iterable(users))):
             made = []
             for label, literal in source.items():
                 price = prices[:, label, target].tolist()
                 if label != target and price[0] < FORBIDDEN:
-                    # A copy exists, and it is made from this label of the source.
+                    # A copy exists, made from this label of the source.
                     copy = self.cp.new_bool_var("")
                     self.cp.add_implication(copy, literal)
                     self._charge(copy, price)
@@ -228,7 +235,7 @@ class _Model:
                     self.cp.add_bool_or([user[target].negated(), *there])
 
     def add_agree(self, variables: Sequence[dict[int, Literal]], agree: Agree) -> None:
-        """Add that all variables take labels of the class that the first takes."""
+        """Requires all variables to take labels of the same class as the first one."""
         first = variables[0]
         for other in variables[1:]:
             for group in set(agree.classes):
@@ -240,7 +247,7 @@ class _Model:
                     self.cp.add(ours == theirs)
 
     def minimise(self, time_limit: float, deadline: float = math.inf) -> _Outcome:
-        """Minimise the levels one after the other, each with the earlier ones at their best."""
+        """Minimises the levels one after the other, with the earlier ones kept at their optimum."""
         solver: Any = self._library.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
@@ -290,7 +297,7 @@ class _Model:
         bound: float = solver.best_objective_bound
         if not math.isfinite(bound):
             return -LIMIT
-        # CP-SAT reports a float: keep clear of its rounding, on the safe side.
+        # CP-SAT reports a float: stay on the safe side of its rounding.
         slack = 1e-6 + abs(bound) * 2.0**-50
         return objective.constant + math.ceil(bound - slack)
 
@@ -310,7 +317,7 @@ class _Dive:
 def _dive(
     nodes: Sequence[int], sizes: Sequence[int], tables: Sequence[tuple[tuple[int, ...], Costs]]
 ) -> _Dive:
-    """Fix one node after the other at the value whose tables have the least entries left."""
+    """Fixes one node after the other at the value whose tables have the least entries left."""
     around: dict[int, list[int]] = {v: [] for v in nodes}
     left = []
     for number, (scope, costs) in enumerate(tables):

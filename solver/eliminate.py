@@ -13,12 +13,12 @@ from solver.lanes import Lanes, Packed
 from solver.order import Order
 
 Table: TypeAlias = tuple[tuple[int, ...], Lanes, int]
-"""Scope in order of elimination, lanes over the scope, and where it comes from: the number of a
-table of the reduced problem, or ~v for the message that node v left."""
+"""The scope in order of elimination, lanes over the scope, and the origin: the number of a table
+of the reduced problem, or ~v for the message that node v left."""
 
 
 class DeadEndError(Exception):
-    """No value of some node is possible; ``tables`` are the numbers of those that rule it out."""
+    """A node has no possible value; ``tables`` are the numbers of the tables that exclude them."""
 
     def __init__(self, tables: list[int]) -> None:
         self.tables = tables
@@ -27,17 +27,17 @@ class DeadEndError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Elimination:
-    """What elimination leaves: the tables of the core, and the best values of what has left."""
+    """What elimination leaves: the tables of the core, and the eliminated nodes' best values."""
 
     order: Order
     choices: list[NDArray[np.integer[Any]] | None]
     """For each eliminated node: its best value by the values of its neighbours; None if free."""
     core: list[Table]
     total: list[int]
-    """What the parts that are wholly eliminated cost, as the numbers of a packed vector."""
+    """The cost of the parts that are eliminated completely, as the numbers of a packed vector."""
 
     def complete(self, values: list[int]) -> None:
-        """Given the core's values, fill in those of the eliminated nodes."""
+        """Fills in the values of the eliminated nodes, given those of the core."""
         nodes = self.order.nodes
         neighbours = self.order.neighbours
         for place in reversed(range(len(neighbours))):
@@ -50,7 +50,7 @@ class Elimination:
 def eliminate(
     order: Order, sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], packed: Packed
 ) -> Elimination:
-    """Eliminate all nodes of the order but the core."""
+    """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
     position = order.position
     buckets: list[list[Table]] = [[] for _ in sizes]
     origins: dict[int, list[int]] = {}
@@ -77,7 +77,7 @@ def eliminate(
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
                 raise DeadEndError(_causes(v, origins))
         bucket.clear()
-        # Small tables are many, large ones are worth shrinking.
+        # There are many small tables; only large ones are worth shrinking.
         choices.append(choice if choice.size < 1024 else choice.astype(np.int16))
         if near:
             buckets[near[0]].append((scope[1:], best, ~v))
@@ -90,7 +90,7 @@ def eliminate(
 def _sorted(
     scope: tuple[int, ...], places: list[int], table: Lanes
 ) -> tuple[tuple[int, ...], Lanes]:
-    """Bring the axes of a table into the order of elimination."""
+    """A table with its axes in the order of elimination."""
     if len(scope) == 2 and places[0] < places[1]:
         return scope, table
     axes = sorted(range(len(scope)), key=places.__getitem__)
@@ -98,9 +98,9 @@ def _sorted(
 
 
 def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> Lanes:
-    """Add the tables of a bucket over their common scope."""
+    """The sum of a bucket's tables over their common scope."""
     if len(bucket) > 2:
-        # Small ones first: most additions then make small tables.
+        # Small ones first, so that most sums are small tables.
         bucket.sort(key=_axes)
     joined: Lanes | None = None
     for ours, table, _ in bucket:
@@ -118,7 +118,7 @@ def _axes(table: Table) -> int:
 
 
 def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
-    """The first value of the first node that is lexicographically least, and its lanes."""
+    """The first node's first value of lexicographically least cost, and the lanes of that cost."""
     if len(joined) == 1:
         return np.asarray(joined[0].argmin(0)), np.minimum.reduce(joined, axis=1)
     least = np.minimum.reduce(joined[0], axis=0)
@@ -133,7 +133,7 @@ def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
 
 
 def _causes(v: int, origins: dict[int, list[int]]) -> list[int]:
-    """The tables that went, directly or by messages, into the bucket of v."""
+    """The tables that went into the bucket of v, directly or through messages."""
     causes = []
     stack = [v]
     while stack:

@@ -1,10 +1,10 @@
-"""Cost vectors packed into as few machine numbers as hold them exactly.
+"""Cost vectors packed into as few machine numbers as can hold them exactly.
 
 Consecutive levels share one number, each scaled by more than the levels below it can sum to, so
 that numbers add and compare lexicographically as the vectors do. The numbers are the integers
 that a float represents exactly. Two of them make a complex number, which NumPy compares
-lexicographically as well; a table of these costs about what one of floats does. Infinity, which
-absorbs whatever is added, stands for what is forbidden.
+lexicographically as well; a table of complex numbers costs about as much time as one of floats.
+Infinity, which absorbs whatever is added to it, stands for a forbidden combination.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from solver.problem import FORBIDDEN, LIMIT, Costs, ProblemError
 
 Lanes: TypeAlias = NDArray[np.inexact[Any]]
-"""A table whose leading axis runs over lanes: one, unless the vectors need four numbers or so."""
+"""A table whose leading axis runs over lanes: usually one, more if vectors need many numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,18 +27,18 @@ class Packed:
     """The packed tables of one problem."""
 
     weights: list[list[int]]
-    """For each number of a packed vector: the factor of each level, 0 if it has no part in it."""
+    """For each number of a packed vector: the factor of each level, 0 for levels not in it."""
     tables: list[Lanes]
     lanes: int
     forbids: bool
-    """Does any table forbid anything?"""
+    """Whether any table has a forbidden entry."""
 
     def pack(self, cost: Sequence[int]) -> list[int]:
         """The numbers of one finite cost vector."""
         return [sum(w * c for w, c in zip(row, cost, strict=True)) for row in self.weights]
 
     def numbers(self, lanes: Lanes) -> list[int]:
-        """The numbers of one finite entry, given by its lanes."""
+        """The numbers of one finite entry, from its lanes."""
         parts = []
         for lane in lanes.tolist():
             parts += [int(lane.real), int(lane.imag)]
@@ -46,7 +46,10 @@ class Packed:
 
 
 def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
-    """Pack tables of one problem; ``separate`` gives each level its own lane of floats."""
+    """Packs the tables of a problem; ``separate`` gives each level a lane of floats of its own.
+
+    Raises ``ProblemError`` where the costs can sum to more than is exact.
+    """
     slots: dict[int, int] = {}
     unique: list[Costs] = []
     slot_of = []
@@ -79,7 +82,7 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
 def unpack(tables: Sequence[Lanes]) -> list[Costs]:
     """The cost vectors of tables that were packed with separate levels.
 
-    Tables that are the same memory, seen in the same way, become one array.
+    Tables that are the same view of the same memory become one array.
     """
     unpacked: dict[object, Costs] = {}
     found = []
@@ -112,9 +115,9 @@ def _lanes(flat: Costs, weights: list[list[int]], *, separate: bool) -> Lanes:
 
 
 def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
-    """By how much, at each level, the sums of any two choices of entries can differ.
+    """How far apart the sums of two choices of entries can be, by level.
 
-    Zero counts among the entries, which bounds the sums themselves as well.
+    Zero counts as an entry, so that this also bounds the sums themselves.
     """
     starts = np.concatenate(([0], ends[:-1]))
     high = np.maximum.reduceat(flat, starts, axis=1).clip(min=0)
@@ -131,7 +134,7 @@ def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
 
 
 def _weights(spans: list[int], *, separate: bool) -> list[list[int]]:
-    """Give each level its factor, starting a new number when the one at hand is full."""
+    """The factors of the levels, by number; a new number starts when the current one is full."""
     weights: list[list[int]] = []
     factor = 1
     for level in reversed(range(len(spans))):

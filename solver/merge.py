@@ -15,13 +15,16 @@ class Merged:
     root: list[int]
     """The class of each variable."""
     domains: list[tuple[int, ...]]
-    """By class: the labels that all members allow, in the order of the lowest member."""
+    """By class: the labels that all its members allow, in the order of the lowest member."""
     agrees: list[int]
-    """Factors that are Agree and more than an equality."""
+    """The Agree factors that are more than an equality."""
 
 
 def merge(problem: Problem) -> Merged:
-    """Unite variables across each Agree that no two different labels can satisfy."""
+    """Merges the variables of each Agree that only equal labels can satisfy.
+
+    Raises ``InfeasibleError`` where the members of a class have no label in common.
+    """
     parent = list(range(len(problem.variables)))
     domains = [variable.domain for variable in problem.variables]
     common: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, ...]] = {}
@@ -33,7 +36,7 @@ def merge(problem: Problem) -> Merged:
         return v
 
     agrees = [n for n, factor in enumerate(problem.factors) if isinstance(factor, Agree)]
-    # Merging shrinks domains, which can make an equality of an Agree that was none before.
+    # Merging shrinks domains, which can turn another Agree into an equality.
     for _ in range(2):
         rest = []
         for number in agrees:

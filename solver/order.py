@@ -1,4 +1,4 @@
-"""In which order to eliminate nodes, and which are left because their tables would be too large."""
+"""The order in which to eliminate nodes, and those whose tables would be too large for it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Order:
 
     nodes: list[int]
     neighbours: list[list[int]]
-    """For each eliminated node: the nodes left that its table also ranges over, in order."""
+    """For each eliminated node: the remaining nodes in its table's scope, in order."""
     position: list[int]
     """The place of each node in the order."""
     largest: int
-    """Entries of the largest table that is made on the way."""
+    """Entries of the largest table that elimination makes."""
 
     @property
     def core(self) -> list[int]:
@@ -26,20 +26,21 @@ class Order:
 
     @property
     def width(self) -> int:
-        """The most neighbours of any node at its elimination."""
+        """The most neighbours that a node has when it is eliminated."""
         return max(map(len, self.neighbours), default=0)
 
 
 WORK_LIMIT = 2**27
-"""Entries of all tables together: about a second, and a quarter of a gigabyte at most."""
+"""Most entries of all tables together: about a second, and a quarter of a gigabyte at most."""
 
 
 def elimination_order(
     sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], table_limit: int
 ) -> Order:
-    """Eliminate the node whose table is smallest, ties to the lowest, while it has room.
+    """The greedy order: always the node with the smallest table, the lowest of several.
 
-    A table has room for ``table_limit`` entries, and all that are made together for ``WORK_LIMIT``.
+    It ends where that table has more than ``table_limit`` entries, or all tables together more than
+    ``WORK_LIMIT``; the nodes that are left are the core.
     """
     adjacency: list[set[int]] = [set() for _ in sizes]
     for scope in scopes:
@@ -52,7 +53,7 @@ def elimination_order(
                 adjacency[a].update(scope)
                 adjacency[a].discard(a)
 
-    # Every node has two values at least: with that many neighbours its table is over the limit.
+    # A node has at least two values: with that many neighbours its table is over the limit.
     hopeless = table_limit.bit_length()
     too_large = table_limit + 1
 

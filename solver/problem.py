@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Costs: TypeAlias = NDArray[np.int64]
 
 FORBIDDEN: Final[int] = 2**62
-"""In level 0 of a cost: the combination is impossible; its other levels are not read."""
+"""In level 0 of a cost: the combination is impossible, and its other levels are ignored."""
 
 LIMIT: Final[int] = 2**53
 """At every level, the finite costs of a problem must sum to less than this in absolute value."""
@@ -24,7 +24,7 @@ class ProblemError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A choice of one label; the domain lists its labels, the preferred ones first."""
+    """A choice of one label out of ``domain``, which lists the preferred labels first."""
 
     domain: tuple[int, ...]
     name: str = ""
@@ -43,12 +43,12 @@ class CostTable:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedCopies:
-    """What it costs to bring one source to all the labels that its users need.
+    """The cost of copying one source to all the labels that its users need.
 
     One copy serves all users of the same label. The cost is the sum of
-    ``prices[:, label of source, t]`` over the distinct labels t of the users, the source's own
-    label excepted. Prices have shape (levels, labels, labels) and are, off the diagonal,
-    lexicographically non-negative. Factors that share one array share the work made with it.
+    ``prices[:, label of source, t]`` over the distinct labels t of the users, except the source's
+    own label. Prices have shape (levels, labels, labels) and are lexicographically non-negative
+    off the diagonal. Factors that share one array also share the work done with it.
     """
 
     source: int
@@ -58,7 +58,7 @@ class SharedCopies:
 
 @dataclass(frozen=True, slots=True)
 class Agree:
-    """All variables of the scope take labels of one class; ``classes`` maps labels to classes."""
+    """All variables in the scope take labels of one class; ``classes`` maps labels to classes."""
 
     scope: tuple[int, ...]
     classes: tuple[int, ...]
@@ -69,7 +69,7 @@ Factor: TypeAlias = CostTable | SharedCopies | Agree
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Problem:
-    """Choose a label for every variable so that the sum of the factors' costs is least.
+    """The choice of a label for every variable so that the sum of the factors' costs is least.
 
     Labels are 0 .. labels-1. A cost is a vector of ``levels`` integers, compared lexicographically.
     """
@@ -80,7 +80,7 @@ class Problem:
     factors: tuple[Factor, ...]
 
     def validate(self) -> None:
-        """Raise ProblemError, naming what is wrong, unless the problem is well formed."""
+        """Raises ``ProblemError``, naming what is wrong, unless the problem is well formed."""
         if self.labels < 1 or self.levels < 1:
             raise ProblemError("a problem needs at least one label and one level")
         _check_domains(self)
@@ -107,7 +107,10 @@ class Problem:
         _check_prices(self, list(prices.values()))
 
     def cost(self, assignment: Sequence[int]) -> tuple[int, ...] | None:
-        """What an assignment of labels costs by the definitions; None if it is forbidden."""
+        """The cost (levels,) of an assignment by the definitions; None if it is forbidden.
+
+        Raises ``ProblemError`` for an assignment of another length.
+        """
         if len(assignment) != len(self.variables):
             raise ProblemError(
                 f"{len(assignment)} labels were given for {len(self.variables)} variables"
@@ -178,7 +181,7 @@ def _check_prices(problem: Problem, prices: list[tuple[int, Costs]]) -> None:
             )
     if not prices:
         return
-    # A price is negative if its first level that is not zero is.
+    # A price is negative if its first non-zero level is.
     stacked = np.array([array for _, array in prices])
     diagonal = np.arange(problem.labels)
     stacked[:, :, diagonal, diagonal] = 0

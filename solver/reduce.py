@@ -14,7 +14,7 @@ from solver.problem import FORBIDDEN, Agree, Costs, CostTable, Problem, SharedCo
 from solver.solution import InfeasibleError
 
 DENSE_LIMIT = 1024
-"""Shared copies that need more entries are expressed with one yes/no node for each target."""
+"""Shared copies with larger tables are expressed with one yes/no node for each target."""
 
 
 @dataclass(slots=True)
@@ -32,11 +32,14 @@ class Reduced:
     origins: list[int] = field(default_factory=list)
     """The factor that each table comes from."""
     constant: list[int] = field(default_factory=list)
-    """What the fixed part costs, at each level."""
+    """The cost of the fixed part, by level."""
 
 
 def reduce(problem: Problem, table_limit: int) -> Reduced:
-    """Reduce a problem to tables; those made of shared copies have at most table_limit entries."""
+    """Reduces a problem to tables; those of shared copies have at most ``table_limit`` entries.
+
+    Raises ``InfeasibleError`` where that already shows that there is no solution.
+    """
     merged = merge(problem)
     node = [-1] * len(problem.variables)
     sizes: list[int] = []
@@ -73,7 +76,7 @@ class _Reduction:
         self._agrees: dict[tuple[Domain, Domain, Domain], Costs] = {}
 
     def add_table(self, number: int, factor: CostTable) -> None:
-        """Restrict a table to the labels that are left and to its free, distinct classes."""
+        """Restricts a table to the labels that are left and to its free, distinct classes."""
         costs = factor.costs
         roots = []
         for axis, v in enumerate(factor.scope, 1):
@@ -85,14 +88,14 @@ class _Reduction:
                     self._positions[ours, left] = [ours.index(label) for label in left]
                 costs = costs.take(self._positions[ours, left], axis=axis)
         if len(roots) > 1 and len(set(roots)) < len(roots):
-            # An array and its axes' names to einsum: a name that repeats takes the diagonal.
+            # einsum takes the diagonal of axes with the same name.
             names = [1 + roots.index(root) for root in roots]
             costs = np.einsum(costs, [0, *names], [0, *dict.fromkeys(names)])
             roots = list(dict.fromkeys(roots))
         self._add(number, roots, costs)
 
     def add_copies(self, number: int, factor: SharedCopies) -> None:
-        """Express shared copies as one table, or with yes/no nodes: is this target there?"""
+        """Expresses shared copies as one table, or with a yes/no node for each target."""
         root, domains, node = self._root, self._domains, self._node
         source = root[factor.source]
         users: list[int] = []
@@ -134,7 +137,7 @@ class _Reduction:
                     self._append(number, (node[user], there[target]), costs)
 
     def add_agree(self, number: int, factor: Agree) -> None:
-        """Forbid labels of two classes, between the first member and each other one."""
+        """Forbids labels of different classes between the first member and each other one."""
         roots = list(dict.fromkeys([self._root[v] for v in factor.scope]))
         first = roots[0]
         for other in roots[1:]:
@@ -148,7 +151,7 @@ class _Reduction:
             self._add(number, [first, other], self._agrees[key])
 
     def finish(self) -> Reduced:
-        """Sum what turned out constant and return the reduced problem."""
+        """The reduced problem, with all constant costs added up."""
         reduced = self._reduced
         reduced.constant = [0] * self._problem.levels
         if self._constants:

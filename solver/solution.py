@@ -1,4 +1,4 @@
-"""What solving gives: an assignment with its proof, or the reason why there is none."""
+"""The results of solving: an assignment with its proof, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Status(Enum):
     OPTIMAL = "optimal"
     """No assignment costs less, at any level."""
     FEASIBLE = "feasible"
-    """The assignment is valid; the bound tells how far from the optimum it can be."""
+    """The assignment is valid; the bound limits how far it can be from the optimum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,19 +23,19 @@ class Statistics:
     variables: int
     """Variables of the problem."""
     merged: int
-    """Classes of variables that equalities make one."""
+    """Classes of variables that equalities merge."""
     nodes: int
-    """Classes still free after conditioning on the fixed ones, auxiliary variables included."""
+    """Classes that are still free once the fixed ones are removed, and auxiliary variables."""
     width: int
-    """Most neighbours that a node had when it was eliminated."""
+    """The most neighbours that a node had when it was eliminated."""
     largest_table: int
     """Entries of the largest table that elimination made."""
     core: int
-    """Variables that CP-SAT got."""
+    """Nodes that were left to CP-SAT."""
     lanes: int
-    """Machine numbers (floats, or pairs of them) that a packed cost vector takes."""
+    """Machine numbers (floats or complex numbers) in a packed cost vector."""
     seconds: Mapping[str, float]
-    """Time by stage."""
+    """Wall-clock time by stage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,4 +69,4 @@ class InfeasibleError(Exception):
 
 
 class NoSolutionFoundError(Exception):
-    """The time limit struck before any valid assignment was found; there may be one."""
+    """The time ran out before a valid assignment was found; there may be one."""

@@ -15,11 +15,11 @@ from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Sta
 
 TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**10
-"""Where a core is left: CP-SAT does better with many small tables than with few large ones."""
+"""The table limit if a core is left: CP-SAT prefers many small tables to few large ones."""
 
 CONFLICT_WORK = 200_000
-"""Factors of all parts that are tried to find a small conflict: some seconds. Then the conflict is
-reported as it was found."""
+"""Most factors, over all attempts, in the search for a small conflict: a few seconds. After that
+the conflict is reported as it was found."""
 
 
 def solve(
@@ -29,17 +29,18 @@ def solve(
     time_limit: float = 30.0,
     search_seconds: float = math.inf,
 ) -> Solution:
-    """Find an assignment of least cost, with its proof.
+    """Finds an assignment of least cost, with its proof.
 
-    Variables are eliminated exactly as long as the tables that this takes have at most
-    ``table_limit`` entries. What is left goes to CP-SAT, for at most ``time_limit`` units of its
-    deterministic time (about a second each); only there can the proof stay incomplete.
+    Variables are eliminated exactly as long as the tables for it have at most ``table_limit``
+    entries. The rest goes to CP-SAT, for at most ``time_limit`` units of its deterministic time
+    (about a second each). Only there can the proof stay incomplete.
 
-    ``search_seconds`` of wall-clock time are when CP-SAT, and the search for a small conflict, stop
-    at the latest. The deterministic limit is meant to strike first, so that results do not depend
-    on the machine; this is for machines that are so slow that somebody would wait too long.
+    ``search_seconds`` bounds the wall-clock time of CP-SAT and of the search for a small conflict.
+    The deterministic limit should be reached first, so that results do not depend on the machine;
+    this one only keeps the wait bounded on slow machines.
 
-    Raises InfeasibleError, or NoSolutionFoundError if time ran out before any solution was found.
+    Raises ``ProblemError`` for a problem that is not well formed, ``InfeasibleError`` for one
+    without a solution, and ``NoSolutionFoundError`` if time ran out before any was found.
     """
     started = perf_counter()
     problem.validate()
@@ -62,7 +63,7 @@ def solve(
         except InfeasibleError:
             return False
         except NoSolutionFoundError:
-            # Unknown: to keep more than is needed is no mistake.
+            # Unknown. Keeping more factors than needed is harmless.
             return True
         return True
 
@@ -80,7 +81,7 @@ def _solve(
         order = elimination_order(reduced.sizes, reduced.scopes, CORE_TABLE_LIMIT)
     times.append(perf_counter())
     core = order.core
-    # CP-SAT takes the levels one by one, so that their sums must not be mixed before.
+    # CP-SAT minimises one level at a time, so levels must not share a number.
     packed = pack(reduced.tables, problem.levels, separate=bool(core))
     times.append(perf_counter())
     values = [0] * len(reduced.sizes)
@@ -126,7 +127,7 @@ def _solve(
 
 
 def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
-    """The label of every variable, given the values of the free nodes."""
+    """The labels of all variables, given the values of the free nodes."""
     domains, node = reduced.merged.domains, reduced.node
     labels: list[int] = []
     for v, root in enumerate(reduced.merged.root):
@@ -140,7 +141,7 @@ def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
 def _bound(
     reduced: Reduced, packed: Packed, eliminated: list[int], core: list[int]
 ) -> tuple[int, ...]:
-    """What any assignment costs at least, as far as the core's bound reaches."""
+    """A lower bound of any assignment's cost, as far as the core's bound reaches."""
     least = list(reduced.constant)
     for costs in unpack(packed.tables):
         finite = costs[:, costs[0] < FORBIDDEN]
