@@ -1,6 +1,6 @@
 """The wire formats: the Vulkan delegate's graph and blob, and the planned program.
 
-``schema.vkgraph`` and ``schema.plan`` have the classes, each with its ``decode`` and ``encode``.
+``schema.vkgraph`` and ``schema.plan`` define the classes, and a ``decode`` and ``encode`` each.
 """
 
 from schema.delegate import DelegateBlob, join_delegate, split_delegate

@@ -1,13 +1,13 @@
-"""Writes another value into the flatbuffer that a value was read from, and loses nothing of it.
+"""Writes a changed value into the flatbuffer that it was read from, and keeps all else.
 
-A field of a newer schema cannot be moved: its bytes may be a number or the offset to more bytes,
-and nobody here can tell. So a table that has such a field stays where it is, relative to all bytes
-behind it, and only what is known of it changes: numbers in place, all else by pointing its offset
+A field of a newer schema cannot be moved: its bytes may be a number or an offset to more bytes,
+and this code cannot know which. So a table with such a field keeps its place relative to all bytes
+behind it, and only its known fields change: numbers in place, all others by pointing their offset
 to new bytes behind the old ones.
 
-Offsets lead forward only. Where a vector of tables grows, it moves behind the old bytes, and the
-tables that it leads to must come after it: a second copy of the old bytes follows it, in which
-they stay as they are. Such a copy costs at most the buffer's length, once.
+Offsets lead forward only. A vector of tables that grows moves behind the old bytes, and the tables
+that it leads to must come after it: a second copy of the old bytes follows it, in which they stay
+as they are. Such a copy costs at most the buffer's length, once.
 
     bytes as they were, the root and vectors that did not grow changed in place
     new vectors and tables
@@ -28,29 +28,30 @@ from schema.tables import Enumeration, Numbers, OneOf, Scalar, Table, Tables
 
 Origins = Mapping[str, Sequence[int | None]]
 
-# Of every copy of the old bytes, so that whatever was aligned in them still is.
+# Of every copy of the old bytes, so that what was aligned in them stays aligned.
 _ALIGNMENT = 16
-# The last place that a vtable can name.
+# The largest offset that a vtable can hold.
 _REACH = 2**16 - 1
 
 
 def amend(data: bytes, identifier: bytes, table: Table[Any], value: Any, origins: Origins) -> bytes:
     """The buffer with ``value`` in its root table, and every field that ``table`` does not know.
 
-    ``origins`` names the root's vectors of tables of which items keep their unknown fields: for
-    each item of the new value the index of the old item that it was, or None for a new one. All
-    that a field refers to, where its value changes and it is not named here, is written anew.
+    ``origins`` names the root's vectors of tables whose items keep their unknown fields: for each
+    item of the new value the index of the old item, or None for a new one. Whatever other changed
+    fields refer to is written anew.
 
-    A field that its table left out as it had the default gets the room of a vector of numbers in
-    the same table, which moves. Raises ``SchemaError`` for bytes that are no such buffer, for a
-    value that they cannot hold, and, with the field's place, where there is no such room, where
-    items that are to differ share a table, and for an item that would change its kind.
+    A field that its table left out, because it had the default, gets the room of a vector of
+    numbers in the same table, which moves. Raises ``SchemaError`` for bytes that are not such a
+    buffer and for a value that they cannot hold; and, with the field's place, where there is no
+    such room, where items that should differ share a table, and for an item that would change its
+    kind.
     """
     intended = _anew(identifier, table, value)
     amended = _Amender(data, identifier, table).amend(value, origins)
     reader = Reader(amended)
     if _anew(identifier, table, table.read(reader, reader.root(identifier))) != intended:
-        raise SchemaError("tables that are to differ overlap")
+        raise SchemaError("tables that should differ overlap")
     return amended
 
 
@@ -64,21 +65,21 @@ class _Item(NamedTuple):
 
     position: int
     value: Any
-    is_newer: bool  # whether it, or what it leads to, has fields that are not known
+    is_newer: bool  # whether it, or a table that it leads to, has unknown fields
 
 
 class _Vector(NamedTuple):
-    """A vector of offsets that are to lead to tables."""
+    """A vector of offsets that will lead to tables."""
 
     position: int
     name: str
     table: Any
-    base: int | None  # of the copy that the items stay in; None for the one that is yet to come
+    base: int | None  # of the copy that the items stay in; None for the one still to come
     items: list[tuple[_Item | None, Any]]
 
 
 class _Tracer(Reader):
-    """Counts the offsets that lead to each position, also those that may be offsets."""
+    """Counts the offsets that lead to each position, with values that may be offsets."""
 
     __slots__ = ("_leads", "_others")
 
@@ -100,9 +101,9 @@ class _Tracer(Reader):
         return layout
 
     def owned(self) -> set[int]:
-        """The vectors of what was read that nothing else, known or unknown, leads to."""
+        """The vectors to which only one offset, known or unknown, leads."""
         for leads in self._others.values():
-            # One value that is no offset shows that the field is a number in all tables.
+            # One value that cannot be an offset shows that the field is a number in all tables.
             if all(position < self.size and position % 4 == 0 for position in leads):
                 self._leads.update(leads)
         return {position for position, count in self._leads.items() if count == 1}
@@ -122,7 +123,7 @@ class _Amender:
         self.held: dict[int, Any] = {}
 
     def amend(self, value: Any, origins: Origins) -> bytes:
-        """See ``amend``."""
+        """The amended buffer; see the function ``amend``."""
         self._change(self.table, 0, self.root, self.old, value, origins)
         base = None
         if any(
@@ -147,15 +148,15 @@ class _Amender:
                 raise error.within(f"{vector.name}[{index}]") from None
 
     def _place(self, at: int, table: Any, base: int | None, item: _Item | None, new: Any) -> None:
-        """Makes the offset at ``at`` lead to a table with a value: the old one, or one anew."""
+        """Makes the offset at ``at`` lead to a table with a value: the old one or a new one."""
         if base is None or item is None or not (item.is_newer or item.value == new):
             self.writer.point(at, table.write(self.writer, new))
             return
         position = base + item.position
         if self.held.setdefault(position, new) != new:
-            raise SchemaError("it shares its table with another one that is to differ from it")
+            raise SchemaError("it shares its table with another one that should differ from it")
         if position < at:
-            raise SchemaError("its table lies inside of the vector that leads to it")
+            raise SchemaError("its table lies inside the vector that leads to it")
         self.writer.point(at, position)
         if item.value == new:
             return
@@ -165,7 +166,7 @@ class _Amender:
         member, inner, at = table.inside(self.reader, item.position)
         try:
             if type(item.value) is not type(new):
-                raise SchemaError("it cannot become of another kind")
+                raise SchemaError("it cannot change to another kind")
             self._place(base + at, member, base, self._item(member, inner), new)
         except SchemaError as error:
             raise error.within(table.field) from None
@@ -173,7 +174,7 @@ class _Amender:
     def _change(
         self, table: Table[Any], base: int, position: int, old: Any, new: Any, origins: Origins
     ) -> None:
-        """Gives the old table at ``position``, in the copy at ``base``, the value ``new``."""
+        """Gives the old table at ``position``, in the copy at ``base``, its new value."""
         names, fields = list(table.fields), list(table.fields.values())
         before, after = table.row(old), table.row(new)
         changed = {
@@ -225,7 +226,7 @@ class _Amender:
         origins: Sequence[int | None],
         values: Sequence[Any],
     ) -> list[tuple[_Item | None, Any]]:
-        """Pairs values with the tables that they were in the old vector at ``position``."""
+        """Pairs values with their tables in the old vector at ``position``."""
         return [
             (
                 None
@@ -249,7 +250,7 @@ class _Amender:
         offsets: list[int],
         missing: list[int],
     ) -> set[int]:
-        """Finds offsets for the fields that are missing; returns those whose vectors must move."""
+        """Finds offsets for missing fields; returns the slots whose vectors must move for them."""
         moved: set[int] = set()
         rooms = list(self._rooms(table, position, row, offsets))
         for slot in missing:
@@ -270,7 +271,7 @@ class _Amender:
     def _rooms(
         self, table: Table[Any], position: int, row: Sequence[Any], offsets: Sequence[int]
     ) -> Iterator[tuple[int, int, int]]:
-        """The vectors of numbers of an old table that are its own: slot, start and end."""
+        """The vectors of numbers that only this old table has: slot, start and end."""
         for slot, field in enumerate(table.fields.values()):
             if isinstance(field, Numbers) and offsets[slot]:
                 start = _target(self.data, position + offsets[slot])

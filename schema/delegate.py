@@ -40,7 +40,7 @@ class DelegateBlob:
 def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
     """Takes a blob apart; raises ``SchemaError`` for bytes that are not one.
 
-    What the flatbuffer says is not looked at: that is ``schema.vkgraph.decode``'s part.
+    The contents of the flatbuffer are not checked: ``schema.vkgraph.decode`` does that.
     """
     data = memoryview(bytes(blob))
     if len(data) < _HEADER.size:
@@ -56,15 +56,15 @@ def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
     if flatbuffer_size == 0:
         raise SchemaError("it has no bytes", "flatbuffer")
     if flatbuffer_offset < header_size:
-        raise SchemaError(f"offset {flatbuffer_offset} is inside of the header", "flatbuffer")
+        raise SchemaError(f"offset {flatbuffer_offset} is inside the header", "flatbuffer")
     if bytes_offset < flatbuffer_end:
-        raise SchemaError(f"offset {bytes_offset} is inside of the flatbuffer", "constants")
+        raise SchemaError(f"offset {bytes_offset} is inside the flatbuffer", "constants")
     for name, end in (
         ("flatbuffer", flatbuffer_end),
         ("constants", bytes_offset + bytes_size),
     ):
         if end > len(data):
-            raise SchemaError(f"it ends at {end}, outside of the {len(data)}-byte blob", name)
+            raise SchemaError(f"it ends at {end}, outside the {len(data)}-byte blob", name)
     return DelegateBlob(
         flatbuffer_offset,
         flatbuffer_size,
@@ -76,7 +76,7 @@ def split_delegate(blob: bytes | bytearray | memoryview) -> DelegateBlob:
 
 
 def join_delegate(flatbuffer: bytes, constants: bytes = b"") -> bytes:
-    """The blob of a graph and its constants, to the byte as ExecuTorch lays it out.
+    """The blob of a graph and its constants, byte for byte as ExecuTorch lays it out.
 
     Raises ``SchemaError`` for a flatbuffer that is empty or too large for the header.
     """

@@ -6,7 +6,7 @@ from __future__ import annotations
 class SchemaError(ValueError):
     """Bytes that do not follow their schema, or values that their schema cannot hold.
 
-    The message begins with the place, e.g. ``values[12].value.dims``, where there is one.
+    The message begins with the place, e.g. ``values[12].value.dims``, if there is one.
     """
 
     def __init__(self, message: str, place: str = "") -> None:
@@ -15,6 +15,6 @@ class SchemaError(ValueError):
         self.place = place
 
     def within(self, outer: str) -> SchemaError:
-        """The same error, seen from the table or vector that holds its place."""
+        """The same error, with its place prefixed by the table or vector around it."""
         dot = "." if self.place and not self.place.startswith("[") else ""
         return SchemaError(self.message, f"{outer}{dot}{self.place}")

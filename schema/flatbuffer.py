@@ -1,8 +1,8 @@
 """Bytes of a flatbuffer: a reader that trusts none of them, and a writer.
 
-The reader never touches a byte outside of the buffer, and does no more work, and keeps no more
-memory, than a fixed multiple of the buffer's length: offsets may share their targets, but only
-within a budget. ``schema.tables`` says what the bytes mean.
+The reader never touches a byte outside the buffer. Its work and memory are at most a fixed multiple
+of the buffer's length: offsets may share their targets, but only within a budget.
+``schema.tables`` defines what the bytes mean.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ Row = tuple[Any, ...]
 
 # Every byte may be visited this many times, so that writers may share strings and vectors.
 _VISITS_PER_BYTE = 4
-# A table takes at least an offset to it and its offset to a vtable.
+# A table takes at least the offset to it and its own offset to a vtable.
 _TABLE_COST = 8
-# A compiled vtable takes far more memory than its bytes. Writers share them: few are expected.
+# A compiled vtable takes far more memory than its bytes. Writers share vtables: few are expected.
 _VTABLE_COST = 256
 # Enough for the vtables of a small buffer.
 _FREE_COST = 1 << 16
@@ -36,7 +36,7 @@ _pack_unsigned = struct.Struct("<I").pack_into
 
 
 class Shape(Protocol):
-    """What the reader and the writer need to know of a kind of table."""
+    """What the reader and the writer need to know about a kind of table."""
 
     @property
     def formats(self) -> str:
@@ -44,11 +44,11 @@ class Shape(Protocol):
 
     @property
     def defaults(self) -> Row:
-        """The value of every slot that a vtable leaves out."""
+        """The default of every slot, for slots that a vtable leaves out."""
 
     @property
     def vtable(self) -> bytes:
-        """The vtable of every table that the writer writes."""
+        """The vtable of all tables that the writer writes."""
 
 
 class Layout(NamedTuple):
@@ -56,13 +56,13 @@ class Layout(NamedTuple):
 
     extent: int  # bytes that a table takes, its offset to the vtable included
     offsets: tuple[int, ...]  # by slot, relative to the table; 0 for one that is left out
-    others: tuple[tuple[int, int], ...]  # slot and offset of fields that its shape does not know
+    others: tuple[tuple[int, int], ...]  # slot and offset of fields that the shape does not know
     unpack: Callable[[bytes, int], Row]
-    order: Callable[[Row], Row]  # from what was unpacked, and the defaults, to slot order
+    order: Callable[[Row], Row]  # from unpacked values, followed by the defaults, to slot order
 
 
 class Reader:
-    """Bounds-checked access to a flatbuffer that anyone may have written.
+    """Bounds-checked access to a flatbuffer from an untrusted source.
 
     Every method raises ``SchemaError`` where the bytes contradict themselves.
     """
@@ -72,7 +72,7 @@ class Reader:
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.data = bytes(data)
         self.size = len(self.data)
-        # Whether a table seen since this was last False has a field that its shape does not know.
+        # Set once a table has a field that its shape does not know; callers reset it.
         self.has_unknown_fields = False
         self._budget = self.size * _VISITS_PER_BYTE + _FREE_COST
         self._layouts: dict[tuple[Shape, int], Layout] = {}
@@ -97,7 +97,7 @@ class Reader:
             )
 
     def layout(self, shape: Shape, position: int) -> Layout:
-        """The layout of the table at ``position``, all of which is inside of the buffer."""
+        """The layout of the table at ``position``, after checking that it is inside the buffer."""
         self.charge(_TABLE_COST)
         if position + 4 > self.size:
             raise self._outside(position)
@@ -109,13 +109,13 @@ class Reader:
             self.has_unknown_fields = True
         if position + layout.extent > self.size:
             raise SchemaError(
-                f"the table of {layout.extent} bytes at 0x{position:x} ends outside of the "
+                f"the table of {layout.extent} bytes at 0x{position:x} ends outside the "
                 f"{self.size}-byte buffer"
             )
         return layout
 
     def count(self, position: int, item_size: int) -> int:
-        """The length of the vector at ``position``, all of which is inside of the buffer."""
+        """The length of the vector at ``position``, after checking that it is inside the buffer."""
         start = position + 4
         if start > self.size:
             raise self._outside(position)
@@ -123,7 +123,7 @@ class Reader:
         if count * item_size > self.size - start:
             raise SchemaError(
                 f"the vector of {count} items of {item_size} bytes at 0x{position:x} ends outside "
-                f"of the {self.size}-byte buffer"
+                f"the {self.size}-byte buffer"
             )
         self.charge(4 + count * item_size)
         return count
@@ -132,7 +132,7 @@ class Reader:
         """The string at ``position``."""
         start = position + 4
         end = start + self.count(position, 1)
-        # The runtime reads up to the zero byte.
+        # The runtime reads strings up to the zero byte.
         if end == self.size or self.data[end]:
             raise SchemaError(f"the string at 0x{position:x} does not end in a zero byte")
         try:
@@ -149,7 +149,7 @@ class Reader:
 
     def _compile(self, shape: Shape, vtable: int) -> Layout:
         if vtable < 0 or vtable + 4 > self.size:
-            raise SchemaError(f"a vtable at {vtable:#x} is outside of the {self.size}-byte buffer")
+            raise SchemaError(f"a vtable at {vtable:#x} is outside the {self.size}-byte buffer")
         size, extent = struct.unpack_from("<HH", self.data, vtable)
         if size < 4 or size % 2 or extent < 4 or vtable + size > self.size:
             raise SchemaError(f"the vtable at 0x{vtable:x} has impossible sizes")
@@ -169,19 +169,20 @@ class Reader:
             end = offset + struct.calcsize(f"<{shape.formats[slot]}")
             taken[slot] = index + 1
         if end > extent:
-            raise SchemaError(f"the vtable at 0x{vtable:x} has a field outside of its table")
+            raise SchemaError(f"the vtable at 0x{vtable:x} has a field outside its table")
         order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
         return Layout(extent, offsets, others, struct.Struct(layout).unpack_from, picker(order))
 
     def _outside(self, position: int) -> SchemaError:
-        return SchemaError(f"offset 0x{position:x} points outside of the {self.size}-byte buffer")
+        return SchemaError(f"offset 0x{position:x} points outside the {self.size}-byte buffer")
 
 
 class Writer:
-    """A flatbuffer that grows at its end: what an offset leads to comes after the offset.
+    """A flatbuffer that grows at its end: the target of an offset comes after the offset.
 
-    Equal values make equal bytes. Raises ``SchemaError`` for more bytes than offsets can span, and
-    what ``struct`` does for a number that does not fit: ``schema.tables`` knows its name.
+    Equal values make equal bytes. Methods raise ``SchemaError`` for more bytes than offsets can
+    span. For a number that does not fit they raise what ``struct`` raises; ``schema.tables`` adds
+    the place.
     """
 
     __slots__ = ("_vtables", "out")
@@ -193,7 +194,7 @@ class Writer:
 
     @classmethod
     def after(cls, data: bytes) -> Writer:
-        """A writer that goes on behind the bytes of a flatbuffer."""
+        """A writer that appends to the bytes of a flatbuffer."""
         writer = cls(b"")
         writer.out = bytearray(data)
         return writer
@@ -213,7 +214,7 @@ class Writer:
         return position + padding
 
     def vtable(self, shape: Shape) -> int:
-        """The position of the one vtable that all tables of this shape have."""
+        """The position of the vtable that all tables of this shape share."""
         position = self._vtables.get(shape)
         if position is None:
             position = self._vtables[shape] = self.align(0, 4)
@@ -259,7 +260,7 @@ def _check_size(size: int) -> None:
 
 
 def picker(indices: Sequence[int]) -> Callable[[Row], Row]:
-    """A function that takes the items at ``indices`` out of a tuple, as a tuple."""
+    """A function that picks the items at ``indices`` from a tuple, as a tuple."""
     if len(indices) > 1:
         return itemgetter(*indices)
     if len(indices) == 1:

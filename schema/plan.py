@@ -1,7 +1,7 @@
 """A planned program: ``plan.fbs`` as Python classes.
 
-``decode`` checks that the bytes are well formed, not that the plan is right: that its ids lead to
-something in its graphs is for a checker that knows graphs to say.
+``decode`` checks that the bytes are well formed, not that the plan is right: whether its ids exist
+in its graphs is for ``planner.verify`` to check.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ OBJECTIVES = ("repack", "latency")
 
 
 class Status(IntEnum):
-    """How good a plan is known to be."""
+    """Whether a plan is proven optimal."""
 
     OPTIMAL = 0
     FEASIBLE = 1
 
 
 class CostOrigin(IntEnum):
-    """Where a cost comes from, from the loosest to the best known.
+    """Where a cost comes from, the least certain first.
 
     A device profile; samples of the same operator in other representations; samples of the same
-    operator and representations with other shapes; samples of just this.
+    operator and representations with other shapes; samples of exactly this call.
     """
 
     MODELLED = 0
@@ -43,7 +43,7 @@ class CostOrigin(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a plan costs, and the baseline, in the program's ``cost_unit``.
+    """The costs of a plan and of its baseline, in the program's ``cost_unit``.
 
     No plan has an objective cost below ``bound``.
     """
@@ -69,7 +69,7 @@ class TransitionUser:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A repacked copy of a tensor: the values ``source`` and ``output``, and who reads the output.
+    """A repacked copy of a tensor: the values ``source`` and ``output``, and the output's users.
 
     The copy is made by the operator at ``operator_index`` of the chain.
     """
@@ -88,7 +88,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class OperatorCost:
-    """What the operator at ``operator_index`` of the chain costs in its representations."""
+    """The cost of the operator at ``operator_index`` of the chain, in its representations."""
 
     operator_index: int
     cost: float
@@ -97,11 +97,11 @@ class OperatorCost:
 
 @dataclass(frozen=True, slots=True)
 class Repack:
-    """A change of a tensor's representation in the plan to compare with.
+    """A change of a tensor's representation in the baseline plan.
 
-    ``sizes`` are the tensor's dimensions from the outermost in, ``source`` is its id in the graph,
-    which does not hold the copy, and ``users`` read that. Where ``DelegatePlan.baseline_tensors``
-    is empty, neither is known.
+    ``sizes`` are the tensor's dimensions, the outermost first. ``source`` is its id in the graph,
+    which does not contain the copy; ``users`` read the copy. Where
+    ``DelegatePlan.baseline_tensors`` is empty, neither is known.
     """
 
     sizes: tuple[int, ...]
@@ -128,7 +128,7 @@ class TensorPlan:
 
 @dataclass(frozen=True, slots=True)
 class BaselineTensor:
-    """How the plan to compare with represents the tensor of an id in the graph."""
+    """The representation of a tensor, by its id in the graph, in the baseline plan."""
 
     value_id: int
     storage_type: VkStorageType
@@ -139,9 +139,9 @@ class BaselineTensor:
 class DelegatePlan:
     """The plan of one delegate; ``graph`` is the flatbuffer of the graph to run.
 
-    ``baseline_tensors`` and ``baseline_repacks`` are those of the plan to compare with, repacks in
-    the order in which it runs; plans of releases that did not write them have none.
-    ``operator_costs`` are there where the objective counts them.
+    ``baseline_tensors`` and ``baseline_repacks`` belong to the plan to compare with, repacks in the
+    order in which it runs them; both are empty in plans of releases that did not write them.
+    ``operator_costs`` is empty unless the objective counts operators.
     """
 
     index: int
@@ -166,8 +166,8 @@ class DelegatePlan:
 class PlannedProgram:
     """The plan of a program.
 
-    ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``; ``texture_limits``
-    are the largest width, height and depth of an image.
+    ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``. ``texture_limits``
+    are the largest width, height and depth of an image, in texels.
     """
 
     planner_version: str
@@ -322,6 +322,6 @@ def _check(program: PlannedProgram) -> None:
         raise SchemaError(f"{program.objective!r} is not one of {OBJECTIVES}", "objective")
     if len(program.texture_limits) != 3:
         raise SchemaError(
-            f"{len(program.texture_limits)} numbers are not a width, height and depth",
+            f"{len(program.texture_limits)} numbers are not a width, a height and a depth",
             "texture_limits",
         )

@@ -1,11 +1,11 @@
-"""What the tables of a schema look like, as data that the reader and the writer both follow.
+"""The tables of a schema as data that both the reader and the writer follow.
 
 A ``Table`` ties one table of an .fbs file to one dataclass: its fields are those of the table, in
 the same order. Descriptions are finite trees, so no buffer can make a reader recurse deeper than
 the schema does.
 
-The writer writes every field, also where it equals its default; the reader takes a string or
-vector that is left out for an empty one.
+The writer writes every field, even one that equals its default. The reader takes a missing string
+or vector as an empty one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from schema.flatbuffer import Reader, Row, Writer, picker
 
 T = TypeVar("T")
 
-# What the struct module raises for a number that does not fit, the second for floats.
+# The struct module raises these for a number that does not fit, the second one for floats.
 _MISFITS = (struct.error, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A number or truth value, kept in its table."""
+    """A number or truth value, stored in its table."""
 
     format: str
     default: float = 0
@@ -81,7 +81,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A vector of bytes that are aligned so that they may be a buffer of their own."""
+    """A vector of bytes, aligned so that they can be a buffer of their own."""
 
     alignment: int
 
@@ -212,8 +212,8 @@ class Table(Generic[T]):
         self.formats = "".join(formats)
         self.defaults: Row = tuple(defaults)
 
-        # The writer puts the widest fields first, right after the offset to the vtable: all of
-        # them are aligned if the first one is.
+        # The writer puts the widest fields first, right after the offset to the vtable: if the
+        # first one is aligned, all are.
         sizes = [struct.calcsize(f"<{slot_format}") for slot_format in formats]
         order = sorted(range(len(sizes)), key=lambda slot: -sizes[slot])
         self._alignment = max([4, *sizes])
@@ -223,7 +223,7 @@ class Table(Generic[T]):
             self._offsets[slot] = end
             end += sizes[slot]
         self.vtable = struct.pack(f"<HH{len(sizes)}H", 4 + 2 * len(sizes), end, *self._offsets)
-        # Offsets are filled in once it is known where they lead.
+        # Offsets are filled in once their targets are written.
         self._pack = struct.Struct(
             "<i" + "".join("4x" if defaults[slot] is None else formats[slot] for slot in order)
         ).pack
@@ -300,7 +300,7 @@ class OneOf:
         raise SchemaError(f"the {self.name} is missing")
 
     def inside(self, reader: Reader, position: int) -> tuple[Table[Any], int, int]:
-        """The table inside of the one at ``position``: what it is, its place, its offset's."""
+        """The table inside the one at ``position``: its kind, its position, its offset's place."""
         layout = reader.layout(self, position)
         tag, offset = layout.order(layout.unpack(reader.data, position) + self.defaults)
         table = self._tables.get(tag)
@@ -313,7 +313,7 @@ class OneOf:
         return table, at + offset, at
 
     def read(self, reader: Reader, position: int) -> Any:
-        """The value of the table inside of the one at ``position``."""
+        """The value of the table inside the one at ``position``."""
         table, inner, _ = self.inside(reader, position)
         try:
             return table.read(reader, inner)
@@ -321,7 +321,7 @@ class OneOf:
             raise error.within(self.field) from None
 
     def write(self, writer: Writer, value: Any) -> int:
-        """Appends the table, and the one inside; returns its position."""
+        """Appends the table and the one inside it; returns its position."""
         member = self._tags.get(type(value))
         if member is None:
             raise SchemaError(f"{type(value).__name__} is not in the union", self.field)
@@ -337,7 +337,7 @@ class OneOf:
 
 
 def _row(names: Sequence[str]) -> Callable[[Any], Row]:
-    """A function that takes the attributes of this name, as a tuple."""
+    """A function that takes the attributes with these names, as a tuple."""
     if len(names) > 1:
         return attrgetter(*names)
     if names:

@@ -1,7 +1,7 @@
 """The graph that the Vulkan delegate runs: ``vkgraph.fbs`` as Python classes.
 
-``decode`` trusts nothing. What it returns is whole: every id leads to something, every number of
-an enumeration is one of its members.
+``decode`` trusts nothing. In what it returns, every id exists, and every number of an enumeration
+is one of its members.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class VkMemoryLayout(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class OperatorCall:
-    """One operator; ``args`` are value ids, the output last."""
+    """One operator call; ``args`` are value ids, the output last."""
 
     node_id: int
     name: str
@@ -67,7 +67,11 @@ class OperatorCall:
 
 @dataclass(frozen=True, slots=True)
 class VkTensor:
-    """A tensor; ``dims`` from the outermost in; negative ``constant_id``, ``mem_obj_id``: none."""
+    """A tensor.
+
+    ``dims`` has the outermost dimension first. A negative ``constant_id`` or ``mem_obj_id`` stands
+    for none.
+    """
 
     datatype: VkDataType
     dims: tuple[int, ...]
@@ -141,7 +145,7 @@ class String:
 
 @dataclass(frozen=True, slots=True)
 class SymInt:
-    """An integer that is known when the graph runs; ``value`` is what it starts from."""
+    """An integer that is known only when the graph runs; ``value`` is its initial value."""
 
     value: int
 
@@ -163,7 +167,7 @@ Value = (
 
 @dataclass(frozen=True, slots=True)
 class VkBytes:
-    """A range of the delegate's constant bytes, or, at ``NAMED_DATA``, the data of that key."""
+    """A range of the delegate's constant bytes, or at offset ``NAMED_DATA`` the data of a key."""
 
     offset: int
     length: int
@@ -251,8 +255,8 @@ VK_GRAPH = Table(
 def decode(data: bytes | bytearray | memoryview) -> VkGraph:
     """Reads a graph; raises ``SchemaError`` for bytes that are not one.
 
-    A value without a type is an error: the runtime has no use for it. A string or list that was
-    left out reads as an empty one.
+    A value without a type is an error: the runtime cannot use it. A missing string or list reads
+    as an empty one.
     """
     reader = Reader(data)
     graph = VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
@@ -263,8 +267,8 @@ def decode(data: bytes | bytearray | memoryview) -> VkGraph:
 def encode(graph: VkGraph) -> bytes:
     """Writes a graph: equal graphs make equal bytes.
 
-    Raises ``SchemaError`` for an id that leads nowhere and for a number or string that the format
-    cannot hold.
+    Raises ``SchemaError`` for an id that does not exist, and for a number or string that the
+    format cannot hold.
     """
     _check_ids(graph)
     writer = Writer(FILE_IDENTIFIER)
@@ -274,17 +278,16 @@ def encode(graph: VkGraph) -> bytes:
 def amend(
     data: bytes, graph: VkGraph, chain: Sequence[int | None], values: Sequence[int | None]
 ) -> bytes:
-    """Writes a graph into the bytes of another one, with all fields of a newer schema in these.
+    """Writes a graph into the bytes of another one, and keeps their fields of a newer schema.
 
-    ``chain`` has, for each operator of ``graph``, the index in ``data`` of the operator that it
-    was, or None for a new one, and ``values`` the same for values. Fields that are not known stay
-    as they are in the graph itself and in operators and values that stay; those of the others are
-    gone.
+    ``chain`` has, for each operator of ``graph``, the index of the same operator in ``data``, or
+    None for a new one; ``values`` has the same for values. Unknown fields stay as they are in the
+    graph itself and in operators and values that stay; those of removed ones are lost.
 
-    The bytes grow by what changes, and by their own length once if ``graph`` has more operators or
+    The bytes grow by what changes; and once by their own length, if ``graph`` has more operators or
     values than they have and one of these has such fields. Raises ``SchemaError`` as ``decode`` and
-    ``encode`` do, and, with the place, where a table has no room for a field that it left out, or
-    where tables are shared or overlap such that they cannot differ.
+    ``encode`` do; and, with the place, where a table has no room for a field that it left out, or
+    where tables are shared or overlap so that they cannot differ.
     """
     _check_ids(graph)
     origins = {"chain": chain, "values": values}
@@ -292,7 +295,7 @@ def amend(
 
 
 def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
-    """Whether a graph has fields of a newer schema, which ``decode`` leaves out.
+    """Whether a graph has fields of a newer schema, which ``decode`` ignores.
 
     Raises ``SchemaError`` as ``decode`` does.
     """
@@ -302,7 +305,7 @@ def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
 
 
 def _check_ids(graph: VkGraph) -> None:
-    """Raises ``SchemaError`` for the first id that leads nowhere."""
+    """Raises ``SchemaError`` for the first id that does not exist."""
     values, constants = len(graph.values), len(graph.constants)
     for index, call in enumerate(graph.chain):
         _check_range(call.args, values, f"chain[{index}].args")

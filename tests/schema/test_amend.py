@@ -181,7 +181,7 @@ def test_an_item_stays_of_its_kind() -> None:
     table = Table("Tree", Tree, {**TREE.fields, "boxes": either})
     value: Any = replace(read(TREE, write(SAMPLE)), boxes=(Note("", 3),))
     origins = {"leaves": (0, 1), "boxes": (0,)}
-    with pytest.raises(SchemaError, match=r"^boxes\[0\]\.value: it cannot become of another kind"):
+    with pytest.raises(SchemaError, match=r"^boxes\[0\]\.value: it cannot change to another kind"):
         amend(write(SAMPLE), IDENTIFIER, table, value, origins)
 
 
@@ -235,7 +235,7 @@ def test_tables_that_overlap_are_refused() -> None:
     first, second = (follow(data, at) for at in slots(data, table, follow(data, 0)))
     data = bend(data, follow(data, first + 4) + 4, follow(data, second + 4))
     value = Two((Leaf(2, ()),), (Leaf(3, ()),))
-    with pytest.raises(SchemaError, match=r"^tables that are to differ overlap$"):
+    with pytest.raises(SchemaError, match=r"^tables that should differ overlap$"):
         amend(data, IDENTIFIER, Table("Two", Two, known), value, {"first": (0,), "second": (0,)})
 
 
@@ -250,7 +250,7 @@ def test_a_table_inside_of_its_vector_stays_there_or_is_refused() -> None:
     assert read(TREE, data).leaves == leaves
     try_tree(data)
     value = replace(old, leaves=(*leaves[1:], leaves[0]))
-    with pytest.raises(SchemaError, match=r"^leaves\[2\]: its table lies inside of the vector"):
+    with pytest.raises(SchemaError, match=r"^leaves\[2\]: its table lies inside the vector"):
         amend(data, IDENTIFIER, TREE, value, {"leaves": (1, 2, 0), "boxes": ()})
 
 

@@ -81,10 +81,10 @@ def altered(blob: bytes, at: int, value: bytes) -> bytes:
     [
         (4, b"VK00", "header: the magic bytes"),
         (8, b"\x1f\0", "header: the header's size is 31"),
-        (10, b"\0\0\0\0", "flatbuffer: offset 0 is inside of the header"),
-        (10, b"\xff\xff\xff\xff", "constants: offset .* is inside of the flatbuffer"),
+        (10, b"\0\0\0\0", "flatbuffer: offset 0 is inside the header"),
+        (10, b"\xff\xff\xff\xff", "constants: offset .* is inside the flatbuffer"),
         (14, b"\0\0\0\0", "flatbuffer: it has no bytes"),
-        (18, b"\0\0\0\0", "constants: offset 0 is inside of the flatbuffer"),
+        (18, b"\0\0\0\0", "constants: offset 0 is inside the flatbuffer"),
         (18, b"\xff\xff\xff\xff", "constants: it ends at 4294967"),
         (22, b"\xff" * 8, "constants: it ends at 1844674407370955"),
     ],

@@ -497,7 +497,7 @@ INLINE_SAMPLE = written(
         ("<Q", 24, 0, r"segments\[0\]: it ends at .*, outside of the 0 bytes"),
         ("<Q", 32, 2**64 - 1, "extended header: 18446744073709551615 bytes of segments"),
         ("<Q", 32, 500, r"segments\[2\]: it ends at .*, outside of the 500 bytes"),
-        ("<I", 0, 2**32 - 1, "points outside of"),
+        ("<I", 0, 2**32 - 1, "points outside"),
         ("<I", 0, 0, "0x0"),
     ],
 )
