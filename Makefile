@@ -6,6 +6,8 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 FUZZ_EXAMPLES ?= 80000
 
+NPM := $(shell command -v npm)
+NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 .PHONY: run test fuzz lint bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
@@ -19,13 +21,14 @@ test: $(READY) vulkan postgresql chromium
 fuzz: $(READY)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/vkgraph/test_hostile.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
 
-lint: $(READY)
+lint: $(READY) $(if $(NPM),$(NODE_READY))
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python docs/rooms.py --check
 	$(BIN)/python -m schema.generate --check
+	$(if $(NPM),npm run --silent lint,@echo "without npm, the dashboard's scripts are not checked")
 
 bench: $(READY) chromium
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
@@ -73,5 +76,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[dev]'
 	touch $@
 
+# What the dashboard's scripts are checked with; nothing of it is served.
+$(NODE_READY): package.json package-lock.json
+	npm ci --silent
+	touch $@
+
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

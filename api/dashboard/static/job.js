@@ -1,20 +1,68 @@
+// @ts-check
 // A job's progress and results: states come as events, results are read when there are new ones.
 
-import { costText, element } from "./text.js";
+import { dataOf, element, find, pageOf } from "./dom.js";
+import { costText } from "./text.js";
 
-const find = (id) => document.getElementById(id);
-const source = find("job").dataset.source;
+/** @import { Unit } from "./text.js" */
+/** @typedef {"waiting" | "queued" | "running" | "done" | "failed" | "cancelled"} State */
+/**
+ * @typedef {object} Job
+ * @property {string} id
+ * @property {string} name
+ * @property {string} created
+ * @property {number} total
+ * @property {Partial<Record<State, number>>} counts
+ * @property {boolean} cancelled
+ * @property {boolean} is_finished
+ */
+/** @typedef {Pick<Job, "total" | "counts" | "is_finished">} Progress */
+/**
+ * @typedef {object} Options
+ * @property {string} profile
+ * @property {string} objective
+ * @property {number[] | null} texture_limits
+ * @property {number | null} buffer_limit
+ * @property {string[]} without_layouts
+ */
+/**
+ * @typedef {object} Result
+ * @property {number | null} ratio
+ * @property {Unit} unit
+ * @property {number} baseline_repack_cost
+ * @property {number} repack_cost
+ */
+/**
+ * @typedef {object} Item
+ * @property {number} number
+ * @property {string} input
+ * @property {string} input_sha256
+ * @property {Options} options
+ * @property {State} state
+ * @property {string | null} error
+ * @property {Result | null} result
+ * @property {string | null} plan_id
+ */
+
+const host = find("job");
+const progress = find("progress", HTMLProgressElement);
+const source = dataOf(host, "source");
 const REFRESH_MS = 1000;
 const STEPS = [1.005, 1.5, 2.5, 5]; // upper ends of the matrix's colours
+/** @type {Record<State, string>} */
 const SIGNS = { waiting: "…", queued: "…", running: "▶", done: "✓", failed: "✕", cancelled: "–" };
 
+/** @type {Item[]} */
 let items = []; // by number
+/** @type {Map<number, HTMLTableCellElement>} */
 const cells = new Map(); // by number
+/** @type {EventSource | null} */
 let events = null;
-let waiting = 0; // the timer of the next reading
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let waiting; // the timer of the next reading
 
 async function read() {
-  waiting = 0;
+  waiting = undefined;
   const answer = await fetch(`${source}/results.json`, { headers: { Accept: "application/json" } });
   const document_ = await answer.json();
   if (!answer.ok) {
@@ -32,9 +80,10 @@ async function read() {
 
 /** Reads soon, but not for each of many changes. */
 function readSoon() {
-  if (!waiting) waiting = setTimeout(read, REFRESH_MS);
+  waiting ??= setTimeout(read, REFRESH_MS);
 }
 
+/** @param {string} text */
 const say = (text) => {
   find("connection").textContent = text;
 };
@@ -42,10 +91,13 @@ const say = (text) => {
 /** Follows the events. Each connection starts with all states, so that a break loses nothing. */
 function follow() {
   events?.close();
-  events = new EventSource(`${source}/events`);
-  events.addEventListener("items", ({ data }) => {
+  const opened = new EventSource(`${source}/events`);
+  events = opened;
+  opened.addEventListener("items", ({ data }) => {
     say("");
-    for (const { number, state } of JSON.parse(data)) {
+    /** @type {Pick<Item, "number" | "state">[]} */
+    const changes = JSON.parse(data);
+    for (const { number, state } of changes) {
       const item = items[number];
       if (!item || item.state === state) continue;
       item.state = state;
@@ -53,20 +105,24 @@ function follow() {
       if (state === "done" || state === "failed") readSoon();
     }
   });
-  events.addEventListener("job", ({ data }) => drawProgress(JSON.parse(data)));
-  events.addEventListener("end", async () => {
-    events.close();
+  opened.addEventListener("job", ({ data }) => drawProgress(JSON.parse(data)));
+  opened.addEventListener("end", async () => {
+    opened.close();
     clearTimeout(waiting);
     await read();
   });
-  events.addEventListener("error", () => say("The connection is lost; trying again."));
+  opened.addEventListener("error", () => say("The connection is lost; trying again."));
 }
 
+/** @param {Progress} progress */
 function drawProgress({ total, counts, is_finished: isFinished }) {
+  /** @param {State} state */
   const count = (state) => counts[state] ?? 0;
-  find("progress").max = Math.max(total, 1);
-  find("progress").value = count("done") + count("failed") + count("cancelled");
-  const others = ["running", "failed", "cancelled"].filter(count).map((state) => `${count(state)} ${state}`);
+  progress.max = Math.max(total, 1);
+  progress.value = count("done") + count("failed") + count("cancelled");
+  /** @type {State[]} */
+  const shown = ["running", "failed", "cancelled"];
+  const others = shown.filter(count).map((state) => `${count(state)} ${state}`);
   const text = [`${count("done")} of ${total} done`, ...others].join(", ");
   if (find("counts").textContent !== text) find("counts").textContent = text;
   find("cancel").hidden = isFinished;
@@ -76,12 +132,29 @@ function drawProgress({ total, counts, is_finished: isFinished }) {
 function drawFailures() {
   const failed = items.filter((item) => item.state === "failed");
   find("failed-part").hidden = failed.length === 0;
-  find("failed").replaceChildren(...failed.map((item) =>
-    element("li", {}, element("strong", {}, item.input), ` ${textOf(item.options)}: ${item.error}`)));
+  find("failed").replaceChildren(
+    ...failed.map((item) =>
+      element(
+        "li",
+        {},
+        element("strong", {}, item.input),
+        ` ${textOf(item.options)}: ${item.error}`,
+      ),
+    ),
+  );
 }
 
-/** Options in words; what is left to its default is not said. */
-function textOf({ profile, objective, texture_limits: texture, buffer_limit: buffer, without_layouts: without }) {
+/**
+ * Options in words, without those that are left to their default.
+ * @param {Options} options
+ */
+function textOf({
+  profile,
+  objective,
+  texture_limits: texture,
+  buffer_limit: buffer,
+  without_layouts: without,
+}) {
   return [
     profile,
     objective,
@@ -95,31 +168,45 @@ function drawMatrix() {
   const columns = new Map(items.map((item) => [keyOf(item.options), item.options]));
   const rows = Map.groupBy(items, (item) => `${item.input_sha256} ${item.input}`);
   cells.clear();
-  find("options").replaceChildren(element("tr", {},
-    element("th", { scope: "col" }, "Model"),
-    ...[...columns.values()].map((options) => element("th", { scope: "col", class: "number" }, textOf(options)))));
-  find("models").replaceChildren(...[...rows.values()].map((row) => {
-    const byColumn = new Map(row.map((item) => [keyOf(item.options), item]));
-    return element("tr", {},
-      element("th", { scope: "row" }, row[0].input),
-      ...[...columns.keys()].map((key) => {
-        const cell = element("td", { class: "number" });
-        const item = byColumn.get(key);
-        if (item) {
-          cells.set(item.number, cell);
-          fill(item);
-        }
-        return cell;
-      }));
-  }));
+  find("options").replaceChildren(
+    element(
+      "tr",
+      {},
+      element("th", { scope: "col" }, "Model"),
+      ...[...columns.values()].map((options) =>
+        element("th", { scope: "col", class: "number" }, textOf(options)),
+      ),
+    ),
+  );
+  find("models").replaceChildren(
+    ...[...rows.values()].map((row) => {
+      const byColumn = new Map(row.map((item) => [keyOf(item.options), item]));
+      return element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, row[0].input),
+        ...[...columns.keys()].map((key) => {
+          const cell = element("td", { class: "number" });
+          const item = byColumn.get(key);
+          if (item) {
+            cells.set(item.number, cell);
+            fill(item);
+          }
+          return cell;
+        }),
+      );
+    }),
+  );
 }
 
+/** @param {Options} options */
 const keyOf = (options) => JSON.stringify(options);
 
+/** @param {Item} item */
 function fill({ number, state, result, plan_id: plan }) {
   const cell = cells.get(number);
   if (!cell) return;
-  if (!result) {
+  if (!result || plan === null) {
     cell.className = `number ${state}`;
     cell.replaceChildren(element("span", { "aria-hidden": "true" }, SIGNS[state]), " ", state);
     return;
@@ -127,10 +214,10 @@ function fill({ number, state, result, plan_id: plan }) {
   const { ratio, unit, baseline_repack_cost: before, repack_cost: after } = result;
   const step = ratio === null ? STEPS.length : STEPS.filter((end) => ratio > end).length;
   cell.className = `number r${step}`;
-  const page = find("job").dataset.page.replace(/_$/, encodeURIComponent(plan));
   cell.replaceChildren(
-    element("a", { href: page }, ratio === null ? "∞" : `${ratio.toFixed(2)}×`),
-    element("small", {}, `${costText(before, unit)} → ${costText(after, unit)}`));
+    element("a", { href: pageOf(host, plan) }, ratio === null ? "∞" : `${ratio.toFixed(2)}×`),
+    element("small", {}, `${costText(before, unit)} → ${costText(after, unit)}`),
+  );
 }
 
 for (const action of ["cancel", "retry"]) {
@@ -146,4 +233,4 @@ for (const action of ["cancel", "retry"]) {
 }
 
 if (await read()) follow();
-find("job").setAttribute("aria-busy", "false");
+host.setAttribute("aria-busy", "false");

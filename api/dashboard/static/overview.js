@@ -1,26 +1,34 @@
+// @ts-check
 // The overview works without this: filters then wait for their button, and no trend is drawn.
 
-const form = document.getElementById("filters");
+import { fieldsOf, find } from "./dom.js";
+
+const form = find("filters", HTMLFormElement);
+const search = find("search", HTMLInputElement);
 const TYPING_MS = 350;
+const DEFAULTS = new Map([
+  ["sort", "created"],
+  ["order", "desc"],
+  ["size", "25"],
+]);
 
 /** Submits without the fields that say nothing, so that addresses stay short. */
 function submit() {
   const query = new URLSearchParams(
-    [...new FormData(form)].filter(([name, value]) => value !== "" && value !== DEFAULTS[name]),
+    fieldsOf(form).filter(([name, value]) => value !== DEFAULTS.get(name)),
   );
   location.assign(`${form.getAttribute("action")}?${query}`);
 }
 
-const DEFAULTS = { sort: "created", order: "desc", size: "25" };
-let timer = 0;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let timer;
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
 });
 form.addEventListener("change", (event) => {
-  if (event.target.tagName === "SELECT") submit();
+  if (event.target instanceof HTMLSelectElement) submit();
 });
-const search = form.elements.namedItem("name");
 search.addEventListener("input", () => {
   clearTimeout(timer);
   timer = setTimeout(() => {

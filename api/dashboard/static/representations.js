@@ -1,10 +1,12 @@
-// How representations look. Within a shape, colours are told apart in every common colour blindness
-// (Okabe and Ito's, and Tol's for int8), and they are never alone: textures are pills, buffers boxes,
-// packed int8 hexagons, and a code says the rest.
+// @ts-check
+// How representations look. Within a shape, colours can be told apart in every common colour
+// blindness (Okabe and Ito's, and Tol's for int8), and they are never alone: textures are pills,
+// buffers boxes, packed int8 hexagons, and a code says the rest.
 
 /** The outline of packed int8, as the path of an SVG. */
 export const HEXAGON = "M2,0L28,0L30,8L28,16L2,16L0,8Z";
 
+/** @type {Record<string, [colour: string, code: string]>} */
 const LOOKS = {
   "texture:WIDTH_PACKED": ["#56b4e9", "T·W"],
   "texture:HEIGHT_PACKED": ["#009e73", "T·H"],
@@ -21,20 +23,34 @@ const LOOKS = {
 };
 const UNSET = { name: "left to the runtime", colour: "#8a949e", code: "–" };
 
-/** Name, colour, short code and shape of a representation; null stands for one not set. */
+/** @typedef {"pill" | "box" | "hexagon"} Shape */
+/** @typedef {{ name: string, colour: string, code: string, ink: string, shape: Shape }} Look */
+
+/**
+ * Name, colour, short code and shape of a representation; null stands for one not set.
+ * @param {string | null} name
+ * @returns {Look}
+ */
 export function look(name) {
   if (name === null) return { ...UNSET, ink: inkOn(UNSET.colour), shape: "box" };
   const [colour, code] = LOOKS[name] ?? [UNSET.colour, name];
   return { name, colour, code, ink: inkOn(colour), shape: shapeOf(name) };
 }
 
+/**
+ * @param {string} name
+ * @returns {Shape}
+ */
 function shapeOf(name) {
   const [storage, layout] = name.split(":");
   if (storage === "texture") return "pill";
   return layout.endsWith("_PACKED") ? "box" : "hexagon";
 }
 
-/** Black or white, whichever has more contrast on a colour. */
+/**
+ * Black or white, whichever has more contrast on a colour.
+ * @param {string} colour
+ */
 function inkOn(colour) {
   const [r, g, b] = [1, 3, 5].map((at) => {
     const channel = parseInt(colour.slice(at, at + 2), 16) / 255;

@@ -1,5 +1,5 @@
+// @ts-check
 // Runs before the page is drawn, so that a chosen theme does not flash.
-"use strict";
 {
   const THEMES = ["auto", "light", "dark"];
   const root = document.documentElement;
@@ -10,6 +10,7 @@
       return "auto"; // Storage may be switched off.
     }
   };
+  /** @param {string} theme */
   const apply = (theme) => {
     if (theme === "auto") delete root.dataset.theme;
     else root.dataset.theme = theme;
@@ -18,6 +19,7 @@
   addEventListener("DOMContentLoaded", () => {
     const button = document.getElementById("theme");
     const name = document.getElementById("theme-name");
+    if (!button || !name) return;
     let theme = read();
     button.hidden = false;
     name.textContent = theme;

@@ -1,7 +1,9 @@
+// @ts-check
 // Uploads a program, says how far it is, and goes to the plan.
 
-import { element } from "./text.js";
+import { dataOf, element, fieldsOf, find, pageOf } from "./dom.js";
 
+/** @type {Record<string, string>} */
 const STAGES = {
   waiting: "waiting for another program to be planned",
   loading: "loading the program",
@@ -9,58 +11,70 @@ const STAGES = {
   planning: "choosing layouts",
   writing: "writing the program",
 };
-const find = (id) => document.getElementById(id);
-const form = find("upload");
-const file = find("file");
+const form = find("upload", HTMLFormElement);
+const file = find("file", HTMLInputElement);
+const startButton = find("start", HTMLButtonElement);
+const progress = find("progress", HTMLProgressElement);
+/** @type {XMLHttpRequest | null} */
 let running = null; // the request under way
 let left = false; // whether the page goes to the plan
 
-/** The query of the request: options that say something, and the file's name. */
-function queryOf(chosen) {
-  const options = [...new FormData(form)].filter(([, value]) => value !== "");
-  return new URLSearchParams([...options, ["name", chosen.name]]);
-}
+/**
+ * The query of the request: options that say something, and the file's name.
+ * @param {File} chosen
+ */
+const queryOf = (chosen) => new URLSearchParams([...fieldsOf(form), ["name", chosen.name]]);
 
+/** @param {string} text */
 function say(text) {
   if (find("said").textContent !== text) find("said").textContent = text;
 }
 
+/** @param {string | null} problem */
 function show(problem) {
   find("problem").hidden = problem === null;
   find("problem").textContent = problem ?? "";
   if (problem !== null) find("state").hidden = true;
 }
 
-const sizeText = (bytes) => (bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
+/** @param {number} bytes */
+const sizeText = (bytes) =>
+  bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 
 function start() {
-  const [chosen] = file.files;
+  const chosen = file.files?.[0];
   if (running || !chosen || !form.reportValidity()) return;
   show(null);
   find("state").hidden = false;
-  find("start").disabled = true;
+  startButton.disabled = true;
   find("stop").hidden = false;
   const request = new XMLHttpRequest();
-  const progressId = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  const progressId = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+  /** @type {ReturnType<typeof setInterval> | undefined} */
+  let clock;
   running = request;
+  /** @param {string} [problem] */
   const end = (problem) => {
-    clearInterval(request.clock);
+    clearInterval(clock);
     running = null;
-    find("start").disabled = false;
+    startButton.disabled = false;
     find("stop").hidden = true;
     if (problem !== undefined) show(problem);
   };
   request.upload.addEventListener("progress", ({ loaded, total }) => {
-    find("progress").value = loaded / total;
+    progress.value = loaded / total;
     say(`uploading ${chosen.name}: ${Math.floor((100 * loaded) / total)} % of ${sizeText(total)}`);
   });
   request.upload.addEventListener("load", () => {
-    find("progress").removeAttribute("value"); // how far planning is, nobody knows
+    progress.removeAttribute("value"); // how far planning is, nobody knows
     say(`planning ${chosen.name} …`);
     find("state").dataset.step = "planning";
     const started = performance.now();
-    request.clock = setInterval(async () => {
-      find("state-title").textContent = `Progress: planning for ${Math.round((performance.now() - started) / 1000)} s`;
+    clock = setInterval(async () => {
+      find("state-title").textContent =
+        `Progress: planning for ${Math.round((performance.now() - started) / 1000)} s`;
       const stage = await stageOf(progressId);
       if (stage && running === request) say(`planning ${chosen.name}: ${stage} …`);
     }, 1000);
@@ -68,32 +82,44 @@ function start() {
   request.addEventListener("readystatechange", () => {
     // The answer's head says where the plan is; nobody needs its body here.
     if (request.readyState !== XMLHttpRequest.HEADERS_RECEIVED || request.status !== 200) return;
-    const id = request.getResponseHeader("Location").split("/").pop();
+    const id = request.getResponseHeader("Location")?.split("/").pop() ?? "";
     left = true;
     request.abort();
     end();
     say("planned: opening the plan");
-    location.assign(form.dataset.page.replace(/_$/, encodeURIComponent(id)));
+    location.assign(pageOf(form, id));
   });
   request.addEventListener("load", () => end(problemOf(request)));
-  request.addEventListener("error", () => end("The connection was lost: see that the service runs, and try again."));
-  request.addEventListener("abort", () => left || end("Stopped."));
-  request.open("POST", `${form.dataset.action}?${queryOf(chosen)}`);
+  request.addEventListener("error", () =>
+    end("The connection was lost: see that the service runs, and try again."),
+  );
+  request.addEventListener("abort", () => {
+    if (!left) end("Stopped.");
+  });
+  request.open("POST", `${dataOf(form, "action")}?${queryOf(chosen)}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
   request.setRequestHeader("Progress-Id", progressId);
   request.send(chosen);
 }
 
-/** How far planning is, in words; null if that is not to be had just now. */
+/**
+ * How far planning is, in words; null if that is not to be had just now.
+ * @param {string} progressId
+ */
 async function stageOf(progressId) {
   try {
-    const { stage } = await (await fetch(`${form.dataset.progress}/${progressId}`)).json();
+    const { stage } = await (await fetch(`${dataOf(form, "progress")}/${progressId}`)).json();
     return STAGES[stage] ?? stage ?? null;
   } catch {
     return null;
   }
 }
 
+/**
+ * What went wrong, in words; undefined if nothing did.
+ * @param {XMLHttpRequest} request
+ * @returns {string | undefined}
+ */
 function problemOf(request) {
   if (request.status === 200) return undefined;
   try {
@@ -103,15 +129,17 @@ function problemOf(request) {
   }
 }
 
-/** A file that is let go anywhere on the page is the one to plan. */
-for (const name of ["dragenter", "dragover"]) {
+// A file that is let go anywhere on the page is the one to plan.
+for (const name of /** @type {const} */ (["dragenter", "dragover"])) {
   addEventListener(name, (event) => {
     if (!event.dataTransfer?.types.includes("Files")) return;
     event.preventDefault();
     find("drop").classList.add("over");
   });
 }
-addEventListener("dragleave", (event) => event.relatedTarget === null && find("drop").classList.remove("over"));
+addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) find("drop").classList.remove("over");
+});
 addEventListener("drop", (event) => {
   if (!event.dataTransfer?.files.length) return;
   event.preventDefault();
@@ -126,9 +154,11 @@ form.addEventListener("submit", (event) => {
 });
 find("stop").addEventListener("click", () => running?.abort());
 
-const profile = find("profile");
+const profile = find("profile", HTMLSelectElement);
 const describe = () => {
-  find("profile-text").replaceChildren(element("span", {}, profile.selectedOptions[0].dataset.description));
+  find("profile-text").replaceChildren(
+    element("span", {}, dataOf(profile.selectedOptions[0], "description")),
+  );
 };
 profile.addEventListener("change", describe);
 describe();
