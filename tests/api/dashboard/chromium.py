@@ -57,6 +57,16 @@ def visitor(browser: Browser, address: str) -> Visit:
     return visit
 
 
+@contextmanager
+def held_answer(page: Page, pattern: str) -> Iterator[None]:
+    """Lets requests to such addresses reach the server, and their answers wait for the end."""
+    session = page.context.new_cdp_session(page)
+    patterns = [{"urlPattern": pattern, "requestStage": "Response"}]
+    session.send("Fetch.enable", {"patterns": patterns})
+    yield
+    session.send("Fetch.disable")
+
+
 def check_accessible(page: Page) -> None:
     """Asserts that axe finds nothing to mend."""
     spec = find_spec("axe_playwright_python")

@@ -8,11 +8,17 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 
 from api.bench.background import serving
 from api.store.plans import open_store
-from tests.api.dashboard.chromium import Visit, check_accessible, launched, visitor
+from tests.api.dashboard.chromium import (
+    Visit,
+    check_accessible,
+    held_answer,
+    launched,
+    visitor,
+)
 from tests.api.planned import lowered, put_planned
 from tests.api.store.drafts import put
 
@@ -27,6 +33,8 @@ _DROP = """([base64, name]) => {
   data.items.add(new File([bytes], name));
   document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true }));
 }"""
+
+_PAPER = "import('/static/chart.js').then((chart) => chart.colours()('paper'))"
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +172,26 @@ def test_another_delegate_is_drawn_on_demand(visit: Visit, address: str) -> None
 def test_an_uploaded_program_ends_on_its_plan(visit: Visit, conv: bytes) -> None:
     with visit("/upload") as page:
         page.locator("#file").set_input_files(_file(conv, "<b>conv.pt2"))
-        page.get_by_role("button", name="Plan").click()
-        expect(page.locator("#said")).to_contain_text("planning <b>conv.pt2")
-        expect(page.locator("#said")).to_contain_text("lowering it for Vulkan")
+        stage: str | None = None
+        asked, sent = set(), []
+
+        def answer(route: Route) -> None:
+            asked.add(route.request.url.rpartition("/")[2])
+            route.fulfill(json={"stage": stage})
+
+        page.route("**/progress/*", answer)
+        page.on("request", lambda request: sent.append(request.headers.get("progress-id")))
+        # However fast the program is planned, the page learns of it when it has shown the stages.
+        with held_answer(page, "*/plan?*"):
+            page.get_by_role("button", name="Plan").click()
+            said = page.locator("#said")
+            expect(said).to_have_text("planning <b>conv.pt2 …")
+            stage = "lowering"
+            expect(said).to_have_text("planning <b>conv.pt2: lowering it for Vulkan …")
+            stage = "writing"
+            expect(said).to_have_text("planning <b>conv.pt2: writing the program …")
+            expect(page.locator("#state-title")).to_contain_text("Progress: planning for")
+        assert len(asked) == 1 and asked <= set(sent)
         page.wait_for_url("**/view/*", timeout=120_000)
         expect(page.locator("h1")).to_have_text("<b>conv.pt2")
         page.wait_for_selector(READY)
@@ -269,9 +294,13 @@ def test_the_theme_is_chosen_and_kept(visit: Visit) -> None:
         button = page.get_by_role("button", name="Theme")
         background = "getComputedStyle(document.body).backgroundColor"
         light = page.evaluate(background)
+        assert page.evaluate(_PAPER) == light
         button.click()
         button.click()
         expect(button).to_have_text("Theme: dark")
-        assert page.evaluate(background) != light
+        dark = page.evaluate(background)
+        assert dark != light
+        # Charts are drawn in the colours of the same theme.
+        assert page.evaluate(_PAPER) == dark
         page.goto("/upload")
         expect(page.get_by_role("button", name="Theme")).to_have_text("Theme: dark")

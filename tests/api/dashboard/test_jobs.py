@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, expect
@@ -55,16 +56,24 @@ def test_a_job_is_followed_to_its_results(visit: Visit, server: Server) -> None:
         expect(page.locator("h1")).to_have_text(HOSTILE)
 
 
-def test_a_job_is_cancelled_and_retried(visit: Visit, server: Server) -> None:
-    inputs = {f"{n}.vkg": graph(n, 3000) for n in range(10, 16)}
-    job_id = server.submit(inputs, profiles=["bytes"])
-    with visit(f"/job/{job_id}") as page:
-        page.get_by_role("button", name="Cancel").click()
-        expect(page.locator("#counts")).to_contain_text("cancelled")
-        page.get_by_role("button", name="Retry").click()
-        expect(page.locator("#counts")).to_have_text("6 of 6 done", timeout=60_000)
-        expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
-        expect(page.get_by_role("button", name="Retry")).to_be_hidden()
+def test_a_job_is_cancelled_and_retried(browser: Browser, tmp_path: Path) -> None:
+    data, url = tmp_path / "data", f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    # Without a worker, nothing is done before it is cancelled.
+    with serving(data, url, workers=0) as server:
+        job_id = server.submit({f"{n}.vkg": graph(n) for n in range(10, 13)}, profiles=["bytes"])
+        visit = visitor(browser, str(server.client.base_url).rstrip("/"))
+        with visit(f"/job/{job_id}") as page:
+            counts = page.locator("#counts")
+            cancel = page.get_by_role("button", name="Cancel")
+            retry = page.get_by_role("button", name="Retry")
+            cancel.click()
+            expect(counts).to_have_text("0 of 3 done, 3 cancelled")
+            expect(cancel).to_be_hidden()
+            with serving(data, url, workers=1):
+                retry.click()
+                expect(counts).to_have_text("3 of 3 done", timeout=60_000)
+            expect(cancel).to_be_hidden()
+            expect(retry).to_be_hidden()
 
 
 @pytest.mark.parametrize(("width", "theme"), [(390, "dark"), (1280, "light")])
