@@ -5,7 +5,8 @@ from __future__ import annotations
 import gzip
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlencode
@@ -60,14 +61,21 @@ static_files = StaticFiles(directory=_HERE / "static")
 router = APIRouter(include_in_schema=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the pages of an app show: the plans of a store, and their graphs once drawn."""
+
+    store: Callable[[], PlanStore]
+    views: Views = field(default_factory=Views)
+
+
+def _shown(request: Request) -> Shown:
+    shown: Shown = request.app.state.dashboard
+    return shown
+
+
 def _store(request: Request) -> PlanStore:
-    store: PlanStore = request.app.state.service.store
-    return store
-
-
-def _views(request: Request) -> Views:
-    views: Views = request.app.state.views
-    return views
+    return _shown(request).store()
 
 
 Store = Annotated[PlanStore, Depends(_store)]
@@ -184,7 +192,7 @@ def error_page(request: Request, status: int, detail: str) -> Response:
 @router.get("/plans/{plan_id}/view")
 def plan_view(request: Request, store: Store, plan: Found, delegate: int = 0) -> Response:
     """Operators with their places, tensors, and both sides' representations and transitions."""
-    documents = _views(request).get(plan.id, lambda: _draw(store, plan))
+    documents = _shown(request).views.get(plan.id, lambda: _draw(store, plan))
     if not 0 <= delegate < len(documents):
         raise HTTPException(404, f"plan {plan.id!r} has no delegate {delegate}")
     return _compressed(request, documents[delegate], "application/json", {"Cache-Control": _KEPT})

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from api.dashboard.headers import CONTENT_SECURITY_POLICY
+from api.dashboard.install import install
 from api.dashboard.vendor import CHARTS, LIBRARIES
 from api.http.app import Settings, create_app
 from api.store.plans import PlanStore, open_store
@@ -87,9 +89,13 @@ def client(data_dir: Path) -> Iterator[TestClient]:
 @pytest.fixture(scope="module")
 def plans(data_dir: Path) -> dict[str, Plan]:
     store = open_store(data_dir)
-    found = {plan.source_name: plan for plan in store.page(limit=100).plans}
+    found = _found(store)
     store.close()
     return found
+
+
+def _found(store: PlanStore) -> dict[str, Plan]:
+    return {plan.source_name: plan for plan in store.page(limit=100).plans}
 
 
 def _rows(client: TestClient, **query: Any) -> list[str]:
@@ -98,6 +104,17 @@ def _rows(client: TestClient, **query: Any) -> list[str]:
     assert response.status_code == 200
     found = re.findall(r'<a href="/view/[0-9a-f]{32}">([^<]*)</a>', response.text)
     return [html.unescape(name) for name in found]
+
+
+def test_the_pages_show_whichever_store_they_are_given(data_dir: Path) -> None:
+    app = FastAPI()
+    stores = [open_store(data_dir)]
+    install(app, lambda: stores[-1])
+    with TestClient(app, headers=BROWSER) as client:
+        assert len(_rows(client)) == 25
+        plan_id = _found(stores[0])["cvt.pte"].id
+        assert len(client.get(f"/plans/{plan_id}/view").json()["nodes"]) > 0
+    stores[0].close()
 
 
 def test_every_answer_says_what_a_page_may_load(
