@@ -18,8 +18,6 @@ import networkx as nx
 _MOST_LANES: Final = 40_000  # beyond these, the longest edges get no room: a bound on the time
 _SWEEPS: Final = 24  # of the order, at most
 _PATIENCE: Final = 4  # sweeps without fewer crossings, after which the best order is taken
-_HALF_NODE: Final = 0.5
-_HALF_LANE: Final = 0.5
 
 Edge = tuple[int, int]
 
@@ -215,19 +213,16 @@ class _Layers:
         blocks = nx.DiGraph()
         blocks.add_nodes_from(root)
         for layer in layers:
-            for a, b in pairwise(layer):
-                gap = self._half(a) + self._half(b)
-                if gap > blocks.get_edge_data(root[a], root[b], {"gap": 0.0})["gap"]:
-                    blocks.add_edge(root[a], root[b], gap=gap)
+            blocks.add_edges_from((root[a], root[b]) for a, b in pairwise(layer))
         order = list(nx.topological_sort(blocks))
         at = dict.fromkeys(order, 0.0)
         for block in order:
-            for _, other, gap in blocks.out_edges(block, "gap"):
-                at[other] = max(at[other], at[block] + gap)
+            for other in blocks.successors(block):
+                at[other] = max(at[other], at[block] + 1)
         # What is free to move is then next to what it would otherwise have left behind.
         for block in reversed(order):
-            room = [at[other] - gap for _, other, gap in blocks.out_edges(block, "gap")]
-            at[block] = max(at[block], min(room, default=0.0))
+            room = min((at[other] - 1 for other in blocks.successors(block)), default=0.0)
+            at[block] = max(at[block], room)
         return [step * at[block] for block in root]
 
     def _aligned(
@@ -246,9 +241,6 @@ class _Layers:
                         root[item] = root[other]
                         free = at[other] + 1
         return root
-
-    def _half(self, item: int) -> float:
-        return _HALF_NODE if item < self.nodes else _HALF_LANE
 
 
 def _reach(rank: Sequence[int], readers: Sequence[Sequence[int]]) -> int:
