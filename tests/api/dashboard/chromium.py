@@ -14,6 +14,9 @@ from api.bench.browser import chromium
 
 Visit = Callable[..., AbstractContextManager[Page]]
 
+PATIENCE = 600_000
+"""Milliseconds that tests wait for what must come: how long it takes is not what they are about."""
+
 _WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) =>
@@ -24,8 +27,7 @@ document.addEventListener("securitypolicyviolation", (event) =>
 @contextmanager
 def launched() -> Iterator[Browser]:
     """Debian's browser. While it runs, this thread has a running event loop."""
-    # How long something takes is not what these tests are about.
-    expect.set_options(timeout=30_000)
+    expect.set_options(timeout=PATIENCE)
     with chromium() as browser:
         yield browser
 
@@ -40,6 +42,7 @@ def visitor(browser: Browser, address: str) -> Visit:
         size: Any = {"width": width, "height": height}
         context = browser.new_context(base_url=address, viewport=size, color_scheme=theme)
         context.add_init_script(_WATCH)
+        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         said: list[str] = []
         asked: list[str] = []

@@ -13,6 +13,7 @@ from playwright.sync_api import Browser, Route, expect
 from api.bench.background import serving
 from api.store.plans import open_store
 from tests.api.dashboard.chromium import (
+    PATIENCE,
     Visit,
     check_accessible,
     held_answer,
@@ -192,7 +193,7 @@ def test_an_uploaded_program_ends_on_its_plan(visit: Visit, conv: bytes) -> None
             expect(said).to_have_text("planning <b>conv.pt2: writing the program …")
             expect(page.locator("#state-title")).to_contain_text("Progress: planning for")
         assert len(asked) == 1 and asked <= set(sent)
-        page.wait_for_url("**/view/*", timeout=120_000)
+        page.wait_for_url("**/view/*")
         expect(page.locator("h1")).to_have_text("<b>conv.pt2")
         page.wait_for_selector(READY)
         # Beside it is what ExecuTorch's own pass makes of it.
@@ -218,7 +219,7 @@ def test_a_dropped_program_is_planned_with_the_options_of_the_form(
         page.get_by_text("Layouts that the plan must not use").click()
         page.get_by_label("HEIGHT_PACKED").check()
         page.evaluate(_DROP, [b64encode(lowered()).decode(), "dropped.pte"])
-        page.wait_for_url("**/view/*", timeout=120_000)
+        page.wait_for_url("**/view/*")
         (plan,) = httpx.get(f"{address}/plans", params={"name": "dropped"}).json()["plans"]
         assert page.url.endswith(plan["id"])
         assert (plan["profile"], plan["objective"]) == ("bytes", "latency")
@@ -267,7 +268,9 @@ def test_every_page_is_accessible_and_fits_its_screen(
 
 def test_two_plans_of_a_program_are_compared(visit: Visit, address: str) -> None:
     upload = {"profile": "default", "objective": "repack", "name": "cvt.pte"}
-    answer = httpx.post(f"{address}/plan", params=upload, content=lowered(), timeout=120)
+    answer = httpx.post(
+        f"{address}/plan", params=upload, content=lowered(), timeout=PATIENCE / 1000
+    )
     assert answer.status_code == 200
     with visit(_plan_of(address, "cvt.pte"), width=390) as page:
         page.wait_for_selector(READY)
