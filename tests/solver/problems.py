@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from random import Random
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,12 +13,21 @@ from numpy.typing import NDArray
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 from solver.problem import Factor
 
+T = TypeVar("T", bound=np.generic)
+
 
 def brute_force(problem: Problem) -> tuple[int, ...] | None:
     """Return the least cost of any assignment; None if every one is forbidden."""
     domains = [variable.domain for variable in problem.variables]
     costs = [problem.cost(assignment) for assignment in itertools.product(*domains)]
     return min((cost for cost in costs if cost is not None), default=None)
+
+
+def entry(table: NDArray[T], at: Sequence[int]) -> NDArray[T]:
+    """The cost vector of a table whose first axis runs over levels."""
+    index: tuple[Any, ...] = (slice(None), *at)
+    vector: NDArray[T] = table[index]
+    return vector
 
 
 def random_problem(

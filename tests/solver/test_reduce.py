@@ -1,0 +1,76 @@
+"""The reduced problem costs what the problem costs, for every assignment."""
+
+from __future__ import annotations
+
+import itertools
+from random import Random
+
+import pytest
+
+from solver import InfeasibleError, Problem
+from solver.problem import FORBIDDEN
+from solver.reduce import Reduced, reduce
+from tests.solver.problems import brute_force, entry, random_problem
+
+
+def cost(reduced: Reduced, values: tuple[int, ...]) -> tuple[int, ...] | None:
+    """What values of all nodes cost; None where they are forbidden."""
+    total = list(reduced.constant)
+    for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
+        vector = entry(table, [values[node] for node in scope]).tolist()
+        if vector[0] >= FORBIDDEN:
+            return None
+        total = [a + b for a, b in zip(total, vector, strict=True)]
+    return tuple(total)
+
+
+def costs_by_class(reduced: Reduced) -> dict[tuple[int, ...], tuple[int, ...] | None]:
+    """The least cost for values of the classes that are free, over yes/no nodes."""
+    free = sum(node >= 0 for node in reduced.node)
+    found: dict[tuple[int, ...], tuple[int, ...] | None] = {}
+    for values in itertools.product(*map(range, reduced.sizes)):
+        known, new = found.get(values[:free]), cost(reduced, values)
+        found[values[:free]] = new if known is None or (new is not None and new < known) else known
+    return found
+
+
+def labels(problem: Problem, reduced: Reduced, values: tuple[int, ...]) -> tuple[int, ...]:
+    """The label of each variable for values of the free classes."""
+    merged = reduced.merged
+    return tuple(
+        merged.domains[root][values[reduced.node[root]] if reduced.node[root] >= 0 else 0]
+        for root in merged.root
+    )
+
+
+@pytest.mark.parametrize("table_limit", [1, 2**20])
+def test_every_assignment_costs_the_same(table_limit: int) -> None:
+    infeasible = auxiliary = 0
+    for seed in range(200):
+        problem = random_problem(Random(seed), variables=4, labels=3)
+        try:
+            reduced = reduce(problem, table_limit)
+        except InfeasibleError:
+            infeasible += 1
+            assert brute_force(problem) is None, seed
+            continue
+        auxiliary += len(reduced.sizes) > sum(node >= 0 for node in reduced.node)
+        for values, expected in costs_by_class(reduced).items():
+            assert problem.cost(labels(problem, reduced, values)) == expected, seed
+        best = [known for known in costs_by_class(reduced).values() if known is not None]
+        assert min(best, default=None) == brute_force(problem), seed
+    assert infeasible > 5
+    assert (auxiliary > 5) == (table_limit == 1)
+
+
+def test_tables_name_the_factor_that_they_come_from() -> None:
+    for seed in range(50):
+        problem = random_problem(Random(seed))
+        try:
+            reduced = reduce(problem, 2**20)
+        except InfeasibleError:
+            continue
+        for scope, origin in zip(reduced.scopes, reduced.origins, strict=True):
+            factor = problem.factors[origin]
+            theirs = getattr(factor, "scope", ()) or (factor.source, *factor.users)  # type: ignore[union-attr]
+            assert set(scope) <= {reduced.node[reduced.merged.root[v]] for v in theirs}, seed
