@@ -8,7 +8,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solver.reduce
@@ -51,7 +51,7 @@ def proven(problem: Problem, solution: Solution) -> tuple[int, ...]:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None)
 def test_any_problem_against_brute_force(random: Random) -> None:
     problem = random_problem(random)
     expected = brute_force(problem)

@@ -16,7 +16,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.costs.model import Objective
@@ -98,7 +98,7 @@ def random_runs(graph: LayoutGraph, random: Random) -> list[list[Sample]]:
     ]
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None)
 @given(
     graphs(),
     st.integers(0, 2**32),

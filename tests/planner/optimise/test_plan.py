@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.costs.by_profile import ProfileCosts
@@ -15,7 +15,7 @@ from tests.planner.costs.curves import curved
 from tests.planner.optimise.brute_force import graphs, optimal_plan
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None)
 @given(
     graphs(),
     st.sampled_from([load_profile("bytes"), load_profile("default"), curved()]),
