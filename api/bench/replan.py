@@ -107,12 +107,12 @@ def measure(encoded: bytes, operators: int) -> Measurement:
     del unit
     chain = len(vkgraph.decode(data).chain)
     with stopwatch() as whole:
-        total = replan(data, "graph", make_options("bytes")).report["total"]
+        total = replan(data, "graph", make_options("bytes")).report.total
     return Measurement(
         operators=chain,
         flatbuffer_bytes=len(data),
-        planning=total["plan_seconds"],
-        checking=total["verify_seconds"],
+        planning=total.plan_seconds,
+        checking=total.verify_seconds,
         whole=whole.seconds,
         peak_bytes=_peak_bytes(),
     )

@@ -11,13 +11,12 @@ from api.dashboard.pages import Shown, router, static_files
 from api.store.plans import PlanStore
 
 
-def install(app: FastAPI, store: Callable[[], PlanStore] | None = None) -> None:
+def install(app: FastAPI, store: Callable[[], PlanStore]) -> None:
     """Adds the pages, and headers that say what they may load, to an app.
 
-    ``store`` is asked at each request for the plans to show; without it, they are those of the
-    app's plan service. Errors are the app's to answer: ``pages.error_page`` makes a page of one.
+    ``store`` is asked at each request for the plans to show. Errors are the app's to answer: ``pages.error_page`` makes a page of one.
     """
-    app.state.dashboard = Shown(store or (lambda: app.state.service.store))
+    app.state.dashboard = Shown(store)
     app.include_router(router)
     app.mount("/static", static_files, name="static")
     app.add_middleware(SecurityHeaders)

@@ -125,6 +125,6 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     )
     app.include_router(plans.router)
     app.include_router(jobs.router)
-    install_dashboard(app)
+    install_dashboard(app, lambda: app.state.service.store)
     answer_errors(app, _STATUSES, _QUERIES, error_page)
     return app

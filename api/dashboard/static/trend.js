@@ -1,5 +1,5 @@
 // @ts-check
-// A model's repack cost over time, a line for each way in which it was planned.
+// What a model's plans minimised, over time: a line for each way in which it was planned.
 
 import { axis, createChart, one } from "./chart.js";
 import { dataOf, element, find, pageOf } from "./dom.js";
@@ -13,6 +13,7 @@ import { costText } from "./text.js";
  * @property {string} id
  * @property {string} created
  * @property {number} after
+ * @property {number} repack_cost
  * @property {boolean} is_regression
  */
 /** @typedef {{ name: string, unit: Unit, points: Point[] }} Series */
@@ -85,7 +86,9 @@ function option(series, colour) {
  * @param {Colour} colour
  */
 function point(p, unit, colour) {
-  const text = `${new Date(p.created).toLocaleString()}: ${costText(p.after, unit)}`;
+  const repacks =
+    p.repack_cost === p.after ? "" : `, ${costText(p.repack_cost, unit)} of it by repacks`;
+  const text = `${new Date(p.created).toLocaleString()}: ${costText(p.after, unit)}${repacks}`;
   const marked = { symbol: "triangle", symbolSize: 15, itemStyle: { color: colour("bad") } };
   return {
     value: [p.created, p.after],

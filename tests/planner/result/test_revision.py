@@ -42,7 +42,7 @@ def _programs() -> Iterator[tuple[str, bytes]]:
 def _digest(data: bytes, name: str, options: PlanOptions) -> str:
     """The SHA-256 of all that a plan decides, whatever the release is called."""
     planned = replan(data, name, options)
-    assert planned.report["total"]["status"] == "OPTIMAL"
+    assert planned.report.total.status == "OPTIMAL"
     decided = plan.encode(replace(planned.program, planner_version=""))
     return hashlib.sha256(decided + planned.data).hexdigest()
 
