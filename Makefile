@@ -10,7 +10,7 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
+.PHONY: run test fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
@@ -30,6 +30,10 @@ lint: $(READY) $(if $(NPM),$(NODE_READY))
 	$(BIN)/python -m schema.generate --check
 	$(if $(NPM),npm run --silent lint,@echo "without npm, the dashboard's scripts are not checked")
 
+# The documentation as a site, in site/. A broken link is an error.
+docs: $(READY)
+	$(BIN)/mkdocs build --strict
+
 bench: $(READY) chromium
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
@@ -42,9 +46,9 @@ bench: $(READY) chromium
 install-size: $(READY)
 	$(BIN)/layout-planner bench install $(addprefix --extra ,plot gpu serve export) -o benchmarks/install.md
 
-# The README's pictures of the dashboard, with real models planned for them.
+# The pictures of the dashboard in the documentation, with real models planned for them.
 screenshots: $(READY) chromium
-	$(BIN)/layout-planner bench screenshots benchmarks/dashboard
+	$(BIN)/layout-planner bench screenshots docs/images
 
 # Tables and profile of this machine's GPU: make gpu-bench GPU=h200.
 GPU ?= lavapipe
@@ -82,4 +86,4 @@ $(NODE_READY): package.json package-lock.json
 	touch $@
 
 clean:
-	rm -rf $(VENV) node_modules build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) node_modules build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

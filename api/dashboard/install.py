@@ -14,7 +14,8 @@ from api.store.plans import PlanStore
 def install(app: FastAPI, store: Callable[[], PlanStore]) -> None:
     """Adds the pages, and headers that say what they may load, to an app.
 
-    ``store`` is asked at each request for the plans to show. Errors are the app's to answer: ``pages.error_page`` makes a page of one.
+    ``store`` is asked at each request for the plans to show. Errors are the app's to answer:
+    ``pages.error_page`` makes a page of one.
     """
     app.state.dashboard = Shown(store)
     app.include_router(router)

@@ -13,7 +13,6 @@ from tests.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
-README = ROOT / "README.md"
 PICTURES = ("overview", "plan", "graph", "job", "phone")
 
 
@@ -52,8 +51,11 @@ def test_pictures_are_taken_of_what_the_service_made_of_models(tmp_path: Path) -
     assert unknown.exit_code == 2 and "unknown model 'gpt'" in unknown.output
 
 
-def test_the_readme_shows_every_picture() -> None:
-    shown = re.findall(r"benchmarks/dashboard/([a-z]+)\.png", README.read_text())
-    assert sorted(shown) == sorted(PICTURES)
+def test_the_documentation_shows_every_picture() -> None:
+    pages = (ROOT / "README.md", ROOT / "docs" / "dashboard.md")
+    shown = {
+        name for page in pages for name in re.findall(r"images/([a-z]+)\.png", page.read_text())
+    }
+    assert shown == set(PICTURES)
     for name in shown:
-        assert (README.parent / "benchmarks" / "dashboard" / f"{name}.png").is_file()
+        assert (ROOT / "docs" / "images" / f"{name}.png").is_file()

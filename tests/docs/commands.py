@@ -1,0 +1,50 @@
+"""Commands of the documentation that are not run as they stand, and why."""
+
+from __future__ import annotations
+
+from typing import Final
+
+NOT_RUN: Final = {
+    "python3 -m venv": "makes an environment; tests/docker builds and unpacks the package",
+    ".venv/bin/pip install": "needs the network",
+    "source .venv": "belongs to the environment that is not made",
+    "make": "the first one sets up everything; that the target exists is checked",
+    "docker": "needs a daemon; tests/docker checks the image and the compose file",
+    "apt-get install": "needs root",
+    ".venv/bin/python -m pytest": "these tests run anyway; that the path exists is checked",
+}
+"""By how the line begins."""
+
+PARSED: Final = {
+    "serve": "does not end; a server runs for the other commands",
+    "worker": "does not end; tests/api/cli/test_jobs.py runs one",
+    "calibrate": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",
+    "gpu info": "needs a Vulkan driver; tests/api/cli/test_gpu.py runs it",
+    "gpu bench": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",
+    "replay": "needs a Vulkan driver; tests/api/cli/test_gpu.py runs it",
+    "bench models": "takes minutes; tests/api/cli/test_cli.py runs it on small models",
+    "bench replan": "takes minutes; tests/api/cli/test_cli.py runs it on small graphs",
+    "bench dashboard": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
+    "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
+    "profile import variants": "needs runs of them; tests/api/cli/test_profiles.py has some",
+}
+"""Commands of ``layout-planner`` whose arguments are checked, but which are not run."""
+
+SMALLER: Final = {
+    "zoo": "--small",
+}
+"""Options that make a command of ``layout-planner`` do less.
+
+The commands after it get a model of four operators by the same name: lowering one of the zoo takes
+a minute.
+"""
+
+
+def starts(command: str, prefixes: dict[str, str]) -> str | None:
+    """The one of these with which a command begins, if any."""
+    words = command.split()
+    for prefix in prefixes:
+        first = prefix.split()
+        if words[: len(first)] == first:
+            return prefix
+    return next((p for p in prefixes if p.startswith(("source", ".venv")) and p in command), None)
