@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group("bench")
 def bench_group() -> None:
-    """Measure: always against the alternative, in the same run."""
+    """Measure the planner, always against the alternative in the same run."""
 
 
 @bench_group.command("models")
@@ -26,13 +26,13 @@ def bench_group() -> None:
     type=click.IntRange(min=1),
     default=5,
     show_default=True,
-    help="Keep the least time of so many.",
+    help="Runs of each; the fastest counts.",
 )
 @click.option(
     "--cpsat",
     type=float,
     metavar="SECONDS",
-    help="Also solve the whole model by CP-SAT alone, for at most so long a delegate.",
+    help="Also solve the whole model by CP-SAT alone, for at most this long per delegate.",
 )
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
 @planning_options
@@ -81,7 +81,7 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
 @PROFILE
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
 def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> None:
-    """Learn from recorded runs, and predict others: errors, and whether the order is right.
+    """Learn from recorded runs, predict the others, and print errors and the order of plans.
 
     DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz [default: the repository's].
     """
@@ -105,7 +105,7 @@ def bench_explore(
 ) -> None:
     """Explore simulated devices: rounds to the best plan, against random variants.
 
-    They are made from recorded runs, as for 'bench profiles'; what they take is hidden.
+    The devices are made from recorded runs, as for 'bench profiles'; their true times are hidden.
     """
     from api.bench.explore import exploring
     from api.files import check_writable
@@ -128,7 +128,7 @@ def bench_explore(
 def bench_jobs(
     source: Path | None, tasks: int, database_url: str | None, output: Path | None
 ) -> None:
-    """Do a job of equal tasks with 1 and 2 workers: tasks a second, and what the engine costs.
+    """Run a job of equal tasks with 1 and 2 workers: tasks per second, and the cost of the engine.
 
     FILE is a VkGraph [default: one of the repository's recorded runs].
     """

@@ -26,7 +26,7 @@ from api.cli.options import AS_JSON, PATH, progress_bar, read_costs
     type=PATH,
     metavar="FILE",
     help="Predict by what a device measured: a database that 'profile import' made "
-    "[default: by what run A teaches].",
+    "[default: learn from run A].",
 )
 @click.option("--device", metavar="NAME", help="The device in --costs [default: the only one].")
 @click.option(
@@ -34,14 +34,14 @@ from api.cli.options import AS_JSON, PATH, progress_bar, read_costs
     default="default",
     show_default=True,
     metavar="NAME|FILE",
-    help="Predicts what was not measured; counts ns.",
+    help="Predicts what was not measured; its unit must be ns.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=0),
     default=30,
     show_default=True,
-    help="Show so many of the largest changes; 0 for every step.",
+    help="How many of the largest changes to show; 0 for every step.",
 )
 @AS_JSON
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")

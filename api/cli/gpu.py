@@ -12,7 +12,7 @@ from api.cli.options import AS_JSON, PATH, gpu_options
 
 @click.group("gpu")
 def gpu_group() -> None:
-    """The GPU of this machine, through Vulkan or what else there is."""
+    """The GPU of this machine, through Vulkan or another backend."""
 
 
 @gpu_group.command("info")
@@ -41,11 +41,11 @@ def gpu_info(backend: str | None, adapter: str | None, as_json: bool) -> None:
     "shapes",
     multiple=True,
     metavar="N,C,H,W",
-    help="A tensor to measure with [default: a small, a middling, and for hardware a large one]. "
+    help="A tensor to measure with [default: small and medium, and large on hardware]. "
     "May be repeated.",
 )
 @click.option("--repeats", type=click.IntRange(min=1), default=15, show_default=True)
-@click.option("--float16", is_flag=True, help="Float tensors of 2 bytes an element.")
+@click.option("--float16", is_flag=True, help="Use float tensors of 2 bytes per element.")
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
 def gpu_bench(
     backend: str | None,
@@ -55,7 +55,7 @@ def gpu_bench(
     float16: bool,
     output: Path | None,
 ) -> None:
-    """Time every quantize, dequantize and repack against a plain copy of as many bytes."""
+    """Time every quantize, dequantize and repack against a plain copy of the same size."""
     from api.bench.gpu import bench as run
     from api.files import check_writable
     from gpu.bench import parse_shape
@@ -72,17 +72,21 @@ def gpu_bench(
 @click.option(
     "--profile",
     metavar="NAME|FILE",
-    help="What predicts times [default: the plan's own costs, where they are in ns].",
+    help="Predict times by this profile [default: the plan's own costs, if they are in ns].",
 )
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=15,
     show_default=True,
-    help="Keep the median of so many.",
+    help="Runs of each; the median counts.",
 )
 @click.option(
-    "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the tensors' data."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Seed of the tensors' data.",
 )
 @AS_JSON
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")

@@ -58,7 +58,7 @@ def jobs_group() -> None:
     "--without-layouts",
     multiple=True,
     metavar="NAME,...",
-    help="Plan without these layouts, too. May be repeated; '' is without none.",
+    help="Also plan without these layouts. May be repeated; '' excludes none.",
 )
 @click.option("--watch", is_flag=True, help="Show the progress until the end.")
 def submit(
@@ -99,7 +99,7 @@ def submit(
 @SERVER
 @AS_JSON
 def list_jobs(server: str, as_json: bool) -> None:
-    """Print the newest jobs, and how far they are."""
+    """Print the newest jobs and their progress."""
     from api.client.jobs import Client
 
     jobs = Client(server).jobs()
@@ -116,7 +116,7 @@ def list_jobs(server: str, as_json: bool) -> None:
 @click.argument("job_id", metavar="JOB")
 @SERVER
 def watch(job_id: str, server: str) -> None:
-    """Show the progress of a job until its end. Exits with 1 if something failed."""
+    """Show the progress of a job until its end. Exit with 1 if a task failed."""
     from api.client.jobs import Client
 
     _watch(Client(server), job_id)
@@ -125,10 +125,15 @@ def watch(job_id: str, server: str) -> None:
 @jobs_group.command("results")
 @click.argument("job_id", metavar="JOB")
 @SERVER
-@click.option("-o", "--output", type=PATH, help="Write them here: .csv, or else JSON.")
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    help="Write them here, as CSV if the name ends in .csv, else as JSON.",
+)
 @AS_JSON
 def results(job_id: str, server: str, output: Path | None, as_json: bool) -> None:
-    """Print what came of a job."""
+    """Print the results of a job."""
     from api.client.jobs import Client
     from api.files import check_writable, write_whole
 
@@ -191,7 +196,7 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
 @click.argument("job_id", metavar="JOB")
 @SERVER
 def cancel(job_id: str, server: str) -> None:
-    """Stop what is not done yet, unless another job wants it."""
+    """Stop the tasks of a job that are not done, unless another job wants them."""
     from api.client.jobs import Client
 
     click.echo(f"{Client(server).act(job_id, 'cancel')} tasks cancelled")
@@ -201,7 +206,7 @@ def cancel(job_id: str, server: str) -> None:
 @click.argument("job_id", metavar="JOB")
 @SERVER
 def retry(job_id: str, server: str) -> None:
-    """Queue what failed or was cancelled again."""
+    """Queue again the tasks of a job that failed or were cancelled."""
     from api.client.jobs import Client
 
     click.echo(f"{Client(server).act(job_id, 'retry')} tasks queued again")
@@ -226,14 +231,14 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
     type=click.FloatRange(min=0, min_open=True),
     default=600.0,
     show_default=True,
-    help="How long a task may take before it is tried again.",
+    help="Time limit of a task; after it the task is tried again.",
 )
 @DATA_DIR
 @DATABASE
 def worker(
     processes: int, task_seconds: float, data_dir: Path | None, database_url: str | None
 ) -> None:
-    """Do tasks of a server's jobs, on any machine that reaches its database and data."""
+    """Do tasks of a server's jobs, on any machine that can reach its database and data."""
     from platformdirs import user_data_path
 
     from api.jobs.supervisor import work

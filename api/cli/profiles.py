@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.group("profile")
 def profile_group() -> None:
-    """What a device's own runs of a model teach about its costs."""
+    """Learn costs from a device's own runs of a model."""
 
 
 @profile_group.command("import")
@@ -88,7 +88,7 @@ def _measured_variants(folder: Path, graph: Path | None) -> list[ProfiledFiles]:
 @click.option("--device", metavar="NAME", help="One device [default: all].")
 @AS_JSON
 def profile_show(database: Path, device: str | None, as_json: bool) -> None:
-    """Print a cost database: its devices and runs, and how well its models foretell.
+    """Print a cost database: its devices and runs, and how well its models predict.
 
     The errors are cross-validated, for each operator.
     """
@@ -107,16 +107,20 @@ def profile_show(database: Path, device: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("source", metavar="MODEL", type=PATH)
-@click.option("-o", "--output", type=FOLDER, required=True, help="Make this folder.")
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to make.")
 @click.option(
-    "--count", type=click.IntRange(min=1), default=3, show_default=True, help="Variants to make."
+    "--count",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="How many variants to make.",
 )
 @click.option(
     "--seed",
     type=int,
     default=0,
     show_default=True,
-    help="Of what is drawn where nothing was measured yet.",
+    help="Seed of random choices, made where nothing was measured yet.",
 )
 @planning_options
 def explore(source: Path, output: Path, count: int, seed: int, options: PlanOptions) -> None:
