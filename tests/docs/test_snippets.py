@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.cli import main
-from planner.costs.profile import parse_profile
+from planner.costs.profile_file import parse_profile
 from tests.api.graphs import graph
 from tests.api.serving import Server
 from tests.docs.blocks import PAGES, Block, blocks_of
