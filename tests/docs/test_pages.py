@@ -143,4 +143,4 @@ def test_the_site_builds(tmp_path: Path) -> None:
 
 def test_blocks_are_of_languages_that_are_tested() -> None:
     languages = {block.language for page in PAGES for block in blocks_of(page)}
-    assert languages <= {"python", "sh", "json", "toml", "text"}
+    assert languages <= {"python", "sh", "json", "toml", "text", "mermaid", ""}
