@@ -18,17 +18,16 @@ and, for ``greedy_plan``, ``exir/memory_planning.py`` of ExecuTorch 1.5.1 as
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
 from math import prod
-from typing import Final, NamedTuple
+from typing import Final
 
-from planner.errors import InputError, VerificationError
+from planner.errors import InputError
 from planner.ir.physical import ELEMENT_BYTES, padded_bytes
 from planner.ir.registry import PREPACK
 from planner.ir.representation import TensorRepr
+from planner.optimise.colouring import Lifetime, Objects, first_fit, sweep
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import ValueList
 
@@ -36,18 +35,6 @@ DEDICATED: Final = -1
 """The ``mem_obj_id`` of a tensor that shares its memory with no other."""
 
 _ALIGNMENT: Final = 16
-_LAYER_OBJECTS: Final = 4096
-
-
-class Lifetime(NamedTuple):
-    """First and last position in the chain that need a tensor's contents, both inclusive.
-
-    Inputs are copied in at position -1, before the first operator, and outputs are copied out at
-    ``len(chain)``, after the last.
-    """
-
-    first: int
-    last: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +115,10 @@ def plan_memory(graph: VkGraph) -> MemoryPlan:
     mirrored = {t: Lifetime(-span.last, -span.first) for t, span in spans.items()}
     candidates = (
         _executorch_objects(graph, spans),
-        _first_fit(late_end, spans),
-        _first_fit(early, spans),
-        _sweep(spans, sizes),
-        _sweep(mirrored, sizes),
+        first_fit(late_end, spans),
+        first_fit(early, spans),
+        sweep(spans, sizes),
+        sweep(mirrored, sizes),
     )
     return _plan(min(candidates, key=lambda objects: _bytes(objects, sizes)), spans, sizes)
 
@@ -181,69 +168,6 @@ def apply(graph: VkGraph, plan: MemoryPlan) -> VkGraph:
     return replace(graph, values=tuple(values))
 
 
-def check_memory(graph: VkGraph) -> None:
-    """Shows that no two tensors share memory while both are alive.
-
-    Raises ``VerificationError`` that names two tensors that break the rule; or a list in a list.
-    """
-    error = sharing_error(graph)
-    if error is not None:
-        raise VerificationError(error)
-
-
-def sharing_error(graph: VkGraph) -> str | None:
-    """Two tensors that share memory while both are alive, in words; or a list in a list.
-
-    Every tensor that an operator names is alive while it runs; inputs are alive from the start,
-    outputs to the end. Prepacked tensors, and those that are read before anything wrote them, are
-    alive from the start to the end of every run. Follows the chain by itself, apart from planning.
-    """
-    contents: dict[int, tuple[int, ...]] = {}
-    for list_id, value in enumerate(graph.values):
-        if isinstance(value, ValueList):
-            contents[list_id] = value.items
-    for list_id, items in contents.items():
-        if any(item in contents for item in items):
-            return f"value {list_id} is a list that holds a list"
-
-    def named(ids: Iterable[int]) -> set[int]:
-        return {item for value_id in ids for item in contents.get(value_id, (value_id,))}
-
-    present = named(graph.input_ids)
-    permanent: set[int] = set()
-    for call in graph.chain:
-        made = named(call.args[-1:])
-        permanent |= named(call.args[:-1]) - present
-        if call.name == PREPACK:
-            permanent |= made
-        present |= made
-    outputs = named(graph.output_ids)
-    permanent |= outputs - present
-
-    shared = {
-        value_id: value.mem_obj_id
-        for value_id, value in enumerate(graph.values)
-        if isinstance(value, VkTensor) and value.constant_id < 0 <= value.mem_obj_id
-    }
-    steps = [
-        named(graph.input_ids) | permanent,
-        *(named(call.args) for call in graph.chain),
-        outputs | permanent,
-    ]
-    last_step = {value_id: step for step, ids in enumerate(steps) for value_id in ids}
-    holders: dict[int, int] = {}
-    for step, ids in enumerate(steps):
-        for value_id in sorted(ids & shared.keys()):
-            holder = holders.get(shared[value_id], value_id)
-            if holder != value_id and last_step[holder] >= step:
-                return (
-                    f"tensors {holder} and {value_id} share memory object {shared[value_id]} "
-                    "while both are alive"
-                )
-            holders[shared[value_id]] = value_id
-    return None
-
-
 def _tensors(graph: VkGraph, ids: Iterable[int]) -> Iterator[int]:
     """The tensors among these values and in the lists among them."""
     for value_id in ids:
@@ -282,10 +206,6 @@ def _memory_bytes(value_id: int, tensor: VkTensor) -> int:
         raise InputError(f"tensor {value_id}: {error}") from error
 
 
-Objects = list[list[int]]
-"""Tensors by the memory object that they share."""
-
-
 def _plan(objects: Objects, spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> MemoryPlan:
     """Numbers objects in the order of first use; every other tensor is dedicated."""
     number_of = dict.fromkeys(sizes, DEDICATED)
@@ -312,106 +232,4 @@ def _executorch_objects(graph: VkGraph, spans: Mapping[int, Lifetime]) -> Object
         return -(-prod(tensor.dims) * ELEMENT_BYTES[datatype] // _ALIGNMENT)
 
     backward = [*spans][::-1]
-    return _first_fit(sorted(backward, key=lambda t: -requested_bytes(t)), spans)
-
-
-def _first_fit(order: Sequence[int], spans: Mapping[int, Lifetime]) -> Objects:
-    """Puts each tensor into the first object that is free for all of its lifetime.
-
-    Works through objects in layers: a tensor that finds no place in this layer waits for the next
-    one, which changes no choice. It bounds the length of the timeline's bit masks.
-    """
-    objects: Objects = []
-    positions = 2 + max((span.last for span in spans.values()), default=0)
-    while order:
-        timeline = _Timeline(positions)
-        layer: Objects = []
-        waiting: list[int] = []
-        for value_id in order:
-            index = timeline.first_free(spans[value_id])
-            if index == _LAYER_OBJECTS:
-                waiting.append(value_id)
-                continue
-            if index == len(layer):
-                layer.append([])
-            layer[index].append(value_id)
-            timeline.occupy(spans[value_id], index)
-        objects += layer
-        order = waiting
-    return objects
-
-
-class _Timeline:
-    """Which objects are taken at which positions: a segment tree, with a bit for each object.
-
-    ``_whole`` has, for some nodes, objects that are taken at all positions below the node: a
-    lifetime is marked at nodes that make it up exactly. ``_part`` has those of which a lifetime
-    begins, ends or is marked at the node or below it.
-    """
-
-    def __init__(self, positions: int) -> None:
-        self._leaves = 1 << (positions - 1).bit_length()
-        self._whole = [0] * (2 * self._leaves)
-        self._part = [0] * (2 * self._leaves)
-
-    def first_free(self, span: Lifetime) -> int:
-        """The first object that is free at all positions of a lifetime."""
-        whole, part = self._whole, self._part
-        low, high = self._ends(span)
-        taken = part[low] | part[high]
-        # Between the two paths to the root lie the nodes that make up the lifetime's inside.
-        while low >> 1 != high >> 1:
-            if not low & 1:
-                taken |= part[low + 1]
-            if high & 1:
-                taken |= part[high - 1]
-            low, high = low >> 1, high >> 1
-            taken |= whole[low] | whole[high]
-        while low := low >> 1:
-            taken |= whole[low]
-        return (~taken & (taken + 1)).bit_length() - 1
-
-    def occupy(self, span: Lifetime, index: int) -> None:
-        """Takes an object at all positions of a lifetime."""
-        whole, part = self._whole, self._part
-        low, high = self._ends(span)
-        inside, bit = [low, high], 1 << index
-        while low >> 1 != high >> 1:
-            if not low & 1:
-                inside.append(low + 1)
-            if high & 1:
-                inside.append(high - 1)
-            low, high = low >> 1, high >> 1
-            part[low] |= bit
-            part[high] |= bit
-        while low := low >> 1:
-            part[low] |= bit
-        for node in inside:
-            whole[node] |= bit
-            part[node] |= bit
-
-    def _ends(self, span: Lifetime) -> tuple[int, int]:
-        return self._leaves + span.first + 1, self._leaves + span.last + 1
-
-
-def _sweep(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> Objects:
-    """Follows time; each tensor takes the smallest free object that holds it.
-
-    Where none does, the largest free one grows.
-    """
-    objects: Objects = []
-    free: list[tuple[int, int]] = []
-    taken: list[tuple[int, int, int]] = []
-    for value_id in sorted(spans, key=lambda t: (spans[t].first, -sizes[t])):
-        span, size = spans[value_id], sizes[value_id]
-        while taken and taken[0][0] < span.first:
-            _, capacity, index = heappop(taken)
-            insort(free, (capacity, index))
-        if free:
-            capacity, index = free.pop(min(bisect_left(free, (size, 0)), len(free) - 1))
-        else:
-            capacity, index = 0, len(objects)
-            objects.append([])
-        objects[index].append(value_id)
-        heappush(taken, (span.last, max(capacity, size), index))
-    return objects
+    return first_fit(sorted(backward, key=lambda t: -requested_bytes(t)), spans)

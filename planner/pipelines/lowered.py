@@ -18,13 +18,7 @@ from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
-from planner.optimise.memory import (
-    check_memory,
-    greedy_plan,
-    plan_memory,
-    sharing_error,
-    used_bytes,
-)
+from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, Transition, operator_prices, plan_graph, read_plan
 from planner.optimise.problem import Slot
 from planner.options import PlanOptions
@@ -41,7 +35,13 @@ from planner.result.program import (
 )
 from planner.result.report import Report, report
 from planner.stopwatch import stopwatch
-from planner.verify import verify_contraction, verify_delegate, verify_pinned
+from planner.verify import (
+    sharing_error,
+    verify_contraction,
+    verify_delegate,
+    verify_memory,
+    verify_pinned,
+)
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
 from planner.vkgraph.wellformed import warnings_of
@@ -221,18 +221,19 @@ class _Delegate:
             baseline=self._baseline(source, planned),
             profile=self.options.profile,
         )
+        memory = MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes)
         with stopwatch() as checking:
             before = without_representations(source.written)
             verify_contraction(before, file, [t.position for t in source.transitions])
-            verify_delegate(
+            checked = verify_delegate(
                 described,
                 before,
                 costs=self.options.costs,
                 objective=self.options.objective,
                 limits=self.limits,
             )
-            verify_pinned(file, graph, source.unknown)
-            check_memory(graph)
+            verify_pinned(file, checked, source.unknown)
+            verify_memory(checked, memory.planned)
         result = DelegateResult(
             plan=described,
             graph=source.graph,
@@ -242,7 +243,7 @@ class _Delegate:
             verify_seconds=checking.seconds,
             pinned_operators=source.unknown,
             warnings=warnings_of(file),
-            memory=MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes),
+            memory=memory,
         )
         return result, None if data is self.data else data
 

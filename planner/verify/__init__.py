@@ -15,6 +15,8 @@ from planner.errors import VerificationError
 from planner.ir.limits import Limits
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
+from planner.verify.memory import check_memory as verify_memory
+from planner.verify.memory import sharing_error
 from planner.verify.operands import (
     check_accepted,
     check_representations,
@@ -27,7 +29,13 @@ from planner.verify.program import Program
 from planner.verify.resolution import check_resolution
 from schema import DelegatePlan, SchemaError, VkGraph
 
-__all__ = ["verify_contraction", "verify_delegate", "verify_pinned"]
+__all__ = [
+    "sharing_error",
+    "verify_contraction",
+    "verify_delegate",
+    "verify_memory",
+    "verify_pinned",
+]
 
 
 def verify_delegate(
@@ -37,11 +45,12 @@ def verify_delegate(
     costs: CostSource,
     objective: Objective,
     limits: Limits,
-) -> None:
+) -> VkGraph:
     """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
 
-    Storage, layout and memory object of the tensors in ``before`` are not looked at. Raises
-    ``VerificationError`` naming the operator, the operand and the rule that is broken.
+    Returns that graph, decoded again. Storage, layout and memory object of the tensors in
+    ``before`` are not looked at. Raises ``VerificationError`` naming the operator, the operand and
+    the rule that is broken.
     """
     try:
         program = Program(plan.decode_graph())
@@ -54,6 +63,7 @@ def verify_delegate(
     check_synchronised(program, demands, program.representations, "")
     check_resolution(program, demands)
     check_claims(plan, program, demands, repacks, prices_of(costs, objective))
+    return program.graph
 
 
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:

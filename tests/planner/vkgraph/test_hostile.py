@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from planner.costs.profile_file import parse_profile
 from planner.errors import InputError, NoRepresentationError
 from planner.ir.representation import TensorRepr
-from planner.optimise.memory import sharing_error
 from planner.optimise.plan import plan_graph
 from planner.options import make_options
 from planner.pipelines.lowered import Planned, replan
+from planner.verify import sharing_error
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, join_delegate
 from schema.vkgraph import (
     Int,
