@@ -14,7 +14,7 @@ AXES: Final = "whcn"
 WORD_BYTES: Final = 4
 
 Offsets = tuple[int, int, int]
-"""Elements along width, height and channels from the coordinates in the shader."""
+"""Elements along width, height and channels, counted from the coordinates in the shader."""
 
 
 class Memory:
@@ -34,7 +34,7 @@ class Memory:
                 self.words = placement.element_bytes
 
     def declaration(self) -> str:
-        """The variable that is bound."""
+        """The declaration of the bound variable."""
         at = f"@group(0) @binding({self.binding}) var"
         is_source = self.binding == 0
         if self.placement.is_texture:
@@ -46,7 +46,7 @@ class Memory:
         return f"{at}<storage, {access}> {self.name}: array<{items}>;"
 
     def coordinate(self, dim: int, offset: int) -> str:
-        """A coordinate, so many elements on."""
+        """A coordinate, ``offset`` elements further along its dimension."""
         return AXES[dim] if offset == 0 else f"({AXES[dim]} + {offset}u)"
 
     def texel(self, offsets: Offsets) -> str:
@@ -60,7 +60,7 @@ class Memory:
         return f"vec3<u32>({', '.join(parts)})"
 
     def item(self, offsets: Offsets) -> str:
-        """Index of a unit, or of the block of units that it is in, in the bound array."""
+        """Index of a unit, or of the block that it is in, in the bound array."""
         placement = self.placement
         terms = []
         for dim, stride in enumerate(placement.strides):
@@ -68,7 +68,7 @@ class Memory:
             name = self.coordinate(dim, offset)
             if dim in (placement.packed_dim, placement.outer_dim):
                 name = f"({name} / {UNIT}u)"
-            # The strides of a plain buffer count elements; along the packed dimension units follow.
+            # A plain buffer's strides count elements; units follow along the packed dimension.
             is_row = placement.is_plain and dim != placement.packed_dim
             if placement.extents[dim] > 1:
                 terms.append((name, stride // UNIT if is_row else stride))
@@ -94,7 +94,7 @@ class Memory:
         return wgsl_sum(terms + inner)
 
     def load(self, offsets: Offsets) -> str:
-        """The unit, packed into as few words as it fills: one, two or four."""
+        """The unit, packed into the words that it fills: one, two or four."""
         placement = self.placement
         size = placement.element_bytes
         if placement.is_texture:
@@ -106,7 +106,7 @@ class Memory:
         return packed(f"vec4<u32>({elements})", size)
 
     def load_element(self, k: int, offsets: Offsets) -> str:
-        """An element of a buffer, ``k`` elements behind the one at the coordinates."""
+        """An element of a buffer, ``k`` elements after the one at the coordinates."""
         per_word = WORD_BYTES // self.placement.element_bytes
         at = f"({self.element(offsets)} + {k}u)" if k else f"({self.element(offsets)})"
         if per_word == 1:
@@ -117,12 +117,12 @@ class Memory:
 
 
 def packed(elements: str, size: int) -> str:
-    """WGSL that packs four elements of so many bytes into words."""
+    """WGSL that packs four elements of ``size`` bytes into words."""
     return {1: f"pack_bytes({elements})", 2: f"pack_halves({elements})", 4: elements}[size]
 
 
 def unpacked(words: str, size: int) -> str:
-    """WGSL for the four elements of so many bytes that words hold."""
+    """WGSL that unpacks four elements of ``size`` bytes from words."""
     return {1: f"unpack_bytes({words})", 2: f"unpack_halves({words})", 4: words}[size]
 
 
@@ -137,6 +137,6 @@ def scaled(name: str, factor: int) -> str:
 
 
 def wgsl_sum(terms: Iterable[tuple[str, int]]) -> str:
-    """WGSL for the sum of variables times constants; terms that are 0 are left out."""
+    """WGSL for the sum of variables times constants; terms with a factor of 0 are left out."""
     parts = [name if factor == 1 else f"{name} * {factor}u" for name, factor in terms if factor]
     return " + ".join(parts) or "0u"

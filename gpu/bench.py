@@ -1,4 +1,4 @@
-"""Times every conversion against a plain copy of as many bytes, in the same run."""
+"""Times every conversion and a plain copy of the same number of bytes, in one run."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ FLOATS: Final = tuple(r for r in REPRS if not r.is_packed_int8)
 INT8S: Final = tuple(
     r
     for r in REPRS
-    # The runtime turns this one into 4C or 4C1W before any tensor is made.
+    # The runtime turns this layout into 4C or 4C1W before it creates any tensor.
     if r.is_packed_int8 and r.memory_layout != VkMemoryLayout.PACKED_INT8_CONV2D
 )
 HARDWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112), (64, 96, 112, 112))
 SOFTWARE_SHAPES: Final = ((1, 32, 28, 28), (1, 96, 112, 112))
-"""The last hardware shape is larger than any GPU's cache; a CPU shows its speed well before."""
+"""The last shape for hardware is larger than any GPU's cache; a CPU needs no such shape."""
 
 _PATTERN_BYTES: Final = 2**22
 _PARAMETERS: Final = QuantParams(0.05, 3)
 AWAKE_SECONDS: Final = 0.3
-"""An idle GPU that works so long without a pause runs at its full clock, and stays there while
+"""Seconds of work without a pause that bring an idle GPU to its full clock, where it stays while
 it has work."""
 
 _STILL_AWAKE_SECONDS: Final = 0.03
@@ -52,7 +52,7 @@ _MOST_TOGETHER: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """A step between two representations; sizes are bytes of an element."""
+    """A step between two representations; sizes are bytes per element."""
 
     step: Step
     source: TensorRepr
@@ -62,7 +62,7 @@ class Conversion:
 
     @property
     def kind(self) -> ConversionKind:
-        """What it is, for the table."""
+        """The kind of conversion, as the table names it."""
         if self.step != "repack":
             return self.step
         if self.source_bytes == 1 and CONTIGUOUS in (self.source, self.target):
@@ -71,7 +71,7 @@ class Conversion:
         return "repack, same order" if same else "repack, transposing"
 
     def placements(self, shape: tuple[int, ...]) -> tuple[Placement, Placement]:
-        """Source and target for a tensor of this shape."""
+        """Source and target placement of a tensor of this shape."""
         return (
             Placement(shape, self.source, self.source_bytes),
             Placement(shape, self.target, self.target_bytes),
@@ -80,10 +80,10 @@ class Conversion:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """How long a conversion took, and a copy of as many bytes; nanoseconds, medians.
+    """Median times in ns of a conversion and of a copy of the same number of bytes.
 
-    ``moved`` are the bytes that are read and written, padding included. ``copy_ns`` is the faster
-    of the driver's copy and of a shader's.
+    ``moved`` are the bytes read and written, padding included. ``copy_ns`` is the time of the
+    driver's copy or of a shader's, whichever is faster.
     """
 
     conversion: Conversion
@@ -94,17 +94,17 @@ class Timing:
 
     @property
     def gigabytes_per_second(self) -> float:
-        """Bytes moved in a nanosecond."""
+        """Bytes moved per nanosecond."""
         return self.moved / self.ns
 
     @property
     def ratio(self) -> float:
-        """The conversion's speed as a part of the copy's."""
+        """The conversion's speed as a fraction of the copy's."""
         return self.copy_ns / self.ns
 
 
 def conversions(float_bytes: int = 4) -> Iterator[Conversion]:
-    """Every conversion that a plan can contain, for float elements of so many bytes."""
+    """Every conversion that a plan can contain, for floats of ``float_bytes`` bytes."""
     for source, target in product(FLOATS, FLOATS):
         if source != target:
             yield Conversion("repack", source, target, float_bytes, float_bytes)
@@ -131,12 +131,12 @@ def parse_shape(text: str) -> tuple[int, ...]:
 class Bench:
     """Times conversions on one GPU.
 
-    All buffers lie in the same two pieces of memory, the copies' too: where a driver puts a buffer
-    changes its speed, and this way it changes all alike.
+    All buffers, also those of the copies, share the same two allocations: a buffer's place in
+    memory changes its speed, and this way it changes all speeds alike.
     """
 
     def __init__(self, gpu: Gpu, most_bytes: int) -> None:
-        """``most_bytes`` is what the largest tensor or copy takes."""
+        """Allocates memory; ``most_bytes`` is the size of the largest tensor or copy."""
         self.gpu = gpu
         self.timer = Timer(gpu)
         self.converter = Converter(gpu)
@@ -152,7 +152,10 @@ class Bench:
         repeats: int,
         awake_seconds: float = AWAKE_SECONDS,
     ) -> Timing:
-        """Times one conversion and the copy that it is held against, in turns."""
+        """Times one conversion and the copies to compare it with, in turns.
+
+        Raises ``GpuError`` where the device has no timestamps, or fails.
+        """
         source, target = conversion.placements(shape)
         moved = source.bytes + target.bytes
         copied = Placement((-(-moved // 32) * 4,), CONTIGUOUS, 4)
@@ -168,27 +171,27 @@ class Bench:
         return Timing(conversion, shape, moved, ns, min(copy_ns))
 
     def dispatch(self, step: Step, source: Placement, target: Placement) -> Dispatch:
-        """The conversion's dispatch, on tensors that the bench holds."""
+        """The dispatch of a conversion, on tensors in the bench's memory."""
         tensors = self._tensor(source, 0), self._tensor(target, 1)
         return self.converter.prepare(*tensors, step, _PARAMETERS)
 
     def read(self, placement: Placement) -> Dispatch:
-        """Reads a whole tensor."""
+        """The dispatch that reads a whole tensor."""
         tensors = self._tensor(placement, 0), self._tensor(SCALARS, 1)
         return self.converter.prepare_shader(read_shader(placement), *tensors)
 
     def write(self, placement: Placement) -> Dispatch:
-        """Writes a whole tensor."""
+        """The dispatch that writes a whole tensor."""
         tensors = self._tensor(SCALARS, 0), self._tensor(placement, 1)
         return self.converter.prepare_shader(write_shader(placement), *tensors)
 
     def measure(
         self, works: Sequence[Work], repeats: int, awake_seconds: float = AWAKE_SECONDS
     ) -> list[float]:
-        """Median nanoseconds of each work, on a device that is awake.
+        """Median ns of each work, on a device at its full clock.
 
-        Works that are short are repeated between two timestamps. Before they are timed the device
-        copies for ``awake_seconds``: one that was idle runs at a fraction of its clock.
+        Short works are repeated between two timestamps. Before the timing, the device copies for
+        ``awake_seconds``, because an idle device runs at a fraction of its clock.
         """
         first = self.timer.times(works, 2)[:, -1]
         together = int(min(_MOST_TOGETHER, max(1.0, _SHORT_NS / max(1.0, first.min()))))
@@ -197,7 +200,7 @@ class Bench:
         return [float(x) for x in np.median(times, axis=1)]
 
     def _load(self, seconds: float) -> list[Dispatch]:
-        """Wakes the device, and gives copies that keep it busy for as long again."""
+        """Wakes the device; returns copies that keep it busy for the same time again."""
         copy = self.converter.prepare(self._tensor(_LOAD, 0), self._tensor(_LOAD, 1))
         end = time.monotonic() + seconds
         ns = math.inf
@@ -224,7 +227,7 @@ class Bench:
         return image
 
     def _fill(self, size: int) -> None:
-        """Writes a pattern into the first arena, then doubles what is there until it is full."""
+        """Writes a pattern into the first arena and doubles it until the arena is full."""
         rng = np.random.default_rng(0)
         pattern = rng.integers(0, 64, min(size, _PATTERN_BYTES), dtype=np.uint8)
         done = pattern.size
@@ -261,6 +264,6 @@ def run(
 
 
 def arena_bytes(pairs: Iterable[tuple[Placement, Placement]]) -> int:
-    """Bytes of an arena in which any of these tensors, or their copies, fit."""
+    """Bytes of an arena that holds any one of these tensors, or its copy."""
     most = max(max(a.bytes, b.bytes, (a.bytes + b.bytes) // 2) for a, b in pairs)
     return -(-most // 16) * 16 + 16

@@ -16,7 +16,7 @@ _COMPONENTS: Final = "xyzw"
 
 
 class BrickKernel(Kernel):
-    """An invocation converts a brick; neighbouring ones write neighbouring bricks."""
+    """A shader whose invocations convert a brick each; neighbours write neighbouring bricks."""
 
     by_word = False
 
@@ -25,12 +25,12 @@ class BrickKernel(Kernel):
         dims = {source.packed_dim, target.packed_dim, source.outer_dim, target.outer_dim}
         self.brick = tuple(UNIT if dim in dims else 1 for dim in range(4))
         self.grid = tuple(-(-e // b) for e, b in zip(self.extents, self.brick, strict=True))
-        # A unit is turned, and exchanged, on the side where it is smaller.
+        # Units are transposed, and exchanged, in the smaller of their two types.
         self.turned_bytes = min(source.element_bytes, target.element_bytes)
 
     @property
     def groups(self) -> int:
-        """Workgroups: a row of bricks each."""
+        """Workgroups, each for a row of bricks."""
         return -(-prod(self.grid) // THREADS)
 
     def lines(self) -> Iterator[str]:
@@ -55,18 +55,18 @@ class BrickKernel(Kernel):
         return [(w, h, c) for c, h, w in product(*reversed(sides))]
 
     def items(self) -> list[Offsets]:
-        """Offsets of what is written at once in a brick: units, or blocks of four units."""
+        """Offsets of what one write stores in a brick: units, or blocks of four units."""
         target = self.target.placement
         units = self.units(target)
         return [u for u in units if target.outer_dim is None or u[target.outer_dim] == 0]
 
     def written_order(self) -> tuple[int, ...]:
-        """Dimensions as they follow each other in the target's memory, fastest first."""
+        """Dimensions in the order of the target's memory, fastest first."""
         target = self.target.placement
         return (WIDTH, HEIGHT, CHANNELS, BATCH) if target.is_texture else target.order[::-1]
 
     def read(self) -> Iterator[str]:
-        """Reads the source's units into registers ``s``, converted to what is transposed."""
+        """Reads the source's units into registers ``s``, in the type that is transposed."""
         source = self.source.placement
         outer = source.outer_dim
         for offsets in self.units(source):
@@ -84,7 +84,7 @@ class BrickKernel(Kernel):
             yield f"let {name} = {value};"
 
     def turn(self) -> Iterator[str]:
-        """Makes the target's units, registers ``t``, out of the source's."""
+        """Makes the target's units, in registers ``t``, out of the source's."""
         p, q = self.source.placement.packed_dim, self.target.placement.packed_dim
         for offsets in self.units(self.target.placement):
             name = _register("t", offsets)
@@ -117,7 +117,7 @@ class BrickKernel(Kernel):
         return f"vec4<u32>({', '.join(units)})"
 
     def write(self, offsets: Offsets, value: str) -> Iterator[str]:
-        """Writes an item of the target; what lies outside of the tensor becomes 0."""
+        """Writes an item of the target; elements outside the tensor become 0."""
         target = self.target.placement
         dim, outer = target.packed_dim, target.outer_dim
         if self.step == "dequantize":
@@ -141,7 +141,7 @@ class BrickKernel(Kernel):
         yield from self._guarded(offsets, self._store(offsets, name))
 
     def _guarded(self, offsets: Offsets, store: list[str]) -> Iterator[str]:
-        """The store, if its unit is in the tensor or in the padding of one that is."""
+        """The store, behind a condition that its unit has elements of the tensor or padding."""
         target = self.target.placement
         conditions = [
             f"{self.target.coordinate(dim, offsets[dim])} < {self.extents[dim]}u"

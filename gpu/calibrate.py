@@ -1,8 +1,9 @@
-"""Measures a device, and fits a profile that the planner can price plans with.
+"""Measures a device and fits a profile with which the planner can price plans.
 
-The model: a repack's time is a curve over the bytes that it reads and writes together, one for each
-pair of representations: straight lines between knots, fitted to the times of many shapes. An access
-costs so many ns a byte of each representation, read or written.
+The model: a repack's time is a curve over the bytes that it reads plus those that it writes, one
+curve for each pair of representations. A curve is straight between knots, and fitted to the times
+of many shapes. An access costs a number of ns per byte, by representation, for reads and for
+writes.
 """
 
 from __future__ import annotations
@@ -76,12 +77,12 @@ _LARGE_HELD_OUT: Final[tuple[Shape, ...]] = (
 _KNOTS_PER_DECADE: Final = 1.5
 _DRAW: Final = 0.4
 _LEAST_PART: Final = 0.5
-"""No knot is lower than this part of the least time that was measured."""
+"""No knot is lower than this fraction of the least measured time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Measured times of one thing: bytes moved and ns, one for each shape."""
+    """Measured times of one repack or access: bytes moved and ns, by shape."""
 
     bytes: NDArray[np.float64]
     ns: NDArray[np.float64]
@@ -89,9 +90,10 @@ class Samples:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """A fitted profile, and how far its predictions are off for shapes that it was not fitted to.
+    """A fitted profile, and the errors of its predictions for shapes that it was not fitted to.
 
-    ``residuals`` has relative errors by kind of repack.
+    ``residuals`` has relative errors by kind of repack; ``launch_ns`` is the least time of any
+    repack.
     """
 
     profile: DeviceProfile
@@ -108,7 +110,7 @@ Pair = tuple[TensorRepr, TensorRepr]
 
 
 def pairs() -> Iterator[tuple[Pair, int]]:
-    """Each pair of representations that a repack is measured for, with bytes of an element."""
+    """Each pair of representations whose repack is measured, with the bytes per element."""
     for group, size in ((FLOATS, 4), (INT8S, 1)):
         for source, target in product(group, group):
             if source != target:
@@ -123,8 +125,8 @@ def calibrate(
 ) -> Calibration:
     """Measures repacks and accesses, and fits a profile called ``name``.
 
-    ``progress`` is told what is measured, and how many shapes of how many are done. Raises
-    ``GpuError`` where the device fails; nothing is kept then.
+    ``progress`` is called with what is being measured, how many shapes are done, and their number.
+    Raises ``GpuError`` where the device fails or its timestamps do not advance.
     """
     fitted = _SMALL if gpu.info.is_software else _SMALL + _LARGE
     held_out = _SMALL_HELD_OUT if gpu.info.is_software else _SMALL_HELD_OUT + _LARGE_HELD_OUT
@@ -211,7 +213,7 @@ def _measure(gpu: Gpu, shape: Shape, repeats: int) -> _Times:
     finally:
         bench.close()
     if min(ns) <= 0:
-        raise GpuError(f"{gpu.info.name} tells no time: its timestamps do not advance")
+        raise GpuError(f"{gpu.info.name} cannot be measured: its timestamps do not advance")
     repacks = {
         pair: (source.bytes + target.bytes, t)
         for (pair, source, target), t in zip(wanted, ns, strict=False)
@@ -230,18 +232,18 @@ def _samples(measured: Sequence[tuple[int, float]]) -> Samples:
 
 
 def fit(samples: Samples) -> Curve:
-    """The curve whose relative errors have the least squares.
+    """The curve (bytes, ns) with the least squares of relative errors.
 
-    Its knots lie at equal ratios of bytes between the least and the most that were measured. Each
-    is drawn a little to the line of launch and rate that fits all samples best, so that a knot
-    with few samples near it is not free to swing.
+    Its knots are at equal ratios of bytes, from the least to the most that were measured. Each is
+    pulled a little towards the line that fits all samples best, so that a knot with few samples
+    near it stays stable.
     """
     low, high = np.log10(samples.bytes[[0, -1]])
     count = max(2, 1 + round((high - low) * _KNOTS_PER_DECADE))
     knots = np.unique(np.rint(np.logspace(low, high, count)))
     launch, slope = _line(samples)
     line = launch + slope * knots
-    # A hat for each knot: the curve is their sum, weighted by the knots' times.
+    # One hat function for each knot: the curve is their sum, weighted by the knots' times.
     hats = np.stack([np.interp(samples.bytes, knots, row) for row in np.eye(len(knots))], axis=1)
     rows = np.concatenate([hats / samples.ns[:, None], _DRAW * np.diag(1 / line)])
     wanted = np.concatenate([np.ones(len(samples.ns)), np.full(len(knots), _DRAW)])
@@ -251,7 +253,7 @@ def fit(samples: Samples) -> Curve:
 
 
 def _line(samples: Samples) -> tuple[float, float]:
-    """(ns, ns a byte) of the line of least relative squares that starts and goes up."""
+    """(launch ns, ns per byte), both positive, of the line of least relative squares."""
     columns = np.stack([np.ones_like(samples.bytes), samples.bytes], axis=1)
     launch, slope = np.linalg.lstsq(
         columns / samples.ns[:, None], np.ones(len(samples.ns)), rcond=None
@@ -264,7 +266,7 @@ def _line(samples: Samples) -> tuple[float, float]:
 
 
 def predict(curve: Curve, size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The curve's ns at so many bytes: level below the first knot, straight on after the last."""
+    """The curve's ns at ``size`` bytes: constant below the first knot, straight after the last."""
     x, y = np.array(curve, dtype=np.float64).T
     slope = max(0.0, (y[-1] - y[-2]) / (x[-1] - x[-2]))
     found: NDArray[np.float64] = np.interp(size, x, y) + slope * np.maximum(0.0, size - x[-1])
@@ -272,7 +274,7 @@ def predict(curve: Curve, size: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _rate(samples: Samples) -> float:
-    """Nanoseconds a byte, once the launch is paid."""
+    """Nanoseconds per byte, without the launch."""
     return float(f"{_line(samples)[1]:.4g}")
 
 

@@ -17,7 +17,7 @@ from gpu.tensor import GpuTensor, check_writable
 
 LEAST_SCALE: Final = 2.0**-125
 MOST_SCALE: Final = 2.0**125
-"""Scales between which no product that matters is subnormal, so that drivers that flush
+"""Scales in this range make no subnormal product that matters, so that drivers that flush
 subnormals to zero give the same bits."""
 
 
@@ -32,12 +32,12 @@ class QuantParams:
         if not LEAST_SCALE <= self.scale <= MOST_SCALE:
             raise GpuError(f"scale {self.scale} is not between 2^-125 and 2^125")
         if not -128 <= self.zero_point <= 127:
-            raise GpuError(f"zero point {self.zero_point} is no int8")
+            raise GpuError(f"zero point {self.zero_point} is not from -128 to 127")
 
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A conversion that is ready to run: encode it into compute passes as often as wanted."""
+    """A conversion that is ready to run; it can be encoded into any number of compute passes."""
 
     pipeline: Any
     bindings: Any
@@ -46,7 +46,7 @@ class Dispatch:
     target: GpuTensor
 
     def encode(self, compute_pass: Any) -> None:
-        """Appends the dispatch to a compute pass; raises ``ValueError`` if a tensor is freed."""
+        """Appends the dispatch to a compute pass; raises ``ValueError`` if a tensor was freed."""
         self.source.check()
         self.target.check()
         compute_pass.set_pipeline(self.pipeline)
@@ -55,7 +55,7 @@ class Dispatch:
 
 
 class Converter:
-    """Makes dispatches; keeps the pipelines that it compiled."""
+    """Makes dispatches, and keeps the compiled pipelines."""
 
     def __init__(self, gpu: Gpu) -> None:
         self.gpu = gpu
@@ -71,11 +71,11 @@ class Converter:
         """The dispatch that converts ``source`` into ``target``.
 
         ``parameters`` are needed to quantize and dequantize. Raises ``GpuError`` for shapes or
-        types that do not go together, and for what the driver refuses.
+        types that do not match, and where the driver refuses.
         """
         made = shader(source.placement, target.placement, step)
         if made.has_parameters and parameters is None:
-            raise GpuError(f"to {step} a tensor its scale and zero point are needed")
+            raise GpuError(f"cannot {step} without a scale and a zero point: pass parameters")
         return self.prepare_shader(made, source, target, step, parameters)
 
     def prepare_shader(
@@ -86,7 +86,7 @@ class Converter:
         step: Step = "repack",
         parameters: QuantParams | None = None,
     ) -> Dispatch:
-        """The dispatch of a shader; raises ``GpuError`` for what the driver refuses."""
+        """The dispatch of a shader; raises ``GpuError`` where the driver refuses it."""
         return self.gpu.guarded(lambda: self._prepare(made, source, target, step, parameters))
 
     def _prepare(
@@ -124,7 +124,7 @@ class Converter:
         return Dispatch(pipeline, bindings, made.groups, source, target)
 
     def run(self, *dispatches: Dispatch) -> None:
-        """Runs dispatches in order, and does not wait for them."""
+        """Submits dispatches in order, without waiting for them."""
         self.gpu.guarded(lambda: self._run(dispatches))
 
     def _run(self, dispatches: tuple[Dispatch, ...]) -> None:

@@ -1,4 +1,4 @@
-"""A GPU through wgpu: which one, what it can do, and how it fails."""
+"""A GPU through wgpu: how it is chosen, its limits, and its errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from planner.extras import require
 
 Backend = Literal["vulkan", "metal", "d3d12", "opengl"]
 BACKENDS: Final[tuple[Backend, ...]] = ("vulkan", "metal", "d3d12", "opengl")
-"""In the order in which they are tried where none is asked for."""
+"""In the order in which they are tried if none is asked for."""
 
 _WGPU_NAMES: Final = {"vulkan": "Vulkan", "metal": "Metal", "d3d12": "D3D12", "opengl": "OpenGL"}
 _FEATURES: Final = ("timestamp-query", "timestamp-query-inside-encoders", "shader-f16")
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class AdapterInfo:
-    """Which GPU and driver; ``limits`` in bytes, texels or workgroups, by wgpu's names."""
+    """A GPU and its driver; ``limits`` in bytes, texels or workgroups, by wgpu's names."""
 
     name: str
     backend: str
@@ -45,17 +45,17 @@ class AdapterInfo:
 
     @property
     def is_software(self) -> bool:
-        """Whether a CPU does the work."""
+        """Whether the driver runs on the CPU."""
         return self.kind == "CPU"
 
     @property
     def has_timestamps(self) -> bool:
-        """Whether work can be timed on it."""
+        """Whether the adapter can time work."""
         return "timestamp-query" in self.features
 
     @property
     def has_f16(self) -> bool:
-        """Whether shaders can compute in float16."""
+        """Whether shaders can use float16."""
         return "shader-f16" in self.features
 
 
@@ -70,17 +70,18 @@ class Gpu:
 
     @property
     def has_timestamps(self) -> bool:
-        """Whether the device tells when a pass began and ended."""
+        """Whether the device can time passes."""
         return "timestamp-query" in self.device.features
 
     def limit(self, name: str) -> int:
-        """A limit of the device, by wgpu's name."""
+        """A limit of the device, by wgpu's name for it."""
         return int(self.device.limits[name])
 
     def guarded(self, action: Callable[[], T]) -> T:
-        """The action's result; raises ``GpuError`` for what the device or driver refuses.
+        """The action's result.
 
-        ``OutOfMemoryError`` and ``DeviceLostError`` are told apart.
+        Raises ``OutOfMemoryError``, ``DeviceLostError``, or another ``GpuError`` where the device
+        or driver refuses.
         """
         import wgpu
 
@@ -88,7 +89,7 @@ class Gpu:
             return action()
         except (wgpu.GPUError, RuntimeError) as error:
             text = _one_line(error)
-            # wgpu-native reports most of both as validation errors: only their text tells.
+            # wgpu-native reports most of both as validation errors, which differ only in text.
             is_memory = isinstance(error, wgpu.GPUOutOfMemoryError)
             if is_memory or _OUT_OF_MEMORY in text.lower():
                 raise OutOfMemoryError(
@@ -103,20 +104,20 @@ class Gpu:
             raise GpuError(f"{self.info.name}: {text}") from error
 
     def wait(self) -> None:
-        """Waits until all that was submitted is done."""
+        """Waits until all submitted work is done; raises as ``guarded`` does."""
         self.guarded(self._wait)
 
     def _wait(self) -> None:
         import wgpu
 
-        # The queue works in order: what is read back tells that all before it is done. (The queue's
+        # The queue works in order: once this read is back, all work before it is done. (The queue's
         # own on_submitted_work_done fails in wgpu-py 0.32: its callback has the wrong type.)
         buffer = self.device.create_buffer(size=4, usage=wgpu.BufferUsage.COPY_SRC)
         self.queue.read_buffer(buffer)
         buffer.destroy()
 
     def close(self) -> None:
-        """Gives the device back."""
+        """Releases the device."""
         self.device.destroy()
 
     def __enter__(self) -> Self:
@@ -127,13 +128,13 @@ class Gpu:
 
 
 def _one_line(error: BaseException) -> str:
-    """What happened: wgpu's chain of causes, in one line."""
+    """The messages of an error and its causes, in one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines)[:400] if lines else type(error).__name__
 
 
 def parse_backend(text: str | None) -> Backend | None:
-    """The backend of this name; raises ``OptionError``."""
+    """The backend of this name, None for None; raises ``OptionError`` for an unknown name."""
     if text is None:
         return None
     for backend in BACKENDS:
@@ -143,7 +144,10 @@ def parse_backend(text: str | None) -> Backend | None:
 
 
 def open_gpu(backend: Backend | None = None, adapter: str | None = None) -> Gpu:
-    """Opens the GPU that ``choose`` takes; raises ``GpuError`` where there is none or it fails."""
+    """Opens the GPU that ``choose`` picks.
+
+    Raises ``GpuError`` where there is none or it fails, ``MissingExtraError`` without wgpu.
+    """
     found = _adapters()
     info, handle = found[choose([info for info, _ in found], backend, adapter)]
     import wgpu
@@ -160,10 +164,10 @@ def open_gpu(backend: Backend | None = None, adapter: str | None = None) -> Gpu:
 def choose(
     adapters: Sequence[AdapterInfo], backend: Backend | None = None, adapter: str | None = None
 ) -> int:
-    """Index of the adapter to use: Vulkan's where no backend is asked for, hardware first.
+    """Index of the adapter to use: hardware first, and Vulkan first unless ``backend`` is given.
 
-    ``adapter`` is a part of the wanted adapter's name. Raises ``GpuError`` where there is none, and
-    says what there is or what to install.
+    ``adapter`` is a part of the wanted adapter's name. Raises ``GpuError`` where there is none,
+    which names the adapters that exist, or the driver to install.
     """
     wanted = [
         (BACKENDS.index(name), info.is_software, index)
@@ -180,7 +184,7 @@ def choose(
 def list_adapters() -> list[AdapterInfo]:
     """Every adapter of this machine.
 
-    Raises ``MissingExtraError`` without wgpu, ``GpuError`` where wgpu itself does not work.
+    Raises ``MissingExtraError`` without wgpu, ``GpuError`` where wgpu cannot be loaded.
     """
     return [info for info, _ in _adapters()]
 
@@ -191,7 +195,7 @@ def _adapters() -> list[tuple[AdapterInfo, Any]]:
         import wgpu
     except (ImportError, OSError) as error:
         raise GpuError(f"wgpu cannot be loaded: {_one_line(error)}") from error
-    # Without it the OpenGL drivers of a machine without a desktop write errors to the terminal.
+    # Without this, OpenGL drivers write errors to the terminal of a machine that has no desktop.
     os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
     adapters = wgpu.gpu.enumerate_adapters_sync()
     return [(_info(adapter), adapter) for adapter in adapters]

@@ -1,15 +1,15 @@
-"""What can go wrong on the way to a GPU and on it."""
+"""The errors of a GPU."""
 
 from planner.errors import PlannerError
 
 
 class GpuError(PlannerError):
-    """The GPU cannot do what is asked; the text names the limit or fault and what to do."""
+    """The GPU cannot do this; the text names the limit or fault, and what to do."""
 
 
 class OutOfMemoryError(GpuError):
-    """The device has no room for a tensor."""
+    """The device has no memory left for a tensor."""
 
 
 class DeviceLostError(GpuError):
-    """The device was reset or removed; everything on it is gone."""
+    """The device was reset or removed; its memory is lost."""

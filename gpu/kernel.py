@@ -1,4 +1,4 @@
-"""What every shader is made of: bindings, conversions, and the grid of workgroups."""
+"""The parts that all shaders share: bindings, conversions, and the grid of workgroups."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from gpu.errors import GpuError
 from gpu.placement import Extents, Placement
 
 Step = Literal["repack", "quantize", "dequantize"]
-"""What happens to elements on their way: nothing (bits move), or a change of their type."""
+"""The change of elements on their way: none (bits move), or one of their type."""
 
 THREADS: Final = 256
-"""Invocations of a workgroup."""
+"""Invocations in a workgroup."""
 
 MOST_GROUPS: Final = 65535
-"""Workgroups in one dimension of a dispatch, on every adapter."""
+"""Workgroups in one dimension of a dispatch that every adapter takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Shader:
 
 
 class Kernel(ABC):
-    """What all kinds of shader have in common."""
+    """The common base of all kinds of shader."""
 
     by_word: bool
 
@@ -47,24 +47,24 @@ class Kernel(ABC):
 
     @abstractmethod
     def lines(self) -> Iterator[str]:
-        """The body of the shader, where ``workgroup`` and ``thread`` are known."""
+        """The body of the shader, in which ``workgroup`` and ``thread`` are defined."""
 
     def declarations(self) -> Iterator[str]:
-        """Declarations beyond the bindings."""
+        """Declarations besides the bindings."""
         yield from ()
 
     @property
     def threads(self) -> int:
-        """Invocations of a workgroup."""
+        """Invocations in a workgroup."""
         return THREADS
 
     @property
     @abstractmethod
     def groups(self) -> int:
-        """Workgroups that the shader needs."""
+        """The number of workgroups that the shader needs."""
 
     def shader(self) -> Shader:
-        """The whole shader."""
+        """The complete shader; raises ``GpuError`` for too many workgroups."""
         grid = _dispatch(self.groups)
         has_parameters = self.step != "repack"
         factor, zero_point = "factor: f32", "zero_point: f32"
@@ -101,9 +101,11 @@ class Kernel(ABC):
 
 
 def _dispatch(groups: int) -> tuple[int, int, int]:
-    """A grid of at least so many workgroups, none of its sides beyond what adapters take."""
+    """A grid of at least ``groups`` workgroups, with sides that every adapter takes."""
     x = min(groups, MOST_GROUPS)
     y = -(-groups // x)
     if y > MOST_GROUPS:
-        raise GpuError(f"{groups} workgroups are more than one dispatch takes")
+        raise GpuError(
+            f"{groups} workgroups are more than one dispatch takes: use a smaller tensor"
+        )
     return x, y, 1

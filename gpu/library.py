@@ -1,4 +1,4 @@
-"""The WGSL functions that all shaders use, as they are right for a device."""
+"""The WGSL functions that all shaders use, in the variant that is exact on a device."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {{
 
 
 def library(gpu: Gpu) -> str:
-    """Functions for all shaders on this device.
+    """The functions for all shaders on this device, as WGSL.
 
-    float16 is converted by WGSL's own functions where a probe of the device, over every float16
-    and every float32 at which rounding changes, finds them exact; elsewhere by integers, at several
-    times the instructions.
+    float16 is converted by WGSL's own functions if a probe of the device finds them exact, over
+    every float16 and every float32 at which rounding changes. Otherwise it is converted with
+    integers, in several times as many instructions.
     """
     halves = "builtin" if has_exact_halves(gpu) else "integer"
     return _read("conversions") + _read(f"halves_{halves}")
@@ -53,9 +53,9 @@ def _probe(gpu: Gpu) -> bool:
 
 
 def rounding_edges() -> NDArray[np.float32]:
-    """Each float16, what lies halfway to the next one, and the float32 on either side of that.
+    """Each float16, the midpoint to the next one, and the float32 on either side of the midpoint.
 
-    Infinities and what rounds to them are there too; the count is a multiple of four.
+    Infinities, and values that round to them, are included; the count is a multiple of four.
     """
     finite = np.arange(0x7C00, dtype=np.uint16).view(np.float16).astype(np.float32)
     next_up = np.append(finite[1:], np.float32(65536))
@@ -67,14 +67,17 @@ def rounding_edges() -> NDArray[np.float32]:
 
 
 def run(gpu: Gpu, variant: str, function: str, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Bytes that ``from_halves`` or ``to_halves`` gives for float16 bits, or for float32."""
+    """The bytes that ``function`` of a variant of the library gives for values.
+
+    ``from_halves`` takes the bits of float16, ``to_halves`` float32.
+    """
     import wgpu
 
     words, floats = "vec2<u32>", "vec4<u32>"
     source, result = (words, floats) if function == "from_halves" else (floats, words)
     size = values.nbytes * 2 if function == "from_halves" else values.nbytes // 2
     code = _PROBE.format(source=source, result=result, function=function)
-    # Quantization is in the same file, and has parameters.
+    # The file also has the functions that quantize, which need parameters.
     constants = "struct Parameters { factor: f32, zero_point: f32 };\n"
     constants += "const params = Parameters(1.0, 0.0);\n"
     device = gpu.device

@@ -1,4 +1,4 @@
-"""Where each element of a tensor lies in GPU memory.
+"""The place of each element of a tensor in GPU memory.
 
 Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/api/containers/Tensor.cpp`` (block
 sizes, order of blocks, image extents); see ``planner.ir.physical``.
@@ -24,7 +24,7 @@ Extents = tuple[int, int, int, int]
 """Elements along width, height, channels and batch."""
 
 CONTIGUOUS: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.TENSOR_WIDTH_PACKED)
-"""Row-major without padding, for elements of any size: what staging reads and writes."""
+"""Row-major without padding, for elements of any size: the layout of staging buffers."""
 
 MOST_BUFFER_DIMS: Final = 8
 MOST_TEXTURE_DIMS: Final = 4
@@ -32,8 +32,8 @@ UNIT: Final = TEXEL_ELEMENTS
 """Elements along the packed dimension that are read or written together."""
 
 TEXEL_FORMATS: Final = {1: "rgba8uint", 2: "rgba16uint", 4: "rgba32uint"}
-"""Image formats by bytes of an element. Unsigned, so that a repack moves bits and no driver
-canonicalises a NaN or flushes a denormal; the texel is as large as that of ET-VK's formats."""
+"""Image formats by bytes per element. They are unsigned, so that a repack moves bits and no driver
+canonicalises a NaN or flushes a denormal. Texels are as large as those of ET-VK's formats."""
 
 
 def whcn(shape: Sequence[int]) -> Extents:
@@ -44,10 +44,10 @@ def whcn(shape: Sequence[int]) -> Extents:
 
 @dataclass(frozen=True)
 class Placement:
-    """A tensor's shape (outermost first), representation and bytes of an element (1, 2 or 4).
+    """A tensor's shape (outermost first), representation and bytes per element (1, 2 or 4).
 
     int8 representations have elements of one byte; ``CONTIGUOUS`` and the other float buffers and
-    textures take any.
+    textures take any. Raises ``GpuError`` for combinations that do not exist.
     """
 
     shape: tuple[int, ...]
@@ -58,13 +58,15 @@ class Placement:
         most = MOST_BUFFER_DIMS if self.representation.is_buffer else MOST_TEXTURE_DIMS
         if len(self.shape) > most:
             raise GpuError(
-                f"a tensor of {len(self.shape)} dimensions is no {self.representation}: "
+                f"a tensor of {len(self.shape)} dimensions cannot be {self.representation}: "
                 f"at most {most} are possible"
             )
         if 0 in self.shape:
             raise GpuError(f"a tensor of shape {list(self.shape)} has no elements to place")
         if self.element_bytes not in TEXEL_FORMATS:
-            raise GpuError(f"elements of {self.element_bytes} bytes have no GPU format: 1, 2 or 4")
+            raise GpuError(
+                f"elements of {self.element_bytes} bytes have no GPU format: use 1, 2 or 4"
+            )
         if self.representation.is_packed_int8 and self.element_bytes != 1:
             raise GpuError(f"{self.representation} holds elements of one byte")
 
@@ -80,22 +82,22 @@ class Placement:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a buffer without blocks, and so without padding."""
+        """Whether the tensor is a buffer without blocks, and so without padding."""
         return self.representation.is_buffer and not self.representation.is_packed_int8
 
     @cached_property
     def blocks(self) -> BlockedLayout:
-        """How the layout groups elements; a texel is a block of four along the packed dimension."""
+        """The blocks of the layout; a texel is a block of four along the packed dimension."""
         return BLOCKED_LAYOUTS[self.representation.memory_layout]
 
     @property
     def packed_dim(self) -> int:
-        """P: the dimension (WHCN) along which a unit's four elements follow each other."""
+        """P: the dimension (WHCN) of a unit's four elements."""
         return self.blocks.inner_dim
 
     @property
     def outer_dim(self) -> int | None:
-        """Q: the dimension along which a block holds four units; None where it holds one."""
+        """Q: the dimension (WHCN) along which a block holds four units; None if it holds one."""
         return self.blocks.outer_dim if self.blocks.outer_size == UNIT else None
 
     @cached_property
@@ -107,12 +109,12 @@ class Placement:
 
     @property
     def fast_dim(self) -> int:
-        """The dimension along which consecutive units, or texels of a row, follow each other."""
+        """The dimension (WHCN) along which consecutive units, or a row's texels, lie."""
         return WIDTH if self.is_texture else self.order[-1]
 
     @cached_property
     def grid(self) -> Extents:
-        """Blocks (in a buffer) along width, height, channels and batch; padding included."""
+        """Blocks of a buffer along width, height, channels and batch, padding included."""
         counts = list(self.extents)
         for dim, size in (
             (self.blocks.inner_dim, self.blocks.inner_size),
@@ -123,7 +125,7 @@ class Placement:
 
     @cached_property
     def strides(self) -> Extents:
-        """Blocks from one to the next along width, height, channels and batch, in a buffer."""
+        """Strides of a buffer, in blocks, along width, height, channels and batch."""
         strides = [0, 0, 0, 0]
         step = 1
         for dim in reversed(self.order):
@@ -143,17 +145,17 @@ class Placement:
 
     @cached_property
     def bytes(self) -> int:
-        """Bytes that the elements and their padding take."""
+        """Bytes in memory, padding included."""
         if self.is_texture:
             return prod(self.image_extents) * UNIT * self.element_bytes
         return prod(self.grid) * self.block_elements * self.element_bytes
 
     @cached_property
     def linear_order(self) -> tuple[tuple[int, int], ...] | None:
-        """(dimension, extent) of the elements in memory, outermost first; extents of 1 left out.
+        """The memory order as (dimension, extent), outermost first, without extents of 1.
 
-        None where memory is more than a permutation of the elements: an image, padding, or blocks
-        of more than one unit.
+        None where memory is not just a permutation of the elements: for an image, for padding, and
+        for blocks of more than one unit.
         """
         if self.is_texture or prod(self.grid) * self.block_elements != prod(self.extents):
             return None

@@ -1,6 +1,6 @@
-"""What the shaders must give, in NumPy: the packed bytes of a tensor, and quantization.
+"""The reference for the shaders in NumPy: a tensor's packed bytes, and quantization.
 
-It follows the table of layouts alone and shares no index arithmetic with the shaders.
+It follows only the table of layouts and shares no index arithmetic with the shaders.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _AXIS = (3, 2, 1, 0)
 
 
 def pack(values: Array, placement: Placement) -> NDArray[np.uint8]:
-    """The bytes of a tensor as it lies in memory, padding (0) included.
+    """The bytes of a tensor in memory, with its padding (zeros).
 
-    ``values`` has the placement's shape, and elements of its size.
+    ``values`` has the placement's shape and element size.
     """
     w, h, c, n = placement.extents
     array = np.ascontiguousarray(values).reshape(n, c, h, w)
@@ -31,7 +31,7 @@ def pack(values: Array, placement: Placement) -> NDArray[np.uint8]:
     p, q = _AXIS[blocks.inner_dim], _AXIS[blocks.outer_dim]
     array = _padded(array, p, blocks.inner_size)
     array = _padded(array, q, blocks.outer_size)
-    # Each axis becomes (blocks, inside of a block); then blocks go in their order, insides last.
+    # Each axis becomes (blocks, inside a block); then the blocks' axes come first, in their order.
     sides = [1, 1, 1, 1]
     sides[p], sides[q] = blocks.inner_size, blocks.outer_size
     split = [
@@ -44,10 +44,10 @@ def pack(values: Array, placement: Placement) -> NDArray[np.uint8]:
 
 
 def unpack(memory: NDArray[np.uint8], placement: Placement, dtype: Any) -> Array:
-    """The tensor whose packed bytes these are; padding is not looked at."""
+    """The tensor, of the placement's shape, with these packed bytes; padding is ignored."""
     count = memory.size // placement.element_bytes
     numbered = Placement(placement.shape, placement.representation, placement.element_bytes)
-    # Packing the numbers of the elements tells where each one lies.
+    # Packing the elements' numbers shows where each element lies.
     numbers = np.arange(1, np.prod(placement.shape, dtype=np.int64) + 1, dtype=np.int64)
     places = _pack_any(numbers.reshape(placement.shape), numbered)
     is_element = places > 0

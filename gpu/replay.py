@@ -1,9 +1,9 @@
-"""Runs a program's changes of representation on the GPU: checks every bit, and measures.
+"""Runs a program's changes of representation on the GPU: checks every bit, and measures times.
 
-Steps run in the order of the graph, on random data. A step reads what the step before it on the
-same tensor made; a tensor that another operator makes has data of its own. Each step that differs
-from those before it is run, and what it leaves in memory is compared with the reference, padding
-included; then each is measured once, alone. Totals count each as often as the program makes it.
+Steps run in the order of the graph, on random data. A step reads the output of the step before it
+on the same tensor; a tensor that another operator makes has data of its own. Equal steps run once:
+the memory that they leave is compared with the reference, padding included. Then each is measured
+once, alone. Totals count a step as many times as the program has it.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from schema import VkDataType
 
 Array = NDArray[Any]
 Key = tuple[Conversion, tuple[int, ...]]
-"""What the time of a step depends on: the conversion and the tensor's shape."""
+"""All that a step's time depends on: the conversion and the tensor's shape."""
 
 Progress = Callable[[str, int, int], None]
-"""Is told what is being done, and how many of how many are done."""
+"""A callback that takes what is being done, how much of it is done, and how much there is."""
 
 _GARBAGE: Final = 0xA5
 _SPECIAL_PART: Final = 0.02
 _BITS: Final = {1: np.uint8, 2: np.uint16, 4: np.uint32}
 _MOST_SPREAD: Final = 8
-"""Times that are measured in turns are of steps that move at most so many times as many bytes."""
+"""The largest ratio of bytes moved between steps that are measured in turns."""
 
 _SMALL_BYTES: Final = 2**16
 _BATCH_BYTES: Final = 2**28
@@ -48,7 +48,7 @@ _BATCH_STEPS: Final = 128
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """A program that was replayed without a wrong bit. ``ns`` are medians."""
+    """A program that was replayed without a wrong bit; ``ns`` has the median time of each step."""
 
     program: ReplayProgram
     adapter: AdapterInfo
@@ -57,7 +57,7 @@ class Replayed:
     ns: Mapping[Key, float]
 
     def measured(self, step: ReplayStep) -> float:
-        """Nanoseconds of a step."""
+        """The measured time of a step, in ns."""
         return self.ns[key_of(step)]
 
 
@@ -70,8 +70,9 @@ def replay(
 ) -> Replayed:
     """Replays a program's steps and its baseline's.
 
-    Raises ``VerificationError``, which names the tensor, the step and the first element that is
-    wrong, and ``GpuError`` where the device fails or a tensor is beyond its limits.
+    ``repeats`` is the number of measurements of each step, ``seed`` that of the random data. Raises
+    ``VerificationError`` naming the tensor, the step and the first wrong element, and ``GpuError``
+    where the device fails or a tensor exceeds its limits.
     """
     steps = [s for d in program.delegates for s in (*d.steps, *(d.baseline or ()))]
     keys = list(dict.fromkeys(map(key_of, steps)))
@@ -87,12 +88,12 @@ def replay(
 
 
 def key_of(step: ReplayStep) -> Key:
-    """What the time of a step depends on."""
+    """All that a step's time depends on."""
     return step.conversion, step.shape
 
 
 class _Checker:
-    """Runs steps and compares what they leave in memory with the reference."""
+    """Runs steps and compares the memory that they leave with the reference."""
 
     def __init__(self, gpu: Gpu, seed: int) -> None:
         self.gpu, self.seed = gpu, seed
@@ -100,7 +101,7 @@ class _Checker:
         self._checked = set[Any]()
 
     def check(self, index: int, delegate: ReplayDelegate) -> None:
-        """Checks all steps of a delegate; its tensors' values are kept as long as one is left."""
+        """Checks all steps of a delegate; keeps a tensor's values until its last step."""
         values: dict[int | None, Array] = {}
         last = {s.source: i for i, s in enumerate(delegate.steps)}
         for i, step in enumerate(delegate.steps):
@@ -121,7 +122,7 @@ class _Checker:
         return random_values(rng, step.shape, step.dtype)
 
     def _run(self, step: ReplayStep, values: Array, place: str) -> Array:
-        """The step's values, which the GPU's are shown to be unless an equal step's were."""
+        """The step's expected values; checks the GPU's, unless an equal step was checked."""
         wanted = _expected(step, values)
         kind = key_of(step), step.dtype, step.parameters
         if kind not in self._checked:
@@ -145,7 +146,7 @@ class _Checker:
             name = f", tensor {step.tensor}" if step.tensor else ""
             raise VerificationError(
                 f"{place}{name}: {step}: {_difference(memory, wanted, target)} on "
-                f"{self.gpu.info.name}: try another driver or --adapter"
+                f"{self.gpu.info.name}: try another driver or adapter"
             )
 
 
@@ -158,7 +159,7 @@ def _expected(step: ReplayStep, values: Array) -> Array:
 
 
 def _difference(memory: NDArray[np.uint8], wanted: Array, placement: Placement) -> str:
-    """The first element that is wrong, else the first byte of padding that is not 0."""
+    """Describes the first wrong element, else the first byte of padding that is not 0."""
     found = unpack(memory, placement, wanted.dtype)
     bits = _BITS[wanted.dtype.itemsize]
     wrong = np.argwhere(found.view(bits) != wanted.view(bits))
@@ -171,12 +172,15 @@ def _difference(memory: NDArray[np.uint8], wanted: Array, placement: Placement) 
             f"(0x{have:0{digits}x}), not {wanted[at]} (0x{want:0{digits}x})"
         )
     byte = int(np.flatnonzero(memory != pack(wanted, placement))[0])
-    return f"padding should be 0, and byte {byte} is {memory[byte]}"
+    return f"padding should be 0, but byte {byte} is {memory[byte]}"
 
 
 def random_values(rng: np.random.Generator, shape: tuple[int, ...], dtype: VkDataType) -> Array:
-    """Data for a tensor: floats as activations have them, with NaN, infinities, -0 and subnormals
-    among them; integers of their whole range; truth values."""
+    """Random values of a tensor.
+
+    Floats are spread as activations are, with some NaN, infinities, -0 and subnormals; integers
+    have their whole range.
+    """
     element = np.dtype(ELEMENTS[dtype])
     if dtype == VkDataType.BOOL:
         return rng.integers(0, 2, shape, np.uint8)
@@ -191,7 +195,7 @@ def random_values(rng: np.random.Generator, shape: tuple[int, ...], dtype: VkDat
 
 
 def _measure(gpu: Gpu, keys: Sequence[Key], repeats: int, progress: Progress) -> dict[Key, float]:
-    """Median nanoseconds of each; those of about one size take turns."""
+    """Median ns of each step; steps of about the same size take turns."""
     measured: dict[Key, float] = {}
     for batch in _batches(keys):
         progress("measuring", len(measured), len(keys))
@@ -206,15 +210,15 @@ def _measure(gpu: Gpu, keys: Sequence[Key], repeats: int, progress: Progress) ->
         finally:
             bench.close()
     if any(ns <= 0 for ns in measured.values()):
-        raise GpuError(f"{gpu.info.name} tells no time: its timestamps do not advance")
+        raise GpuError(f"{gpu.info.name} cannot be measured: its timestamps do not advance")
     return measured
 
 
 def _batches(keys: Sequence[Key]) -> Iterator[list[Key]]:
-    """Steps of about one size together, as long as little memory holds them.
+    """Steps of about the same size together, within a limit of memory.
 
-    Much memory that is alive slows some devices down; and short steps are repeated to be measured,
-    which would take long if long ones had to take turns with them.
+    Large allocations slow some devices down. Short steps are repeated in a measurement, which would
+    take long if long steps took turns with them.
     """
     batch: list[Key] = []
     least = held = 0

@@ -1,8 +1,8 @@
 """Generates the WGSL that converts a tensor from one placement to another.
 
-One generator makes every variant: quantize, dequantize, repack and staging differ only in what is
-read, what is written and what happens to four elements in between. Shapes become constants, so
-that divisions by extents are multiplications and bounds that always hold cost nothing.
+One generator makes every variant: quantize, dequantize, repack and staging differ only in the
+source, the target and the change of four elements in between. Shapes become constants, so that
+divisions by extents are multiplications and bounds that always hold cost nothing.
 
 A *unit* is four elements along the packed dimension of a placement: a texel, a word of int8, or
 four neighbours in a buffer. An invocation converts a brick of the tensor that is four elements
@@ -34,7 +34,7 @@ from schema import VkMemoryLayout
 def shader(source: Placement, target: Placement, step: Step = "repack") -> Shader:
     """The shader that converts ``source`` to ``target``.
 
-    Raises ``GpuError`` where shapes differ or where types do not go with the step.
+    Raises ``GpuError`` where shapes differ or element sizes do not fit the step.
     """
     _check(source, target, step)
     source, target = map(_widened, _collapsed(source, target, step))
@@ -48,11 +48,11 @@ def shader(source: Placement, target: Placement, step: Step = "repack") -> Shade
 
 
 def _is_exchanged(source: Placement, target: Placement) -> bool:
-    """Whether workgroup memory pays.
+    """Whether an exchange through workgroup memory is faster.
 
-    It does where units follow each other along different dimensions, where images are read or
-    written by small rectangles, and where several units in flight are all that is wanted; not
-    where blocks of int8 are rows of the other side.
+    It is where units follow each other along different dimensions, where images are read or written
+    in small rectangles, and where several units in flight already help; not where blocks of int8
+    are rows of the other side.
     """
     is_turned = source.fast_dim != target.fast_dim
     has_image = source.is_texture or target.is_texture
@@ -74,7 +74,7 @@ def _check(source: Placement, target: Placement, step: Step) -> None:
 
 
 def _collapsed(source: Placement, target: Placement, step: Step) -> tuple[Placement, Placement]:
-    """The same conversion in one dimension, where both hold the elements in the same order."""
+    """The same conversion in one dimension, if both sides hold the elements in the same order."""
     order = source.linear_order
     if order is None or order != target.linear_order:
         return source, target
@@ -90,11 +90,11 @@ def _collapsed(source: Placement, target: Placement, step: Step) -> tuple[Placem
 
 
 class _Widened(Placement):
-    """4C1W where rows are whole: its words lie in memory as blocks of four by four would."""
+    """4C1W with whole rows, whose words lie in memory like blocks of four by four."""
 
     @property
     def blocks(self) -> BlockedLayout:
-        """Four words along the width to a block."""
+        """Blocks of four words along the width."""
         return BlockedLayout(CHANNELS, UNIT, WIDTH, UNIT, transposed=True)
 
 

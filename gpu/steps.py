@@ -1,4 +1,4 @@
-"""What a lowered or planned program does to representations: the steps that a replay runs."""
+"""The changes of representation in a lowered or planned program: the steps that a replay runs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ELEMENTS: Final[Mapping[VkDataType, type[np.generic]]] = {
     VkDataType.FLOAT32: np.float32,
     VkDataType.FLOAT64: np.float32,
 }
-"""What an element is on the GPU: the runtime stores 64-bit types in 32 bits."""
+"""The type of an element on the GPU: the runtime stores 64-bit types in 32 bits."""
 
 _QUANTIZE: Final = "quantized_decomposed.quantize_per_tensor."
 _DEQUANTIZE: Final = "quantized_decomposed.dequantize_per_tensor."
@@ -45,10 +45,10 @@ _FLOATS: Final = (VkDataType.FLOAT16, VkDataType.FLOAT32, VkDataType.FLOAT64)
 
 @dataclass(frozen=True, slots=True)
 class ReplayStep:
-    """A conversion of a tensor of a program.
+    """A conversion of a tensor in a program.
 
-    ``source`` and ``output`` are value ids, and ``position`` is that of the operator in its chain;
-    a repack of the baseline has none of them. ``predicted_ns`` is a repack's cost by a profile.
+    ``source`` and ``output`` are value ids, ``position`` is the operator's in its chain; a repack
+    of the baseline has none of them. ``predicted_ns`` is a repack's cost by a profile.
     """
 
     conversion: Conversion
@@ -64,7 +64,7 @@ class ReplayStep:
 
     @property
     def step(self) -> Step:
-        """Whether it repacks, quantizes or dequantizes."""
+        """The kind of step: repack, quantize or dequantize."""
         return self.conversion.step
 
     def __str__(self) -> str:
@@ -94,7 +94,7 @@ class ReplayDelegate:
 
 @dataclass(frozen=True, slots=True)
 class ReplayProgram:
-    """A program to replay; ``profile`` is the name of the one that predicts, if any does."""
+    """A program to replay; ``profile`` is the name of the profile that predicts, if any."""
 
     name: str
     kind: FileKind
@@ -105,17 +105,19 @@ class ReplayProgram:
 def read_steps(data: bytes, name: str, profile: DeviceProfile | None = None) -> ReplayProgram:
     """Reads the steps of a planned program, a ``.pte``, a VkGraph, or a Vulkan delegate's blob.
 
-    Predictions are ``profile``'s; without one, the costs that a planned program says where they are
+    Predictions come from ``profile``; without one, from the costs in a planned program if they are
     in ns. Only a planned program has a baseline.
 
-    The runtime turns ``PACKED_INT8_CONV2D`` into 4C1W or 4C when it loads a program: here it is
-    4C1W, and next to 4C1W itself 4C, for the baseline alike.
+    The runtime turns ``PACKED_INT8_CONV2D`` into 4C1W or 4C when it loads a program (source:
+    ``runtime/ResolveLayouts.cpp``). Here it becomes 4C1W, or 4C next to 4C1W itself, in the plan
+    and in the baseline.
 
     Raises ``InputError`` for damaged bytes and ``OptionError`` for a profile that is not in ns.
     """
     if profile is not None and profile.unit != "ns":
         raise OptionError(
-            f"profile {profile.name} is in {profile.unit}, and a replay measures ns: use another"
+            f"profile {profile.name} is in {profile.unit}, but a replay measures ns: use a "
+            "profile in ns"
         )
     listing = read_listing(data, name)
     program = listing.program
@@ -132,7 +134,7 @@ def read_steps(data: bytes, name: str, profile: DeviceProfile | None = None) -> 
 
 
 class _Prices:
-    """Predictions: a profile's, else what the plan claims where that is in ns."""
+    """Predictions: a profile's, else the plan's own costs if they are in ns."""
 
     def __init__(self, profile: DeviceProfile | None, are_claimed: bool) -> None:
         self._costs = None if profile is None else ProfileCosts(profile, "repack")
@@ -141,7 +143,7 @@ class _Prices:
     def of(
         self, tensor: VkTensor, source: TensorRepr, target: TensorRepr, claimed: float | None
     ) -> float | None:
-        """Nanoseconds of a repack."""
+        """The predicted time of a repack in ns; None if unknown."""
         if self._costs is not None:
             made = Tensor("", tensor.dims, tensor.datatype)
             price = transition_price(self._costs, made, source, target)
@@ -217,7 +219,7 @@ class _Reader:
     def _tensor(self, value_id: int) -> VkTensor:
         value = self.graph.values[value_id]
         if not isinstance(value, VkTensor):
-            raise _SkipError(f"value {value_id} is no tensor")
+            raise _SkipError(f"value {value_id} is not a tensor")
         return value
 
     def _parameters(self, call: OperatorCall) -> QuantParams:
@@ -232,7 +234,7 @@ class _Reader:
         match self.graph.values[value_id]:
             case Double(number) | Int(number) if isfinite(number):
                 return number
-        raise _SkipError("its scale or zero point is no number")
+        raise _SkipError("its scale or zero point is not a finite number")
 
     def _baseline(self, plan: DelegatePlan) -> tuple[ReplayStep, ...] | None:
         if len(plan.baseline_repacks) != plan.figures.baseline_transitions:
@@ -243,8 +245,8 @@ class _Reader:
             target = TensorRepr(repack.to_storage, repack.to_layout)
             if made not in LABELS or target not in LABELS or repack.datatype not in ELEMENTS:
                 raise InputError(
-                    f"{self.delegate.name} is damaged: repack {index} of its baseline is of no "
-                    "known representation or type"
+                    f"{self.delegate.name} is damaged: repack {index} of its baseline has an "
+                    "unknown representation or type"
                 )
             if 0 in repack.sizes:
                 continue

@@ -1,4 +1,4 @@
-"""Shaders that only read, or only write, a whole tensor: what an operator's access costs."""
+"""Shaders that only read, or only write, a whole tensor, to measure an operator's accesses."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ SCALARS: Final = Placement((4,), CONTIGUOUS, 4)
 """The other side of a sweep: four words."""
 
 _NEVER: Final = 0x9E3779B9
-"""What no fold of the words that are measured with comes to."""
+"""A value that no fold of the measured words equals."""
 
 
 class _Sweep(BrickKernel):
-    """An invocation takes several units, or blocks of units, of the tensor that is swept."""
+    """A shader whose invocations take several units, or blocks of units, of a tensor each."""
 
     def __init__(self, source: Placement, target: Placement, swept: Placement) -> None:
         super().__init__(source, target, "repack")
@@ -29,7 +29,7 @@ class _Sweep(BrickKernel):
         self.extents = swept.extents
         units = UNIT if swept.outer_dim is not None else 1
         self.words = UNIT * swept.element_bytes * units // WORD_BYTES
-        # As many as make 64 bytes, each invocation's far apart: neighbours take neighbours.
+        # 64 bytes for each invocation, far apart, so that neighbours take neighbouring units.
         self._count = 16 // self.words
         sizes = [UNIT if d in (swept.packed_dim, swept.outer_dim) else 1 for d in range(4)]
         self._sizes = sizes
@@ -47,7 +47,7 @@ class _Sweep(BrickKernel):
         order = (0, 1, 2, 3) if self.swept.is_texture else self.swept.order[::-1]
         for k in range(self._count):
             yield "{"
-            # The last ones go over the end: they take the last one again.
+            # Invocations past the end take the last unit again.
             last = prod(self._grid) - 1
             yield f"let unit = min(index + {k * self._invocations}u, {last}u);"
             yield from self.decode("unit", [(f"brick_{AXES[d]}", self._grid[d]) for d in order])
@@ -80,7 +80,7 @@ class _ReadKernel(_Sweep):
         yield f"folded ^= {' ^ '.join(parts)};"
 
     def after(self) -> Iterator[str]:
-        # Never so; but the compiler cannot know, and has to read.
+        # Never true, but the compiler cannot know that and must read the words.
         yield f"if (folded == {_NEVER}u) {{ result[0] = vec4<u32>(index); }}"
 
 
@@ -97,11 +97,11 @@ class _WriteKernel(_Sweep):
 
 @lru_cache(maxsize=1024)
 def read_shader(placement: Placement) -> Shader:
-    """Reads every unit of a tensor; the target is ``SCALARS``."""
+    """A shader that reads every unit of a tensor; its target is ``SCALARS``."""
     return _ReadKernel(placement).shader()
 
 
 @lru_cache(maxsize=1024)
 def write_shader(placement: Placement) -> Shader:
-    """Writes every unit of a tensor; the source is ``SCALARS``."""
+    """A shader that writes every unit of a tensor; its source is ``SCALARS``."""
     return _WriteKernel(placement).shader()

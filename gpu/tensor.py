@@ -1,4 +1,4 @@
-"""Tensors in GPU memory: a storage buffer or a 3D image, as their placement says."""
+"""Tensors in GPU memory: storage buffers or 3D images, by their placement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpu.placement import TEXEL_FORMATS, UNIT, Placement
 
 _BINDING_ALIGNMENT: Final = 16
 _ROW_ALIGNMENT: Final = 256
-"""Bytes to which rows of an image are aligned in the buffer that it is read back through."""
+"""Alignment, in bytes, of an image's rows in the buffer through which it is read back."""
 
 Bytes = NDArray[np.uint8]
 
@@ -22,9 +22,9 @@ class GpuTensor:
     """A tensor on a GPU. Its memory holds zeros at first."""
 
     def __init__(self, gpu: Gpu, placement: Placement, memory: Any = None) -> None:
-        """Allocates memory, or takes the start of a buffer that is there already.
+        """Allocates memory, or takes the start of ``memory``, an existing buffer.
 
-        Raises ``GpuError`` where the tensor is beyond a limit of the device or its memory.
+        Raises ``GpuError`` where the tensor exceeds a limit of the device or its memory.
         """
         check_limits(gpu, placement)
         self.gpu = gpu
@@ -39,17 +39,17 @@ class GpuTensor:
 
     @property
     def memory(self) -> Any:
-        """The buffer or image; raises ``ValueError`` once it is freed."""
+        """The buffer or image; raises ``ValueError`` once the tensor is freed."""
         self.check()
         return self._memory
 
     def check(self) -> None:
         """Raises ``ValueError`` once the tensor is freed.
 
-        wgpu would abort the process where commands use memory that is gone.
+        wgpu aborts the process when commands use freed memory.
         """
         if self._memory is None:
-            raise ValueError("the tensor is freed")
+            raise ValueError("the tensor was freed")
 
     def _allocate(self) -> Any:
         import wgpu
@@ -68,7 +68,7 @@ class GpuTensor:
         )
 
     def write(self, data: Bytes) -> None:
-        """Fills the memory, padding included, with ``placement.bytes`` bytes."""
+        """Fills the memory, padding included; takes exactly ``placement.bytes`` bytes."""
         if data.nbytes != self.placement.bytes:
             raise ValueError(f"{data.nbytes} bytes given, {self.placement.bytes} expected")
         queue = self.gpu.queue
@@ -90,7 +90,7 @@ class GpuTensor:
         )
 
     def read(self) -> Bytes:
-        """The memory's ``placement.bytes`` bytes, padding included."""
+        """The ``placement.bytes`` bytes of the memory, padding included."""
         if not self.placement.is_texture:
             size = bound_bytes(self.placement)
             memory = self.gpu.guarded(lambda: self.gpu.queue.read_buffer(self.memory, 0, size))
@@ -117,19 +117,19 @@ class GpuTensor:
         return rows.reshape(z, y, stride)[:, :, :row].reshape(-1).copy()
 
     def free(self) -> None:
-        """Gives the memory back, where it is the tensor's own; nothing can use it afterwards."""
+        """Frees the memory if the tensor allocated it; the tensor cannot be used afterwards."""
         if self._memory is not None and not self._is_borrowed:
             self._memory.destroy()
         self._memory = None
 
 
 def bound_bytes(placement: Placement) -> int:
-    """Bytes that the buffer of a placement is bound with: whole vectors of four words."""
+    """Bytes of a placement's buffer when it is bound: whole vectors of four words."""
     return -(-placement.bytes // _BINDING_ALIGNMENT) * _BINDING_ALIGNMENT
 
 
 def create_buffer(gpu: Gpu, size: int) -> Any:
-    """A buffer that shaders and copies read and write, of ``size`` bytes."""
+    """A buffer of ``size`` bytes that shaders and copies can read and write."""
     import wgpu
 
     usage = wgpu.BufferUsage.STORAGE | wgpu.BufferUsage.COPY_SRC | wgpu.BufferUsage.COPY_DST
@@ -137,7 +137,7 @@ def create_buffer(gpu: Gpu, size: int) -> Any:
 
 
 def check_limits(gpu: Gpu, placement: Placement) -> None:
-    """Raises ``GpuError`` naming the limit of the device that the tensor is beyond."""
+    """Raises ``GpuError`` naming the limit of the device that the tensor exceeds."""
     what = f"a tensor of shape {list(placement.shape)} as {placement.representation}"
     if placement.is_texture:
         most = gpu.limit("max-texture-dimension-3d")
@@ -159,7 +159,7 @@ def check_limits(gpu: Gpu, placement: Placement) -> None:
 def check_writable(tensor: GpuTensor) -> None:
     """Raises ``GpuError`` where shaders cannot write all of the tensor.
 
-    wgpu's OpenGL backend binds the first layer of a 3D image alone; writes to others are lost.
+    wgpu's OpenGL backend binds only the first layer of a 3D image; writes to other layers are lost.
     """
     placement, info = tensor.placement, tensor.gpu.info
     if placement.is_texture and info.backend == "opengl" and placement.image_extents[2] > 1:

@@ -1,4 +1,4 @@
-"""Shaders that convert tiles of bricks by way of workgroup memory."""
+"""Shaders that convert tiles of bricks through workgroup memory."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
 
 _DIMS: Final = (WIDTH, HEIGHT, CHANNELS)
 _THREAD_BYTES: Final = 64
-"""Bytes that an invocation reads or writes before it waits: enough of them hide the memory's
-latency, and the workgroup's 16 KiB are what every adapter has."""
+"""Bytes that an invocation reads or writes before it waits: enough to hide the memory's latency,
+within the 16 KiB of workgroup memory that every adapter has."""
 
 _MOST_WASTE: Final = 0.2
 _MANY_BRICKS: Final = 2**18
-"""From so many on there is work for all of a large GPU when invocations take several each."""
+"""At this number, a large GPU stays busy even when invocations take several each."""
 
 Parts = list[tuple[int, int]]
-"""(dimension, count): how a linear index runs through a tile, fastest first. A dimension that
-comes twice is cut: first steps of its low part, then of its high part. Counts are powers of two."""
+"""How a linear index runs through a tile: (dimension, count), fastest first. A dimension that
+occurs twice is split, its low part first. Counts are powers of two."""
 
 
 class TileKernel(BrickKernel):
-    """A workgroup converts a tile of bricks.
+    """A shader whose workgroups convert a tile of bricks each.
 
     Invocations read bricks that are neighbours in the source, and write items (units, or blocks of
-    four) that are neighbours in the target; in between the items lie in workgroup memory.
+    four) that are neighbours in the target. In between, the items are in workgroup memory.
     """
 
     def __init__(self, source: Placement, target: Placement, step: Step) -> None:
@@ -50,12 +50,12 @@ class TileKernel(BrickKernel):
         width = 1 if self.brick[WIDTH] > 1 and source.packed_dim != WIDTH else UNIT
         self._read_parts = _parts(source, self.tile, width)
         self._write_parts = _parts(target, self._counts, UNIT)
-        # Slots are mixed within as many as one row of memory banks holds.
+        # Slots are mixed within one row of memory banks.
         self._banks = min(128 // item_bytes, prod(self._counts))
 
     @property
     def threads(self) -> int:
-        """Invocations of a workgroup."""
+        """Invocations in a workgroup."""
         return prod(self.tile) // self._rounds
 
     @property
@@ -65,7 +65,7 @@ class TileKernel(BrickKernel):
 
     @property
     def groups(self) -> int:
-        """Workgroups: a tile each."""
+        """Workgroups, each for a tile."""
         return prod(self._tiles)
 
     def declarations(self) -> Iterator[str]:
@@ -87,7 +87,7 @@ class TileKernel(BrickKernel):
             yield "{"
             yield f"let brick = thread + {k * self.threads}u;"
             yield from self._split("brick", self._read_parts)
-            # What lies beyond the tensor's edge is never written: there the last brick will do.
+            # Bricks beyond the tensor's edge are never written, so any brick will do: the last.
             for dim in _DIMS:
                 index = f"tile_{AXES[dim]} * {self.tile[dim]}u + i_{AXES[dim]}"
                 if self.grid[dim] % self.tile[dim]:
@@ -127,7 +127,7 @@ class TileKernel(BrickKernel):
             yield f"let i_{AXES[dim]} = {wgsl_sum(terms[dim])};"
 
     def _inside(self) -> str:
-        """Whether an item is in the tensor; says nothing where tiles fit it exactly."""
+        """The condition that an item is in the tensor; empty where tiles fit it exactly."""
         conditions = [
             f"{AXES[d]} < {self.extents[d]}u"
             for d in _DIMS
@@ -136,7 +136,7 @@ class TileKernel(BrickKernel):
         return " && ".join(conditions) or "true"
 
     def _slot(self, offsets: Offsets) -> str:
-        """Where an item of the brick lies in the tile: in the order in which it is written."""
+        """The slot of a brick's item in the tile: slots are in the order of writing."""
         index = []
         for dim in _DIMS:
             name = scaled(f"i_{AXES[dim]}", self.brick[dim] // self._steps[dim])
@@ -154,10 +154,10 @@ class TileKernel(BrickKernel):
 
 
 def _parts(placement: Placement, counts: Sequence[int], width: int) -> Parts:
-    """An order of a tile that is the memory's.
+    """The order of a tile that follows memory.
 
-    Images lie in memory as small rectangles: ``width`` steps wide and eight rows high is one on
-    common GPUs.
+    Images lie in memory as small rectangles: on common GPUs ``width`` steps wide and eight rows
+    high.
     """
     if not placement.is_texture:
         return [(d, counts[d]) for d in reversed(placement.order) if d in _DIMS]
@@ -174,15 +174,15 @@ def _parts(placement: Placement, counts: Sequence[int], width: int) -> Parts:
 def _tile(source: Placement, target: Placement, grid: Sequence[int], most: int) -> Extents:
     """Bricks along each dimension of a workgroup's tile, powers of two, ``most`` in all.
 
-    Wide along the dimension in which the source lies in memory and along that of the target; with
-    an image also high, since images lie in memory as small rectangles.
+    A tile is wide along the fastest dimension of the source and of the target; with an image it is
+    also high, since images lie in memory as small rectangles.
     """
     fast = {source.fast_dim, target.fast_dim}
     if source.is_texture or target.is_texture:
         fast |= {WIDTH, HEIGHT}
     tile = [1, 1, 1, 1]
-    # All grow in turns; where a dimension is too short for its part, the others get what it leaves.
-    # Bricks beyond the edge are wasted: few are fine, or more where the tile is small without.
+    # All grow in turns; if a dimension is too short for its part, the others get the rest. Bricks
+    # beyond the edge are wasted: few are fine, and more if the tile would be small without them.
     while prod(tile) < most:
         short = [d for d in fast if tile[d] < grid[d]]
         thrifty = [d for d in short if -grid[d] % (2 * tile[d]) <= _MOST_WASTE * grid[d]]

@@ -18,20 +18,20 @@ _MOST_QUERIES = 4096
 
 
 class Work(Protocol):
-    """Something that can be recorded between two timestamps."""
+    """Work that can be recorded between two timestamps."""
 
     def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
-        """Records the work ``count`` times, with timestamps ``first`` and ``first + 1`` around."""
+        """Records the work ``count`` times, between timestamps ``first`` and ``first + 1``."""
 
 
 class Dispatches:
-    """Dispatches in one compute pass; each sees what the ones before it wrote."""
+    """Dispatches in one compute pass; each sees the writes of the ones before it."""
 
     def __init__(self, *dispatches: Dispatch) -> None:
         self.dispatches = dispatches
 
     def record(self, encoder: Any, queries: Any, first: int, count: int) -> None:
-        """Records them in order, the whole row ``count`` times."""
+        """Records all dispatches in order, ``count`` times over."""
         compute_pass = encoder.begin_compute_pass(
             timestamp_writes={
                 "query_set": queries,
@@ -46,7 +46,7 @@ class Dispatches:
 
 
 class BufferCopy:
-    """The driver's copy from one buffer to another: the speed that a repack is held against."""
+    """The driver's copy from one buffer to another, to compare a repack's speed with."""
 
     def __init__(self, source: GpuTensor, target: GpuTensor, size: int) -> None:
         self.source, self.target, self.size = source, target, size
@@ -84,11 +84,11 @@ class Timer:
         count: int = 1,
         load: Sequence[Dispatch] = (),
     ) -> NDArray[np.float64]:
-        """Nanoseconds (works, repeats) of one execution of each work.
+        """Times in ns, of shape (works, repeats), of one execution of each work.
 
-        Works take turns, so that drift touches all alike. ``count`` executions lie between two
-        timestamps: the result is their mean. ``load`` runs before, and the device has no pause
-        between it and what is timed.
+        Works take turns, so that drift affects all alike. ``count`` executions lie between two
+        timestamps, and the result is their mean. ``load`` runs right before, so that the device is
+        not idle when the timing starts.
         """
         rounds = max(1, _MOST_QUERIES // (2 * len(works)))
         parts = []
@@ -127,7 +127,7 @@ class Timer:
 
 
 def _timestamp_period(gpu: Gpu) -> float:
-    """Nanoseconds of one tick. wgpu tells it through its native library alone."""
+    """Nanoseconds per tick, which only wgpu's native library gives."""
     from wgpu.backends.wgpu_native._ffi import lib
 
     return float(lib.wgpuQueueGetTimestampPeriod(gpu.queue._internal))

@@ -11,7 +11,7 @@ from gpu.placement import UNIT
 
 
 class WordKernel(Kernel):
-    """An invocation gathers one word of a buffer whose rows do not start at words."""
+    """A shader whose invocations gather a word each of a buffer with unaligned rows."""
 
     by_word = True
 
@@ -21,7 +21,7 @@ class WordKernel(Kernel):
 
     @property
     def groups(self) -> int:
-        """Workgroups: an invocation for each word."""
+        """Workgroups, with an invocation for each word."""
         return -(-self._total // THREADS)
 
     def lines(self) -> Iterator[str]:

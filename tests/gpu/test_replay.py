@@ -250,7 +250,7 @@ def test_padding_is_checked() -> None:
     (padding,) = np.flatnonzero(memory == 0)[:1]
     memory[padding] = 9
     found = module._difference(memory, values, target)
-    assert found == f"padding should be 0, and byte {padding} is 9"
+    assert found == f"padding should be 0, but byte {padding} is 9"
 
 
 def test_a_graph_alone_has_no_baseline(gpu: Gpu) -> None:
@@ -305,8 +305,8 @@ def test_conv2d_stands_for_a_layout_in_memory(other: TensorRepr, stand_in: Tenso
 @pytest.mark.parametrize(
     ("scale", "reason"),
     [
-        (Null(), "its scale or zero point is no number"),
-        (Double(float("inf")), "its scale or zero point is no number"),
+        (Null(), "its scale or zero point is not a finite number"),
+        (Double(float("inf")), "its scale or zero point is not a finite number"),
         (Double(0.0), r"scale 0.0 is not between 2\^-125 and 2\^125"),
     ],
 )
