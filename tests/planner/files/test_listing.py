@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.errors import InputError
+from planner.errors import InputError, Remedy
 from planner.files.listing import describe, read_listing
 from planner.optimise.memory import used_bytes
 from schema import (
@@ -195,7 +195,8 @@ def archive(member: str) -> bytes:
 def test_an_exported_program_is_to_be_planned_first() -> None:
     with pytest.raises(InputError) as caught:
         describe(archive("m/archive_format"), "m.pt2")
-    assert "layout-planner plan m.pt2 --pte m.pte" in str(caught.value)
+    assert "m.pt2 is an exported program, which has no layouts yet" in str(caught.value)
+    assert caught.value.remedies == (Remedy.PLAN_FIRST,)
 
 
 @pytest.mark.parametrize("data", [b"", b"hello", bytes(100), archive("readme.txt")])

@@ -359,8 +359,8 @@ def test_tensors_that_no_operator_constrains_may_have_nothing_to_take() -> None:
     every = ["WIDTH_PACKED", "HEIGHT_PACKED", "CHANNELS_PACKED"]
     for options, dims, message in (
         ({"texture_limits": "1,1,1", "buffer_limit": 9}, SHAPE, r"within the texture limits 1,1,1"),
-        ({"buffer_limit": 9}, (1, 1, 1, 9, 9), r"within the buffer limit 9: raise it \("),
-        ({"without_layouts": every}, SHAPE, r"accepts only .* is excluded: plan with one of"),
+        ({"buffer_limit": 9}, (1, 1, 1, 9, 9), r"within the buffer limit 9: raise the buffer limit \("),
+        ({"without_layouts": every}, SHAPE, r"accepts only .* is excluded: exclude fewer layouts"),
     ):
         data = encode(graph([tensor(BUF_W, dims)]))
         with pytest.raises(NoRepresentationError, match=f"^delegate 0, value 0 .*{message}"):
@@ -605,9 +605,9 @@ def test_advice_is_about_what_there_is_to_change() -> None:
         r"argument 0 of operator 1 \(aten.relu.default\)"
     )
     for options, advice in (
-        ({}, "keep one of them out of the delegate"),
+        ({}, "keep the operator out of the delegate"),
         ({"texture_limits": "3,3,3"}, r"raise the texture limits \(texture_limits\)$"),
-        ({"without_layouts": ["4W"]}, r"exclude fewer layouts \(--without-layout\)$"),
+        ({"without_layouts": ["4W"]}, r"exclude fewer layouts \(without_layouts\)$"),
     ):
         with pytest.raises(
             NoRepresentationError, match=rf"^delegate 0: no layouts .* \({places}\): {advice}"
