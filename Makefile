@@ -1,5 +1,5 @@
-# `make run` plans a real model through the service; `make test` runs every test. Each sets up what
-# it needs.
+# `make run` plans a real model through the service; `make test` runs every test, `make check` the
+# fast ones. Each sets up what it needs.
 PYTHON ?= python3
 VENV ?= .venv
 READY := $(VENV)/.ready
@@ -10,13 +10,24 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
+.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
 test: $(READY) vulkan postgresql chromium
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Lint, types and the tests that need no more than Python: while one works. The rest is 'make test'.
+check: lint
+	$(BIN)/python -m pytest -q -n 2 --fast
+
+# Lines that tests run, those in processes that they start included.
+coverage: $(READY) vulkan postgresql chromium
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover
 
 fuzz: $(READY)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/vkgraph/test_hostile.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from zipfile import ZipFile
 
+import pytest
+
 from api.bench.install import build_wheel
 from tests.install.project import PACKAGES
 from tests.paths import ROOT
@@ -12,6 +14,7 @@ from tests.paths import ROOT
 _NOT_SHIPPED = {"__pycache__", ".gitattributes"}
 
 
+@pytest.mark.install
 def test_the_wheel_has_every_file_of_the_packages(tmp_path: Path) -> None:
     with ZipFile(build_wheel(tmp_path)) as archive:
         shipped = {name for name in archive.namelist() if ".dist-info/" not in name}

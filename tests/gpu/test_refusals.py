@@ -148,6 +148,7 @@ def test_other_bugs_are_not_hidden(gpu: Gpu) -> None:
         gpu.guarded(fail)
 
 
+@pytest.mark.gpu
 def test_lost_devices() -> None:
     """Whatever is asked of a device that is gone, the process goes on."""
     lost = open_gpu()

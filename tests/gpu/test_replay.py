@@ -355,6 +355,7 @@ def test_batches_have_every_step_once_and_hold_little(monkeypatch: pytest.Monkey
         assert sizes[-1] <= 8 * max(sizes[0], 2**16)
 
 
+@pytest.mark.gpu
 def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     path, report = tmp_path / "x.plan", tmp_path / "x.md"
     path.write_bytes(plan.encode(planned()))
@@ -369,6 +370,7 @@ def test_the_command_prints_tables_and_json(tmp_path: Path) -> None:
     assert document["repeats"] == 1 and document["adapter"]["name"]
 
 
+@pytest.mark.gpu
 def test_the_command_fails_on_a_wrong_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.bin"
     path.write_bytes(lowered())
@@ -395,6 +397,7 @@ def pte() -> bytes:
     return data
 
 
+@pytest.mark.lowering
 def test_a_pte_is_replayed(gpu: Gpu, pte: bytes) -> None:
     document = describe(replay(gpu, read_steps(pte, "x.pte"), repeats=1))
     assert document["kind"] == "pte"

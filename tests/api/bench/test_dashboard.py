@@ -20,6 +20,7 @@ def _numbers(line: str) -> list[float]:
     return [float(cell.replace(",", "")) for cell in line.strip("| ").split(" | ")[1:]]
 
 
+@pytest.mark.browser
 def test_pages_of_little_and_of_much_are_timed(tmp_path: Path) -> None:
     out = tmp_path / "dashboard.md"
     options = ("--plans", "40", "--operators", "150", "--repeats", "1", "-o", str(out))
@@ -39,6 +40,8 @@ def test_pages_of_little_and_of_much_are_timed(tmp_path: Path) -> None:
         assert min(ratio, first, turn) > 0
 
 
+@pytest.mark.browser
+@pytest.mark.lowering
 def test_pictures_are_taken_of_what_the_service_made_of_models(tmp_path: Path) -> None:
     ended = CliRunner().invoke(
         main, ["bench", "screenshots", str(tmp_path / "new"), "mobilenet_v2", "--small"]

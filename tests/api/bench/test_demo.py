@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 
+@pytest.mark.lowering
 def test_on_a_terminal_the_page_can_be_looked_at_until_ctrl_c() -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(

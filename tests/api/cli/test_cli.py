@@ -193,6 +193,7 @@ def test_nothing_is_written_when_planning_fails(source: Path, tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == ["x.plan"]
 
 
+@pytest.mark.lowering
 def test_bench_prints_a_row_for_each_model(tmp_path: Path) -> None:
     out = tmp_path / "models.md"
     result = run(
@@ -204,6 +205,7 @@ def test_bench_prints_a_row_for_each_model(tmp_path: Path) -> None:
     assert row.startswith("| resnet50_int8 |") and "OPTIMAL" in row and "DIFFERENT" not in row
 
 
+@pytest.mark.lowering
 def test_demo_takes_a_model_through_the_service() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "api.cli", "demo", "resnet50_int8", "--small"],
@@ -248,6 +250,7 @@ def test_differences_can_be_an_exit_code(tmp_path: Path) -> None:
     assert run("diff", *paths, "--exit-code").exit_code == 1
 
 
+@pytest.mark.lowering
 def test_bench_replan_prints_a_row_for_each_size(tmp_path: Path) -> None:
     out = tmp_path / "replan.md"
     assert run("bench", "replan", "--operators", 100, "-o", out).exit_code == 0

@@ -185,6 +185,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
         assert len(result.output.splitlines()) == 1
 
 
+@pytest.mark.lowering
 def test_the_command(tmp_path: Path) -> None:
     for kind in ("etdump", "vkgraph"):
         data = lzma.decompress((PROFILES / f"mv2_xs_int8_greedy.{kind}.xz").read_bytes())

@@ -36,6 +36,7 @@ def has(monkeypatch: pytest.MonkeyPatch, *adapters: AdapterInfo) -> None:
     monkeypatch.setattr(device, "_adapters", lambda: [(adapter, None) for adapter in adapters])
 
 
+@pytest.mark.gpu
 def test_this_machine() -> None:
     adapters = json.loads(info("--json").stdout)["adapters"]
     (used,) = (adapter for adapter in adapters if adapter["is_used"])

@@ -164,6 +164,7 @@ def test_every_recorded_run_is_there() -> None:
     assert {model: len(runs) for model, runs in found.items()} == {"cvt_xs_fp32": 10, MODEL: 9}
 
 
+@pytest.mark.lowering
 @pytest.mark.parametrize("model", ["cvt_xs_fp32", MODEL])
 def test_every_recorded_run_joins_completely(model: str) -> None:
     for recording in read_corpus(RECORDED)[model]:

@@ -19,6 +19,8 @@ from tests.api.graphs import graph
 from tests.api.jobs import plant
 from tests.api.jobs.plant import Plant, wait
 
+pytestmark = pytest.mark.chaos
+
 
 @pytest.fixture
 def site(tmp_path: Path, database_url: str) -> Iterator[Plant]:
@@ -26,6 +28,7 @@ def site(tmp_path: Path, database_url: str) -> Iterator[Plant]:
         yield site
 
 
+@pytest.mark.postgresql
 def test_a_job_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
     with (
         postgres.running() as cluster,

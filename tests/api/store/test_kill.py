@@ -9,9 +9,13 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import pytest
+
 from api.store.plans import open_store
 from tests.api.store.drafts import check_whole, put
 from tests.paths import ROOT
+
+pytestmark = pytest.mark.chaos
 
 _KILLED = (sys.executable, "-m", "tests.api.store.killed")
 

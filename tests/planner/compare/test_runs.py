@@ -284,6 +284,7 @@ def test_nothing_over_nothing_is_one() -> None:
     assert Total(1, 1, 0, 5, 0, 5).ratio == 0
 
 
+@pytest.mark.lowering
 def test_a_real_run_equals_itself() -> None:
     etdump, program = (
         lzma.decompress((PROFILES / f"mv2_xs_int8_greedy.{kind}.xz").read_bytes())

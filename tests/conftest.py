@@ -1,0 +1,100 @@
+"""What a test needs is told from what it uses, and said with a marker."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.paths import ROOT
+
+MARKERS: Final = {
+    "postgresql": "starts a PostgreSQL server",
+    "browser": "drives Chromium",
+    "gpu": "opens a GPU, of which a software one is enough",
+    "lowering": "loads torch, here or in a process of its own",
+    "chaos": "kills processes of a server and waits for others to do their work",
+    "install": "builds a wheel or installs packages",
+}
+_BY_FIXTURE: Final = {
+    "cluster": "postgresql",
+    "visit": "browser",
+    "gpu": "gpu",
+    "conv": "lowering",
+    "sort": "lowering",
+    "bare": "install",
+    # What reads ETDumps loads torch: ExecuTorch's Inspector does.
+    "etdump": "lowering",
+    "measured": "lowering",
+    "runs": "lowering",
+    "times": "lowering",
+    "recordings": "lowering",
+    "costs": "lowering",
+}
+_LOWERING: Final = {"torch", "torchao", "executorch", "transformers"}
+_ABSENT: Final = ("torch", "wgpu")
+"""What a fast run cannot import: a test that lacks its marker fails there, and not in a minute."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fast",
+        action="store_true",
+        help=f"only tests with none of the markers {', '.join(MARKERS)}",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for name, meaning in MARKERS.items():
+        config.addinivalue_line("markers", f"{name}: {meaning}")
+    if config.getoption("--fast"):
+        for module in _ABSENT:
+            sys.modules[module] = None  # type: ignore[assignment]
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves alone what would load torch to no end."""
+    is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    skip = config.getoption("--fast") and is_test and _lowers(collection_path)
+    return True if skip else None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in _needs(item):
+            item.add_marker(name)
+    if config.getoption("--fast"):
+        slow = {item for item in items if {m.name for m in item.iter_markers()} & MARKERS.keys()}
+        config.hook.pytest_deselected(items=[item for item in items if item in slow])
+        items[:] = [item for item in items if item not in slow]
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    """Markers by the fixtures that a test asks for, and by what its module imports."""
+    found = {_BY_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in _BY_FIXTURE}
+    if isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+        found |= {"postgresql"} & {v for v in item.callspec.params.values() if isinstance(v, str)}
+    if _lowers(item.path):
+        found.add("lowering")
+    return found
+
+
+@cache
+def _lowers(path: Path) -> bool:
+    """Whether a module of the tests loads torch at its top, itself or by another of the tests."""
+    names: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names.add(node.module)
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    if any(name.partition(".")[0] in _LOWERING for name in names):
+        return True
+    ours = (ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests."))
+    return any(_lowers(other) for other in ours if other.is_file())
