@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from hypothesis import settings
 
 from tests.paths import ROOT
 
@@ -38,6 +39,11 @@ _BY_FIXTURE: Final = {
 _LOWERING: Final = {"torch", "torchao", "executorch", "transformers"}
 _ABSENT: Final = ("torch", "wgpu")
 """What a fast run cannot import: a test that lacks its marker fails there, and not in a minute."""
+
+
+# A machine with other work to do is slow, and no example is wrong for that.
+settings.register_profile("suite", deadline=None)
+settings.load_profile("suite")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

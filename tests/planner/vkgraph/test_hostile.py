@@ -359,7 +359,11 @@ def test_tensors_that_no_operator_constrains_may_have_nothing_to_take() -> None:
     every = ["WIDTH_PACKED", "HEIGHT_PACKED", "CHANNELS_PACKED"]
     for options, dims, message in (
         ({"texture_limits": "1,1,1", "buffer_limit": 9}, SHAPE, r"within the texture limits 1,1,1"),
-        ({"buffer_limit": 9}, (1, 1, 1, 9, 9), r"within the buffer limit 9: raise the buffer limit \("),
+        (
+            {"buffer_limit": 9},
+            (1, 1, 1, 9, 9),
+            r"within the buffer limit 9: raise the buffer limit \(",
+        ),
         ({"without_layouts": every}, SHAPE, r"accepts only .* is excluded: exclude fewer layouts"),
     ):
         data = encode(graph([tensor(BUF_W, dims)]))
