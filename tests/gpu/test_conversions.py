@@ -41,7 +41,7 @@ BY_NAME = {str(r): r for r in REPRS}
 
 
 @pytest.mark.parametrize(("step", "size"), CASES)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_any_shape(machine: Machine, step: Step, size: int, data: st.DataObject) -> None:
     sources, targets = places(step, size)
@@ -59,7 +59,7 @@ def test_any_shape(machine: Machine, step: Step, size: int, data: st.DataObject)
 
 
 @pytest.mark.parametrize("representation", REPRS, ids=str)
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(data=st.data())
 def test_staging(machine: Machine, representation: TensorRepr, data: st.DataObject) -> None:
     """What is uploaded comes back, through any representation."""
@@ -82,7 +82,7 @@ def test_staging(machine: Machine, representation: TensorRepr, data: st.DataObje
         ("texture:WIDTH_PACKED", "buffer:4W4C"),
     ],
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(params=parameters, seed=st.integers(0, 1 << 32))
 def test_quantize_any_values(
     machine: Machine, floats: str, int8: str, size: int, params: QuantParams, seed: int
@@ -98,7 +98,7 @@ def test_quantize_any_values(
     ("int8", "floats"),
     [("buffer:4C", "texture:CHANNELS_PACKED"), ("buffer:4H4W", "buffer:WIDTH_PACKED")],
 )
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(params=parameters)
 def test_dequantize_any_parameters(
     machine: Machine, int8: str, floats: str, size: int, params: QuantParams

@@ -103,7 +103,7 @@ def sizes_of(representation: TensorRepr) -> list[int]:
 
 
 @pytest.mark.parametrize("representation", REPRS, ids=str)
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_pack_puts_elements_where_the_table_says(
     representation: TensorRepr, data: st.DataObject
@@ -121,7 +121,7 @@ def test_pack_puts_elements_where_the_table_says(
 
 
 @pytest.mark.parametrize("representation", REPRS, ids=str)
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_unpack_reverses_pack_and_ignores_padding(
     representation: TensorRepr, data: st.DataObject

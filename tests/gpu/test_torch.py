@@ -45,7 +45,7 @@ def torch_dequantize(values: NDArray[np.int8], params: QuantParams, dtype: Any) 
 
 
 @pytest.mark.parametrize("size", [2, 4])
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(params=parameters.map(as_float32), seed=st.integers(0, 1 << 32))
 def test_quantize(size: int, params: QuantParams, seed: int) -> None:
     values = random_floats(np.random.default_rng(seed), (4096,), size, params)
@@ -55,7 +55,7 @@ def test_quantize(size: int, params: QuantParams, seed: int) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor:UserWarning")  # deprecated
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(params=parameters.map(as_float32), seed=st.integers(0, 1 << 32))
 def test_quantized_tensors(params: QuantParams, seed: int) -> None:
     """``torch.quantize_per_tensor`` adds the zero point before it rounds: equal but for ties."""
@@ -70,7 +70,7 @@ def test_quantized_tensors(params: QuantParams, seed: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(params=parameters.map(as_float32))
 def test_dequantize(dtype: Any, params: QuantParams) -> None:
     want = torch_dequantize(ALL_INT8, params, dtype)
@@ -78,7 +78,7 @@ def test_dequantize(dtype: Any, params: QuantParams) -> None:
     assert got.tobytes() == want.tobytes()
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(params=parameters.map(as_float32), seed=st.integers(0, 1 << 32))
 def test_the_gpu_agrees(machine: Machine, params: QuantParams, seed: int) -> None:
     values = random_floats(np.random.default_rng(seed), (4096,), 4, params)

@@ -135,7 +135,7 @@ def older(leaves: tuple[NewLeaf, ...]) -> tuple[Leaf, ...]:
 
 
 @given(TREES, st.data())
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 def test_a_newer_reader_finds_what_it_had(old: NewTree, data: st.DataObject) -> None:
     buffer = write(old)
     for _ in range(3):
@@ -311,7 +311,7 @@ def test_numbers_that_an_unknown_field_may_need_stay() -> None:
 
 
 @given(graphs(), st.randoms(use_true_random=False))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_graphs_hold_what_is_written(graph: VkGraph, random: Random) -> None:
     data = vkgraph.encode(graph)
     new, chain, values = changed(graph, random)

@@ -305,7 +305,7 @@ spec_lists = st.lists(
     st.booleans(),
     st.data(),
 )
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_program_takes_any_blobs(
     blobs: list[bytes],
     constants: list[bytes],
@@ -331,7 +331,7 @@ def test_any_program_takes_any_blobs(
 
 
 @given(st.sampled_from(ALIGNMENTS), st.booleans(), st.binary(max_size=20), st.data())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_any_program_takes_any_compile_specs(
     alignment: int, extract: bool, tail: bytes, data: st.DataObject
 ) -> None:
@@ -778,7 +778,7 @@ def test_flipped_bits(sample: bytes) -> None:
 
 @samples
 @given(data=st.data())
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_altered_bytes(sample: bytes, data: st.DataObject) -> None:
     altered = bytearray(sample)
     for _ in range(data.draw(st.integers(1, 6))):
@@ -799,7 +799,7 @@ def test_altered_bytes(sample: bytes, data: st.DataObject) -> None:
 
 @samples
 @given(noise=st.binary(max_size=400), kept=st.integers(0, 60))
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_noise(sample: bytes, noise: bytes, kept: int) -> None:
     attempt(sample[:kept] + noise)
 

@@ -77,7 +77,7 @@ def test_every_flipped_bit_of_a_graph() -> None:
 
 @each_target
 @given(data=st.data())
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_altered_bytes(attempt: Attempt, whole: bytes, data: st.DataObject) -> None:
     altered = bytearray(whole)
     for _ in range(data.draw(st.integers(1, 5))):
@@ -96,7 +96,7 @@ def test_altered_bytes(attempt: Attempt, whole: bytes, data: st.DataObject) -> N
 
 @each_target
 @given(noise=st.binary(max_size=300), kept=st.integers(0, 40))
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_noise(attempt: Attempt, whole: bytes, noise: bytes, kept: int) -> None:
     attempt(whole[:kept] + noise)
 

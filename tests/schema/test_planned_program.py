@@ -17,7 +17,7 @@ from tests.schema.strategies import programs, sample_graph, sample_program
 
 
 @given(programs())
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_program_survives_encoding(program: PlannedProgram) -> None:
     data = plan.encode(program)
     assert data[4:8] == b"LP01"

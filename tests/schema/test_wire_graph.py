@@ -39,7 +39,7 @@ def to_peer(value: Any) -> Any:
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 def test_a_graph_survives_encoding(graph: VkGraph) -> None:
     data = vkgraph.encode(graph)
     assert data[4:8] == b"VK00"
@@ -58,13 +58,13 @@ def test_doubles_are_kept_to_the_bit(numbers: list[float]) -> None:
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_executorch_reads_what_encode_writes(graph: VkGraph) -> None:
     assert flatbuffer_to_vk_graph(vkgraph.encode(graph)) == to_peer(graph)
 
 
 @given(graphs())
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 def test_decode_reads_what_executorch_writes(graph: VkGraph) -> None:
     data = convert_to_flatbuffer(to_peer(graph))
     assert vkgraph.decode(data) == graph

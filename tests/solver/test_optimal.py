@@ -51,7 +51,7 @@ def proven(problem: Problem, solution: Solution) -> tuple[int, ...]:
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_problem_against_brute_force(random: Random) -> None:
     problem = random_problem(random)
     expected = brute_force(problem)

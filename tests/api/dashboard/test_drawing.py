@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from api.dashboard.drawing import NODE_HEIGHT, NODE_WIDTH, Drawing, draw
@@ -60,7 +60,6 @@ def _check_apart(drawing: Drawing) -> None:
     assert (at <= np.array([drawing.width, drawing.height]) - size / 2 + 1e-6).all()
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_no_two_operators_overlap_and_all_are_in_the_picture(graph: Graph) -> None:
     nodes, edges = graph
@@ -82,7 +81,6 @@ def test_three_hundred_drawings_of_a_graph_are_one(graph: Graph) -> None:
     _check_apart(drawn.pop())
 
 
-@settings(deadline=None)
 @given(graphs(), st.randoms(use_true_random=False))
 def test_the_same_graph_is_drawn_in_the_same_way(graph: Graph, chance: random.Random) -> None:
     nodes, edges = graph
@@ -108,7 +106,6 @@ def test_another_process_draws_the_same_graph_in_the_same_way() -> None:
         assert json.loads(there.stdout) == here
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_who_reads_is_below_who_makes(graph: Graph) -> None:
     nodes, edges = graph
@@ -119,7 +116,6 @@ def test_who_reads_is_below_who_makes(graph: Graph) -> None:
             assert drawing.columns[source] <= drawing.columns[target]
 
 
-@settings(deadline=None)
 @given(graphs())
 def test_no_layer_is_empty(graph: Graph) -> None:
     drawing = draw(*graph)

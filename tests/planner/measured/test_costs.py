@@ -98,7 +98,7 @@ def random_runs(graph: LayoutGraph, random: Random) -> list[list[Sample]]:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     graphs(),
     st.integers(0, 2**32),

@@ -53,7 +53,7 @@ def ns_of(
     return model.predict(of, PLACES, TABLE, caution).ns
 
 
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=25)
 times = st.floats(1, 1e9)
 rows = st.tuples(st.integers(1, 6), st.sampled_from(LABELS), st.sampled_from(LABELS), times)
 tables = st.lists(rows, min_size=1, max_size=25)

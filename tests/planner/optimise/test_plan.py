@@ -15,7 +15,7 @@ from tests.planner.costs.curves import curved
 from tests.planner.optimise.brute_force import graphs, optimal_plan
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     graphs(),
     st.sampled_from([load_profile("bytes"), load_profile("default"), curved()]),

@@ -709,14 +709,14 @@ def attempt(data: bytes) -> None:
 
 
 @given(changed_graphs())
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_changed_graphs(hostile: VkGraph) -> None:
     attempt(encode(hostile))
 
 
 @pytest.mark.parametrize("wrap", [bytes, lambda data: join_delegate(data, b"constants")])
 @given(data=st.data())
-@settings(deadline=None, max_examples=EXAMPLES)
+@settings(max_examples=EXAMPLES)
 def test_changed_bytes(wrap: Callable[[bytes], bytes], data: st.DataObject) -> None:
     changed = bytearray(wrap(encode(data.draw(st.sampled_from(SOURCES)))))
     for _ in range(data.draw(st.integers(1, 4))):
