@@ -14,6 +14,7 @@ from hypothesis import settings
 from tests.paths import ROOT
 
 MARKERS: Final = {
+    "server": "starts a server, workers or planning processes",
     "postgresql": "starts a PostgreSQL server",
     "browser": "drives Chromium",
     "gpu": "opens a GPU, of which a software one is enough",
@@ -22,6 +23,10 @@ MARKERS: Final = {
     "install": "builds a wheel or installs packages",
 }
 _BY_FIXTURE: Final = {
+    "server": "server",
+    "one_server": "server",
+    "site": "server",
+    "workers": "server",
     "cluster": "postgresql",
     "visit": "browser",
     "gpu": "gpu",

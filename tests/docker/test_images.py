@@ -105,6 +105,7 @@ def test_the_image_gets_every_package_and_its_context_nothing_else() -> None:
     assert {pattern[1:] for pattern in patterns if pattern.startswith("!")} == copied
 
 
+@pytest.mark.server
 def test_the_health_check_tells_a_server_that_runs_from_one_that_does_not(tmp_path: Path) -> None:
     (line,) = _instructions("HEALTHCHECK")
     python, *arguments = json.loads(line.partition("CMD ")[2])

@@ -94,6 +94,7 @@ def test_a_manifest_is_a_matrix_and_failures_are_reported(
     assert gone.exit_code == 2 and f"there is no job '{job_id}'" in gone.output
 
 
+@pytest.mark.server
 def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'db.sqlite'}"
     with ExitStack() as stack:
@@ -108,6 +109,7 @@ def test_a_server_that_is_started_anew_is_waited_for(tmp_path: Path) -> None:
         assert last["counts"]["done"] == 1
 
 
+@pytest.mark.server
 def test_a_server_that_does_not_come_back_is_an_error(tmp_path: Path) -> None:
     with serving(tmp_path / "data", f"sqlite:///{tmp_path / 'db.sqlite'}", workers=0) as server:
         job_id = server.submit({"a": graph(8)})
@@ -240,6 +242,7 @@ def test_a_server_that_is_away_is_not_a_wrong_option() -> None:
     assert "cannot reach the server http://127.0.0.1:1" in ended.output
 
 
+@pytest.mark.server
 def test_the_worker_command_does_the_tasks_of_a_server_without_workers(
     tmp_path: Path, database_url: str
 ) -> None:
@@ -261,6 +264,7 @@ def test_the_worker_command_does_the_tasks_of_a_server_without_workers(
         assert server.get("/workers") == []
 
 
+@pytest.mark.server
 def test_bench_jobs_tells_tasks_a_second_and_the_overhead(tmp_path: Path) -> None:
     (tmp_path / "net.vkgraph").write_bytes(graph(8))
     command = ["bench", "jobs", str(tmp_path / "net.vkgraph"), "--tasks", "3"]
