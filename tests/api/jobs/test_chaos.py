@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select, text
 
 from api.jobs.register import WorkerRegister
@@ -20,6 +21,8 @@ from api.store.tables import Item, Plan, Task
 from tests.api.graphs import graph
 from tests.api.jobs.plant import kill, wait
 from tests.api.serving import serving
+
+pytestmark = pytest.mark.chaos
 
 TASKS = 60
 SEED = 20260131
