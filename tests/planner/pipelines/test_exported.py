@@ -18,14 +18,16 @@ from planner.errors import InputError, NoRepresentationError
 from planner.executorch.repairs import in_graph_order
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
-from planner.ir.representation import LABELS
+from planner.ir.representation import LABELS, TensorRepr
 from planner.options import make_options
 from planner.pipelines.exported import plan_exported
+from planner.pipelines.lowered import graphs_of
+from planner.vkgraph.wellformed import is_variable
+from schema import VkTensor, split_delegate
 from schema import plan as plan_schema
-from schema import split_delegate
 from solver import Status, solve_whole
 from tests.planner import nets
-from tests.planner.programs import PROGRAMS, exported, lower
+from tests.planner.programs import PROGRAMS, exported, greedy, lower
 from tests.planner.readback import decode_as_executorch
 
 
@@ -193,10 +195,16 @@ def test_a_damaged_pt2() -> None:
         plan_exported(buffer.getvalue(), "x.pt2", make_options())
 
 
-def test_labels_cover_what_the_plans_use() -> None:
+def test_every_representation_that_executorch_gives_has_a_label() -> None:
     for name in nets.NETS:
-        for delegate in lower(name).planned.delegates:
-            assert all(r in LABELS for r in delegate.layout_plan.made if r is not None)
+        for graph in graphs_of(greedy(name), f"{name}.pte"):
+            given = {
+                TensorRepr(value.storage_type, value.memory_layout)
+                for value in graph.values
+                if isinstance(value, VkTensor) and is_variable(value)
+            }
+            assert len(given) > 1
+            assert given <= LABELS.keys()
 
 
 def test_no_module_of_the_planner_needs_torch_until_it_lowers() -> None:
