@@ -239,12 +239,12 @@ class _Model:
         first = variables[0]
         for other in variables[1:]:
             for group in set(agree.classes):
-                ours, theirs = (
+                at_first, at_other = (
                     sum(literal for label, literal in v.items() if agree.classes[label] == group)
                     for v in (first, other)
                 )
-                if not (isinstance(ours, int) and isinstance(theirs, int)):
-                    self.cp.add(ours == theirs)
+                if not (isinstance(at_first, int) and isinstance(at_other, int)):
+                    self.cp.add(at_first == at_other)
 
     def minimise(self, time_limit: float, deadline: float = math.inf) -> _Outcome:
         """Minimises the levels one after the other, with the earlier ones kept at their optimum."""

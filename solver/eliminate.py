@@ -103,11 +103,11 @@ def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> 
         # Small ones first, so that most sums are small tables.
         bucket.sort(key=_axes)
     joined: Lanes | None = None
-    for ours, table, _ in bucket:
-        if len(ours) == len(scope):
+    for own, table, _ in bucket:
+        if len(own) == len(scope):
             aligned = table
         else:
-            aligned = table.reshape(-1, *[sizes[u] if u in ours else 1 for u in scope])
+            aligned = table.reshape(-1, *[sizes[u] if u in own else 1 for u in scope])
         joined = aligned if joined is None else joined + aligned
     assert joined is not None
     return joined

@@ -82,11 +82,11 @@ class _Reduction:
         for axis, v in enumerate(factor.scope, 1):
             root = self._root[v]
             roots.append(root)
-            ours, left = self._problem.variables[v].domain, self._domains[root]
-            if ours is not left and ours != left:
-                if (ours, left) not in self._positions:
-                    self._positions[ours, left] = [ours.index(label) for label in left]
-                costs = costs.take(self._positions[ours, left], axis=axis)
+            domain, left = self._problem.variables[v].domain, self._domains[root]
+            if domain is not left and domain != left:
+                if (domain, left) not in self._positions:
+                    self._positions[domain, left] = [domain.index(label) for label in left]
+                costs = costs.take(self._positions[domain, left], axis=axis)
         if len(roots) > 1 and len(set(roots)) < len(roots):
             # einsum takes the diagonal of axes with the same name.
             names = [1 + roots.index(root) for root in roots]
