@@ -1,4 +1,4 @@
-"""Which representations limits leave to a tensor, and why an operand has none left."""
+"""The representations that limits leave to a tensor, and the error where none are left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PLAIN = TensorRepSet.from_reprs(r for r in REPRS if not r.is_packed_int8).mask
 
 
 def possible(tensor: Tensor, limits: Limits) -> int:
-    """Bit mask over labels of the representations that a tensor can have."""
+    """The representations that a tensor can have within the limits, as a bit mask over labels."""
     mask = fitting(tensor.shape, limits.texture).mask & ~_excluded(limits)
     if tensor.dtype != VkDataType.INT8:
         mask &= _PLAIN
@@ -26,7 +26,7 @@ def possible(tensor: Tensor, limits: Limits) -> int:
 
 
 def lacks_texture(tensor: Tensor, limits: Limits) -> bool:
-    """Whether the texture limits take a texture from a tensor that could be one."""
+    """Whether the texture limits exclude a texture for a tensor that could be one."""
     fits = fitting(tensor.shape, limits.texture).mask
     return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
 
@@ -36,8 +36,8 @@ def none_left(
 ) -> NoRepresentationError:
     """The error for ``what``, which has no representation left.
 
-    ``accepted`` are those that it could have by the shapes of ``tensors``: its own, and those that
-    need to be compatible with it.
+    ``accepted`` is the bit mask over labels of those that the shapes of ``tensors`` allow;
+    ``tensors`` are its own and those that must be compatible with it.
     """
     if accepted and not accepted & ~_excluded(limits):
         names = ", ".join(sorted(layout.name for layout in limits.excluded_layouts))
@@ -65,7 +65,7 @@ def none_left(
 
 
 def _excluded(limits: Limits) -> int:
-    """Bit mask over labels of the representations with an excluded layout."""
+    """The representations with an excluded layout, as a bit mask over labels."""
     return TensorRepSet.from_reprs(
         r for r in REPRS if r.memory_layout in limits.excluded_layouts
     ).mask

@@ -25,10 +25,10 @@ from solver import (
 )
 
 SEARCH_TIME: Final = 3.0
-"""CP-SAT's deterministic time for what exact reductions leave over; real graphs leave nothing."""
+"""CP-SAT's deterministic time for the rest after exact reductions; real graphs leave no rest."""
 
 SEARCH_SECONDS: Final = 20.0
-"""Wall-clock time after which a search ends in any case: several times ``SEARCH_TIME``'s."""
+"""The limit of a search in wall-clock seconds: several times what ``SEARCH_TIME`` takes."""
 
 _NAMED_OPERANDS: Final = 4
 
@@ -50,7 +50,7 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class OperatorPrice:
-    """What an operator, by its index in the graph, costs in the representations of a plan.
+    """The cost of an operator, by its index in the graph, in the representations of a plan.
 
     ``cost`` is in integer steps of the profile's unit.
     """
@@ -64,10 +64,10 @@ class OperatorPrice:
 class LayoutPlan:
     """Representations for a whole graph, and the proof of their cost.
 
-    ``made[t]`` is the representation in which tensor ``t`` is made (None where nothing asks for
-    one). Costs are integer steps of the profile's unit: ``cost`` counts what the objective counts,
-    ``repack_cost`` the transitions alone; ``bound`` is a proven lower bound of ``cost``.
-    ``operators`` is empty where the objective does not count operators.
+    ``made[t]`` is the representation in which tensor ``t`` is made; None if it needs none. Costs
+    are integer steps of the profile's unit: ``cost`` is the objective's, ``repack_cost`` that of
+    the transitions alone; ``bound`` is a proven lower bound of ``cost``. ``operators`` is empty if
+    the objective does not count operators.
     """
 
     made: tuple[TensorRepr | None, ...]
@@ -81,7 +81,7 @@ class LayoutPlan:
 
     @property
     def repack_cost(self) -> int:
-        """What the transitions cost together."""
+        """The cost of all transitions, in integer steps."""
         return sum(t.cost for t in self.transitions)
 
 
@@ -95,12 +95,13 @@ def plan_graph(
 ) -> LayoutPlan:
     """The cheapest representations for a graph.
 
-    ``search_time`` bounds the search that remains after the exact reductions, if any does; the plan
-    is then the best that was found, with status ``FEASIBLE`` and a bound that was proven. Exact
-    reductions solve real models, and the search's deterministic time strikes before
-    ``search_seconds`` do, so that a graph has the same plan on every machine; but nobody waits
-    longer than those for a search, however densely somebody connects a graph. Raises
-    ``NoRepresentationError`` where the limits leave no plan, ``InputError`` for tensors that
+    Exact reductions solve real models. Any rest goes to a search of at most ``search_time`` units
+    of deterministic time (about a second each). If that ends without a proof, the plan is the best
+    that was found, with status ``FEASIBLE`` and a proven bound. ``search_seconds`` bounds the wait
+    in wall-clock time; the deterministic limit should be reached first, so that a graph has the
+    same plan on every machine.
+
+    Raises ``NoRepresentationError`` where the limits leave no plan, ``InputError`` for tensors that
     are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
     """
     layout = build_problem(graph, limits, costs)
@@ -108,8 +109,8 @@ def plan_graph(
         solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
     except NoSolutionFoundError as error:
         raise PlannerError(
-            "no plan was found in the time that the search may take: the graph is connected too "
-            "densely for exact reductions"
+            "the search found no plan in its time: the graph is connected too densely for exact "
+            "reductions"
         ) from error
     except ProblemError as error:
         raise InputError(
@@ -142,7 +143,7 @@ def _conflict(
 def read_plan(
     graph: LayoutGraph, layout: LayoutProblem, solution: Solution, costs: CostModel
 ) -> LayoutPlan:
-    """The plan that a solution of a graph's layout problem stands for."""
+    """The plan of a solution of a graph's layout problem."""
     assignment = solution.assignment
     made: list[TensorRepr | None] = []
     transitions: list[Transition] = []
@@ -185,9 +186,9 @@ def operator_prices(
     costs: CostModel,
     representation: Callable[[Slot], TensorRepr | None],
 ) -> Iterator[OperatorPrice]:
-    """What the operators themselves cost under given representations, transitions left out.
+    """The costs of the operators themselves under given representations, without transitions.
 
-    Slots without a representation, and pinned operators, cost nothing; there is nothing where the
+    Pinned operators and slots without a representation cost nothing. There are no prices if the
     objective does not count operators.
     """
     for index, group in groupby(slots, key=lambda slot: slot.operator):

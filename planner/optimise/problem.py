@@ -1,8 +1,8 @@
 """Turns a graph into a layout problem for the solver.
 
-One variable for each operand *slot*: an argument of an operator (a list of tensors is one slot, its
-members share a representation) or an output. A tensor that nothing constrains where it is made (a
-graph input, a prepacked constant) gets a variable of its own once two slots read it.
+There is one variable for each operand *slot*: an argument of an operator (a list of tensors is one
+slot, its members share a representation) or an output. A tensor that is unconstrained where it is
+made (a graph input, a prepacked constant) gets its own variable if two or more slots read it.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 
 LEVELS: Final = 4
-"""Costs are compared in order: cost, transitions, preferred representations, fixed order."""
+"""Levels of costs, compared in order: cost, transitions, preferred representations, fixed order."""
 
 _RESOLVES_CONV2D: Final = frozenset({"et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default"})
 """Operators for whose input the runtime replaces PACKED_INT8_CONV2D by a layout that they accept.
 
-Source: ``runtime/ResolveLayouts.cpp``. On any other tensor it becomes what its neighbours have.
+On any other tensor it becomes the layout of its neighbours. Source: ``runtime/ResolveLayouts.cpp``.
 """
 
 _SAME = tuple(range(len(REPRS)))
@@ -70,7 +70,7 @@ _NOT_PREFERRED = np.array(
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An operand of an operator: argument ``index``, or output ``index`` where ``is_output``."""
+    """An operand of an operator: argument ``index``, or output ``index`` if ``is_output``."""
 
     operator: int
     is_output: bool
@@ -79,16 +79,16 @@ class Slot:
     variable: int
 
     def priced(self, domain: tuple[int, ...]) -> PricedOperand:
-        """The operand with the labels that it may take, for a cost model."""
+        """The operand, with the labels that it may take, for a cost model."""
         return PricedOperand(self.is_output, self.index, self.tensors, domain)
 
 
 @dataclass(frozen=True, slots=True)
 class LayoutProblem:
-    """A problem for the solver, and what its variables stand for.
+    """A problem for the solver, and the meaning of its variables.
 
-    ``producers[t]`` is the variable of tensor ``t`` where it is made, or None where it takes
-    whatever its only reader wants; ``readers[t]`` are the slots that read it.
+    ``producers[t]`` is the variable of tensor ``t`` where it is made, or None if it takes its only
+    reader's representation; ``readers[t]`` are the slots that read it.
     """
 
     problem: Problem
@@ -101,7 +101,7 @@ def build_problem(graph: LayoutGraph, limits: Limits, costs: CostModel) -> Layou
     """The layout problem of a graph.
 
     Raises ``NoRepresentationError``, naming the operator and the operand, where limits and
-    exclusions leave nothing to choose from.
+    exclusions leave an operand no representation.
     """
     return _Builder(graph, limits, costs).build()
 
@@ -192,7 +192,7 @@ class _Builder:
         if index not in self.graph.pinned:
             self.slots_of.append(slots)
 
-        # Where the primary argument is a constant, all synchronised arguments stand for it.
+        # If the primary argument is a constant, all synchronised arguments take its place.
         groups: list[list[int]] = []
         if sets.sync_args:
             groups.append(args)
@@ -205,7 +205,7 @@ class _Builder:
             groups[0] = groups[0] + group_outs
         else:
             groups.append(group_outs)
-        # A clone that changes its layout would be a transition, and be read as one.
+        # A clone that changed its layout would be read as a transition.
         classes = _SAME if operator.name == CLONE else COMPATIBILITY_CLASSES
         self.synced.extend((tuple(group), classes) for group in groups if len(group) > 1)
 
@@ -250,7 +250,7 @@ class _Builder:
             self.producers[t] = self._variable(union)
 
     def _written_in_place(self) -> list[tuple[int, ...]]:
-        """Variables that must be equal: a tensor that an operator writes into has no copies."""
+        """Groups of variables that must be equal: tensors that are written into have no copies."""
         scopes = []
         for t, readers in enumerate(self.readers):
             names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
@@ -263,9 +263,9 @@ class _Builder:
     def _restrict_conv2d(self) -> set[int]:
         """Leaves CONV2D only to tensors for which the runtime will resolve it.
 
-        That is where an operator that resolves it reads the tensor: then so does every reader of
-        the same copy. Where nothing else is left (transposed convolution) it stays, and resolves
-        to what the producer has. Returns the tensors with a resolving reader.
+        It does so if an operator that resolves CONV2D reads the tensor, for every reader of the
+        same copy. Where no other layout is left (transposed convolution), CONV2D stays and resolves
+        to the producer's layout. Returns the tensors with a resolving reader.
         """
         resolved = {
             slot.tensors[0]
@@ -338,7 +338,7 @@ class _Builder:
 
 
 def describe_variable(graph: LayoutGraph, layout: LayoutProblem, variable: int) -> str:
-    """What a variable stands for, in a user's words."""
+    """The operand or tensor of a variable, as messages name it."""
     for slot in layout.slots:
         if slot.variable == variable:
             what = "output" if slot.is_output else "argument"

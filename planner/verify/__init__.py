@@ -1,4 +1,4 @@
-"""The independent check of a plan that was written.
+"""The independent check of a written plan.
 
 Nothing here comes from the planner's own reasoning: the graph that goes out is decoded again, and
 shown to compute what the program computed, in representations that every operator accepts, for the
@@ -46,11 +46,11 @@ def verify_delegate(
     objective: Objective,
     limits: Limits,
 ) -> VkGraph:
-    """Shows that the graph in ``plan`` is ``before`` with right layouts, at the claimed price.
+    """Shows that the graph in ``plan`` is ``before`` with valid layouts, at the claimed price.
 
     Returns that graph, decoded again. Storage, layout and memory object of the tensors in
-    ``before`` are not looked at. Raises ``VerificationError`` naming the operator, the operand and
-    the rule that is broken.
+    ``before`` are ignored. Raises ``VerificationError`` naming the operator, the operand and the
+    broken rule.
     """
     try:
         program = Program(plan.decode_graph())
@@ -69,6 +69,6 @@ def verify_delegate(
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:
     """Shows that a file's graph is ``before`` with repacks at these positions of its chain.
 
-    Raises ``VerificationError`` naming the operator where the two part.
+    Raises ``VerificationError`` naming the first operator that differs.
     """
     match_programs(before, Program(file), frozenset(clones))

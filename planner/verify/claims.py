@@ -1,4 +1,4 @@
-"""What a plan says of its graph: representations, transitions and prices, all counted again."""
+"""A plan's claims about its graph: representations, transitions and prices, all counted again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from schema import (
 from schema.vkgraph import ValueList
 
 _TOLERANCE: Final = 1e-9
-"""Sums of floats may differ by their order."""
+"""The relative tolerance of costs: sums of floats depend on their order."""
 
 
 def check_claims(
@@ -33,10 +33,10 @@ def check_claims(
     repacks: Sequence[Repack],
     prices: Prices,
 ) -> None:
-    """Shows that everything that the plan says is so.
+    """Shows that all claims of the plan are true; raises ``VerificationError``.
 
-    What the baseline represents and repacks is taken as said; that it is of the graph's tensors and
-    operators, and that its figures are these repacks', is shown.
+    The baseline's representations and repacks are taken as they are. But they must be of the
+    graph's tensors and operators, and the baseline's figures must be those of its repacks.
     """
     _check_tensors(plan, program)
     _check_baseline(plan, program, repacks, prices)
@@ -73,7 +73,7 @@ def _check_baseline(
         place = f"the baseline's tensor {claim.value_id}"
         representation = TensorRepr(claim.storage_type, claim.memory_layout)
         if not program.is_variable(claim.value_id) or representation not in REPRS:
-            raise fail(place, "it is no tensor that has a representation")
+            raise fail(place, "it is not a tensor with a representation")
         if made.setdefault(claim.value_id, representation) is not representation:
             raise fail(place, "the plan lists it twice")
     origins = {repack.output: repack.source for repack in written}
@@ -83,12 +83,12 @@ def _check_baseline(
         source = TensorRepr(repack.from_storage, repack.from_layout)
         target = TensorRepr(repack.to_storage, repack.to_layout)
         if target not in REPRS:
-            raise fail(place, f"{target} is no representation that a tensor has")
+            raise fail(place, f"{target} is not a representation of a tensor")
         if made.get(repack.source) != source:
             raise fail(place, f"value {repack.source} is not in {source} there")
         tensor = program.tensor(repack.source)
         if (repack.sizes, repack.datatype) != (tensor.dims, tensor.datatype):
-            raise fail(place, f"it is not of the size and type of value {repack.source}")
+            raise fail(place, f"its size or type is not that of value {repack.source}")
         for user in repack.users:
             if not _reads(program, user, repack.source, origins):
                 raise fail(place, f"{user.operator_name} does not read value {repack.source}")
@@ -105,7 +105,7 @@ def _check_baseline(
 
 
 def _reads(program: Program, user: TransitionUser, source: int, origins: Mapping[int, int]) -> bool:
-    """Whether the argument is the tensor, or a repacked copy of it."""
+    """Whether a user's argument is the tensor ``source``, or a repacked copy of it."""
     if user.operator_index >= len(program.calls):
         return False
     call = program.calls[user.operator_index]
@@ -128,8 +128,8 @@ def _check_transitions(
     if len(claim_at) != len(claims):
         raise fail("the transitions", "two claims are for one operator")
     if len(repacks) != len(claims):
-        # The walk found one at every claimed position that is in the chain.
-        raise fail("the transitions", "a claim is for an operator that is not there")
+        # The walk found a repack at every claimed position in the chain.
+        raise fail("the transitions", "a claim is for an operator that does not exist")
     for repack, cost in zip(repacks, costs, strict=True):
         claim = claim_at[repack.index]
         place = program.place(repack.index)
@@ -138,17 +138,17 @@ def _check_transitions(
         if (claim.source, claim.output) != (repack.source, repack.output):
             raise fail(
                 place,
-                f"the plan says {claim.source} -> {claim.output}, "
-                f"the graph {repack.source} -> {repack.output}",
+                f"the plan claims {claim.source} -> {claim.output}, "
+                f"the graph has {repack.source} -> {repack.output}",
             )
         if TensorRepr(claim.from_storage, claim.from_layout) != source:
-            raise fail(place, f"its source is {source}, which is not what the plan says")
+            raise fail(place, f"its source is {source}, and the plan claims another")
         if TensorRepr(claim.to_storage, claim.to_layout) != target:
-            raise fail(place, f"its target is {target}, which is not what the plan says")
+            raise fail(place, f"its target is {target}, and the plan claims another")
         users = [(index, program.calls[index].name, position) for index, position in repack.users]
-        said = [(user.operator_index, user.operator_name, user.argument) for user in claim.users]
-        if sorted(said) != sorted(users):
-            raise fail(place, f"its users are {users}, not {said}")
+        claimed = [(user.operator_index, user.operator_name, user.argument) for user in claim.users]
+        if sorted(claimed) != sorted(users):
+            raise fail(place, f"its users are {users}, not {claimed}")
         _check_cost(place, "its cost", claim.cost, units(cost.steps))
         _check_origin(place, claim.origin, cost)
 
@@ -159,17 +159,17 @@ def _check_operators(
     costs: Mapping[int, Price],
     units: Callable[[int], float],
 ) -> None:
-    said = {claim.operator_index: claim for claim in claims}
-    if len(said) != len(claims):
+    claim_at = {claim.operator_index: claim for claim in claims}
+    if len(claim_at) != len(claims):
         raise fail("the operators' costs", "two claims are for one operator")
-    if said.keys() - costs.keys():
+    if claim_at.keys() - costs.keys():
         raise fail("the operators' costs", "a claim is for an operator that costs nothing")
     for index, price in costs.items():
         place, cost = program.place(index), units(price.steps)
-        if index not in said:
-            raise fail(place, f"it costs {cost}, and the plan does not say so")
-        _check_cost(place, "its cost", said[index].cost, cost)
-        _check_origin(place, said[index].origin, price)
+        if index not in claim_at:
+            raise fail(place, f"it costs {cost}, which the plan does not list")
+        _check_cost(place, "its cost", claim_at[index].cost, cost)
+        _check_origin(place, claim_at[index].origin, price)
 
 
 def _check_figures(
@@ -182,7 +182,7 @@ def _check_figures(
     _check_cost(place, "the objective cost", figures.objective_cost, objective_cost)
     is_tight = isclose(figures.bound, objective_cost, rel_tol=_TOLERANCE)
     if not isfinite(figures.bound) or (figures.bound > objective_cost and not is_tight):
-        raise fail(place, f"{figures.bound} is no lower bound of {objective_cost}")
+        raise fail(place, f"{figures.bound} is not a lower bound of {objective_cost}")
     if figures.status == Status.OPTIMAL and not is_tight:
         raise fail(
             place, f"a plan of {objective_cost} is not optimal under a bound of {figures.bound}"

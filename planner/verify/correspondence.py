@@ -1,8 +1,8 @@
-"""The written graph computes what the program computed: one walk over both, side by side.
+"""Shows that the written graph computes what the program computed, in one walk over both.
 
-Which ``aten.clone`` is a transition cannot always be told from the graph alone, as a program may
-have clones of its own. The plan says which ones it added; under that reading everything must
-match, so that a wrong claim is found rather than believed.
+The graph alone does not always show which ``aten.clone`` is a transition, because a program may
+have clones of its own. The plan claims which ones it added. Under that claim everything must match,
+so that a wrong claim is found rather than believed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,17 @@ _WRITTEN_ARGUMENTS: Final = {
     "sdpa_with_kv_cache": (3, 4),
     "update_cache": (1,),
 }
-"""Arguments that an operator writes into, by its name without namespace and overload."""
+"""The arguments that an operator writes into, by its name without namespace and overload."""
 
 _STALE: Final = -1
 
 
 @dataclass(slots=True)
 class Repack:
-    """A transition that was found: the clone at ``index``, and (operator, argument) that use it."""
+    """A transition in the written graph: the clone at ``index``, and its users.
+
+    A user is the position of an operator in the chain and that of an argument.
+    """
 
     index: int
     source: int
@@ -51,7 +54,8 @@ class Repack:
 def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> tuple[Repack, ...]:
     """Shows that ``after`` is ``before`` with repacks for the operators at positions ``clones``.
 
-    Value ids, node ids and memory objects may differ. Returns the repacks, in order.
+    Value ids, node ids and memory objects may differ. Returns the repacks in order; raises
+    ``VerificationError`` where the programs differ.
     """
     return _Walk(before, after).run(clones)
 
@@ -61,8 +65,8 @@ class _Walk:
         self.before = before
         self.program = after
         self.after = after.graph
-        self.made: dict[int, int] = {}  # value of before: the one of after that stands for it
-        self.origin: dict[int, int] = {}  # value of after: the one of before that it holds
+        self.made: dict[int, int] = {}  # value of before -> the value of after that matches it
+        self.origin: dict[int, int] = {}  # value of after -> the value of before that it holds
         self.repack_of: dict[int, Repack] = {}  # by output
         self.copies: dict[int, dict[TensorRepr, int]] = {}  # by value of before
 
@@ -90,41 +94,39 @@ class _Walk:
     def _match_interface(self, what: str, before: tuple[int, ...], after: tuple[int, ...]) -> None:
         if len(before) != len(after):
             raise fail(f"the graph's {what}s", f"there are {len(after)}, not {len(before)}")
-        for i, (theirs, ours) in enumerate(zip(before, after, strict=True)):
-            self._match(theirs, ours, f"graph {what} {i}")
+        for i, (old, new) in enumerate(zip(before, after, strict=True)):
+            self._match(old, new, f"graph {what} {i}")
 
-    def _match_call(self, index: int, theirs: OperatorCall | None, ours: OperatorCall) -> None:
+    def _match_call(self, index: int, old: OperatorCall | None, new: OperatorCall) -> None:
         place = self.program.place(index)
-        if theirs is None or theirs.name != ours.name:
-            wanted = "nothing" if theirs is None else theirs.name
-            note = ", and it is not claimed as a transition" if ours.name == CLONE else ""
+        if old is None or old.name != new.name:
+            wanted = "nothing" if old is None else old.name
+            note = ", and it is not claimed as a transition" if new.name == CLONE else ""
             raise fail(place, f"the program has {wanted} in its place{note}")
-        if len(theirs.args) != len(ours.args):
-            raise fail(place, f"it has {len(ours.args)} arguments, not {len(theirs.args)}")
-        if not ours.args:
+        if len(old.args) != len(new.args):
+            raise fail(place, f"it has {len(new.args)} arguments, not {len(old.args)}")
+        if not new.args:
             return
-        written = _written_arguments(ours.name)
-        last = len(ours.args) - 1
+        written = _written_arguments(new.name)
+        last = len(new.args) - 1
         for position in range(last):
             self._match(
-                theirs.args[position],
-                ours.args[position],
+                old.args[position],
+                new.args[position],
                 self.program.place(index, f"argument {position}"),
                 None if position in written else (index, position),
             )
-        self._match(theirs.args[last], ours.args[last], self.program.place(index, "output"))
+        self._match(old.args[last], new.args[last], self.program.place(index, "output"))
         for position in (*written, last):
             if position <= last:
-                value = self.before.values[theirs.args[position]]
-                members = value.items if isinstance(value, ValueList) else (theirs.args[position],)
+                value = self.before.values[old.args[position]]
+                members = value.items if isinstance(value, ValueList) else (old.args[position],)
                 for member in members:
                     self._forget_copies(member)
 
-    def _match(
-        self, theirs: int, ours: int, place: str, reader: tuple[int, int] | None = None
-    ) -> None:
-        """Shows that two values are the same. Only a ``reader`` may have a repacked copy."""
-        a, b = self.before.values[theirs], self.after.values[ours]
+    def _match(self, old: int, new: int, place: str, reader: tuple[int, int] | None = None) -> None:
+        """Shows that two values match. Only a ``reader`` may have a repacked copy."""
+        a, b = self.before.values[old], self.after.values[new]
         if type(a) is not type(b):
             raise fail(place, f"it is a {type(b).__name__}, not a {type(a).__name__}")
         if isinstance(a, ValueList):
@@ -138,55 +140,55 @@ class _Walk:
         elif isinstance(a, VkTensor):
             assert isinstance(b, VkTensor)
             if _type_of(a) != _type_of(b):
-                raise fail(place, f"it is a tensor {_say(b)}, not {_say(a)}")
+                raise fail(place, f"it is a tensor {_described(b)}, not {_described(a)}")
             if _constant(self.before, a) != _constant(self.after, b):
                 raise fail(place, "it is not the program's constant")
             if a.constant_id < 0:
-                self._match_identity(theirs, ours, place, reader)
+                self._match_identity(old, new, place, reader)
         elif not _is_same(a, b):
             raise fail(place, f"it is {b}, not {a}")
         elif isinstance(a, SymInt):
-            self._match_identity(theirs, ours, place, None)
+            self._match_identity(old, new, place, None)
 
     def _match_identity(
-        self, theirs: int, ours: int, place: str, reader: tuple[int, int] | None
+        self, old: int, new: int, place: str, reader: tuple[int, int] | None
     ) -> None:
-        origin = self.origin.get(ours)
-        if origin is None and theirs not in self.made:
-            self.made[theirs] = ours
-            self.origin[ours] = theirs
+        origin = self.origin.get(new)
+        if origin is None and old not in self.made:
+            self.made[old] = new
+            self.origin[new] = old
         elif origin == _STALE:
-            raise fail(place, f"value {ours} was copied before its source was overwritten")
-        elif origin != theirs:
-            raise fail(place, f"value {ours} is not what the program has here")
-        elif self.made[theirs] != ours:
+            raise fail(place, f"value {new} was copied before its source was overwritten")
+        elif origin != old:
+            raise fail(place, f"value {new} is not what the program has here")
+        elif self.made[old] != new:
             if reader is None:
-                raise fail(place, f"value {ours} is a repacked copy, not the tensor itself")
-            users = self.repack_of[ours].users
+                raise fail(place, f"value {new} is a repacked copy, not the tensor itself")
+            users = self.repack_of[new].users
             if users[-1:] != [reader]:
                 users.append(reader)
 
     def _repack(self, index: int, call: OperatorCall) -> None:
         place = self.program.place(index)
         if call.name != CLONE or len(call.args) != 3:
-            raise fail(place, f"it is claimed as a transition, but is no {CLONE}")
+            raise fail(place, f"it is claimed as a transition, but is not an {CLONE}")
         source_id, memory_format, output_id = call.args
         source, output = self.after.values[source_id], self.after.values[output_id]
         if not isinstance(self.after.values[memory_format], Null):
-            raise fail(place, "a transition leaves the memory format as it is")
+            raise fail(place, "a transition must not change the memory format")
         if not isinstance(source, VkTensor) or not isinstance(output, VkTensor):
-            raise fail(place, "a transition makes a tensor of a tensor")
+            raise fail(place, "a transition must copy a tensor to a tensor")
         if source.constant_id >= 0 or output.constant_id >= 0:
             raise fail(place, "a transition cannot have a constant: its operator prepacks it")
         origin = self.origin.get(source_id, _STALE)
         if origin == _STALE:
-            raise fail(place, f"value {source_id} holds no tensor of the program here")
+            raise fail(place, f"value {source_id} does not hold a tensor of the program here")
         if self.made[origin] != source_id:
             raise fail(place, "a transition reads a tensor where it was made, not another copy")
         if output_id in self.origin:
             raise fail(place, f"value {output_id} is already in use")
         if _type_of(source) != _type_of(output):
-            raise fail(place, f"it makes a tensor {_say(output)} of one {_say(source)}")
+            raise fail(place, f"it copies a tensor {_described(source)} to {_described(output)}")
         self._check_target(place, origin, source, source_id, output_id)
         self.origin[output_id] = origin
         self.repack_of[output_id] = Repack(index, source_id, output_id)
@@ -207,9 +209,9 @@ class _Walk:
         if self.copies.setdefault(origin, {}).setdefault(to_repr, output_id) != output_id:
             raise fail(place, f"another transition copies the same tensor to {to_repr}")
 
-    def _forget_copies(self, theirs: int) -> None:
-        """A tensor was overwritten: its copies hold what it was."""
-        for output_id in self.copies.pop(theirs, {}).values():
+    def _forget_copies(self, old: int) -> None:
+        """Marks the copies of an overwritten tensor, which hold its old contents."""
+        for output_id in self.copies.pop(old, {}).values():
             self.origin[output_id] = _STALE
 
 
@@ -221,7 +223,7 @@ def _written_arguments(name: str) -> tuple[int, ...]:
 
 
 def _is_same(a: Value, b: Value) -> bool:
-    """Whether two literals are the same to the bit; any NaN is the same as another."""
+    """Whether two literals are equal to the bit; all NaNs are equal."""
     if isinstance(a, (Double, DoubleList)):
         return repr(a) == repr(b)
     return a == b
@@ -231,7 +233,7 @@ def _type_of(tensor: VkTensor) -> tuple[tuple[int, ...], VkDataType, VkDataType]
     return tensor.dims, tensor.datatype, tensor.staging_datatype
 
 
-def _say(tensor: VkTensor) -> str:
+def _described(tensor: VkTensor) -> str:
     return f"{tensor.dims} of {tensor.datatype.name} (staged as {tensor.staging_datatype.name})"
 
 

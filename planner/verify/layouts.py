@@ -1,4 +1,4 @@
-"""How a tensor lies in memory: what ET-VK's layouts pack and pad, and what exists on a device.
+"""The layout of tensors in memory: ET-VK's packing and padding, and a device's limits.
 
 Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/api/containers/Tensor.cpp``.
 """
@@ -33,10 +33,10 @@ PACKINGS: Final = {
     VkMemoryLayout.PACKED_INT8_4C1W: Packing(C, 4, W, 1),
     VkMemoryLayout.PACKED_INT8_4W4C: Packing(C, 4, W, 4),
     VkMemoryLayout.PACKED_INT8_4H4W: Packing(W, 4, H, 4),
-    # Stands for 4C or 4C1W until the program is loaded.
+    # CONV2D stands for 4C or 4C1W until the program is loaded.
     VkMemoryLayout.PACKED_INT8_CONV2D: Packing(C, 4, W, 1),
 }
-"""Packing in a buffer; an image packs four elements to a texel along the same dimension."""
+"""The packing in a buffer; an image packs four elements to a texel along the same dimension."""
 
 INT8_LAYOUTS: Final = frozenset(
     layout for layout in VkMemoryLayout if layout.name.startswith("PACKED_INT8_")
@@ -62,7 +62,7 @@ def is_int8_layout(representation: TensorRepr) -> bool:
 
 
 def are_compatible(a: TensorRepr, b: TensorRepr) -> bool:
-    """Whether synchronised operands may have these two: the same storage, packed alike."""
+    """Whether synchronised operands may have these two: equal storage and packing."""
     return _class_of(a) == _class_of(b)
 
 
@@ -86,21 +86,21 @@ def texels(dims: tuple[int, ...], layout: VkMemoryLayout) -> tuple[int, int, int
 
 
 def why_not(tensor: VkTensor, representation: TensorRepr, limits: ImageExtents) -> str | None:
-    """Why a tensor cannot have a representation on a device; None if it can."""
+    """The reason why a tensor cannot have a representation on a device; None if it can."""
     if representation not in _KNOWN:
         storage, layout = representation.storage_type, representation.memory_layout
-        return f"{storage.name} with {layout.name} is no representation"
+        return f"{storage.name} with {layout.name} is not a representation"
     if tensor.datatype not in ELEMENT_BYTES:
-        return f"a tensor of {tensor.datatype.name} elements cannot be laid out"
+        return f"a tensor of {tensor.datatype.name} elements has no representation"
     if is_int8_layout(representation) and tensor.datatype != VkDataType.INT8:
         return f"{representation} is for int8, not for {tensor.datatype.name} elements"
     if not exists(tensor.dims, representation, limits):
-        return f"{representation} of {tensor.dims} is not within the texture limits {limits}"
+        return f"{representation} of {tensor.dims} exceeds the texture limits {limits}"
     return None
 
 
 def exists(dims: tuple[int, ...], representation: TensorRepr, limits: ImageExtents) -> bool:
-    """Whether a tensor of these dimensions can have a representation: any can be a buffer."""
+    """Whether a tensor of these dimensions can have a representation; buffers always exist."""
     if representation.storage_type == VkStorageType.BUFFER:
         return True
     return len(dims) <= 4 and all(
@@ -110,7 +110,7 @@ def exists(dims: tuple[int, ...], representation: TensorRepr, limits: ImageExten
 
 
 def memory_bytes(tensor: VkTensor, representation: TensorRepr) -> int:
-    """Bytes that a tensor takes, with its padding."""
+    """Bytes of a tensor in memory, padding included."""
     layout = representation.memory_layout
     size = ELEMENT_BYTES[tensor.datatype]
     if representation.storage_type != VkStorageType.BUFFER:

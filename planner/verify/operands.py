@@ -1,4 +1,4 @@
-"""What operators ask of their operands: representations that they accept, and that go together.
+"""What operators require of their operands: accepted representations, compatible with each other.
 
 The sets come from the registry; how ET-VK reads, filters and narrows them is written here again.
 Source of the facts: ExecuTorch, ``backends/vulkan/utils.py`` (``OpRepSets``).
@@ -40,9 +40,9 @@ _ANY: Final = TensorRepSet.from_reprs(REPRS)
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An argument or output with a set: its tensors share one representation out of ``accepted``.
+    """An argument or output with a set: its tensors share one of the ``accepted`` representations.
 
-    A ``constant`` operand has none, but its shape narrows what the others may have.
+    A ``constant`` operand has no representation, but its shape narrows those of the others.
     """
 
     name: str
@@ -55,7 +55,7 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What the operator at ``index`` asks: of each operand, and of ``groups`` of them together."""
+    """The demands of the operator at ``index``: on each operand, and on ``groups`` of operands."""
 
     index: int
     operands: tuple[Operand, ...]
@@ -63,7 +63,7 @@ class Demand:
 
 
 def check_representations(program: Program, limits: Limits) -> None:
-    """Shows that each tensor can have the representation that it was given."""
+    """Shows that each tensor can have its representation; raises ``VerificationError``."""
     for value_id, representation in program.representations.items():
         tensor = program.tensor(value_id)
         rule = (
@@ -83,9 +83,10 @@ def check_representations(program: Program, limits: Limits) -> None:
 def read_demands(
     program: Program, limits: ImageExtents, repacks: Collection[int]
 ) -> tuple[Demand, ...]:
-    """What each operator asks, except for the transitions among them (``repacks``).
+    """The demands of each operator, except for transitions (``repacks``).
 
-    Operators that are not registered ask for nothing, nor do those that make no tensor.
+    Operators that are not registered or make no tensor have no demands. Raises
+    ``VerificationError`` for arguments that do not fit their operator.
     """
     found = []
     for index, call in enumerate(program.calls):
@@ -96,7 +97,7 @@ def read_demands(
 
 
 def check_accepted(program: Program, demands: Iterable[Demand]) -> None:
-    """Shows that each operand has a representation that its operator accepts."""
+    """Shows that each operand has an accepted representation; raises ``VerificationError``."""
     for demand in demands:
         for operand in demand.operands:
             if operand.constant:
@@ -120,7 +121,10 @@ def check_synchronised(
     representations: Mapping[int, TensorRepr],
     when: str,
 ) -> None:
-    """Shows that operands that must be compatible are, and that members of a list are equal."""
+    """Shows that operands that must be compatible are, and that members of a list are equal.
+
+    ``when`` completes the messages of the ``VerificationError``.
+    """
     for demand in demands:
         for operand in demand.operands:
             if not operand.constant and len(operand.tensors) > 1:
@@ -137,7 +141,7 @@ def check_synchronised(
                 if not are_compatible(representation, wanted):
                     raise fail(
                         program.place(demand.index, operand.name),
-                        f"{representation} does not go with {wanted} of {first.name}{when}",
+                        f"{representation} is not compatible with {wanted} of {first.name}{when}",
                     )
 
 
@@ -190,7 +194,7 @@ def _existing(dims: tuple[int, ...], limits: ImageExtents) -> TensorRepSet:
 
 
 def _narrow(group: Sequence[Operand]) -> tuple[Operand, ...]:
-    """Synchronised operands accept what all of them accept."""
+    """Synchronised operands, each with the representations that all of them accept."""
     if len(group) == 1:
         return (group[0],)
     common = _ANY
@@ -263,7 +267,7 @@ def _scalar(value: Value) -> Scalar | Symbolic:
         case Int(int_val=number):
             return number
         case Double(double_val=number):
-            # ExecuTorch's builder shares equal numbers: the 1 of an argument may be written 1.0.
+            # ExecuTorch's builder shares equal numbers: a 1 may be written as 1.0.
             return int(number) if number.is_integer() else number
         case Bool(bool_val=truth):
             return truth

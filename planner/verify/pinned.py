@@ -1,4 +1,4 @@
-"""Operators that the registry does not know keep what they had."""
+"""Shows that operators that the registry does not know keep their representations."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def check_pinned(file: VkGraph, written: VkGraph, names: Collection[str]) -> Non
     had = [(call, list(_given(file, call))) for call in file.chain if call.name in names]
     have = [(call, list(_given(written, call))) for call in written.chain if call.name in names]
     if len(had) != len(have):
-        raise VerificationError(f"operators {sorted(names)} of the file are not all there")
+        raise VerificationError(f"operators {sorted(names)} of the file were not all written")
     for (before, old), (after, new) in zip(had, have, strict=True):
         if (before.name, old) != (after.name, new):
             raise VerificationError(

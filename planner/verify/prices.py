@@ -1,4 +1,4 @@
-"""What transitions and operators of a written graph cost, counted again."""
+"""The costs of the transitions and operators in a written graph, counted again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from schema import CostOrigin, VkTensor
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """Whole steps of a profile's unit, and where they come from."""
+    """A cost in whole steps of a profile's unit, and its origin."""
 
     steps: int
     origin: CostOrigin = CostOrigin.MODELLED
@@ -32,28 +32,28 @@ class Prices(Protocol):
     profile: DeviceProfile
 
     def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
-        """What it costs to repack a tensor."""
+        """The price of repacking a tensor."""
 
     def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
-        """What operators cost themselves, by their positions, as far as the objective counts it."""
+        """The prices of operators by position; empty if the objective does not count them."""
 
 
 def prices_of(costs: CostSource, objective: Objective) -> Prices:
-    """The prices that a source of costs stands for."""
+    """The prices of a cost source under an objective."""
     if isinstance(costs, MeasuredSource):
         return LearnedPrices(costs, objective)
     return ProfilePrices(costs.profile, objective)
 
 
 class ProfilePrices:
-    """By a device profile."""
+    """Prices by a device profile."""
 
     def __init__(self, profile: DeviceProfile, objective: Objective) -> None:
         self.profile = profile
         self.counts_access = objective == "latency" and profile.access is not None
 
     def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
-        """Its curve's cost; else launch, bytes read and bytes written."""
+        """The price by the pair's curve; else launch, bytes read and bytes written."""
         rates, steps = self.profile.transition, self.profile.precision
         curve = _curve_of(rates.curves, source, target)
         if curve is not None:
@@ -64,7 +64,7 @@ class ProfilePrices:
         return Price(round(rates.launch * steps + read + written))
 
     def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
-        """Bytes that operators read and write in operands that they constrain."""
+        """The prices of the bytes that operators read and write in operands that they constrain."""
         if not self.counts_access:
             return {}
         return {
@@ -74,7 +74,7 @@ class ProfilePrices:
         }
 
     def operator(self, program: Program, demand: Demand) -> Price:
-        """What an operator's accesses cost; nothing without access rates."""
+        """The price of an operator's accesses; 0 without access rates."""
         access, total = self.profile.access, 0
         for operand in demand.operands:
             if operand.constant or access is None:
@@ -87,7 +87,7 @@ class ProfilePrices:
 
 
 class LearnedPrices:
-    """By measured times: each call is read off the written graph, and looked up."""
+    """Prices by measured times: each call is read from the written graph and looked up."""
 
     def __init__(self, source: MeasuredSource, objective: Objective) -> None:
         self.profile = source.profile
@@ -96,14 +96,14 @@ class LearnedPrices:
         self.fallback = ProfilePrices(source.profile, objective)
 
     def repack(self, tensor: VkTensor, source: TensorRepr, target: TensorRepr) -> Price:
-        """What was measured, or learned."""
+        """The measured or learned price of a transition."""
         labels = LABELS[source], LABELS[target]
         steps = int(self.costs.transition(tensor.dims, tensor.datatype)[labels])
         origin = self.costs.transition_origin(tensor.dims, tensor.datatype, *labels)
         return Price(steps, origin)
 
     def operators(self, program: Program, demands: Iterable[Demand]) -> dict[int, Price]:
-        """What was measured, or learned; by the profile where nothing was."""
+        """The measured or learned prices; the profile's for operators that were never measured."""
         if not self.counts_operators:
             return {}
         calls = {call.position: call for call in calls_of(program.graph)}
@@ -121,7 +121,7 @@ class LearnedPrices:
 
 
 def _curve_of(curves: Mapping[str, Curve], source: TensorRepr, target: TensorRepr) -> Curve | None:
-    """The curve for a pair; layouts that are chosen when the program is loaded have stand-ins."""
+    """The curve of a pair; layouts that are resolved at load time have stand-ins."""
     names = str(source), str(target)
     if (own := curves.get(">".join(names))) is not None:
         return own
@@ -130,7 +130,7 @@ def _curve_of(curves: Mapping[str, Curve], source: TensorRepr, target: TensorRep
 
 
 def _cost_on(curve: Curve, moved: int) -> float:
-    """The cost of moving so many bytes, on the line between the two knots around them."""
+    """The cost of moving ``moved`` bytes, on the line between the two knots around it."""
     right = bisect_right(curve, moved, key=lambda knot: knot[0])
     if right == 0:
         return curve[0][1]

@@ -1,4 +1,4 @@
-"""A decoded graph, read the way that ET-VK reads it: operators and their tensor operands."""
+"""A decoded graph as ET-VK reads it: operators and their tensor operands."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from schema.vkgraph import OperatorCall, ValueList
 
 
 class Program:
-    """The written graph. A tensor is known by its value id.
+    """The written graph. A tensor is identified by its value id.
 
-    ``representations`` has every tensor that was given one; constants never are.
+    ``representations`` has every tensor with a representation; constants never have one.
     """
 
     def __init__(self, graph: VkGraph) -> None:
@@ -34,23 +34,23 @@ class Program:
         return self.graph.chain
 
     def tensor(self, value_id: int) -> VkTensor:
-        """The tensor with an id that is known to be one."""
+        """The tensor of an id, which must be a tensor's."""
         value = self.graph.values[value_id]
         assert isinstance(value, VkTensor)
         return value
 
     def is_variable(self, value_id: int) -> bool:
-        """Whether a value is there, and a tensor that is no constant."""
+        """Whether a value exists and is a tensor, but not a constant."""
         values = self.graph.values
         value = values[value_id] if value_id < len(values) else None
         return isinstance(value, VkTensor) and value.constant_id < 0
 
     def is_constant(self, value_id: int) -> bool:
-        """Whether a tensor is a weight, which operators prepack themselves."""
+        """Whether a value is a weight, which operators prepack themselves."""
         return self.tensor(value_id).constant_id >= 0
 
     def tensors_of(self, value_id: int) -> tuple[int, ...]:
-        """The tensors that a value is made of: itself, or all members of a list of tensors."""
+        """The tensors of a value: itself, or all members of a list of tensors."""
         value = self.graph.values[value_id]
         if isinstance(value, VkTensor):
             return (value_id,)
@@ -72,12 +72,12 @@ class Program:
         return self.tensors_of(call.args[-1]) if call.args else ()
 
     def place(self, index: int, operand: str = "") -> str:
-        """Names an operator, and one of its operands."""
+        """An operator, and one of its operands, as messages name them."""
         place = f"operator {index} ({self.calls[index].name})"
         return f"{place}, {operand}" if operand else place
 
     def place_of(self, value_id: int) -> str:
-        """Names a tensor by who makes it, or by who reads it first."""
+        """A tensor as messages name it: by the operator that makes it, else its first reader."""
         for index, call in enumerate(self.calls):
             outputs = self.outputs(call)
             if value_id in outputs:
@@ -90,5 +90,5 @@ class Program:
 
 
 def fail(place: str, rule: str) -> VerificationError:
-    """The error for a broken rule."""
+    """The error for a broken rule, at a place that ``Program`` names."""
     return VerificationError(f"{place}: {rule}")

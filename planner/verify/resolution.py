@@ -1,4 +1,4 @@
-"""What PACKED_INT8_CONV2D becomes when a program is loaded, and whether kernels can work with it.
+"""The layouts that replace PACKED_INT8_CONV2D at load time, and whether kernels support them.
 
 Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/ResolveLayouts.cpp`` and the checks in
 ``runtime/graph/ops/impl/Q8ta*.cpp``.
@@ -43,21 +43,24 @@ _KERNELS: Final = {
     "et_vk.q8ta_linear.default": (_ROW_BLOCKS, _ROW_BLOCKS),
     "et_vk.q8ta_linear_gemv.default": (_ROWS, _ROWS),
 }
-"""Layouts in which a kernel takes its int8 inputs, and makes its int8 outputs.
+"""The layouts of a kernel's int8 inputs, and of its int8 outputs.
 
-Other kernels take what is registered for their operator; that two operands are packed alike is a
-matter of synchronisation.
+Other kernels take everything that is registered for their operator; synchronisation demands that
+operands have the same packing.
 """
 
 
 def check_resolution(program: Program, demands: Iterable[Demand]) -> None:
-    """Shows that every kernel gets layouts that it can work with, on Mali and on other GPUs."""
+    """Shows that every kernel gets layouts that it supports, on Mali and on other GPUs.
+
+    Raises ``VerificationError`` naming the operator or tensor.
+    """
     demands = tuple(demands)
     planned = program.representations
     if not any(r.memory_layout == CONV2D for r in planned.values()):
         _check_kernels(program, demands, planned, "")
         return
-    for is_mali, device in ((False, "a GPU that is no Mali"), (True, "a Mali GPU")):
+    for is_mali, device in ((False, "a GPU that is not a Mali"), (True, "a Mali GPU")):
         resolved = dict(planned)
         for value_id, layout in resolve(program, is_mali=is_mali).items():
             actual = TensorRepr(VkStorageType.BUFFER, layout)
@@ -75,7 +78,7 @@ def check_resolution(program: Program, demands: Iterable[Demand]) -> None:
 def resolve(program: Program, *, is_mali: bool) -> Layouts:
     """The layout that each tensor with CONV2D gets when the program is loaded.
 
-    Like the runtime, this looks at tensors that are arguments themselves, not at members of lists.
+    Like the runtime, this ignores members of lists and takes only tensors that are arguments.
     """
     open_ids = {v for v, r in program.representations.items() if r.memory_layout == CONV2D}
     resolved: Layouts = {}
@@ -83,7 +86,7 @@ def resolve(program: Program, *, is_mali: bool) -> Layouts:
         if not call.args or call.args[0] not in open_ids:
             continue
         if call.name == "et_vk.q8ta_conv2d.default":
-            # Of several convolutions that read the tensor the last one decides.
+            # If several convolutions read the tensor, the last one decides.
             resolved[call.args[0]] = _asked_by_conv2d(program, index, call, is_mali)
         elif call.name == "et_vk.q8ta_conv2d_dw.default":
             resolved.setdefault(call.args[0], DIRECT)
@@ -111,7 +114,7 @@ def _planned(program: Program, value_id: int) -> VkMemoryLayout | None:
 def _asked_by_conv2d(
     program: Program, index: int, call: OperatorCall, is_mali: bool
 ) -> VkMemoryLayout:
-    """4C where the convolution will go through im2col, else 4C1W."""
+    """The layout that a convolution asks for: 4C if it goes through im2col, else 4C1W."""
     values = program.graph.values
     source, groups, output = (
         values[call.args[position]] if position < len(call.args) else None
@@ -134,10 +137,10 @@ def _asked_by_conv2d(
 
 
 def _whole(value: Value | None) -> int:
-    """A number of groups; 0 for what is none.
+    """A number of groups; 0 for a value that is not one.
 
     ExecuTorch's builder shares equal scalars, so that a 1 may be written as the Double 1.0. Its
-    runtime cannot load that, whatever the layouts are.
+    runtime cannot load that, with any layout.
     """
     if isinstance(value, Int):
         return value.int_val

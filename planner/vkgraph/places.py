@@ -1,4 +1,4 @@
-"""Where the parts of a plan are in the graph that was written."""
+"""The places of a plan's parts in the written graph."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class WrittenPlaces:
-    """Where a plan's parts are in the written graph.
+    """The places of a plan's parts in the written graph.
 
     ``copies[i]`` is the value that transition ``i`` makes and ``clones[i]`` the chain position of
     the operator that makes it; ``operators[i]`` is the chain position of the graph's operator

@@ -1,4 +1,4 @@
-"""Reads a VkGraph that somebody lowered, with the transitions that are in it taken out."""
+"""Reads a lowered VkGraph and takes out the transitions in it."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ from schema.vkgraph import (
 
 @dataclass(frozen=True, slots=True)
 class PresentTransition:
-    """A transition that the file has: tensor of the graph, from and to, and who reads it.
+    """A transition in the file: the graph's tensor, source and target, and the copy's users.
 
-    ``copy`` is the value that it makes, ``empty`` that of its argument that is not given, and
-    ``position`` that of its operator in the file's chain.
+    ``copy`` is the value that it makes, ``empty`` the value of its argument that is not given, and
+    ``position`` its operator's place in the file's chain.
     """
 
     tensor: int
@@ -62,12 +62,12 @@ class PresentTransition:
 
 @dataclass(frozen=True, slots=True)
 class ContractedGraph:
-    """A VkGraph without its transitions, as a layout graph, and how it was represented.
+    """A VkGraph without its transitions, as a layout graph, and its present representations.
 
-    ``written`` is the graph without the transitions' operators; their values are still there, in
-    ``dropped``, so that ids are those of the file. ``tensors[t]`` is the value of tensor ``t``, and
-    ``positions[i]`` that of operator ``i`` in the file's chain. ``made`` and ``transitions`` say
-    what the file has. ``unknown`` are names of operators that the registry does not have.
+    ``written`` is the graph without the transitions' operators; it keeps their values, listed in
+    ``dropped``, so that ids stay those of the file. ``tensors[t]`` is the value of tensor ``t``,
+    and ``positions[i]`` the place of operator ``i`` in the file's chain. ``made`` and
+    ``transitions`` are the file's. ``unknown`` are names of operators that the registry lacks.
     """
 
     graph: LayoutGraph
@@ -81,16 +81,16 @@ class ContractedGraph:
 
 
 def read_vkgraph(graph: VkGraph, name: str = "") -> ContractedGraph:
-    """Reads a VkGraph. Operators that the registry does not know are pinned to what they have.
+    """Reads a VkGraph; operators unknown to the registry are pinned to their representations.
 
-    Raises ``InputError``, naming the operator and what is wrong, for a graph that makes no sense.
+    Raises ``InputError``, naming the operator and what is wrong, for a malformed graph.
     """
     check_wellformed(graph, name)
     return _Reader(graph, name).read()
 
 
 def without_representations(graph: VkGraph) -> VkGraph:
-    """The graph as it would be had nobody chosen representations or memory objects yet."""
+    """The graph without any chosen representations and memory objects."""
     return replace(graph, values=tuple(_cleared(value) for value in graph.values))
 
 
@@ -109,7 +109,7 @@ class _Reader:
     def __init__(self, graph: VkGraph, name: str) -> None:
         self.file = graph
         self.name = name
-        self.copies: dict[int, int] = {}  # value of a copy -> value that it is made from
+        self.copies: dict[int, int] = {}  # value of a copy -> value that it copies
         self.clone_at: dict[int, int] = {}
         self.tensor_of: dict[int, int] = {}
 
@@ -153,9 +153,9 @@ class _Reader:
         """The transitions; the other operators, and their positions.
 
         A transition is a clone that only changes the representation in which others read a tensor.
-        A clone that does more, or that planning would not have put there, is the program's own: a
-        graph output or another clone's source, one that nothing reads or that copies what another
-        one copied, and one of a tensor that is overwritten, for it may keep what that was.
+        A clone that does more, or that planning would not have inserted, is the program's own: one
+        that is a graph output or another clone's source, that nothing reads, that repeats another
+        one, or that copies a tensor which is overwritten, because it may keep the old contents.
         """
         graph = self.file
         read, overwritten = set[int](), set[int]()
@@ -204,12 +204,12 @@ class _Reader:
             and made != target
             and (source.dims, source.datatype, source.staging_datatype)
             == (copy.dims, copy.datatype, copy.staging_datatype)
-            # No clone takes int8 elements between words of four and single ones.
+            # No clone converts int8 elements between words of four and single ones.
             and (source.datatype != VkDataType.INT8 or made.is_packed_int8 == target.is_packed_int8)
         )
 
     def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> frozenset[int]:
-        """Values that only transitions use: their copies, and the arguments left empty."""
+        """Values that only transitions use: their copies and their missing arguments."""
         used = {i for call in chain for i in call.args}
         used.update(self.file.input_ids, self.file.output_ids)
         for value in self.file.values:
@@ -226,7 +226,7 @@ class _Reader:
         return replace(call, args=tuple(self.copies.get(i, i) for i in call.args))
 
     def _copies_read(self, chain: list[OperatorCall]) -> dict[int, list[Operand]]:
-        """Who reads each copy, in terms of the operators that stay."""
+        """The operands that read each copy, among the operators that stay."""
         reads: dict[int, list[Operand]] = {copy: [] for copy in self.copies}
         for operator, call in enumerate(chain):
             for argument, value in enumerate(call.args[:-1]):
@@ -296,7 +296,7 @@ class _Reader:
         )
 
     def _pinned(self, position: int) -> PinnedReprs:
-        """What the operator at a position of the file's chain has, and so keeps."""
+        """The present representations of the operator at a position, which it keeps."""
         kept: list[tuple[TensorRepr | None, ...]] = []
         args = self.file.chain[position].args
         for argument, value_id in enumerate(args):
@@ -316,7 +316,7 @@ class _Reader:
                 raise InputError(
                     f"{place_of(self.name, self.file, position)}, "
                     f"{'output' if is_output else f'argument {argument}'}: the registry does not "
-                    f"know this operator, so that it must keep its representations, but {wrong}"
+                    f"know this operator, so it must keep its representations, but {wrong}"
                 )
             kept.append(found)
         return PinnedReprs(
@@ -356,7 +356,7 @@ def _scalar(value: Value) -> Scalar | Symbolic:
         case Bool(truth):
             return truth
         case Double(number):
-            # ExecuTorch's builder shares equal numbers: the 1 of an argument may be written 1.0.
+            # ExecuTorch's builder shares equal numbers: a 1 may be written as 1.0.
             return int(number) if number.is_integer() else number
         case String(text):
             return text

@@ -1,4 +1,4 @@
-"""What planning takes for granted of a VkGraph, beyond what its format says."""
+"""The rules of a VkGraph that planning relies on, beyond its format."""
 
 from __future__ import annotations
 
@@ -27,51 +27,51 @@ MAX_ELEMENTS: Final = 2**32
 
 MAX_NAME: Final = 256
 MAX_ARGUMENT_ITEMS: Final = 2**22
-"""In all arguments of all operators together: they may share lists, so a small file could ask for
-any amount of work."""
+"""Most items in all arguments of all operators: arguments may share lists, so that a small file
+could demand any amount of work."""
 
 MAX_LIST_TENSORS: Final = 2**17
-"""The same for tensors in lists of tensors, each of which is work for the solver."""
+"""Most tensors in all lists of tensors, each of which is work for the solver."""
 
 _UNPLANNED: Final = TensorRepr(VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT)
 _QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
 
 
 def repr_of(tensor: VkTensor) -> TensorRepr | None:
-    """The representation that a tensor has been given; None for one left to the runtime."""
+    """The representation of a tensor; None for one left to the runtime."""
     representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
     return representation if representation in LABELS else None
 
 
 def is_variable(value: Value) -> bool:
-    """Whether a value is a tensor that has a representation, as a constant has not."""
+    """Whether a value is a tensor with a representation, and so not a constant."""
     return isinstance(value, VkTensor) and value.constant_id < 0
 
 
 def members_of(graph: VkGraph, value_id: int) -> tuple[int, ...]:
-    """The members of a list of values; of any other value itself."""
+    """The members of a list of values; for any other value, its own id."""
     value = graph.values[value_id]
     return value.items if isinstance(value, ValueList) else (value_id,)
 
 
 def place_of(name: str, graph: VkGraph, position: int) -> str:
-    """Names an operator of a graph called ``name``."""
+    """An operator of a graph called ``name``, as messages name it."""
     prefix = f"{name}, " if name else ""
     return f"{prefix}operator {position} ({graph.chain[position].name})"
 
 
 def check_wellformed(graph: VkGraph, name: str) -> None:
-    """Shows that a graph makes sense as a program that is run from its first operator to its last.
+    """Shows that a graph is a valid program that runs from its first operator to its last.
 
-    Every tensor can exist, is made once and before it is read; lists hold no lists; names can be
-    printed; and reading all arguments takes bounded time. Raises ``InputError`` that names the
-    place, and the graph by ``name``.
+    Every tensor can exist, and is made once and before it is read; lists hold no lists; names can
+    be printed; and reading all arguments takes bounded time. Raises ``InputError`` naming the place
+    in the graph called ``name``.
     """
     _Check(graph, name).run()
 
 
 def warnings_of(graph: VkGraph) -> tuple[str, ...]:
-    """What the runtime will not take about a graph that makes sense, a line each.
+    """What the runtime cannot load in a graph that is otherwise valid, one line each.
 
     ExecuTorch's builder shares equal scalars, so that an Int of 1 may be written as the Double 1.0;
     the runtime reads the groups of quantized convolutions as an Int when it loads a program.
@@ -90,7 +90,7 @@ class _Check:
         self.prefix = f"{name}, " if name else ""
 
     def run(self) -> None:
-        # What follows names operators and goes through their arguments.
+        # The checks after this one name operators and go through their arguments.
         self._check_names()
         self._check_amount()
         for value_id, value in enumerate(self.graph.values):
@@ -107,8 +107,8 @@ class _Check:
             name = call.name
             if not 0 < len(name) <= MAX_NAME or not (name.isascii() and name.isprintable()):
                 raise InputError(
-                    f"{self.prefix}operator {position}: {name[:32]!a}, of {len(name)} "
-                    f"characters, is no operator's name: one has 1 to {MAX_NAME} of ASCII"
+                    f"{self.prefix}operator {position}: {name[:32]!a}, of {len(name)} characters, "
+                    f"is not an operator's name, which has 1 to {MAX_NAME} ASCII characters"
                 )
 
     def _check_amount(self) -> None:
@@ -133,7 +133,7 @@ class _Check:
         return sum(isinstance(self.graph.values[i], VkTensor) for i in items)
 
     def _user_of(self, value_id: int) -> str:
-        """Names a value, by the first operator that names it if there is one."""
+        """A value as messages name it: by the first operator that uses it, if any."""
         for position, call in enumerate(self.graph.chain):
             for argument, named in enumerate(call.args):
                 if value_id == named or value_id in members_of(self.graph, named):
@@ -153,7 +153,7 @@ class _Check:
         return _wrong_with_tensor(value) if isinstance(value, VkTensor) else None
 
     def _makers(self) -> dict[int, int]:
-        """The position of the operator that makes each tensor, -1 for an input of the graph."""
+        """The position of the operator that makes each tensor; -1 for inputs of the graph."""
         graph = self.graph
         makers = dict.fromkeys(graph.input_ids, -1)
         for position, call in enumerate(graph.chain):
@@ -195,7 +195,7 @@ class _Check:
                 raise InputError(f"{place_of(self.name, self.graph, position)}: {wrong}")
 
     def _wrong_with_convolution(self, call: OperatorCall) -> str | None:
-        """Why the runtime could not choose a layout for PACKED_INT8_CONV2D; None if it could."""
+        """The reason why the runtime cannot replace PACKED_INT8_CONV2D; None if it can."""
         if len(call.args) != 16:
             return f"it has {len(call.args)} arguments with its output, not 16"
         for argument in (0, 15):
@@ -255,7 +255,7 @@ def _wrong_with_tensor(tensor: VkTensor) -> str | None:
         return None
     given = f"{tensor.storage_type.name} with {tensor.memory_layout.name}"
     if representation not in LABELS:
-        return f"{given} is no representation of a tensor"
+        return f"{given} is not a representation of a tensor"
     if tensor.constant_id >= 0:
         return f"a constant has no representation, but this one has {given}"
     if representation.is_packed_int8 and dtype != VkDataType.INT8:

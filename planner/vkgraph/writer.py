@@ -17,10 +17,10 @@ from schema.vkgraph import Null, OperatorCall, Value, ValueList
 
 @dataclass(frozen=True, slots=True)
 class WrittenGraph:
-    """A VkGraph with a plan in it, and where the plan's parts are.
+    """A VkGraph with a plan in it, and the places of the plan's parts.
 
-    ``operators`` and ``values`` have, for each one of the graph, the index of the one in the file
-    that it was, or None for one that is new. A transition that the file has too is not new.
+    ``operators`` and ``values`` have, for each one of the graph, its index in the file, or None for
+    a new one. A transition that is also in the file is not new.
     """
 
     graph: VkGraph
@@ -30,7 +30,7 @@ class WrittenGraph:
 
 
 def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
-    """Whether the file has exactly the plan's representations and transitions already."""
+    """Whether the file already has exactly the plan's representations and transitions."""
     if any(want not in (None, have) for want, have in zip(plan.made, source.made, strict=True)):
         return False
     have = {(t.tensor, t.target, frozenset(t.users)) for t in source.transitions}
@@ -39,7 +39,7 @@ def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
 
 
 def written_places(source: ContractedGraph, plan: LayoutPlan) -> WrittenPlaces:
-    """Where the parts of a plan are in a file that has it already."""
+    """The places of a plan's parts in a file that already has it."""
     present = {(t.tensor, t.target): t for t in source.transitions}
     found = [present[t.tensor, t.target] for t in plan.transitions]
     return WrittenPlaces(
@@ -51,11 +51,11 @@ def written_places(source: ContractedGraph, plan: LayoutPlan) -> WrittenPlaces:
 
 
 def write_vkgraph(source: ContractedGraph, plan: LayoutPlan) -> WrittenGraph:
-    """The graph with the plan's representations, and with its transitions for those that it had.
+    """The graph with the plan's representations and transitions instead of its own.
 
-    A transition stands right before its first user, its copy right after the tensor among the
-    values. Constants, ids of inputs and outputs, names and all other values are kept; memory
-    objects are for the memory planner to plan again.
+    A transition comes right before its first user, its copy right after the tensor among the
+    values. Constants, ids of inputs and outputs, names and all other values are kept. Memory
+    objects are planned again by the memory planner.
     """
     return _Writer(source, plan).write()
 
@@ -64,7 +64,7 @@ class _Writer:
     def __init__(self, source: ContractedGraph, plan: LayoutPlan) -> None:
         self.source, self.plan = source, plan
         self.values: list[Value] = []
-        self.moved: dict[int, int] = {}  # id of a value in the file -> id in what is written
+        self.moved: dict[int, int] = {}  # id of a value in the file -> id in the written graph
         self.copies: list[int] = []  # by transition
         self.empty: list[int] = []  # by transition: the clone's argument that is not given
         self.lists: dict[Operand, int] = {}
@@ -115,7 +115,7 @@ class _Writer:
         return WrittenGraph(graph, places, tuple(positions), tuple(self.origins))
 
     def _add_values(self, read_copy: dict[Operand, dict[int, int]]) -> None:
-        """Lays out the values of the file in their order, with copies after their tensors."""
+        """Adds the values of the file in their order, with copies after their tensors."""
         plan, written = self.plan, self.source.written
         tensor_of = {value: t for t, value in enumerate(self.source.tensors)}
         copies_of: dict[int, list[int]] = {}
@@ -142,7 +142,7 @@ class _Writer:
         self._point_lists(read_copy)
 
     def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:
-        """Lets list values name the values of what is written, and an operand's its copies."""
+        """Renumbers the members of lists; operands that read copies get lists with the copies."""
         written = self.source.written
         for value_id, new in self.moved.items():
             value = written.values[value_id]

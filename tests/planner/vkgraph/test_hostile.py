@@ -383,11 +383,11 @@ TENSORS: dict[str, tuple[VkTensor, str]] = {
     "no type": (tensor(dtype=VkDataType.UNSET), "a tensor without a data type"),
     "TEXTURE_2D": (
         replace(tensor(), storage_type=VkStorageType.TEXTURE_2D),
-        "TEXTURE_2D with TENSOR_CHANNELS_PACKED is no representation of a tensor",
+        "TEXTURE_2D with TENSOR_CHANNELS_PACKED is not a representation of a tensor",
     ),
     "half a representation": (
         replace(tensor(), memory_layout=VkMemoryLayout.DEFAULT_LAYOUT),
-        "TEXTURE_3D with DEFAULT_LAYOUT is no representation",
+        "TEXTURE_3D with DEFAULT_LAYOUT is not a representation",
     ),
     "packed floats": (
         tensor(Q_4W),
@@ -395,7 +395,7 @@ TENSORS: dict[str, tuple[VkTensor, str]] = {
     ),
     "packed in a texture": (
         replace(tensor(Q_4W), storage_type=VkStorageType.TEXTURE_3D, datatype=VkDataType.INT8),
-        "TEXTURE_3D with PACKED_INT8_4W is no representation",
+        "TEXTURE_3D with PACKED_INT8_4W is not a representation",
     ),
 }
 
