@@ -1,1 +1,1 @@
-"""What repacks and accesses cost: the interface, and device profiles."""
+"""The costs of repacks and accesses: the interface, and device profiles."""

@@ -18,9 +18,9 @@ from schema import CostOrigin, VkDataType
 
 @dataclass(frozen=True, slots=True)
 class _Curves:
-    """All curves of a profile: (curves,) labels, and (curves, knots) padded behind the last knot.
+    """All curves of a profile: labels (curves,) and knots (curves, knots), padded after the last.
 
-    A knot's slope is that of the line which begins there.
+    A knot's slope is that of the line that begins there.
     """
 
     source: NDArray[np.intp]
@@ -31,7 +31,7 @@ class _Curves:
 
     @classmethod
     def of(cls, rates: TransitionRates) -> _Curves | None:
-        """The curves of these rates; None where they have none."""
+        """The curves of these rates; None if they have none."""
         curves = {
             (i, j): curve
             for i, source in enumerate(REPRS)
@@ -53,7 +53,7 @@ class _Curves:
         return cls(source, target, bytes_, costs, slopes)
 
     def at(self, moved: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Cost (curves,) of moving so many bytes by each."""
+        """The costs (curves,) of moving ``moved`` bytes (curves,) each."""
         moved = np.maximum(moved, self.bytes[:, 0])
         row = np.arange(len(moved))
         knot = (self.bytes <= moved[:, None]).sum(axis=1) - 1
@@ -63,7 +63,7 @@ class _Curves:
 
 
 class ProfileCosts:
-    """Costs from a device profile; accesses count only under the objective ``latency``."""
+    """A cost model from a device profile; accesses count only under the objective ``latency``."""
 
     def __init__(self, profile: DeviceProfile, objective: Objective) -> None:
         self.profile = profile
@@ -82,7 +82,7 @@ class ProfileCosts:
             self._access_write = np.array([rate(access.write, r) for r in REPRS]) * scale
 
     def _padded_bytes(self, shape: tuple[int, ...], dtype: VkDataType) -> NDArray[np.float64]:
-        """Padded bytes for each label; 0 for a texture that the shape cannot have."""
+        """Padded bytes (labels,); 0 for textures that the shape cannot have."""
         found = self._bytes.get((shape, dtype))
         if found is None:
             size = ELEMENT_BYTES[dtype]
@@ -97,7 +97,7 @@ class ProfileCosts:
         return found
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """By the pair's curve; else launch, bytes read from the source, and bytes written."""
+        """Prices (labels, labels): the pair's curve, else launch, bytes read and bytes written."""
         found = self._transitions.get((shape, dtype))
         if found is None:
             size = self._padded_bytes(shape, dtype)
@@ -114,13 +114,13 @@ class ProfileCosts:
     def transition_origin(
         self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
     ) -> CostOrigin:
-        """Always the profile."""
+        """``MODELLED``: the profile prices every transition."""
         return CostOrigin.MODELLED
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """One table for each operand: its bytes, at the rate of its representation."""
+        """One table for each operand: its bytes times the rate of each representation."""
         if not self._counts_access:
             return
         for i, operand in enumerate(operands):
@@ -135,13 +135,13 @@ class ProfileCosts:
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
-        """Always the profile."""
+        """``MODELLED``: the profile prices every operator."""
         return CostOrigin.MODELLED
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileSource:
-    """A device profile as the source of all costs."""
+    """A cost source that is a device profile alone."""
 
     profile: DeviceProfile
 
@@ -152,9 +152,9 @@ class ProfileSource:
 
     @property
     def digest(self) -> str:
-        """The profile's digest."""
+        """The profile's SHA-256, in hexadecimal."""
         return self.profile.digest
 
     def model(self, objective: Objective) -> CostModel:
-        """Prices by the profile."""
+        """The profile's prices under an objective."""
         return ProfileCosts(self.profile, objective)

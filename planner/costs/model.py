@@ -1,7 +1,7 @@
-"""Prices for the solver: what a plan's choices cost, as integers.
+"""Prices for the solver: the costs of a plan's choices, as integers.
 
-A ``CostModel`` is all that the planner knows of cost, and a ``CostSource`` all that it knows of
-where costs come from. Device profiles (``planner.costs.by_profile``) and measured times
+The planner knows costs only through a ``CostModel``, and their origin only through a
+``CostSource``. Device profiles (``planner.costs.by_profile``) and measured times
 (``planner.measured.costs``) are sources.
 """
 
@@ -25,9 +25,9 @@ Costs = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class PricedOperand:
-    """Argument ``index`` of an operator, or output ``index``, and the labels that it may take.
+    """Argument or output ``index`` of an operator, and the labels that it may take.
 
-    ``tensors`` are those of the graph that it is made of.
+    ``tensors`` are its tensors, by their index in the graph.
     """
 
     is_output: bool
@@ -45,7 +45,7 @@ class Price:
 
 
 class CostModel(Protocol):
-    """Prices transitions and operators, in integer steps of a profile's unit."""
+    """Prices of transitions and operators, in integer steps of a profile's unit."""
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
         """Prices (labels, labels) of repacking a tensor from one representation to another."""
@@ -53,41 +53,41 @@ class CostModel(Protocol):
     def transition_origin(
         self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
     ) -> CostOrigin:
-        """Where the price of one transition comes from, by its labels."""
+        """The origin of a transition's price, for labels ``source`` and ``target``."""
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """Costs of an operator itself: (operands, table over their representations) each.
+        """The costs of an operator itself, as pairs of operand positions and a table of steps.
 
-        ``operands`` are those that have a choice. A table has one axis for each operand that it
-        names, by its place among them, in the order of that operand's domain. None come where the
+        ``operands`` are those that have a choice; positions refer to them. A table has one axis for
+        each of its positions, in the order of that operand's domain. There are no tables if the
         objective does not count operators.
         """
 
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
-        """Where an operator's cost comes from, for operands with one label each."""
+        """The origin of an operator's cost, for operands with one label each."""
 
 
 class CostSource(Protocol):
-    """Where costs come from."""
+    """A source of costs: a device profile, or measured times completed by one."""
 
     @property
     def name(self) -> str:
-        """What to call it in a report."""
+        """The source's name in reports."""
 
     @property
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of all that it says."""
+        """SHA-256, in hexadecimal, of everything that the prices depend on."""
 
     @property
     def profile(self) -> DeviceProfile:
-        """The profile in whose unit it counts, and that prices what nothing else is known of."""
+        """The profile that gives the unit, and the price of everything that was not measured."""
 
     def model(self, objective: Objective) -> CostModel:
-        """Prices under an objective; raises ``OptionError`` where it has none."""
+        """The prices under an objective; raises ``OptionError`` if the source has none for it."""
 
 
 def transition_price(

@@ -1,4 +1,4 @@
-"""Device profiles: what a transition and an access cost, as a validated JSON document."""
+"""Device profiles: the costs of transitions and accesses on a device."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ VERSIONS: Final = (1, 2)
 """Version 2 adds ``transition.curves`` and ``measured``; a profile without them is version 1."""
 
 PRECISION: Final = {"bytes": 1, "ns": 1000}
-"""Costs are integers inside of the planner: this many to one unit (so picoseconds for ns)."""
+"""Integer cost steps inside the planner to one unit (so steps are picoseconds for ns)."""
 
 _ARROW: Final = ">"
 _BROKEN_KNOT: Final = re.compile(r"\[\n +([\d.e+-]+),\n +([\d.e+-]+)\n +\]")
-"""A pair of numbers on lines of their own; texts have no line breaks in JSON."""
+"""A pair of numbers, each on a line of its own; JSON strings have no line breaks."""
 
 Curve = tuple[tuple[int, float], ...]
-"""Knots (bytes, cost), bytes strictly increasing. Costs need not: they are measured, with noise."""
+"""Knots (bytes, cost) with strictly increasing bytes. Measured costs are noisy and may decrease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Cost of a byte that is read, and of one that is written, by representation.
+    """The cost of a byte read and of a byte written, by representation.
 
-    Keys, the most particular first: a representation (``buffer:CHANNELS_PACKED``), a family
-    (``texture``, ``buffer``, ``int8``), ``default`` (must be there).
+    The most specific key counts: a representation (``buffer:CHANNELS_PACKED``), a family
+    (``texture``, ``buffer``, ``int8``), or ``default``, which is required.
     """
 
     read: Mapping[str, float]
@@ -41,21 +41,21 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class TransitionRates(Rates):
-    """Rates of a repack, and what it costs to launch one; or curves, by pair, that replace both.
+    """The rates and launch cost of a repack; or curves, by pair, that replace both.
 
     A curve's key is ``SOURCE>TARGET`` (``texture:WIDTH_PACKED>buffer:HEIGHT_PACKED``). It gives the
-    whole cost of a repack by padded bytes read plus padded bytes written: straight lines between
-    knots; the first knot's cost below it; beyond the last knot the last line goes on, but never
-    down.
+    whole cost of a repack by padded bytes read plus padded bytes written. It is straight between
+    knots and constant below the first one; beyond the last one the last line goes on, but never
+    falls.
     """
 
     launch: float
     curves: Mapping[str, Curve] = field(default_factory=dict)
 
     def curve(self, source: TensorRepr, target: TensorRepr) -> Curve | None:
-        """The curve of a pair, if it has one.
+        """The curve of a pair; None if it has none.
 
-        A pair with ``PACKED_INT8_CONV2D`` and no curve of its own has that of its stand-ins.
+        A pair with ``PACKED_INT8_CONV2D`` and no curve of its own uses that of its stand-ins.
         """
         found = self.curves.get(pair_key(source, target))
         if found is None:
@@ -79,9 +79,9 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True)
 class DeviceProfile:
-    """Prices for one device. Costs are in ``unit``; rates in ``unit`` per byte.
+    """The prices for one device. Costs are in ``unit``, rates in ``unit`` per byte.
 
-    ``origin`` says what the numbers are: a definition, a model, or measurements.
+    ``origin`` is the kind of the numbers: a definition, a model, or measurements.
     """
 
     name: str
@@ -93,7 +93,7 @@ class DeviceProfile:
     measured: Measurement | None = None
 
     def to_json(self) -> str:
-        """The profile as a JSON document, as ``parse_profile`` reads it."""
+        """The profile as a JSON document, which ``parse_profile`` reads."""
         fields = {k: v for k, v in self._fields().items() if v is not None}
         version = 2 if self.transition.curves or self.measured else 1
         text = json.dumps({"format": FORMAT, "version": version} | fields, indent=2)
@@ -106,7 +106,7 @@ class DeviceProfile:
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def _fields(self) -> dict[str, Any]:
-        """All fields; those of version 2 only where they say something, so digests last."""
+        """All fields; those of version 2 only if they are not empty, so that digests are stable."""
         fields = asdict(self)
         if not self.transition.curves:
             del fields["transition"]["curves"]
@@ -120,7 +120,7 @@ class DeviceProfile:
         return PRECISION[self.unit]
 
     def in_units(self, cost: int) -> float:
-        """An integer cost of the planner in the profile's unit (whole for bytes)."""
+        """An integer cost of the planner, in the profile's unit (a whole number for bytes)."""
         return cost if self.precision == 1 else cost / self.precision
 
 

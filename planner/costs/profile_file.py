@@ -1,6 +1,6 @@
-"""Device profiles as files: JSON documents, read with every field checked.
+"""Device profiles as files: JSON documents with every field checked.
 
-``DeviceProfile.to_json`` writes what is read here.
+``DeviceProfile.to_json`` writes them.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def builtin_names() -> tuple[str, ...]:
 def load_profile(name_or_path: str) -> DeviceProfile:
     """Loads a built-in profile by name, or one from a JSON file.
 
-    Raises ``OptionError`` where there is no such profile or the file does not hold a valid one.
+    Raises ``OptionError`` for an unknown name, and for a file that is not a valid profile.
     """
     is_built_in = name_or_path in builtin_names()
     path = _BUILT_IN / f"{name_or_path}.json" if is_built_in else Path(name_or_path)
@@ -75,17 +75,17 @@ def parse_profile(text: str, where: str) -> DeviceProfile:
     try:
         return _profile(_Fields(json.loads(text), ""))
     except _WrongError as error:
-        raise OptionError(f"{where} is no valid device profile: {error}") from None
+        raise OptionError(f"{where} is not a valid device profile: {error}") from None
     except (json.JSONDecodeError, RecursionError) as error:
-        raise OptionError(f"{where} is no valid device profile: invalid JSON: {error}") from None
+        raise OptionError(f"{where} is not a valid device profile: invalid JSON: {error}") from None
 
 
 class _WrongError(Exception):
-    """A field that is not what it should be."""
+    """A field with a wrong value."""
 
 
 class _Fields:
-    """The fields of a JSON object; each may be taken once, and all must be."""
+    """The fields of a JSON object, each to be taken once; ``end`` refuses those left over."""
 
     def __init__(self, document: Any, place: str) -> None:
         self.place = place
@@ -111,7 +111,7 @@ class _Fields:
     def text(self, field: str, default: str | None = None) -> str:
         value = self.take(field, default)
         if not isinstance(value, str):
-            raise _WrongError(f"{self.named(field)} is not a text")
+            raise _WrongError(f"{self.named(field)} is not a string")
         return value
 
     def number(self, field: str) -> float:
@@ -122,7 +122,7 @@ class _Fields:
         unknown = sorted(fields.left.keys() - _RATE_KEYS)
         if unknown:
             raise _WrongError(
-                f"{fields.named(unknown[0])} is no representation: "
+                f"{fields.named(unknown[0])} is not a representation: "
                 f"use {', '.join(sorted(_RATE_KEYS))}"
             )
         if "default" not in fields.left:
@@ -134,8 +134,8 @@ class _Fields:
         unknown = sorted(fields.left.keys() - _PAIRS)
         if unknown:
             raise _WrongError(
-                f"{fields.named(unknown[0])} is no pair of different representations, "
-                f"as {pair_key(*REPRS[:2])} is"
+                f"{fields.named(unknown[0])} is not a pair of different representations: "
+                f"write it as {pair_key(*REPRS[:2])}"
             )
         return {key: _curve(fields.take(key), fields.named(key)) for key in sorted(fields.left)}
 
@@ -164,7 +164,7 @@ class _Fields:
         except ValueError:
             is_date = False
         if not is_date:
-            raise _WrongError(f"{self.named(field)} should be a date, as 2026-01-31 is")
+            raise _WrongError(f"{self.named(field)} should be a date such as 2026-01-31")
         return value
 
     def numbers(self, field: str) -> dict[str, float]:
@@ -175,7 +175,7 @@ class _Fields:
 
     def end(self) -> None:
         if self.left:
-            raise _WrongError(f"{self.named(min(self.left))} is no field of a profile")
+            raise _WrongError(f"{self.named(min(self.left))} is not a field of a profile")
 
 
 def _number(value: Any, place: str) -> float:

@@ -1,7 +1,7 @@
-"""PACKED_INT8_CONV2D's price: the runtime turns it into another layout when it loads a program.
+"""The price of PACKED_INT8_CONV2D, which the runtime turns into another layout at load time.
 
-It stands for 4C1W, and next to 4C1W itself for 4C. ``planner.verify.prices`` has this a second
-time, on purpose.
+It is priced as 4C1W, and next to 4C1W itself as 4C. ``planner.verify.prices`` repeats this on
+purpose.
 
 Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/ResolveLayouts.cpp``.
 """
@@ -19,7 +19,7 @@ _4C: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.PACKED_INT8_4C)
 
 
 def stand_ins(source: TensorRepr, target: TensorRepr) -> tuple[TensorRepr, TensorRepr]:
-    """The pair whose price counts for a pair with CONV2D in it; any other pair as it is."""
+    """The pair whose price counts for a pair with CONV2D in it; any other pair unchanged."""
     stand_in = _4C if _4C1W in (source, target) else _4C1W
     return (
         stand_in if source == CONV2D else source,

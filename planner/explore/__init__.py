@@ -1,1 +1,1 @@
-"""Which variants of a program to measure next, and how well predictions hold."""
+"""The variants of a program to measure next, and the accuracy of predictions."""

@@ -1,4 +1,4 @@
-"""Recorded runs of models under several plans: what learning from measurements is judged by.
+"""Recorded runs of models under several plans, to judge learning from measurements by.
 
 A corpus is a folder with pairs of ``MODEL_PLAN.etdump`` and ``MODEL_PLAN.pte``, loose or in
 archives (``*.tar.xz``). The weights in a recorded ``.pte`` may be zeros: only its graph matters.
@@ -34,11 +34,11 @@ class Recording:
 
     @property
     def name(self) -> str:
-        """Both names."""
+        """The model's name and the plan's."""
         return f"{self.model}_{self.plan}"
 
     def join(self) -> Join:
-        """The run, joined to its graphs. Raises ``InputError`` for damaged or mismatching files."""
+        """The run joined to its graphs; raises ``InputError`` for damaged or mismatched files."""
         runs = read_etdump(self.etdump, self.name)
         return join(runs, tuple(graphs_of(self.program, self.name)), self.name)
 
@@ -46,7 +46,8 @@ class Recording:
 def read_corpus(folder: Path) -> dict[str, tuple[Recording, ...]]:
     """The recordings in a folder, by model, in the order of their names.
 
-    Raises ``InputError`` for a folder without any, a damaged archive, and a run without program.
+    Raises ``InputError`` for a folder without any, a damaged archive, and a run without its
+    program.
     """
     files = dict(_files(folder))
     found: dict[str, list[Recording]] = defaultdict(list)

@@ -1,7 +1,7 @@
-"""An exploration's folder: variants to be run on a device, and a manifest that says what they are.
+"""An exploration's folder: variants to run on a device, and a manifest that describes them.
 
-Each ``variant-N.pte`` is run with ExecuTorch's event tracer, and what it measures is put next to it
-as ``variant-N.etdump``; ``profile import`` takes the folder back.
+Each ``variant-N.pte`` is run with ExecuTorch's event tracer, and its ETDump is stored next to it as
+``variant-N.etdump``. The folder can then be imported as a whole.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LISTED: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class MeasuredVariant:
-    """A variant of a folder; ``etdump`` is None where nobody has measured it yet."""
+    """A variant in a folder; ``etdump`` is None where it was not measured yet."""
 
     name: str
     program: bytes = field(repr=False)
@@ -36,9 +36,9 @@ class MeasuredVariant:
 def exploration_files(
     variants: Sequence[Variant], source: str, data: bytes, options: PlanOptions, seed: int
 ) -> dict[str, bytes]:
-    """The folder's files by name; times in the manifest are ns an inference.
+    """The folder's files by name; times in the manifest are ns per inference.
 
-    ``source`` and ``data`` are the model that was handed in.
+    ``source`` and ``data`` are the name and the bytes of the explored model.
     """
     files = {}
     described = []
@@ -80,22 +80,23 @@ def exploration_files(
 
 
 def read_exploration(folder: Path) -> tuple[MeasuredVariant, ...]:
-    """The variants of a folder, with what was measured of them.
+    """The variants in a folder, with their measurements.
 
-    Raises ``InputError`` for a folder without a manifest, a manifest that makes no sense, and a
-    program that is missing or is not the one that was written there.
+    Raises ``InputError`` for a folder without a manifest, a damaged manifest, and a program that is
+    missing or was replaced.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
         if manifest["format"] != _FORMAT or manifest["version"] != _VERSION:
             raise InputError(
-                f"{path} is no manifest of this release ({_FORMAT}, version {_VERSION})"
+                f"{path} is not a manifest of this release ({_FORMAT}, version {_VERSION}): "
+                "explore again"
             )
         return tuple(_measured(folder, variant) for variant in manifest["variants"])
     except OSError as error:
         raise InputError(
-            f"cannot read {error.filename}: {error.strerror}; hand in a folder that 'explore' made"
+            f"cannot read {error.filename}: {error.strerror}; name a folder that 'explore' wrote"
         ) from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is damaged: {type(error).__name__}: {error}") from error
@@ -106,8 +107,8 @@ def _measured(folder: Path, variant: Any) -> MeasuredVariant:
     program = (folder / name).read_bytes()
     if hashlib.sha256(program).hexdigest() != variant["sha256"]:
         raise InputError(
-            f"{folder / name} is not the program that 'explore' wrote there: what was measured "
-            "could be of another"
+            f"{folder / name} is not the program that 'explore' wrote there, so its times could be "
+            "those of another: put the original back"
         )
     etdump = folder / etdump_name
     return MeasuredVariant(
@@ -117,5 +118,5 @@ def _measured(folder: Path, variant: Any) -> MeasuredVariant:
 
 def _file_name(value: Any) -> str:
     if not isinstance(value, str) or not value or PurePath(value).name != value:
-        raise ValueError(f"{value!r} is no file's name")
+        raise ValueError(f"{value!r} is not a file name")
     return value

@@ -1,4 +1,4 @@
-"""What learned costs say of a run, next to what it measured."""
+"""The times that learned costs predict for a run, next to the measured ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from planner.measured.pricing import price_graph
 from schema import CostOrigin, VkGraph
 
 TRANSITIONS: Final = "transitions"
-"""The class of all transitions; other classes are operators' names."""
+"""The class of all transitions; the other classes are operators' names."""
 
 _CERTAINTY: Final = 2.0
-"""So many standard deviations are more than noise."""
+"""A difference of more standard deviations than this is not noise."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedStep:
-    """A step of a run: its class, and ns, measured and predicted."""
+    """A step of a run: its class, and its measured and predicted time in ns."""
 
     kind: str
     measured: float
@@ -40,7 +40,7 @@ class PredictedRun:
 
     @property
     def measured(self) -> float:
-        """The time of all steps."""
+        """The measured time of all steps."""
         return sum(step.measured for step in self.steps)
 
     @property
@@ -50,14 +50,14 @@ class PredictedRun:
 
     @property
     def error(self) -> float:
-        """How far the predicted total is from the measured one, as a part of it."""
+        """The relative error of the predicted total: 0.1 is a tenth too much."""
         return self.predicted / self.measured - 1
 
     @property
     def speed(self) -> float:
-        """How much longer this run took than others for the same: 1.1 is a tenth longer.
+        """This run's time over other runs' for the same steps: 1.1 is a tenth longer.
 
-        The mean over steps that were measured in other runs, too, weighted by time.
+        The mean over the steps that other runs also measured, weighted by time.
         """
         known = [step for step in self.steps if step.origin == CostOrigin.MEASURED]
         weights = sum(step.measured for step in known)
@@ -67,11 +67,11 @@ class PredictedRun:
 
     @property
     def error_at_its_speed(self) -> float:
-        """The error where the run's own speed is known."""
+        """The error once the prediction is scaled by the run's own speed."""
         return self.predicted * self.speed / self.measured - 1
 
     def share(self, *origins: CostOrigin) -> float:
-        """The part of the predicted time with one of these origins."""
+        """The part of the predicted time that has one of these origins."""
         return sum(s.predicted for s in self.steps if s.origin in origins) / self.predicted
 
     def of(self, kind: str) -> PredictedRun:
@@ -85,7 +85,7 @@ class PredictedRun:
 
 
 def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) -> PredictedRun:
-    """Predicts each step of a run."""
+    """Predicts each step of a run; raises ``OptionError`` for a profile that is not in ns."""
     times, profile = source.times, source.profile
     costs = source.model("latency")
     priced = {
@@ -108,9 +108,9 @@ def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) ->
 
 
 def noise(times: DeviceTimes) -> float:
-    """How much two runs of one plan may differ by chance, as a logarithm.
+    """The difference by chance between two runs of one plan, as a logarithm.
 
-    Two standard deviations of the difference of two runs' speeds.
+    It is two standard deviations of the difference between two runs' speeds.
     """
     speeds = np.array(times.model.drift)
     return float(_CERTAINTY * np.sqrt(2) * speeds.std(ddof=1)) if len(speeds) > 1 else 0.0
@@ -118,10 +118,10 @@ def noise(times: DeviceTimes) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """How many pairs of runs are in the right order by predicted time.
+    """The number of pairs of runs, and of those that are predicted in the right order.
 
-    ``clear`` are those whose measured times differ by more than noise, as pairs of indices in
-    ``wrong`` if they are predicted the wrong way round.
+    ``clear`` counts the pairs whose measured times differ by more than noise; ``wrong`` lists those
+    of them, as pairs of indices, that are predicted in the wrong order.
     """
 
     pairs: int
@@ -131,7 +131,7 @@ class Order:
 
 
 def order_of(runs: Iterable[PredictedRun], noise: float) -> Order:
-    """Compares every two runs, by measured and by predicted time."""
+    """Compares all pairs of runs, by measured and by predicted time."""
     found = list(runs)
     pairs = right = clear = 0
     wrong = []

@@ -1,4 +1,4 @@
-"""A simulated device, whose times are hidden and show in noisy runs alone; and random plans."""
+"""A simulated device, whose hidden times show only in noisy runs; and random plans."""
 
 from __future__ import annotations
 
@@ -22,59 +22,59 @@ _DRAWN: Final = 1000
 
 
 class RandomCosts:
-    """Prices drawn at random for each operand of each operator: a random valid plan."""
+    """A cost model that draws prices at random, so that the best plan is a random valid one."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """Nothing."""
+        """Zeros (labels, labels): transitions are free."""
         return np.zeros((len(REPRS), len(REPRS)), np.int64)
 
     def transition_origin(
         self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
     ) -> CostOrigin:
-        """Nothing that was measured."""
+        """Always ``MODELLED``."""
         return CostOrigin.MODELLED
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """A number for each representation of each operand."""
+        """A random price for each representation of each operand."""
         for index, operand in enumerate(operands):
             yield (index,), self._random.integers(0, _DRAWN, len(operand.domain))
 
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
-        """Nothing that was measured."""
+        """Always ``MODELLED``."""
         return CostOrigin.MODELLED
 
 
 class SimulatedDevice:
-    """A device that takes what real runs took.
+    """A device with the times of real runs.
 
-    For what they did not measure it takes what their model says, made longer or shorter at random
-    by as much as the model errs: so that nobody can know it without measuring.
+    For calls that they did not measure it uses their model, with a random error of the size of the
+    model's own, so that the time cannot be known without measuring.
     """
 
     def __init__(
         self, runs: Sequence[Sequence[Sample]], seed: int, run_noise: float, step_noise: float
     ) -> None:
-        """Noise of whole runs, and of each step, are standard deviations of logarithms."""
+        """The noise of whole runs and of steps is given as standard deviations of logarithms."""
         self._model = TimeModel(runs)
         self._seed = seed
         self._noise = run_noise, step_noise
         self._random = np.random.default_rng(seed)
 
     def knows(self, operator: str) -> bool:
-        """Whether the real runs had an operator."""
+        """Whether the real runs measured an operator."""
         return self._model.knows(operator)
 
     def predict(
         self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
     ) -> Prediction:
-        """What a call really takes."""
+        """The device's true times in ns, with an axis for each place."""
         guess = self._model.predict(call, places, domains, 0.0)
         error = np.log(self._model.predict(call, places, domains, 1.0).ns / guess.ns)
         ns = guess.ns.copy()
@@ -85,12 +85,12 @@ class SimulatedDevice:
         return replace(guess, ns=ns)
 
     def _luck(self, call: Call, labels: Sequence[tuple[Place, int]]) -> float:
-        said = f"{self._seed} {call.operator} {call.signature} {labels}".encode()
-        random = np.random.default_rng(list(hashlib.sha256(said).digest()))
+        key = f"{self._seed} {call.operator} {call.signature} {labels}".encode()
+        random = np.random.default_rng(list(hashlib.sha256(key).digest()))
         return float(random.standard_normal())
 
     def run(self, graphs: Sequence[VkGraph]) -> tuple[Sample, ...]:
-        """Samples of one run of a program."""
+        """The samples of one noisy run of a program."""
         of_run, of_step = self._noise
         speed = of_run * self._random.standard_normal()
         samples = []

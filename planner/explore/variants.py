@@ -1,10 +1,9 @@
-"""Variant plans that are worth measuring: what nobody tried yet, where it might save the most.
+"""Variant plans that are worth measuring: untried choices where they might save the most.
 
-A variant is the best plan for prices that are as low as they may well be: what was measured costs
-what it took, and what was not costs less than the model's guess, by how uncertain the guess is. A
-plan that is best for such prices tries what could pay, and nothing that could not. What one variant
-tries is not tried by the next ones. Where nothing was measured of an operator, its prices are drawn
-at random, so that variants differ.
+A variant is the best plan for optimistic prices: what was measured costs its measured time, and
+the rest costs less than the model's guess, the less certain the guess the lower. A plan that is
+best for such prices tries what might pay off and nothing else. Later variants do not repeat what an
+earlier one tries. Operators without any measurement get random prices, so that variants differ.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from planner.pipelines.lowered import replan
 from schema import CostOrigin, VkGraph
 
 OPTIMISM: Final = 0.5
-"""So many standard errors is what was not measured taken to be faster than the guess."""
+"""Standard errors by which unmeasured times are taken to be faster than the guess."""
 
 _UNKNOWN_NS_PER_BYTE: Final = 0.1
 _UNKNOWN_SPREAD: Final = 1.0
@@ -37,12 +36,12 @@ _TRIED: Final = 1.0
 
 
 Tried = tuple[Call, Labels]
-"""A call in representations of its operands."""
+"""A call and the representations of its operands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A call in representations that nobody measured; ns by the best guess, and at the least."""
+    """A call in representations not measured yet; ns by the best guess, and at the least."""
 
     delegate: int
     call: GraphCall
@@ -52,12 +51,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A program to be measured, and what is thought of it.
+    """A program to measure, and its predicted times.
 
-    ``predicted`` are the ns that an inference may take by what is known, operators and transitions.
-    ``saving`` is how many ns less it may take, at best, than the best plan by what is known; None
-    where nothing was measured yet. ``untried`` are the calls that no run and no earlier variant has
-    in these representations, those first of which least is known.
+    ``predicted`` are the predicted ns of an inference, operators and transitions. ``saving`` is
+    how many ns less it may take, at best, than the best known plan; None where nothing was measured
+    yet. ``untried`` are the calls that no run and no earlier variant has in these representations,
+    the least certain first.
     """
 
     program: bytes = field(repr=False)
@@ -69,7 +68,7 @@ class Variant:
 
 
 class HopefulModel:
-    """Prices as low as they may well be, for what is neither measured nor ``tried``."""
+    """Optimistic prices, for calls that are neither measured nor ``tried``."""
 
     def __init__(self, model: TimeModel, tried: Iterable[Tried], seed: int) -> None:
         self.model = model
@@ -79,13 +78,13 @@ class HopefulModel:
         self.seed = seed
 
     def knows(self, operator: str) -> bool:
-        """It has a price for everything."""
+        """Always true: it has a price for every operator."""
         return True
 
     def predict(
         self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
     ) -> Prediction:
-        """Low prices for what is untried, the model's own for the rest."""
+        """Times in ns: low ones for untried calls, the model's own for the rest."""
         if self.model.knows(call.operator):
             hopeful = self.model.predict(call, places, domains, -OPTIMISM)
             careful = self.model.predict(call, places, domains, _TRIED).ns
@@ -105,8 +104,8 @@ class HopefulModel:
     def _drawn(
         self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
     ) -> Prediction:
-        said = f"{self.seed} {call.operator} {call.signature} {places} {domains}".encode()
-        random = np.random.default_rng(list(hashlib.sha256(said).digest()))
+        key = f"{self.seed} {call.operator} {call.signature} {places} {domains}".encode()
+        random = np.random.default_rng(list(hashlib.sha256(key).digest()))
         shape = [len(domain) for domain in domains]
         ns = call.work[0] * _UNKNOWN_NS_PER_BYTE
         drawn: NDArray[np.float64] = ns * np.exp(_UNKNOWN_SPREAD * random.standard_normal(shape))
@@ -116,10 +115,10 @@ class HopefulModel:
 def explore(
     program: bytes, name: str, options: PlanOptions, count: int, seed: int = 0
 ) -> Iterator[Variant]:
-    """Variants of a lowered program, at most ``count``; fewer where no more can teach anything.
+    """At most ``count`` variants of a lowered program; fewer once no other would try anything new.
 
-    Where nothing was measured yet the first one is the program with the layouts that it has. Raises
-    as ``replan`` does.
+    If nothing was measured yet, the first one is the program with its present layouts. Raises
+    the errors of ``replan``.
     """
     source = options.costs
     if not isinstance(source, MeasuredSource):

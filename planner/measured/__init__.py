@@ -1,1 +1,1 @@
-"""What a device measured: runs, samples, and the costs that are learned from them."""
+"""Measurements on a device: runs, samples, and the costs that are learned from them."""

@@ -1,4 +1,4 @@
-"""Calls of operators as what they take: which operator, on what, in which representations."""
+"""Calls of operators, by all that their time depends on: arguments and representations."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _MATRIX_PRODUCTS: Final = ("aten.bmm.", "aten.mm.", "aten.addmm.")
 
 @dataclass(frozen=True)
 class Call:
-    """What an operator's time depends on besides representations.
+    """All that an operator's time depends on besides representations.
 
     ``signature`` is canonical JSON: arguments, then outputs; shapes and types of tensors, and whole
-    numbers. Floats, the zero points that follow scales, texts, and what is left out do not count.
+    numbers. Floats, the zero points after scales, strings and missing arguments do not count.
     """
 
     operator: str
@@ -43,7 +43,7 @@ class Call:
 
     @cached_property
     def work(self) -> tuple[int, int]:
-        """Bytes of all operands, weights included; and multiplications, or elements that count."""
+        """(bytes of all operands with weights, multiplications or, if none, elements)."""
         args, outputs = json.loads(self.signature)
         read = list(_tensors(args))
         made = list(_tensors(outputs))
@@ -71,12 +71,12 @@ Place = str
 """An operand of an operator: ``0`` is the first argument, ``o0`` the first output."""
 
 Operands = tuple[tuple[Place, TensorRepr], ...]
-"""The operands that have a choice of representations, and the one that each has."""
+"""The operands with a choice of representations, and the representation of each."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphCall:
-    """An operator of a graph as it was written, at ``position`` of its chain."""
+    """An operator of a graph in its representations, at ``position`` of its chain."""
 
     position: int
     node_id: int
@@ -91,14 +91,14 @@ def place(is_output: bool, index: int) -> Place:
 
 
 def call_of(operator: Operator, tensors: Sequence[Tensor]) -> Call:
-    """The call that an operator of a layout graph is."""
+    """The call of an operator in a layout graph."""
     args = list(_arguments(operator.args, tensors))
     outputs = [_tensor(tensors[t]) for t in operator.outputs]
     return Call(operator.name, json.dumps([args, outputs], separators=(",", ":")))
 
 
 def transition_call(shape: tuple[int, ...], dtype: VkDataType) -> Call:
-    """The call that a transition of such a tensor is; its places are ``0`` and ``o0``."""
+    """The call of a transition of a tensor (shape outermost first); its places: ``0``, ``o0``."""
     tensor = Tensor("", shape, dtype)
     return call_of(Operator(CLONE, (TensorArg(0), None), (0,)), [tensor])
 
@@ -109,13 +109,13 @@ TRANSITION_PLACES: Final = (place(False, 0), place(True, 0))
 def calls_of(graph: VkGraph, name: str = "") -> tuple[GraphCall, ...]:
     """The calls of a graph whose representations are chosen, in the order of its chain.
 
-    Raises ``InputError`` for a graph that makes no sense.
+    Raises ``InputError`` for a malformed graph.
     """
     return calls_in(graph, read_vkgraph(graph, name))
 
 
 def calls_in(graph: VkGraph, source: ContractedGraph) -> tuple[GraphCall, ...]:
-    """The calls of a graph that was read already."""
+    """The calls of a graph that was already read as ``source``."""
     return tuple(sorted(_calls(graph, source), key=lambda c: c.position))
 
 
@@ -151,7 +151,7 @@ def _calls(file: VkGraph, source: ContractedGraph) -> Iterator[GraphCall]:
 def _constrained_values(
     file: VkGraph, written: OperatorCall, operator: Operator, tensors: Sequence[Tensor]
 ) -> Iterator[tuple[Place, int]]:
-    """Operands that have a choice of representations, and the value that shows which was made."""
+    """Operands with a choice of representations, and the value that has the chosen one."""
     sets = op_rep_sets(operator, tensors, DEFAULT_TEXTURE_LIMITS)
     if sets is None:
         return
@@ -170,7 +170,7 @@ def _representation(file: VkGraph, value_id: int) -> TensorRepr | None:
 
 
 def _arguments(args: Sequence[Argument], tensors: Sequence[Tensor]) -> Iterator[Any]:
-    """What counts of arguments: tensors, and whole numbers alone and in lists."""
+    """The arguments that count: tensors, and whole numbers alone and in lists."""
     follows_float = False
     for arg in args:
         described = _argument(arg, tensors)
@@ -194,8 +194,7 @@ def _argument(arg: Argument, tensors: Sequence[Tensor]) -> Any:
 
 
 def _number(value: Scalar | Symbolic) -> int | str | None:
-    # ExecuTorch's builder writes equal numbers as one value: the 1 of an argument may be 1.0, or
-    # a truth.
+    # ExecuTorch's builder writes equal numbers as one value: a 1 may be written as 1.0 or True.
     if isinstance(value, float) and not value.is_integer():
         return _FLOAT
     return int(value) if isinstance(value, (bool, int, float)) else None

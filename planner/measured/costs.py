@@ -1,4 +1,4 @@
-"""Costs learned from a device's own runs; a device profile answers for what they do not tell."""
+"""Costs learned from a device's own runs, completed by a device profile."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _FAMILIES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """What a device's runs taught: its name, the model, and a digest of the samples."""
+    """The times learned from a device's runs: its name, the model, and a digest of the samples."""
 
     device: str
     digest: str
@@ -55,33 +55,33 @@ class DeviceTimes:
 
     @classmethod
     def of(cls, device: str, runs: Sequence[Sequence[Sample]]) -> DeviceTimes:
-        """Learns from a device's runs; the digest (SHA-256) is that of what they say."""
-        said = [
+        """Learns from a device's runs; the digest is the SHA-256 of their calls and times."""
+        contents = [
             [
                 (s.call.operator, s.call.signature, [(p, str(r)) for p, r in s.operands], s.median)
                 for s in run
             ]
             for run in runs
         ]
-        canonical = json.dumps(said)
+        canonical = json.dumps(contents)
         return cls(device, hashlib.sha256(canonical.encode()).hexdigest(), TimeModel(runs))
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredSource:
-    """Costs from a device's measured times; the profile (in ns) answers for all else."""
+    """Costs from a device's measured times; the profile (in ns) prices everything else."""
 
     times: DeviceTimes
     profile: DeviceProfile
 
     @property
     def name(self) -> str:
-        """The device, and the profile."""
+        """The names of the device and the profile."""
         return f"{self.times.device}, measured; else {self.profile.name}"
 
     @property
     def digest(self) -> str:
-        """SHA-256 of both digests."""
+        """SHA-256 of both digests, in hexadecimal."""
         both = f"{self.times.digest} {self.profile.digest}"
         return hashlib.sha256(both.encode()).hexdigest()
 
@@ -93,10 +93,11 @@ class MeasuredSource:
 def load_costs(
     path: Path, device: str | None = None, profile: str | DeviceProfile = "default"
 ) -> MeasuredSource:
-    """The costs that a database has measured of a device: by default of the only one in it.
+    """The costs of a device's measured times in a database.
 
-    ``profile`` is a profile in ns, or names one as ``load_profile`` takes it. Raises
-    ``OptionError`` where it is not clear which device, ``InputError`` for a damaged database.
+    ``device`` may be None if the database has only one. ``profile`` is a profile in ns, or its name
+    or path as ``load_profile`` takes it. Raises ``OptionError`` where the device is missing or
+    ambiguous, ``InputError`` for a damaged database.
     """
     try:
         with CostDatabase.existing(path) as costs:
@@ -121,7 +122,7 @@ def _only(devices: Sequence[str], path: Path) -> str:
 class LearnedCosts:
     """Costs from measured times: whole nanoseconds, in the profile's steps (picoseconds).
 
-    What nothing was measured of costs what the profile says: transitions by its curves or rates,
+    Calls without any measurement get the profile's costs: transitions by its curves or rates,
     operators by its access rates. Operators count only under the objective ``latency``.
     """
 
@@ -132,13 +133,13 @@ class LearnedCosts:
         objective: Objective,
         predictor: Predictor | None = None,
     ) -> None:
-        """``predictor`` answers in the place of the times' own model.
+        """``predictor`` replaces the times' own model.
 
         Raises ``OptionError`` for a profile that does not count in ns.
         """
         if profile.unit != "ns":
             raise OptionError(
-                f"profile {profile.name!r} counts {profile.unit}, and measured times are ns: use a "
+                f"profile {profile.name!r} counts {profile.unit}, but measured times are ns: use a "
                 "profile in ns for what was not measured"
             )
         self.model: Predictor = predictor or times.model
@@ -151,13 +152,13 @@ class LearnedCosts:
         self._tables = {}
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """From samples of transitions; from the profile across families and for new ones."""
+        """Prices (labels, labels): from samples, else (also across families) the profile's."""
         return self._transition(shape, dtype)[0]
 
     def transition_origin(
         self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
     ) -> CostOrigin:
-        """Where the price of one transition comes from."""
+        """The origin of a transition's price, for labels ``source`` and ``target``."""
         return CostOrigin(int(self._transition(shape, dtype)[1][source, target]))
 
     def _transition(self, shape: tuple[int, ...], dtype: VkDataType) -> tuple[Costs, Costs]:
@@ -181,7 +182,7 @@ class LearnedCosts:
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """One table over the operands together; the profile's where nothing was measured."""
+        """One table over the operands that count; the profile's if it was never measured."""
         if not self._counts_operators or not operands:
             return
         if not self.model.knows(operator.name):
@@ -193,13 +194,13 @@ class LearnedCosts:
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
-        """Where an operator's cost comes from."""
+        """The origin of an operator's cost, for operands with one label each."""
         if not operands or not self.model.knows(operator.name):
             return CostOrigin.MODELLED
         return CostOrigin(int(self._operator(operator, tensors, operands)[1].origin.flat[0]))
 
     def call(self, call: Call, operands: Operands) -> tuple[int, CostOrigin] | None:
-        """Steps and origin of a call in given representations; None for an unknown operator."""
+        """Cost steps and origin of a call in its representations; None for unknown operators."""
         if not self.model.knows(call.operator):
             return None
         predicted = self._predict(call, *counted_domains(operands))
@@ -228,7 +229,7 @@ class LearnedCosts:
 
 
 def _stand_in(costs: Costs, origins: Costs) -> None:
-    """Price CONV2D by its stand-ins where nothing was measured of it."""
+    """Fills in the prices of unmeasured transitions of CONV2D by those of its stand-ins."""
     for label in _FAMILIES[True]:
         other = REPRS[label]
         for pair in ((CONV2D, other), (other, CONV2D)):

@@ -1,4 +1,4 @@
-"""The cost database: what operators took on devices, in one SQLite file."""
+"""The cost database: times of operators on devices, in one SQLite file."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _REPRS: Final = {str(r): r for r in REPRS}
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A profile that was imported: its file, the program's, and their SHA-256 in hexadecimal."""
+    """An imported run: its source, and the SHA-256 of ETDump and graphs, in hexadecimal."""
 
     device: str
     driver: str
@@ -61,7 +61,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """A run in the database, and its samples; times are ns an inference."""
+    """A run in the database and its samples; times are ns per inference."""
 
     run: Run
     total: float
@@ -70,26 +70,26 @@ class RunRecord:
 
 
 class CostDatabase:
-    """Samples of many devices. Use it as a context manager; what fails changes nothing."""
+    """Samples of many devices. Use it as a context manager; a failed write changes nothing."""
 
     @classmethod
     def existing(cls, path: Path) -> CostDatabase:
-        """Opens a database that must be there; raises ``OptionError`` where it is not."""
+        """Opens an existing database; raises ``OptionError`` if there is none."""
         if not path.is_file() or not path.stat().st_size:
             raise OptionError(f"there is no cost database {path}", Remedy.IMPORT_RUNS)
         return cls(path)
 
     def __init__(self, path: Path) -> None:
-        """Opens the file, and makes it where there is none.
+        """Opens the file, and creates it if there is none.
 
-        Raises ``InputError`` for a file that is no cost database, or one of another release.
+        Raises ``InputError`` for a file that is not a cost database, or one of another release.
         """
         self.path = path
         try:
             self._connection = sqlite3.connect(path, isolation_level=None)
             self._prepare()
         except sqlite3.Error as error:
-            raise InputError(f"{path} is no cost database: {error}") from error
+            raise InputError(f"{path} is not a cost database: {error}") from error
 
     def _prepare(self) -> None:
         self._connection.execute("PRAGMA foreign_keys = ON")
@@ -101,7 +101,7 @@ class CostDatabase:
             )
         elif version != VERSION:
             raise InputError(
-                f"{self.path} is no cost database of this release (version {version}, not "
+                f"{self.path} is not a cost database of this release (version {version}, not "
                 f"{VERSION}): choose another file"
             )
 
@@ -130,13 +130,14 @@ class CostDatabase:
             raise InputError(f"{self.path} cannot be written: {error}") from error
 
     def add(self, run: Run, join: Join) -> bool:
-        """As ``add_all``, of one run."""
+        """Adds one run as ``add_all`` does; False if it is already there."""
         return self.add_all([(run, join)])[0]
 
     def add_all(self, runs: Sequence[tuple[Run, Join]]) -> list[bool]:
-        """Adds runs' samples, all or none; False for each that is there already.
+        """Adds the samples of all runs or none; False for each run that is already there.
 
-        Raises ``InputError`` where a device is known with another driver, whose times may differ.
+        Raises ``InputError`` for a device that is recorded with another driver, whose times may
+        differ.
         """
         with self._transaction() as connection:
             return [self._add(connection, run, join) for run, join in runs]
@@ -175,7 +176,7 @@ class CostDatabase:
         return True
 
     def devices(self) -> tuple[str, ...]:
-        """Names of the devices that have samples. Raises ``InputError`` for damage."""
+        """Names of the devices with samples; raises ``InputError`` for a damaged database."""
         try:
             rows = self._connection.execute("SELECT name FROM device ORDER BY name").fetchall()
         except sqlite3.Error as error:
@@ -183,13 +184,13 @@ class CostDatabase:
         return tuple(name for (name,) in rows)
 
     def runs(self, device: str) -> tuple[tuple[Sample, ...], ...]:
-        """The samples of each of a device's runs, as ``records`` has them."""
+        """The samples of each of a device's runs; raises as ``records`` does."""
         return tuple(record.samples for record in self.records(device))
 
     def records(self, device: str) -> tuple[RunRecord, ...]:
         """A device's runs in the order in which they were imported.
 
-        Raises ``InputError`` for a device that is not there, and for a damaged database.
+        Raises ``InputError`` for an unknown device, and for a damaged database.
         """
         if device not in self.devices():
             known = ", ".join(self.devices()) or "none"

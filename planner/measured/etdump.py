@@ -1,4 +1,4 @@
-"""Reads profiles of ExecuTorch's Vulkan runtime: what each dispatch of each execution took.
+"""Reads ETDumps of ExecuTorch's Vulkan runtime: the time of each dispatch in each execution.
 
 The runtime writes an ETDump with an event for each dispatch. Its name is a JSON object with the
 kernel, the work-group sizes and the operator that the dispatch belongs to (``runtime/graph/ops``
@@ -30,9 +30,9 @@ _MOST_NS: Final = 1e15
 
 @dataclass(frozen=True, slots=True)
 class DispatchedTensor:
-    """An argument of an operator, outputs included, as the runtime represented it.
+    """An argument or output of an operator, as the runtime represented it.
 
-    ``storage`` is the runtime's name of it; ``packed_dim`` counts from the innermost dimension.
+    ``storage`` is the runtime's name for it; ``packed_dim`` counts from the innermost dimension.
     """
 
     argument: int
@@ -42,10 +42,10 @@ class DispatchedTensor:
 
 @dataclass(frozen=True, slots=True)
 class Dispatch:
-    """A dispatch of a compute shader, and how long it took in each execution, in ns.
+    """A dispatch of a compute shader, and its time in each execution, in ns.
 
-    ``node_id``, ``operator`` and ``tensors`` are of the ``OperatorCall`` that it belongs to; None
-    for staging, which copies the graph's inputs and outputs, and for what names no operator.
+    ``node_id``, ``operator`` and ``tensors`` are those of its ``OperatorCall``; None for staging,
+    which copies the graph's inputs and outputs, and for a dispatch that names no operator.
     """
 
     kernel: str
@@ -56,7 +56,7 @@ class Dispatch:
 
     @property
     def is_staging(self) -> bool:
-        """Whether it copies an input or output of the graph."""
+        """Whether the dispatch copies an input or output of the graph."""
         return any(part in self.kernel for part in _STAGING)
 
 
@@ -70,7 +70,8 @@ class DelegateRun:
 def read_etdump(data: bytes, name: str) -> tuple[DelegateRun, ...]:
     """The Vulkan delegates' runs in an ETDump, in the order in which they were executed.
 
-    Raises ``InputError`` for bytes that are no ETDump, are damaged, or hold no dispatches.
+    Raises ``InputError`` for bytes that are not an ETDump, are damaged, or have no dispatches, and
+    ``MissingExtraError`` without ExecuTorch and torch, which read the file.
     """
     runs = tuple(_delegates(_events(data, name), name))
     if not any(run.dispatches for run in runs):
@@ -84,9 +85,9 @@ def read_etdump(data: bytes, name: str) -> tuple[DelegateRun, ...]:
 def _events(data: bytes, name: str) -> list[Any]:
     """The events of the executions, as Inspector gives them."""
     if data[8:12] != _IDENTIFIER:
-        raise InputError(f"{name} is no ETDump: hand in the file that ETDumpGen wrote")
+        raise InputError(f"{name} is not an ETDump: hand in the file that ETDumpGen wrote")
     require(f"{name}, an ETDump,", "executorch", "torch")
-    # Inspector takes a path alone.
+    # Inspector takes only a path.
     handle, path = tempfile.mkstemp(suffix=".etdump")
     try:
         with os.fdopen(handle, "wb") as file:
@@ -102,7 +103,7 @@ def _events(data: bytes, name: str) -> list[Any]:
             )
             blocks = inspector.event_blocks
     except Exception as error:
-        # Inspector raises whatever its parts do: of flatc, struct errors, index errors, assertions.
+        # Inspector raises whatever its parts raise: flatc's, struct and index errors, assertions.
         raise InputError(
             f"{name} is damaged: ExecuTorch's Inspector fails on it ({type(error).__name__})"
         ) from error
@@ -113,7 +114,7 @@ def _events(data: bytes, name: str) -> list[Any]:
 
 @contextmanager
 def _silent_programs() -> Iterator[None]:
-    """Keeps what Inspector's programs print (flatc: its whole usage) from the terminal."""
+    """Hides the output of Inspector's subprocesses (flatc prints its whole usage)."""
     kept = os.dup(1), os.dup(2)
     with Path(os.devnull).open("wb") as nowhere:
         for stream in (sys.stdout, sys.stderr):
@@ -129,7 +130,7 @@ def _silent_programs() -> Iterator[None]:
 
 
 def _delegates(events: list[Any], name: str) -> Iterator[DelegateRun]:
-    """Splits events where a delegate begins to execute."""
+    """Splits events at the start of each delegate's execution."""
     dispatches: list[Dispatch] | None = None
     for event in events:
         if event.name == _DELEGATE_BEGINS:
@@ -160,8 +161,8 @@ def _dispatch(event: Any, name: str) -> Dispatch:
             f"{type(error).__name__}: {error}"
         ) from error
     if not all(0 <= t < _MOST_NS for t in ns):
-        raise InputError(f"{name} has a dispatch ({kernel}) whose times are no times: {ns[:4]}")
-    # A copy that follows an operator carries the operator's name as well.
+        raise InputError(f"{name} is damaged: a dispatch ({kernel}) has impossible times: {ns[:4]}")
+    # A copy that follows an operator also carries the operator's name.
     if dispatch.is_staging:
         return replace(dispatch, node_id=None, operator=None, tensors=())
     return dispatch

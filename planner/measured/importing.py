@@ -1,4 +1,4 @@
-"""Imports profiles of a device's own runs into a cost database."""
+"""Imports ETDumps of a device's own runs into a cost database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from planner.measured.join import Join, join
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """A run's samples, and whether the database did not have them yet."""
+    """A run's samples, and whether they are new to the database."""
 
     join: Join
     is_new: bool
@@ -23,7 +23,7 @@ class Imported:
 
 @dataclass(frozen=True, slots=True)
 class ProfiledFiles:
-    """An ETDump and the program that it is of."""
+    """An ETDump and the program that it measured."""
 
     etdump_name: str
     etdump: bytes
@@ -40,10 +40,10 @@ def import_run(
     driver: str,
     database: Path,
 ) -> Imported:
-    """Joins an ETDump to the program that it is of, and adds the samples to a database.
+    """Joins an ETDump to the program that it measured, and adds the samples to a database.
 
-    Raises ``InputError`` for damaged files, for a profile of another program, and for a file that
-    is no cost database; the database is then as it was.
+    Raises ``InputError`` for damaged files, for an ETDump of another program, and for a file that
+    is not a cost database; the database is then unchanged.
     """
     files = ProfiledFiles(etdump_name, etdump, program_name, program)
     (imported,) = import_runs([files], device, driver, database)
@@ -53,7 +53,7 @@ def import_run(
 def import_runs(
     files: Sequence[ProfiledFiles], device: str, driver: str, database: Path
 ) -> tuple[Imported, ...]:
-    """As ``import_run``, of several runs of a device: all are added, or none."""
+    """Imports several runs of a device as ``import_run`` does: all are added, or none."""
     joined = [
         (
             Run(

@@ -1,4 +1,4 @@
-"""Joins what a runtime measured to the operators and representations of the graph that it ran."""
+"""Joins a run's measured times to the operators and representations of its graph."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkMemoryLayout, VkTensor
 
 STAGING: Final = Call("staging", "[[],[]]")
-"""The call under which copies of graph inputs and outputs are kept."""
+"""The call that stands for copies of graph inputs and outputs."""
 
 StepKind = Literal["operator", "transition", "staging"]
-"""What a step of a program does: compute, repack, or copy an input or output of the graph."""
+"""The kind of a step: it computes, repacks, or copies an input or output of the graph."""
 
 _OUTLIER: Final = 3.0
-"""Executions slower than the median by so many times the median deviation are left out."""
+"""Executions slower than the median by more median deviations than this are left out."""
 
 _LEAST_DEVIATION: Final = 0.05
 _FEWEST: Final = 3
@@ -31,9 +31,9 @@ _FEWEST: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What one operator took, in ns: the median of the executions that count, and their spread.
+    """An operator's time in ns: the median of the executions that count, and their spread.
 
-    ``spread`` is half the distance of the quartiles, ``kernels`` are the dispatches that it took.
+    ``spread`` is half the distance between the quartiles, ``kernels`` are its dispatches.
     """
 
     call: Call
@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A call of a delegate's graph as it was measured; ``delegate`` counts from 0.
+    """A measured call of a delegate's graph; ``delegate`` counts from 0.
 
     ``graph_call`` is None for staging.
     """
@@ -58,7 +58,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Join:
-    """A run's steps in the order of execution, and its time: ns, sums of medians.
+    """A run's steps in the order of execution, and its times: sums of medians, in ns.
 
     ``unknown`` is the time of dispatches that name no operator.
     """
@@ -73,24 +73,24 @@ class Join:
 
     @property
     def joined(self) -> float:
-        """The time that is joined to operators or staging."""
+        """The time of operators and staging, in ns."""
         return sum(step.sample.median for step in self.steps)
 
     @property
     def total(self) -> float:
-        """The time of all dispatches."""
+        """The time of all dispatches, in ns."""
         return self.joined + self.unknown
 
     @property
     def share(self) -> float:
-        """The part of the time that is joined to operators or staging."""
+        """The part of the time that belongs to operators and staging."""
         return self.joined / self.total if self.total else 1.0
 
 
 def join(runs: Sequence[DelegateRun], graphs: Sequence[VkGraph], name: str) -> Join:
     """Joins the runs of a program's delegates to their graphs, in the same order.
 
-    Raises ``InputError`` where the profile is of another program.
+    ``name`` is the ETDump's. Raises ``InputError`` if it is of another program or damaged.
     """
     if len(runs) != len(graphs):
         raise InputError(
@@ -126,13 +126,13 @@ def _call_at(
         has = "no such operator" if found is None else found.call.operator
         raise InputError(
             f"{place}, does not belong to this program: node {node_id} is {dispatch.operator} in "
-            f"the profile, and {has} in the program"
+            f"the profile, but {has} in the program: hand in the .pte that was profiled"
         )
     return found
 
 
 def _check_tensors(graph: VkGraph, found: GraphCall, dispatch: Dispatch, place: str) -> None:
-    """A program with other layouts has the same operators under the same numbers."""
+    """Raises ``InputError`` for other layouts, which leave operators and their numbers equal."""
     written = graph.chain[found.position]
     for tensor in dispatch.tensors:
         value_id = written.args[tensor.argument] if tensor.argument < len(written.args) else -1
@@ -140,7 +140,7 @@ def _check_tensors(graph: VkGraph, found: GraphCall, dispatch: Dispatch, place: 
         if not isinstance(value, VkTensor) or value.constant_id >= 0:
             continue
         chosen = repr_of(value)
-        # The runtime resolves CONV2D by what is near.
+        # The runtime resolves CONV2D by its neighbours.
         if chosen is None or chosen.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D:
             continue
         ran = tensor.storage, tensor.packed_dim
@@ -148,15 +148,16 @@ def _check_tensors(graph: VkGraph, found: GraphCall, dispatch: Dispatch, place: 
             raise InputError(
                 f"{place}, does not belong to this program: argument {tensor.argument} of node "
                 f"{found.node_id} ({dispatch.operator}) is {tensor.storage}, packed along "
-                f"{tensor.packed_dim}, in the profile, and {chosen} in the program"
+                f"{tensor.packed_dim}, in the profile, but {chosen} in the program: hand in the "
+                ".pte that was profiled"
             )
 
 
 def _counted(run: DelegateRun, name: str) -> NDArray[np.intp]:
-    """Executions that count: not the first, which compiles shaders, and no outliers."""
+    """The executions that count: not the first one, which compiles shaders, and no outliers."""
     counts = {len(d.ns) for d in run.dispatches}
     if len(counts) > 1:
-        raise InputError(f"{name} is damaged: its dispatches were executed unequally often")
+        raise InputError(f"{name} is damaged: its dispatches have different numbers of executions")
     if not run.dispatches:
         return np.array([], np.intp)
     times = np.sum([d.ns for d in run.dispatches], axis=0)

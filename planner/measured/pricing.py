@@ -1,4 +1,4 @@
-"""What each step of a graph costs as it is represented: operators and transitions, one by one."""
+"""The cost of each step of a graph in its representations: operators and transitions."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from schema import CostOrigin, VkGraph
 class PricedCall:
     """A call of a graph and its cost, in integer steps of the cost model's unit.
 
-    What the cost model has no cost for costs 0.
+    The cost is 0 where the cost model has none.
     """
 
     call: GraphCall
@@ -28,7 +28,7 @@ class PricedCall:
 def price_graph(graph: VkGraph, costs: CostModel, name: str = "") -> tuple[PricedCall, ...]:
     """Prices the calls of a graph whose representations are chosen, in the order of its chain.
 
-    Raises ``InputError`` for a graph that makes no sense.
+    Raises ``InputError`` for a malformed graph.
     """
     return price_contracted(graph, read_vkgraph(graph, name), costs)
 
@@ -36,7 +36,7 @@ def price_graph(graph: VkGraph, costs: CostModel, name: str = "") -> tuple[Price
 def price_contracted(
     graph: VkGraph, source: ContractedGraph, costs: CostModel
 ) -> tuple[PricedCall, ...]:
-    """As ``price_graph``, of a graph that was read already."""
+    """Prices the calls of a graph that was already read as ``source``."""
     return tuple(_priced(graph, source, costs))
 
 

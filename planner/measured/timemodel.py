@@ -1,14 +1,14 @@
-"""How long operators take on a device, learned from samples of its own runs.
+"""The times of operators on a device, learned from samples of its own runs.
 
-What was measured is known: the median of its samples. For what was not there is a model for each
-operator, a ridge regression of the logarithm of its time on
+A measured call has the median of its samples. For the others there is one model for each operator,
+a ridge regression of the logarithm of its time on
 
 - the work: bytes of all operands, and multiplications (or elements, where there are none);
-- the call: which shapes and numbers, so that what is slow in one representation is in others;
+- the call: its shapes and numbers, so that a call that is slow in one representation is so in all;
 - the representation of each operand, and all of them together.
 
-A device is now fast and now slow, a whole run at a time: runs are brought to one speed by what they
-have in common before samples are compared.
+A device's speed differs between runs: before samples are compared, runs are scaled to one speed by
+the calls that they share.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Labels = tuple[tuple[Place, int], ...]
 Floats = NDArray[np.float64]
 
 MOST_PLACES: Final = 4
-"""So many operands of an operator count together: the first output, and the first of the others."""
+"""Most operands of an operator that count together: the first output, then the first others."""
 
 _LEAST_NS: Final = 1.0
 _MOST_NS: Final = 1e12
 _LEAST_SHARED: Final = 0.01
-"""Runs that have less of their time in common are not compared."""
+"""Runs that share less of their time than this are not compared."""
 
 _WORK_PRIOR: Final = (0.5, 0.4)
 _PENALTY_MEAN: Final = 1e-6
@@ -47,34 +47,34 @@ _PENALTY_CALL: Final = 0.3
 _PENALTY_REPRESENTATION: Final = 0.1
 _PENALTY_TOGETHER: Final = 0.3
 _NO_ERROR: Final = 0.4
-"""Standard error of logarithms that is assumed where there is too little to cross-validate."""
+"""The standard error of logarithms where there are too few calls to cross-validate."""
 
 _LEAST_VALIDATED: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """Nanoseconds, and where each number comes from (``CostOrigin``), over operands' domains."""
+    """Times in ns and their origins (``CostOrigin``), with an axis for each operand's domain."""
 
     ns: Floats
     origin: NDArray[np.int8]
 
 
 class Predictor(Protocol):
-    """Says what calls take."""
+    """A source of times of calls."""
 
     def knows(self, operator: str) -> bool:
-        """Whether it has an answer for an operator."""
+        """Whether it can predict an operator."""
 
     def predict(
         self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
     ) -> Prediction:
-        """What a call of a known operator takes, with an axis for each place."""
+        """The times of a call of a known operator, with an axis for each place."""
 
 
 @dataclass(frozen=True, slots=True)
 class ValidationRow:
-    """Errors of an operator's model for calls that it was not fitted to, relative, one by one.
+    """The relative errors of an operator's model, for calls that it was not fitted to.
 
     ``interpolated`` has calls whose representations were measured with other shapes, ``estimated``
     those whose representations were not.
@@ -87,7 +87,7 @@ class ValidationRow:
 
 
 def counted_places(places: Sequence[Place]) -> tuple[Place, ...]:
-    """The operands whose representations an operator's time is taken to depend on."""
+    """The operands whose representations count for an operator's time."""
     if len(places) <= MOST_PLACES:
         return tuple(places)
     first_output = next((p for p in places if p.startswith("o")), places[0])
@@ -98,7 +98,7 @@ def counted_places(places: Sequence[Place]) -> tuple[Place, ...]:
 def counted_domains(
     operands: Operands,
 ) -> tuple[tuple[Place, ...], tuple[tuple[int, ...], ...]]:
-    """The operands that count, each with the one label that it has, to ask a predictor for."""
+    """The operands that count, each with its one label, as arguments for a predictor."""
     labels = labels_of(operands)
     return tuple(place for place, _ in labels), tuple((label,) for _, label in labels)
 
@@ -110,10 +110,10 @@ def labels_of(operands: Operands) -> Labels:
 
 
 class TimeModel:
-    """Predicts what calls take, from the samples of some runs."""
+    """Predicts the times of calls from the samples of some runs."""
 
     def __init__(self, runs: Iterable[Sequence[Sample]]) -> None:
-        """Learns from samples; those of one run belong together."""
+        """Learns from the samples of each run."""
         times: list[dict[tuple[Call, Labels], list[float]]] = []
         staging = []
         for run in runs:
@@ -126,10 +126,10 @@ class TimeModel:
                     found[sample.call, labels_of(sample.operands)].append(log(ns))
             times.append(found)
         self.drift = _drift(times)
-        """Each run's speed: the logarithm of how much longer it took than the median run."""
+        """For each run, the logarithm of its time over the median run's."""
 
         self.staging = float(np.median(staging)) if staging else 0.0
-        """Nanoseconds to copy the inputs and outputs of a delegate."""
+        """The time to copy a delegate's inputs and outputs, in ns."""
 
         self._known: dict[Call, dict[Labels, float]] = defaultdict(dict)
         logs: dict[tuple[Call, Labels], list[float]] = defaultdict(list)
@@ -146,11 +146,11 @@ class TimeModel:
         }
 
     def knows(self, operator: str) -> bool:
-        """Whether anything was measured of an operator."""
+        """Whether an operator was measured at all."""
         return operator in self._operators
 
     def measured(self, call: Call) -> Mapping[Labels, float]:
-        """What was measured of a call: nanoseconds by representations."""
+        """The measured times of a call in ns, by representations."""
         return {labels: exp(value) for labels, value in self._known.get(call, {}).items()}
 
     def predict(
@@ -160,10 +160,10 @@ class TimeModel:
         domains: Sequence[Sequence[int]],
         caution: float = 1.0,
     ) -> Prediction:
-        """What a call of a known operator takes, with an axis for each place.
+        """The times of a call of a known operator, with an axis for each place.
 
-        What was not measured costs ``caution`` standard errors more than the best guess: one, so
-        that a plan does not rest on guesses; less than none to find out what might be better.
+        Unmeasured times are ``caution`` standard errors above the best guess. A positive number
+        keeps plans from relying on guesses; a negative one shows what might be better.
         """
         logs, origin = self._operators[call.operator].predict(call, places, domains, caution)
         for labels, value in self._known.get(call, {}).items():
@@ -174,14 +174,14 @@ class TimeModel:
         return Prediction(np.exp(np.minimum(logs, log(_MOST_NS))), origin)
 
     def validation(self) -> tuple[ValidationRow, ...]:
-        """For each operator how far off its model is where a call is left out of the fit."""
+        """The errors of each operator's model for calls that are left out of its fit."""
         return tuple(model.validation() for model in self._operators.values())
 
 
 def _index(
     labels: Labels, places: Sequence[Place], domains: Sequence[Sequence[int]]
 ) -> tuple[int, ...] | None:
-    """Where in a table over domains these labels are."""
+    """The index of these labels in a table over domains; None if it does not have them."""
     if [place for place, _ in labels] != list(places):
         return None
     index = []
@@ -193,11 +193,11 @@ def _index(
 
 
 def _drift(times: Sequence[Mapping[tuple[Call, Labels], Sequence[float]]]) -> tuple[float, ...]:
-    """How much longer each run took than the median run for what they share, as a logarithm.
+    """The logarithm of each run's time over the median run's, for the calls that they share.
 
-    The least squares of what is left of a call's times once run and call are accounted for, each
-    weighted by its part of its run's time: a run that is slower altogether weighs no more. Runs
-    are only compared with those that they share enough time with, directly or through others.
+    A least-squares fit of runs and calls to the times, each weighted by its part of its run's time,
+    so that a slow run does not weigh more. Runs are only compared with those that they share enough
+    time with, directly or through others.
     """
     runs_with: dict[tuple[Call, Labels], int] = defaultdict(int)
     for run in times:
@@ -215,7 +215,7 @@ def _drift(times: Sequence[Mapping[tuple[Call, Labels], Sequence[float]]]) -> tu
             weights[r, shared[key]] = exp(medians[key]) / total
     of_key = weights / weights.sum(axis=0)
     above = (weights * (logs - (of_key * logs).sum(axis=0))).sum(axis=1)
-    # Where runs share too little, their noise would say which of them is slow.
+    # Where runs share too little, noise would decide which of them is slow.
     values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=1)) - weights @ of_key.T)
     values, vectors = values[values > _LEAST_SHARED], vectors[:, values > _LEAST_SHARED]
     speed = vectors @ (vectors.T @ above / values)
@@ -253,7 +253,7 @@ class _OperatorModel:
             gram, np.column_stack([design.T @ (logs - design @ prior), design.T])
         )
         self.weights = prior + solved[:, 0]
-        # Leaving a call out of the fit changes its residual by its leverage: no need to fit again.
+        # The leverage of a call gives its residual in a fit without it, without another fit.
         leverage = np.einsum("ij,ji->i", design, solved[:, 1:])
         left_out = (logs - design @ self.weights) / np.maximum(1 - leverage, 1e-9)
         together = [labels for _, labels, _ in known]
@@ -276,7 +276,7 @@ class _OperatorModel:
         domains: Sequence[Sequence[int]],
         caution: float,
     ) -> tuple[Floats, NDArray[np.int8]]:
-        """Logarithms of ns, so many standard errors up, and origins, over the domains."""
+        """Logarithms of ns, ``caution`` standard errors up, and origins, over the domains."""
         work = _log_work(call) - self.work
         base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
         logs = np.full([len(domain) for domain in domains], base)
@@ -296,7 +296,7 @@ class _OperatorModel:
         return logs, origin
 
     def validation(self) -> ValidationRow:
-        """Errors where calls are left out, as parts of what was measured."""
+        """The relative errors for calls that are left out of the fit."""
         return ValidationRow(
             self.name,
             self.calls,
@@ -310,12 +310,12 @@ class _OperatorModel:
 
 
 def _log_work(call: Call) -> Floats:
-    """Logarithms of a call's work, which may be more than an integer of numpy holds."""
+    """Logarithms of a call's work, which may exceed NumPy's integers."""
     return np.array([log(amount) for amount in call.work])
 
 
 def _effects(call: Call, labels: Labels) -> list[tuple[object, float]]:
-    """What a call's time depends on besides its work, and how little each is trusted."""
+    """The terms of a call's time besides its work, each with its penalty in the fit."""
     operands = [(("operand", *label), _PENALTY_REPRESENTATION) for label in labels]
     return [
         (("call", call), _PENALTY_CALL),

@@ -118,7 +118,7 @@ def test_a_profile_that_is_none(source: Path, tmp_path: Path, content: str, text
     path = tmp_path / "phone.json"
     path.write_text(content)
     message = failure("plan", source, "--profile", path)
-    assert f"{path} is no valid device profile" in message and text in message
+    assert f"{path} is not a valid device profile" in message and text in message
 
 
 def test_options_that_are_wrong(source: Path, tmp_path: Path) -> None:

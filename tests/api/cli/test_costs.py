@@ -133,7 +133,7 @@ def test_a_database_without_devices(graph: Path, costs: Path) -> None:
 
 
 def test_files_that_are_no_database(graph: Path, costs: Path) -> None:
-    assert "is no cost database" in refusal(graph, "--costs", graph)
+    assert "is not a cost database" in refusal(graph, "--costs", graph)
     connection = sqlite3.connect(costs)
     connection.executescript("DROP TABLE sample; DROP TABLE run; DROP TABLE device;")
     connection.close()
@@ -143,7 +143,7 @@ def test_files_that_are_no_database(graph: Path, costs: Path) -> None:
 
 def test_a_profile_in_bytes(graph: Path, costs: Path) -> None:
     message = refusal(graph, "--costs", costs, "--profile", "bytes")
-    assert "counts bytes, and measured times are ns" in message
+    assert "counts bytes, but measured times are ns" in message
 
 
 @pytest.mark.parametrize("objective", ["repack", "latency"])

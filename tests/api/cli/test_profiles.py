@@ -71,7 +71,7 @@ def test_a_database_is_shown(files: Path) -> None:
     assert "greedy.etdump" in table and "aten.constant_pad_nd.default" in table
     refused(run("profile", "show", costs, "--device", "other"), "no device 'other'")
     refused(run("profile", "show", files / "none"), "there is no cost database")
-    refused(run("profile", "show", files / "greedy.pte"), "is no cost database")
+    refused(run("profile", "show", files / "greedy.pte"), "is not a cost database")
 
 
 def test_variants_are_made_measured_and_taken_back(

@@ -76,7 +76,7 @@ def test_a_planned_program_speaks_for_itself(graph: str, tmp_path: Path) -> None
             result = run("trace", plan, "-o", out)
             assert "predicted by the plan, by default: " in result.output
         else:
-            wrong = "says nothing of times" if profile == "default" else "counts bytes"
+            wrong = "has no times" if profile == "default" else "counts bytes"
             assert f"m.plan {wrong}" in refused("trace", plan, "-o", tmp_path / "x.json")
             assert "--profile default" in refused("trace", plan, "-o", tmp_path / "x.json")
         result = run("trace", plan, "--profile", "default", "-o", out)
@@ -97,7 +97,7 @@ def test_what_cannot_be_done_writes_nothing(command: str, graph: str, tmp_path: 
         ([graph, "--profile", "nowhere"], "nowhere"),
         ([graph, "--device", "phone"], "--costs FILE"),
         ([graph, "--costs", tmp_path / "none"], "there is no cost database"),
-        ([graph, "--etdump", graph], "is no ETDump"),
+        ([graph, "--etdump", graph], "is not an ETDump"),
         ([graph, "--etdump", tmp_path / "none"], "cannot read"),
     ):
         assert why in refused(command, *arguments, "-o", out)

@@ -119,7 +119,11 @@ def test_the_workers_of_a_server_that_is_killed_end(server: Server) -> None:
         ({"inputs": [{"name": "a", "sha256": "0" * 64}]}, 422, "the input a has not been uploaded"),
         ({"inputs": [{"name": "a", "sha256": "../x"}]}, 422, "field 'sha256': String should match"),
         ({"profiles": ["/etc/passwd"]}, 422, "unknown profile '/etc/passwd'"),
-        ({"profiles": [{"format": "x"}]}, 422, "the profile of the job is no valid device profile"),
+        (
+            {"profiles": [{"format": "x"}]},
+            422,
+            "the profile of the job is not a valid device profile",
+        ),
         ({"objectives": ["speed"]}, 422, "unknown objective 'speed'"),
         ({"without_layouts": [["X"]]}, 422, "unknown layout 'X'"),
         ({"texture_limits": ["1"]}, 422, "texture limits '1' are not three"),

@@ -91,12 +91,12 @@ def test_the_digest_knows_curves_and_measurement() -> None:
 @pytest.mark.parametrize(
     ("fields", "wrong"),
     [
-        (document({KEY: KNOTS}, version=1), "transition.curves is no field"),
-        (document(measured=MEASURED, version=1), "measured is no field"),
+        (document({KEY: KNOTS}, version=1), "transition.curves is not a field"),
+        (document(measured=MEASURED, version=1), "measured is not a field"),
         (document({KEY: KNOTS}, unit="bytes"), "transition.curves are in ns: unit should be 'ns'"),
         (document([]), "transition.curves is not an object"),
-        (document({"a>b": KNOTS}), "transition.curves.a>b is no pair of different"),
-        (document({"buffer:4C>buffer:4C": KNOTS}), "buffer:4C>buffer:4C is no pair"),
+        (document({"a>b": KNOTS}), "transition.curves.a>b is not a pair of different"),
+        (document({"buffer:4C>buffer:4C": KNOTS}), "buffer:4C>buffer:4C is not a pair"),
         (document({KEY: 1}), f"transition.curves.{KEY} should be a list of 2 to 64 knots"),
         (document({KEY: KNOTS[:1]}), "should be a list of 2 to 64 knots"),
         (document({KEY: [[i, 1] for i in range(65)]}), "should be a list of 2 to 64 knots"),
@@ -112,7 +112,7 @@ def test_the_digest_knows_curves_and_measurement() -> None:
         (document({KEY: [KNOTS[0], [65, float("nan")]]}), f"{KEY}[1][1] should be from 0"),
         (document(measured="today"), "measured is not an object"),
         (document(measured={}), "measured.adapter is missing"),
-        (document(measured=MEASURED | {"driver": 7}), "measured.driver is not a text"),
+        (document(measured=MEASURED | {"driver": 7}), "measured.driver is not a string"),
         (document(measured=MEASURED | {"backend": ""}), "measured.backend should have 1 to 100"),
         (document(measured=MEASURED | {"date": "31.1.2026"}), "measured.date should be a date"),
         (document(measured=MEASURED | {"date": "20260131"}), "measured.date should be a date"),
@@ -122,7 +122,7 @@ def test_the_digest_knows_curves_and_measurement() -> None:
             document(measured=MEASURED | {"fit": {str(i): i for i in range(33)}}),
             "measured.fit should have at most 32 numbers",
         ),
-        (document(measured=MEASURED | {"colour": 1}), "measured.colour is no field"),
+        (document(measured=MEASURED | {"colour": 1}), "measured.colour is not a field"),
     ],
 )
 def test_what_is_wrong_is_named(fields: dict[str, Any], wrong: str) -> None:

@@ -54,10 +54,10 @@ RATES = {"default": 1}
         (document(version=3), "version should be 1 or 2"),
         (document(version=True), "version should be 1 or 2"),
         (document(name=""), "name should have 1 to 100 characters"),
-        (document(name=7), "name is not a text"),
+        (document(name=7), "name is not a string"),
         (document(unit="s"), "unit should be 'bytes' or 'ns'"),
         (document(origin="guess"), "origin should be"),
-        (document(colour="red"), "colour is no field of a profile"),
+        (document(colour="red"), "colour is not a field of a profile"),
         (document(transition=[]), "transition is not an object"),
         (document(transition={"launch": -1}), "transition.launch should be from 0 to 1e+09"),
         (document(transition={"launch": "x"}), "transition.launch is not a number"),
@@ -65,11 +65,11 @@ RATES = {"default": 1}
         (document(transition={"launch": 1, "read": {}}), "transition.read.default is missing"),
         (
             document(transition={"launch": 1, "read": RATES | {"buffer:5W": 1}}),
-            "transition.read.buffer:5W is no representation: use buffer, buffer:4C,",
+            "transition.read.buffer:5W is not a representation: use buffer, buffer:4C,",
         ),
         (
             document(transition={"launch": 1, "read": RATES, "write": RATES, "copy": 1}),
-            "transition.copy is no field",
+            "transition.copy is not a field",
         ),
         (document(access={"read": RATES}), "access.write is missing"),
     ],
@@ -77,5 +77,5 @@ RATES = {"default": 1}
 def test_what_is_wrong_is_named(text: Any, wrong: str) -> None:
     with pytest.raises(OptionError) as caught:
         parse_profile(text if isinstance(text, str) else json.dumps(text), "my.json")
-    assert str(caught.value).startswith("my.json is no valid device profile: ")
+    assert str(caught.value).startswith("my.json is not a valid device profile: ")
     assert wrong in str(caught.value)

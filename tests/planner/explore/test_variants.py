@@ -191,7 +191,7 @@ def test_the_folder_is_read_back(folder: Path, program: bytes) -> None:
 def test_folders_that_are_not_an_exploration(folder: Path) -> None:
     path = folder / MANIFEST
     manifest = json.loads(path.read_text())
-    with pytest.raises(InputError, match=r"cannot read .*hand in a folder that 'explore' made"):
+    with pytest.raises(InputError, match=r"cannot read .*name a folder that 'explore' wrote"):
         read_exploration(folder / "nothing")
     for text in ("", "[]", "{}", "[" * 100_000):
         path.write_text(text)
@@ -199,12 +199,12 @@ def test_folders_that_are_not_an_exploration(folder: Path) -> None:
             read_exploration(folder)
     for changed in ({"version": 2}, {"format": "another"}):
         path.write_text(json.dumps(manifest | changed))
-        with pytest.raises(InputError, match="is no manifest of this release"):
+        with pytest.raises(InputError, match="is not a manifest of this release"):
             read_exploration(folder)
     variant = manifest["variants"][0]
     for name in ("../variant-1.pte", "/etc/passwd", 7, ""):
         path.write_text(json.dumps(manifest | {"variants": [variant | {"program": name}]}))
-        with pytest.raises(InputError, match="is no file's name"):
+        with pytest.raises(InputError, match="is not a file name"):
             read_exploration(folder)
     path.write_text(json.dumps(manifest))
     (folder / "variant-2.pte").write_bytes(b"another")

@@ -261,7 +261,7 @@ def of_operator(nth: int, factor: float) -> Callable[[DelegatePlan], DelegatePla
         (of_figures(repack_cost=1.0), "the repack cost is"),
         (of_figures(bound=1.0), "is not optimal under a bound"),
         (of_figures(baseline_repack_cost=1.0), "the repack cost is"),
-        (lambda d: replace(d, operator_costs=d.operator_costs[1:]), "the plan does not say so"),
+        (lambda d: replace(d, operator_costs=d.operator_costs[1:]), "which the plan does not list"),
         (lambda d: replace(d, operator_costs=d.operator_costs * 2), "two claims"),
     ],
 )
@@ -355,5 +355,5 @@ def test_a_damaged_database(database: Path, change: str) -> None:
 
 
 def test_times_and_a_profile_in_bytes() -> None:
-    with pytest.raises(OptionError, match="'bytes' counts bytes, and measured times are ns"):
+    with pytest.raises(OptionError, match="'bytes' counts bytes, but measured times are ns"):
         LearnedCosts(one_run(), load_profile("bytes"), "latency")

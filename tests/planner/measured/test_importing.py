@@ -187,7 +187,7 @@ def test_what_fails_changes_nothing(tmp_path: Path) -> None:
 def test_files_that_are_no_cost_database(tmp_path: Path) -> None:
     path = tmp_path / "costs"
     path.write_text("hello " * 500)
-    with pytest.raises(InputError, match="is no cost database"):
+    with pytest.raises(InputError, match="is not a cost database"):
         CostDatabase(path)
     import sqlite3
 
@@ -214,4 +214,4 @@ def test_the_command(etdump: bytes, program: bytes, tmp_path: Path) -> None:
     command[2] = paths[1]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
-    assert "is no ETDump" in result.output
+    assert "is not an ETDump" in result.output
