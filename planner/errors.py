@@ -1,8 +1,8 @@
-"""What can go wrong for a user of the planner, and what to do about it.
+"""The planner's errors and their remedies.
 
-An error names *what* is wrong in words that hold for everybody. What to do about it often depends
-on how the planner was reached: a remedy is data, and each face (Python, the command line, HTTP) has
-a wording of its own for it.
+An error names *what* is wrong in words that fit every interface. What to do about it often depends
+on the interface: a remedy is data, and each interface (Python, the command line, HTTP) has a
+wording of its own for it.
 """
 
 from __future__ import annotations
@@ -13,21 +13,21 @@ from typing import Final
 
 
 class Remedy(Enum):
-    """Something to do about an error."""
+    """A way to resolve an error."""
 
     RAISE_TEXTURE_LIMITS = auto()
     RAISE_BUFFER_LIMIT = auto()
     EXCLUDE_FEWER_LAYOUTS = auto()
     KEEP_OUT_OF_DELEGATE = auto()
     PREDICT_TIMES = auto()
-    """Predict with a profile in ns, or with what a device measured."""
+    """Predict with a profile in ns, or with a device's measured times."""
     PLAN_FIRST = auto()
     IMPORT_RUNS = auto()
     NAME_DEVICE = auto()
 
 
 PROJECT: Final = "layout-planner"
-"""What the project is installed as."""
+"""The name under which the project is installed."""
 
 IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits)",
@@ -43,16 +43,16 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
 
 
 class PlannerError(Exception):
-    """A request that cannot be served: what is wrong, and what to do about it."""
+    """A request that cannot be served: what is wrong, and how to resolve it."""
 
     def __init__(self, what: str, *remedies: Remedy) -> None:
-        """Remedies are alternatives; without any, ``what`` says itself what to do."""
+        """Remedies are alternatives; without any, ``what`` itself names what to do."""
         super().__init__(what, *remedies)
         self.what = what
         self.remedies = remedies
 
     def worded(self, wording: Mapping[Remedy, str]) -> str:
-        """The error in one line, with the words of a face for each remedy."""
+        """The error in one line, with an interface's wording of each remedy."""
         if not self.remedies:
             return self.what
         return f"{self.what}: {' or '.join(wording[remedy] for remedy in self.remedies)}"
@@ -62,7 +62,7 @@ class PlannerError(Exception):
 
 
 class InputError(PlannerError):
-    """The program handed in cannot be planned."""
+    """The given program or file cannot be used."""
 
 
 class OptionError(PlannerError):
@@ -74,11 +74,11 @@ class NoRepresentationError(PlannerError):
 
 
 class VerificationError(PlannerError):
-    """A written plan failed the independent check; it is never handed out."""
+    """A written plan failed the independent check, and is discarded."""
 
 
 class MissingExtraError(PlannerError):
-    """A package that only one of the project's extras brings is not installed.
+    """A package that one of the project's extras installs is missing.
 
     ``needed_by`` needs ``package``, which ``extra`` installs; None where no extra has it.
     """

@@ -1,4 +1,4 @@
-"""Packages that only an extra installs: what needs one says which extra brings it."""
+"""Packages that only an extra installs, and the errors that name that extra."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPTIONAL = re.compile(r"""(?P<package>[\w.-]+)[^;]*;.*\bextra\s*==\s*["'](?P<ex
 def require(what: str, *modules: str) -> None:
     """Raises ``MissingExtraError`` if a module that ``what`` needs is not installed.
 
-    It looks for the modules and does not import them.
+    The modules are looked up, not imported.
     """
     for module in modules:
         if find_spec(module) is None:
@@ -29,9 +29,9 @@ def missing(what: str, module: str) -> MissingExtraError:
 
 
 def extras() -> dict[str, str]:
-    """The extra of each optional package, as the metadata of the installed project says.
+    """The extra of each optional package, from the metadata of the installed project.
 
-    A package of several extras has the first; a checkout that is not installed has none.
+    A package of several extras gets the first; a checkout that is not installed has none.
     """
     try:
         wanted = requires(PROJECT) or []
@@ -45,5 +45,5 @@ def extras() -> dict[str, str]:
 
 
 def _normal(name: str) -> str:
-    """How registries compare names of packages; modules of ours differ from them in no more."""
+    """A package's name in the form that registries compare; modules need no other change."""
     return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,4 +1,4 @@
-"""What a user may ask of the planner."""
+"""The options of planning."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ def _default_costs() -> CostSource:
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """How to plan.
+    """The options of a plan.
 
-    ``costs`` say what repacks and operators cost: a device profile, or what a device measured.
-    ``texture_limits`` (texels) of None are those that the program is lowered with. A buffer must
-    have fewer elements than ``buffer_limit``; None leaves that to the partitioner, as ExecuTorch
-    does.
+    ``costs`` are the costs of repacks and operators: a device profile, or a device's measured
+    times. ``texture_limits`` are in texels; None means those that the program is lowered with. A
+    buffer must have fewer elements than ``buffer_limit``; None leaves that to the partitioner, as
+    ExecuTorch does.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -41,15 +41,15 @@ class PlanOptions:
 
     @property
     def profile(self) -> DeviceProfile:
-        """The profile in whose unit costs are counted."""
+        """The profile whose unit costs are counted in."""
         return self.costs.profile
 
     def cost_model(self) -> CostModel:
-        """Prices under the objective; raises ``OptionError`` where the costs have none."""
+        """The prices under the objective; raises ``OptionError`` if the costs have none for it."""
         return self.costs.model(self.objective)
 
     def limits(self, lowered_with: ImageExtents) -> Limits:
-        """What no plan of a program may have that is lowered with these texture limits."""
+        """The limits of a plan for a program that is lowered with these texture limits."""
         return Limits(self.texture_limits or lowered_with, self.excluded_layouts, self.buffer_limit)
 
 
@@ -61,11 +61,12 @@ def make_options(
     buffer_limit: int | None = None,
     costs: CostSource | None = None,
 ) -> PlanOptions:
-    """Options from what a user wrote.
+    """Checked options from a user's values.
 
-    ``profile`` is a profile, the name of a built-in one, or the path of one's JSON file; ``costs``,
-    if given, replace it (``planner.load_costs``). ``texture_limits`` are written ``X,Y,Z``. Raises
-    ``OptionError`` naming the option that is wrong.
+    ``profile`` is a profile, the name of a built-in one, or the path of a profile's JSON file;
+    ``costs``, if given, replace it (``planner.load_costs``). ``texture_limits`` are written
+    ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. Raises ``OptionError`` naming
+    the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -81,7 +82,7 @@ def make_options(
 
 
 def parse_objective(text: str) -> Objective:
-    """The objective of this name."""
+    """The objective of this name; raises ``OptionError`` for an unknown one."""
     for objective in _OBJECTIVES:
         if text == objective:
             return objective
@@ -89,7 +90,7 @@ def parse_objective(text: str) -> Objective:
 
 
 def parse_texture_limits(text: str) -> ImageExtents:
-    """Largest image extents in texels, from ``X,Y,Z``."""
+    """Largest image extents in texels, from ``X,Y,Z``; raises ``OptionError``."""
     try:
         x, y, z = (int(part) for part in text.split(","))
     except ValueError:
@@ -103,14 +104,14 @@ def parse_texture_limits(text: str) -> ImageExtents:
 
 
 def check_buffer_limit(elements: int) -> int:
-    """A limit of elements in a buffer that is one."""
+    """The limit itself; raises ``OptionError`` unless it is a positive number of elements."""
     if not 1 <= elements < 2**63:
         raise OptionError(f"buffer limit {elements} is not a positive number of elements")
     return elements
 
 
 def parse_layout(name: str) -> VkMemoryLayout:
-    """The memory layout of this name; its family prefix may be left out."""
+    """The memory layout of this name, with or without its family prefix; raises ``OptionError``."""
     layouts = (*FLOAT_LAYOUTS, *QUANTIZED_LAYOUTS)
     wanted = name.strip().upper()
     for layout in layouts:

@@ -1,4 +1,4 @@
-"""Keeps what ExecuTorch and torch log and warn of away from the user's terminal."""
+"""Keeps the logs and warnings of ExecuTorch and torch away from the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """While it is active nothing below an error is logged, and nobody is warned."""
+    """Suppresses warnings, and logs below the level of errors, while it is active."""
     disabled = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

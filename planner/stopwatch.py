@@ -1,4 +1,4 @@
-"""Times a stage of work."""
+"""Measures the time of a stage of work."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from time import perf_counter
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Seconds that a stage took, once it is over."""
+    """The wall-clock seconds of a stage, once it is over."""
 
     seconds: float = 0.0
 
 
 @contextmanager
 def stopwatch() -> Iterator[Stopwatch]:
-    """Times its body in wall-clock seconds, with the garbage collector off as ``timeit`` has it.
+    """Times its body in wall-clock seconds, with the garbage collector off, as ``timeit`` does.
 
-    A collection in a process that holds a large model takes longer than planning does, and would
-    be charged to whichever stage happens to set it off.
+    In a process that holds a large model, a collection takes longer than planning, and would be
+    charged to whichever stage happens to trigger it.
     """
     watch = Stopwatch()
     was_enabled = gc.isenabled()

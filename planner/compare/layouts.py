@@ -1,4 +1,4 @@
-"""What changed between two files: representations, transitions, and what they come to."""
+"""The differences between two files: representations, transitions, costs and memory."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from schema import VkTensor, vkgraph
 
 
 def compare(a: bytes, a_name: str, b: bytes, b_name: str, profile: DeviceProfile) -> dict[str, Any]:
-    """What changed from file A to file B, as a JSON document; their kinds may differ.
+    """The changes from file A to file B, as a JSON document; the files may be of different kinds.
 
-    Costs are in the profile's ``unit``, memory in bytes; ``ratio`` is A's repack cost over B's,
+    Costs are in the profile's ``unit``, memory in bytes. ``ratio`` is A's repack cost over B's,
     None where only B's is 0. Files are equal if representations, transitions and memory are.
     Raises ``InputError`` for files that cannot be read, and for two different programs, naming
     the first operator that differs.
@@ -49,7 +49,7 @@ def compare(a: bytes, a_name: str, b: bytes, b_name: str, profile: DeviceProfile
 def _pairs(first: Listing, second: Listing) -> list[tuple[ListedDelegate, ListedDelegate]]:
     a, b = first.delegates, second.delegates
     if len(a) != len(b):
-        # Delegates that are alike are one blob in a .pte, but each on its own in a plan.
+        # Equal delegates share one blob in a .pte, but not in a plan.
         a, b = _distinct(a), _distinct(b)
     if len(a) != len(b):
         raise InputError(
@@ -78,8 +78,8 @@ _Key = tuple[int, TensorRepr, TensorRepr, frozenset[Operand]]
 class _Side:
     """A delegate in one of the files.
 
-    ``values`` are its values that stand for those of the other side, in the same order; ``numbers``
-    are their places in it.
+    ``values`` are its values that match those of the other side, in the same order; ``numbers`` are
+    their positions in that order.
     """
 
     def __init__(self, file: str, delegate: ListedDelegate, costs: ProfileCosts) -> None:
@@ -97,22 +97,22 @@ class _Side:
         return _Repack(transition, contracted.tensors[transition.tensor], price.cost)
 
     def number(self, values: tuple[int, ...]) -> None:
-        """Numbers the values that stand for those of the other side."""
+        """Numbers the values that match those of the other side."""
         self.values = values
         self.numbers = {value_id: number for number, value_id in enumerate(values)}
 
     def keyed(self) -> dict[_Key, _Repack]:
-        """The repacks, by what they are in terms that both sides share."""
+        """The repacks by a key that is the same on both sides."""
         return {self._key(repack.source, repack.present): repack for repack in self.repacks}
 
     def _key(self, source: int, present: PresentTransition) -> _Key:
         return self.numbers[source], present.source, present.target, frozenset(present.users)
 
     def name(self, value_id: int, other: _Side) -> str | None:
-        """A tensor's name, in this file or else in the other."""
+        """A tensor's name in this file, else in the other one."""
         number = self.numbers.get(value_id)
-        theirs = None if number is None else other.delegate.names.get(other.values[number])
-        return self.delegate.names.get(value_id, theirs)
+        other_name = None if number is None else other.delegate.names.get(other.values[number])
+        return self.delegate.names.get(value_id, other_name)
 
 
 class _Difference:
@@ -128,10 +128,10 @@ class _Difference:
             for value_ids in zip(a.values, b.values, strict=True)
             if (entry := self._representation(*value_ids)) is not None
         ]
-        mine, theirs = a.keyed(), b.keyed()
-        self.only_in_a = [repack for key, repack in mine.items() if key not in theirs]
-        self.only_in_b = [repack for key, repack in theirs.items() if key not in mine]
-        self.in_both = [(repack, theirs[key]) for key, repack in mine.items() if key in theirs]
+        in_a, in_b = a.keyed(), b.keyed()
+        self.only_in_a = [repack for key, repack in in_a.items() if key not in in_b]
+        self.only_in_b = [repack for key, repack in in_b.items() if key not in in_a]
+        self.in_both = [(repack, in_b[key]) for key, repack in in_a.items() if key in in_b]
 
     @property
     def is_equal(self) -> bool:

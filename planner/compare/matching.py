@@ -1,4 +1,4 @@
-"""Two programs in step: whether they are the same, and which values stand for each other."""
+"""Two programs side by side: whether they are the same, and which values match."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ from schema.vkgraph import (
 
 _LONGEST_QUOTE: Final = 100
 _CLONE_HINT: Final = (
-    " (a clone of the program's own cannot be told from a repack where it changes representation)"
+    " (a clone of the program's own that changes a representation looks like a repack)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Values of two programs: ``a[n]`` and ``b[n]``, ids, stand for each other.
+    """The matching values of two programs, by id: ``a[n]`` matches ``b[n]``.
 
-    Tensors and symbolic integers are there, in the order in which operators name them. Operators
-    stand for each other by their order.
+    They are tensors and symbolic integers, in the order in which operators name them. Operators
+    match by their order.
     """
 
     a: tuple[int, ...]
@@ -43,7 +43,7 @@ class Matching:
 
 
 def match(a: ContractedGraph, a_name: str, b: ContractedGraph, b_name: str) -> Matching:
-    """Matches two programs without their transitions; names are those of their files.
+    """Matches two programs without their transitions; ``a_name`` and ``b_name`` name the files.
 
     Raises ``InputError`` for different programs, naming the first operator that differs.
     """
@@ -53,7 +53,7 @@ def match(a: ContractedGraph, a_name: str, b: ContractedGraph, b_name: str) -> M
 
 
 class _Program:
-    """One of the two; ``numbers`` are those that the walk gives to values of both, by value id."""
+    """One of the two programs; ``numbers`` are the walk's numbers, by value id."""
 
     def __init__(self, file: str, contracted: ContractedGraph) -> None:
         self.file, self.graph = file, contracted.written
@@ -66,10 +66,10 @@ class _Program:
 
 
 class _Walk:
-    """Goes through two programs in step, operator by operator, and numbers their tensors.
+    """Walks through two programs in parallel, operator by operator, and numbers their tensors.
 
-    Ids and the order of values mean nothing, nor do representations, constants' contents, or
-    whether a number is an integer: ExecuTorch's builder takes 1, 1.0 and True for the same value.
+    It ignores ids, the order of values, representations, the contents of constants, and whether a
+    number is an integer: ExecuTorch's builder takes 1, 1.0 and True for the same value.
     """
 
     def __init__(self, a: _Program, b: _Program) -> None:
@@ -97,10 +97,10 @@ class _Walk:
                 )
             operator = f"{_quoted(x.name)} (operator {at} of {a.file}, {there} of {b.file})"
             self._count(f"the number of arguments of {operator}", len(x.args), len(y.args))
-            for index, (mine, theirs) in enumerate(zip(x.args, y.args, strict=True)):
+            for index, (a_id, b_id) in enumerate(zip(x.args, y.args, strict=True)):
                 is_output = index == len(x.args) - 1
                 what = "the output" if is_output else f"argument {index}"
-                self._match(mine, theirs, f"{what} of {operator}")
+                self._match(a_id, b_id, f"{what} of {operator}")
         common = min(len(a.graph.chain), len(b.graph.chain))
         for side, other, positions in ((a, b, places[0]), (b, a, places[1])):
             if len(side.graph.chain) > common:
@@ -121,7 +121,7 @@ class _Walk:
             raise self._mismatch(place, f"v{a_id}", f"another value, v{b_id},")
 
     def _same(self, a_id: int, b_id: int) -> bool:
-        """Whether two values stand for each other, as two that are new here do from now on."""
+        """Whether two values match; two values that are both new match from now on."""
         x, y = self.a.numbers.get(a_id), self.b.numbers.get(b_id)
         if x is None and y is None:
             self.a.add(a_id)
@@ -145,7 +145,7 @@ _NAN: Final = object()
 
 
 def _content(value: Value) -> object:
-    """What of a value must be the same in both programs."""
+    """The part of a value that must be the same in both programs."""
     match value:
         case VkTensor(datatype, dims, constant_id):
             return datatype, dims, constant_id >= 0
@@ -185,7 +185,7 @@ def _described(value: Value) -> str:
 
 
 def _quoted(content: object) -> str:
-    """As Python writes it, which shows control characters; not beyond what one line bears."""
+    """The text in Python's notation, which shows control characters, cut to fit in a line."""
     return _cut(repr(content))
 
 

@@ -1,4 +1,4 @@
-"""What differs between two plans of the same program."""
+"""The differences between two plans of the same program."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from planner.files.listing import ListedDelegate, read_listing
 
 @dataclass(frozen=True, slots=True)
 class ChangedTensor:
-    """A tensor that the plans represent in different ways; None is left to the runtime."""
+    """A tensor with different representations in the plans; None leaves it to the runtime."""
 
     name: str
     a: str | None
@@ -21,7 +21,7 @@ class ChangedTensor:
 
 @dataclass(frozen=True, slots=True)
 class LoneTransition:
-    """A transition that only one of the plans has; its cost is in that plan's unit."""
+    """A transition in only one of the plans; its cost is in that plan's unit."""
 
     tensor: str
     source: str
@@ -32,7 +32,7 @@ class LoneTransition:
 
 @dataclass(frozen=True, slots=True)
 class DelegateChange:
-    """What differs in a delegate; transitions are those of one plan alone, dearest first."""
+    """The differences in a delegate; transitions of one plan only come most expensive first."""
 
     name: str
     tensors: tuple[ChangedTensor, ...]
@@ -42,7 +42,7 @@ class DelegateChange:
 
 
 def compare_plans(a: bytes, b: bytes) -> tuple[DelegateChange, ...]:
-    """What differs, by delegate. Raises ``InputError`` for plans of different programs."""
+    """The differences by delegate; raises ``InputError`` for plans of different programs."""
     first, second = read_listing(a, "plan A").delegates, read_listing(b, "plan B").delegates
     if len(first) != len(second):
         raise InputError("these are plans of different programs: one has more delegates")
@@ -51,23 +51,23 @@ def compare_plans(a: bytes, b: bytes) -> tuple[DelegateChange, ...]:
 
 def _compare(a: ListedDelegate, b: ListedDelegate) -> DelegateChange:
     matching = match(a.contracted, f"{a.name} of A", b.contracted, f"{b.name} of B")
-    mine, theirs = _Side(a, matching.a), _Side(b, matching.b)
+    side_a, side_b = _Side(a, matching.a), _Side(b, matching.b)
     names = [
         a.names.get(x) or b.names.get(y) or f"v{x}"
         for x, y in zip(matching.a, matching.b, strict=True)
     ]
     tensors = tuple(
-        ChangedTensor(name, mine.made.get(n), theirs.made.get(n))
+        ChangedTensor(name, side_a.made.get(n), side_b.made.get(n))
         for n, name in enumerate(names)
-        if mine.made.get(n) != theirs.made.get(n)
+        if side_a.made.get(n) != side_b.made.get(n)
     )
-    ours, others = mine.transitions(names), theirs.transitions(names)
+    in_a, in_b = side_a.transitions(names), side_b.transitions(names)
     return DelegateChange(
         a.name,
         tensors,
-        _lone(ours, others),
-        _lone(others, ours),
-        len(ours.keys() & others.keys()),
+        _lone(in_a, in_b),
+        _lone(in_b, in_a),
+        len(in_a.keys() & in_b.keys()),
     )
 
 
@@ -79,7 +79,7 @@ def _lone(
 
 
 class _Side:
-    """A plan's delegate, in numbers of values that the other one shares."""
+    """A plan's delegate, with values numbered as in the other one."""
 
     def __init__(self, delegate: ListedDelegate, values: tuple[int, ...]) -> None:
         self.delegate = delegate
@@ -95,7 +95,7 @@ class _Side:
         }
 
     def transitions(self, names: list[str]) -> dict[Hashable, LoneTransition]:
-        """The transitions, by what they are on either side."""
+        """The transitions by a key that is the same on both sides."""
         assert self.delegate.plan is not None
         costs = {t.operator_index: t.cost for t in self.delegate.plan.transitions}
         operators = self.delegate.contracted.graph.operators

@@ -1,4 +1,4 @@
-"""Two runs of one program with other layouts: what each step took, and was predicted to take."""
+"""Two runs of one program with different layouts: measured and predicted times of each step."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from schema import CostOrigin, VkDataType, VkGraph, VkTensor
 
 @dataclass(frozen=True, slots=True)
 class ProfiledRun:
-    """A run, and the program that it ran."""
+    """A profiled run and the program that ran."""
 
     name: str
     program: Listing
@@ -34,10 +34,10 @@ class ProfiledRun:
 
 @dataclass(frozen=True, slots=True)
 class StepTime:
-    """A step in one of the programs, and its time in ns.
+    """A step of one of the programs, and its time in ns.
 
-    ``position`` is that in the delegate's chain and ``value_id`` what the step makes, None for
-    staging. What was not dispatched took 0.
+    ``position`` is its place in the delegate's chain and ``value_id`` the tensor that it makes;
+    both are None for staging. A step that was not dispatched took 0.
     """
 
     position: int | None
@@ -50,10 +50,10 @@ class StepTime:
 
 @dataclass(frozen=True, slots=True)
 class ComparedStep:
-    """What A and B both do, each in its representations; None where one does not do it.
+    """A step that A and B both take, each in its representations; None where one does not take it.
 
-    ``shape`` and ``dtype`` are those of the first output, ``name`` is the tensor's where a file has
-    it. ``readers`` are the operators for which a transition is made.
+    ``shape`` and ``dtype`` are those of the first output, ``name`` is the tensor's if a file has
+    it. ``readers`` are the operators that read a transition's output.
     """
 
     kind: StepKind
@@ -68,7 +68,7 @@ class ComparedStep:
 
     @property
     def is_alike(self) -> bool:
-        """Whether both do it in the same representations."""
+        """Whether both take the step in the same representations."""
         return self.a is not None and self.b is not None and self.a.operands == self.b.operands
 
     @property
@@ -78,13 +78,13 @@ class ComparedStep:
 
     @property
     def group(self) -> str:
-        """The operator's name; all transitions are one, and so is all staging."""
+        """The operator's name; all transitions form one group, and so does all staging."""
         return self.operator if self.kind == "operator" else self.kind
 
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Steps of A and B together: how many, and ns."""
+    """The sum of some steps of A and B: their number and times in ns."""
 
     a_steps: int
     b_steps: int
@@ -95,7 +95,7 @@ class Total:
 
     @classmethod
     def of(cls, steps: Iterable[ComparedStep]) -> Total:
-        """The total of these."""
+        """The total of these steps."""
         found = tuple(steps)
         a = [step.a for step in found if step.a is not None]
         b = [step.b for step in found if step.b is not None]
@@ -115,18 +115,18 @@ class Total:
 
     @property
     def ratio(self) -> float | None:
-        """What A took over what B took; None where only B took nothing."""
+        """A's time over B's; None where only B's is 0."""
         return _ratio(self.a_measured, self.b_measured)
 
     @property
     def predicted_ratio(self) -> float | None:
-        """The same of what was predicted."""
+        """A's predicted time over B's; None where only B's is 0."""
         return _ratio(self.a_predicted, self.b_predicted)
 
 
 @dataclass(frozen=True, slots=True)
 class StepGroup:
-    """Steps of one name; ``other`` are those in other representations, or of one run alone."""
+    """Steps of one name; ``other`` are those in other representations, or in only one run."""
 
     name: str
     total: Total
@@ -135,10 +135,10 @@ class StepGroup:
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """How the runs differ as a whole, by calls that both made in the same representations.
+    """The overall speed of the runs, by calls that both made in the same representations.
 
-    ``b_over_a`` is how many times as long B took for those: below 1 where B's run was faster.
-    ``share`` is the part of A's time that they are.
+    ``b_over_a`` is B's time for those calls over A's: below 1 where B's run was faster. ``share``
+    is their part of A's time.
     """
 
     b_over_a: float
@@ -149,8 +149,8 @@ class Speed:
 class Comparison:
     """Two runs step by step, the largest change first.
 
-    ``unknown`` are ns of dispatches of A and B that name no operator; ``speed`` is None for runs
-    that have no call in common. ``costs`` says what predicted.
+    ``unknown`` are the ns of dispatches of A and B that name no operator; ``speed`` is None for
+    runs that have no call in common. ``costs`` names the source of the predictions.
     """
 
     a: ProfiledRun
@@ -162,7 +162,7 @@ class Comparison:
 
     @property
     def everything(self) -> Total:
-        """All steps, and dispatches that name no operator."""
+        """All steps, with the dispatches that name no operator."""
         total = Total.of(self.steps)
         return Total(
             total.a_steps,
@@ -179,17 +179,17 @@ class Comparison:
 
     @property
     def alike(self) -> Total:
-        """Steps that are in the same representations: what changed of them, no layout explains."""
+        """Steps in the same representations: layouts do not explain their changes."""
         return Total.of(step for step in self.steps if step.is_alike)
 
     @property
     def other(self) -> Total:
-        """Steps that are in other representations, or that only one of the runs has."""
+        """Steps in different representations, and steps that only one run has."""
         return Total.of(step for step in self.steps if not step.is_alike)
 
     @property
     def groups(self) -> tuple[StepGroup, ...]:
-        """Operators by name, transitions and staging, the largest change first."""
+        """Groups of operators by name, of transitions and of staging, the largest change first."""
         steps: dict[str, list[ComparedStep]] = defaultdict(list)
         for step in self.steps:
             steps[step.group].append(step)
@@ -201,17 +201,17 @@ class Comparison:
 
     @property
     def b_at_speed_of_a(self) -> float | None:
-        """Nanoseconds that B would have taken had its run been as fast as A's; None if unknown."""
+        """Nanoseconds that B would have taken at the speed of A's run; None if unknown."""
         return None if self.speed is None else self.everything.b_measured / self.speed.b_over_a
 
     @property
     def ratio_at_one_speed(self) -> float | None:
-        """What A took over what B would have taken at A's speed; None where that is not known."""
+        """A's time over B's at the speed of A's run; None if unknown."""
         at_speed = self.b_at_speed_of_a
         return None if at_speed is None else _ratio(self.everything.a_measured, at_speed)
 
     def origins(self, side: Literal["a", "b"]) -> dict[str, float]:
-        """Where the predicted time of A or B comes from: parts of it, by origin."""
+        """The parts of A's or B's predicted time, by origin."""
         parts = dict.fromkeys((origin.name.lower() for origin in reversed(CostOrigin)), 0.0)
         for step in self.steps:
             time = step.a if side == "a" else step.b
@@ -222,9 +222,9 @@ class Comparison:
 
 
 def read_run(etdump: bytes, etdump_name: str, program: bytes, program_name: str) -> ProfiledRun:
-    """Reads an ETDump and the program that it is of: a .pte, a VkGraph or a planned program.
+    """Reads an ETDump and the program that it measured: a .pte, a VkGraph or a planned program.
 
-    Raises ``InputError`` for damaged files, and for a profile of another program.
+    Raises ``InputError`` for damaged files, and for an ETDump of another program.
     """
     listing = read_listing(program, program_name)
     graphs = [delegate.graph for delegate in listing.delegates]
@@ -241,9 +241,9 @@ def read_run(etdump: bytes, etdump_name: str, program: bytes, program_name: str)
 def compare_runs(a: ProfiledRun, b: ProfiledRun, source: CostSource) -> Comparison:
     """Compares two runs of one program.
 
-    Costs that were measured predict; a profile alone is completed by what run A teaches.
-    Raises ``InputError`` for different programs, naming the first operator that differs, and
-    ``OptionError`` for a profile that does not count in ns.
+    Predictions come from measured costs; if ``source`` is only a profile, from what run A measured
+    and else the profile. Raises ``InputError`` for different programs, naming the first operator
+    that differs, and ``OptionError`` for a profile that does not count in ns.
     """
     if len(a.program.delegates) != len(b.program.delegates):
         raise InputError(
@@ -266,7 +266,7 @@ def compare_runs(a: ProfiledRun, b: ProfiledRun, source: CostSource) -> Comparis
         a=a,
         b=b,
         costs=f"{by.device}; else profile {profile.name}",
-        # What changed alike stays in the order of execution.
+        # Equal changes stay in the order of execution.
         steps=tuple(sorted(steps, key=lambda step: -abs(step.change))),
         unknown=(a.join.unknown, b.join.unknown),
         speed=_speed(a.join.samples, b.join.samples),
@@ -274,17 +274,17 @@ def compare_runs(a: ProfiledRun, b: ProfiledRun, source: CostSource) -> Comparis
 
 
 def _speed(a: Sequence[Sample], b: Sequence[Sample]) -> Speed | None:
-    mine, theirs = map(_by_call, (a, b))
-    shared = mine.keys() & theirs.keys()
-    total = sum(mine.values())
+    ns_a, ns_b = map(_by_call, (a, b))
+    shared = ns_a.keys() & ns_b.keys()
+    total = sum(ns_a.values())
     if not shared or not total:
         return None
     drift = TimeModel([a, b]).drift
-    return Speed(exp(drift[1] - drift[0]), sum(mine[key] for key in shared) / total)
+    return Speed(exp(drift[1] - drift[0]), sum(ns_a[key] for key in shared) / total)
 
 
 def _by_call(samples: Sequence[Sample]) -> Mapping[Hashable, float]:
-    """Nanoseconds by what the time model takes for the same."""
+    """Nanoseconds by call and representations, which the time model treats as the same."""
     found: dict[Hashable, float] = defaultdict(float)
     for sample in samples:
         if sample.operands:
@@ -295,7 +295,7 @@ def _by_call(samples: Sequence[Sample]) -> Mapping[Hashable, float]:
 
 
 class _Side:
-    """A delegate of one of the runs: its steps' times, by position in the chain."""
+    """A delegate of one of the runs, with its steps' times by position in the chain."""
 
     def __init__(
         self, run: ProfiledRun, index: int, times: DeviceTimes, costs: LearnedCosts
@@ -319,7 +319,7 @@ class _Side:
                 self.measured[step.graph_call.position] += step.sample.median
 
     def time(self, position: int, value_id: int | None) -> StepTime:
-        """What the call at a position took."""
+        """The time of the call at a position."""
         priced = self.priced[position]
         return StepTime(
             position,
@@ -331,7 +331,7 @@ class _Side:
         )
 
     def staged(self) -> StepTime | None:
-        """What the copies of inputs and outputs took; None where there are none."""
+        """The time of the copies of inputs and outputs; None where there are none."""
         if self.staging is None:
             return None
         predicted = self.times.model.staging
@@ -362,7 +362,7 @@ class _Delegates:
         self.b_numbers = {value_id: n for n, value_id in enumerate(matching.b)}
 
     def steps(self) -> Iterator[ComparedStep]:
-        """All steps but those that neither run nor cost anything: constants packed at load."""
+        """All steps except those that do not run: constants are packed when a program loads."""
         found = [*self._operators(), *self._transitions()]
         found.sort(key=self._order)
         for step in (*found, *self._staging()):
@@ -416,7 +416,7 @@ class _Delegates:
             )
 
     def _paired(self) -> list[tuple[PresentTransition | None, PresentTransition | None]]:
-        """Transitions of one tensor together, those that are most alike first."""
+        """Pairs of transitions of the same tensor, the most similar ones first."""
 
         def same(side: _Side, t: PresentTransition) -> tuple[Hashable, ...]:
             return self._number(side, t), t.source, t.target, frozenset(t.users)
@@ -427,22 +427,22 @@ class _Delegates:
             lambda t: (t[0], t[2]),
             lambda t: t[0],
         )
-        mine, theirs = self.a.contracted.transitions, self.b.contracted.transitions
+        left_a, left_b = self.a.contracted.transitions, self.b.contracted.transitions
         pairs: list[tuple[PresentTransition | None, PresentTransition | None]] = []
         for key in keys:
             waiting: dict[Hashable, deque[PresentTransition]] = defaultdict(deque)
-            for y in theirs:
+            for y in left_b:
                 waiting[key(same(self.b, y))].append(y)
             left = []
-            for x in mine:
+            for x in left_a:
                 found = waiting.get(key(same(self.a, x)))
                 if found:
                     pairs.append((x, found.popleft()))
                 else:
                     left.append(x)
             kept = {y.position for found in waiting.values() for y in found}
-            mine, theirs = tuple(left), tuple(y for y in theirs if y.position in kept)
-        return [*pairs, *((x, None) for x in mine), *((None, y) for y in theirs)]
+            left_a, left_b = tuple(left), tuple(y for y in left_b if y.position in kept)
+        return [*pairs, *((x, None) for x in left_a), *((None, y) for y in left_b)]
 
     def _staging(self) -> Iterator[ComparedStep]:
         a, b = self.a.staged(), self.b.staged()
@@ -454,7 +454,7 @@ class _Delegates:
         return numbers[side.contracted.tensors[transition.tensor]]
 
     def _name(self, number: int | None) -> str | None:
-        """A tensor's name, in whichever file has it."""
+        """A tensor's name, from the file that has it."""
         if number is None:
             return None
         a_id, b_id = self.pairs[number]
@@ -468,25 +468,24 @@ def document(comparison: Comparison) -> dict[str, Any]:
         the run's ``name``, its program (``graph``, ``kind``), and the parts of its predicted time
         that are ``measured``, ``interpolated``, ``estimated`` and ``modelled`` (``origins``).
     ``costs``
-        what predicted.
+        the source of the predictions.
     ``totals``
         ``everything``, ``operators``, ``transitions``, ``staging``; ``alike`` has the steps in the
         same representations, ``other`` all others: each with ``steps``, ``measured_ns`` and
         ``predicted_ns`` of ``a`` and ``b``, ``change_ns``, ``ratio``, ``predicted_ratio``.
-        ``unknown_ns`` is what dispatches took that name no operator; it is in ``everything``.
+        ``unknown_ns`` is the time of dispatches that name no operator; ``everything`` includes it.
     ``speed``
-        how the runs differ as a whole by calls that both made in the same representations:
-        ``b_over_a`` times as long in B, and the ``share`` of A's time that they are; what B would
-        have taken at A's speed (``b_measured_ns``), and the ``ratio`` with that. None without such
-        calls.
+        the overall speed of the runs, by calls that both made in the same representations: B's
+        time for them over A's (``b_over_a``), their ``share`` of A's time, B's time at A's speed
+        (``b_measured_ns``), and the ``ratio`` with that. None without such calls.
     ``groups``
         operators by name, transitions and staging, the largest change first: the keys of a total,
-        ``name``, the ``share`` of the whole change (None where nothing changed), and of its change
-        that of steps in other representations or of one run alone (``other_change_ns``).
+        ``name``, the ``share`` of the whole change (None where nothing changed), and the part of
+        the change from steps in other representations or in only one run (``other_change_ns``).
     ``steps``
         all, the largest change first: ``kind`` (operator, transition, staging), ``delegate``,
         ``operator``, ``name`` of the tensor (None if unknown), ``dims`` and ``dtype`` of the first
-        output, ``readers`` (operators that a transition is for), ``alike`` (the same
+        output, ``readers`` (operators that read a transition's output), ``alike`` (the same
         representations), ``change_ns``; ``a`` and ``b``: None, or ``position`` in the delegate's
         chain, ``value_id``, ``representations`` by place (``0`` the first argument, ``o0`` the
         first output), ``measured_ns``, ``predicted_ns``, ``origin``.

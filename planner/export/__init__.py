@@ -1,1 +1,1 @@
-"""Timed programs in the formats of other viewers."""
+"""Timed programs in the formats of other viewers: Perfetto and Model Explorer."""

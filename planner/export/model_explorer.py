@@ -1,7 +1,7 @@
-"""A program's graph, and what is known of its nodes, as Model Explorer reads them.
+"""A program's graph and data about its nodes, in Model Explorer's formats.
 
-Google's Model Explorer (``ai-edge-model-explorer`` 0.1) opens the graph as a collection of its own
-JSON format, and colours nodes by node data: a file for each set, keyed by the graph's node ids.
+Google's Model Explorer (``ai-edge-model-explorer`` 0.1) opens the graph as a collection in its JSON
+format, and colours nodes by node data: a file for each set, keyed by the graph's node ids.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ COLOURS: Final[Mapping[str, str]] = dict(
         strict=True,
     )
 )
-"""Colours of representations that are told apart with any kind of colour vision.
+"""Colours of representations, distinct for any kind of colour vision.
 
-Textures are blue, buffers orange; int8 is the rest. What is left to the runtime is white.
+Textures are blue, buffers orange, int8 the rest. Tensors left to the runtime are white.
 """
 
 ORIGIN_COLOURS: Final[Mapping[CostOrigin, str]] = {
@@ -45,7 +45,7 @@ ORIGIN_COLOURS: Final[Mapping[CostOrigin, str]] = {
 }
 
 _GRADIENT: Final = ((0.0, "#ffffe5"), (0.25, "#fec44f"), (0.5, "#d95f0e"), (1.0, "#662506"))
-"""From light to dark, so that it reads without colours, too."""
+"""From light to dark, so that it also works without colours."""
 
 _SEVERAL: Final = "#cccccc"
 
@@ -54,7 +54,7 @@ def documents(program: TimedProgram) -> dict[str, Document]:
     """The graph under ``GRAPH``, and sets of node data by name.
 
     Node data are ``representation``, ``transition``, ``cost`` (predicted ns), ``origin`` and
-    ``measured`` (ns): those of them that say anything.
+    ``measured`` (ns), except empty ones.
     """
     steps = [step for step in program.steps if step.position is not None]
     sets = {
@@ -104,7 +104,7 @@ def _ends_id(delegate: int, what: str, index: int) -> str:
 def _nodes(
     index: int, delegate: ListedDelegate, steps: Iterable[ProgramStep]
 ) -> Iterator[Document]:
-    made: dict[int, tuple[str, int]] = {}  # value id -> node and output that it is from
+    made: dict[int, tuple[str, int]] = {}  # value id -> the node and output that make it
     for i, tensors in enumerate(_ends(delegate, delegate.graph.input_ids, is_output=True)):
         node = _ends_id(index, "input", i)
         made |= {tensor.value_id: (node, n) for n, tensor in enumerate(tensors)}
@@ -125,7 +125,7 @@ def _nodes(
 def _ends(
     delegate: ListedDelegate, value_ids: Sequence[int], *, is_output: bool
 ) -> Iterator[tuple[StepTensor, ...]]:
-    """The tensors of the graph's inputs or outputs: what their nodes make, or what they take."""
+    """The tensors of the graph's inputs or outputs, which their nodes make or take."""
     for value_id in value_ids:
         yield tuple(tensors_of(delegate, value_id, place(is_output, 0)))
 
@@ -157,7 +157,7 @@ def _node(
 
 
 def _metadata(index: int, tensor: StepTensor) -> Document:
-    # Not as tensor_name: Model Explorer looks up node data by that, too, where it is a node's id.
+    # Not as tensor_name: Model Explorer also looks up node data by that if it is a node's id.
     described = {
         "tensor_shape": tensor.type_text,
         "representation": "constant" if tensor.is_constant else _representation(tensor),
@@ -194,7 +194,7 @@ def _step(step: ProgramStep) -> dict[str, str]:
 
 
 def _about(program: TimedProgram, steps: Sequence[ProgramStep]) -> dict[str, str]:
-    """What a program, or a delegate of it, comes to."""
+    """The totals of a program or one of its delegates."""
     transitions = [step for step in steps if step.kind == "transition"]
     operators = sum(step.kind == "operator" for step in steps)
     described = {
@@ -236,7 +236,7 @@ def _colour(representation: str) -> str:
 
 
 def _representations(program: TimedProgram, steps: Iterable[ProgramStep]) -> Document:
-    """By what a node makes; by what it takes, for outputs of the graph."""
+    """Representations of what nodes make; of what they take, for outputs of the graph."""
     found = {}
     for index, delegate in enumerate(program.listing.delegates):
         ends = {"input": delegate.graph.input_ids, "output": delegate.graph.output_ids}
@@ -250,7 +250,7 @@ def _representations(program: TimedProgram, steps: Iterable[ProgramStep]) -> Doc
 
 
 def _transitions(steps: Iterable[ProgramStep]) -> dict[str, tuple[str, str]]:
-    """From and to, and the cost; coloured by what it makes."""
+    """The source, target and cost of transitions, coloured by target."""
     return {
         _id(step): (
             " -> ".join(step.change)
@@ -271,7 +271,7 @@ def _origins(steps: Iterable[ProgramStep]) -> dict[str, tuple[str, str]]:
 
 
 def _categories(name: str, found: Mapping[str, tuple[str, str]]) -> Document:
-    """Node data of texts and their colours."""
+    """Node data of texts with their colours."""
     return {
         "name": name,
         "results": {
@@ -283,7 +283,7 @@ def _categories(name: str, found: Mapping[str, tuple[str, str]]) -> Document:
 def _times(
     name: str, steps: Iterable[ProgramStep], time: Callable[[ProgramStep], float]
 ) -> Document:
-    """Node data of times in ns; nodes of which nothing is known are left out."""
+    """Node data of times in ns, without nodes whose time is unknown."""
     return {
         "name": name,
         "results": {_id(step): {"value": time(step)} for step in steps if time(step)},

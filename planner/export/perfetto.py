@@ -1,7 +1,7 @@
-"""A program's steps on a time line, in Chrome's trace event format.
+"""A program's steps on a timeline, in Chrome's trace event format.
 
-Perfetto (ui.perfetto.dev) and chrome://tracing open it. There is a process for what was measured
-and one for what is predicted; each has tracks for every delegate: operators, transitions, staging.
+Perfetto (ui.perfetto.dev) and chrome://tracing open it. There is one process for measured times and
+one for predicted times; each has tracks for every delegate: operators, transitions, staging.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _NAMES: Final[Mapping[StepKind, str]] = {
     "staging": "staging",
 }
 _TIDS: Final = 1_000_000
-"""Ids of tracks of one process: Perfetto takes the same id in two processes for one thread."""
+"""Track ids of one process: Perfetto takes equal ids in two processes for one thread."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Slice:
-    """A step of one process: when it begins and how long it takes, in whole ns."""
+    """A step in one process: its start and duration in whole ns."""
 
     step: ProgramStep
     start: int
@@ -45,10 +45,10 @@ class _Slice:
 def trace(program: TimedProgram, *, end_to_end: bool = False) -> dict[str, Any]:
     """The trace as a JSON document.
 
-    The same step begins at the same time in both processes, so that they can be compared by eye,
-    and the shorter one is followed by a gap; ``end_to_end`` leaves no gaps. Steps that take no time
-    are left out. Times are in microseconds, as the format has them, and exact to the ns. Raises
-    ``OptionError`` where no step has a time.
+    A step begins at the same time in both processes, so that they can be compared by eye; a gap
+    follows the shorter one. ``end_to_end`` leaves no gaps. Steps that take no time are left out.
+    Times are in microseconds, as the format requires, and exact to the ns. Raises ``OptionError``
+    where no step has a time.
     """
     sides: dict[_Side, list[_Slice]] = {}
     if program.run is not None:
@@ -65,7 +65,7 @@ def trace(program: TimedProgram, *, end_to_end: bool = False) -> dict[str, Any]:
             clock = dict.fromkeys(sides, max(clock.values()))
     if not any(sides.values()):
         raise OptionError(
-            f"{program.listing.name} says nothing of times (predicted by {program.predicted_by})",
+            f"{program.listing.name} has no times (predicted by {program.predicted_by})",
             Remedy.PREDICT_TIMES,
         )
     events: list[Event] = []
@@ -87,7 +87,7 @@ def _ns(step: ProgramStep, side: _Side) -> float:
 
 
 def _whole(step: ProgramStep, side: _Side) -> int:
-    """Whole ns, and at least one of what takes any time: a slice of none has no place."""
+    """Whole ns, at least 1 for a step that takes any time: empty slices cannot be shown."""
     ns = _ns(step, side)
     return max(1, round(ns)) if ns else 0
 
@@ -145,9 +145,9 @@ def _counter(pid: int, at: int, repacks: int) -> Event:
 
 
 def _microseconds(ns: int) -> float:
-    """The least number that comes to as many ns where viewers multiply by 1000 and cut the rest.
+    """The least number that gives ``ns`` in viewers, which multiply by 1000 and truncate.
 
-    With the nearest one, slices would begin a nanosecond before the one ahead of them ends.
+    With the nearest number, slices would begin a nanosecond before the previous one ends.
     """
     found = ns / 1000
     while int(found * 1000) < ns:
@@ -156,7 +156,7 @@ def _microseconds(ns: int) -> float:
 
 
 def _args(step: ProgramStep) -> dict[str, Any]:
-    """All that is known of a step, measured and predicted, on the slices of both processes."""
+    """The details of a step, measured and predicted, for the slices of both processes."""
     args: dict[str, Any] = {"operator": step.operator, "delegate": step.delegate}
     if step.position is not None:
         args |= {"position": step.position, "node_id": step.node_id}
@@ -185,14 +185,14 @@ def _predicted(predicted: Predicted) -> dict[str, Any]:
 
 
 def _described(tensor: StepTensor) -> str:
-    """On one line: ``0: x float32[1,3,96,96] texture:CHANNELS_PACKED``."""
+    """A tensor in one line: ``0: x float32[1,3,96,96] texture:CHANNELS_PACKED``."""
     name = f"v{tensor.value_id}" if tensor.name is None else tensor.name
     made = "constant" if tensor.is_constant else tensor.representation or "default"
     return f"{tensor.place}: {name} {tensor.type_text} {made}"
 
 
 def _about(program: TimedProgram, end_to_end: bool) -> dict[str, Any]:
-    """What the time line does not show; ns."""
+    """The facts that the timeline does not show; times in ns."""
     listing, run = program.listing, program.run
     return {
         "source": listing.name,

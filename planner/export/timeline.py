@@ -1,4 +1,4 @@
-"""Steps of a program in the order in which they run: what each does, took, and should take."""
+"""A program's steps in the order in which they run, with measured and predicted times."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _MOST_NS: Final = 1e15
 
 @dataclass(frozen=True, slots=True)
 class StepTensor:
-    """A tensor as a step has it: at a place of its call, or of the graph's inputs or outputs.
+    """A tensor of a step, at a place of its call or of the graph's inputs or outputs.
 
-    ``representation`` is None for one left to the runtime, ``name`` where the file knows none.
+    ``representation`` is None for one left to the runtime, ``name`` is None if the file has none.
     """
 
     place: Place
@@ -44,7 +44,7 @@ class StepTensor:
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """What a step should take, in ns, and where that is from."""
+    """A step's predicted time in ns, and its origin."""
 
     ns: float
     origin: CostOrigin
@@ -52,9 +52,9 @@ class Predicted:
 
 @dataclass(frozen=True, slots=True)
 class ProgramStep:
-    """A step of a delegate. Staging has no ``position`` in the chain, and no tensors of its own.
+    """A step of a delegate. Staging has no ``position`` in the chain and no tensors of its own.
 
-    ``measured`` and ``predicted`` are None where nothing is known.
+    ``measured`` (ns) and ``predicted`` are None where they are unknown.
     """
 
     delegate: int
@@ -69,12 +69,12 @@ class ProgramStep:
 
     @property
     def name(self) -> str | None:
-        """The name of what it makes."""
+        """The name of the tensor that the step makes; None if unknown."""
         return self.outputs[0].name if self.outputs else None
 
     @property
     def change(self) -> tuple[str, str] | None:
-        """The representations that a transition is from and to."""
+        """The source and target representation of a transition; None for other steps."""
         if self.kind != "transition":
             return None
         made = self.inputs[0].representation, self.outputs[0].representation
@@ -83,9 +83,9 @@ class ProgramStep:
 
 @dataclass(frozen=True, slots=True)
 class TimedProgram:
-    """A program, what a run of it measured, and what it should take.
+    """A program with the measured times of a run and with predicted times.
 
-    ``predicted_by`` says what the predictions are from. Steps are in the order in which they run,
+    ``predicted_by`` names the source of the predictions. Steps are in the order in which they run,
     delegate by delegate; staging comes first.
     """
 
@@ -101,7 +101,7 @@ class TimedProgram:
 
     @property
     def unpredicted(self) -> tuple[ProgramStep, ...]:
-        """Steps of which nothing was predicted, staging aside."""
+        """Steps without a prediction, except staging."""
         return tuple(
             step
             for step in self.steps
@@ -120,11 +120,11 @@ def time_program(
     etdump: bytes | None = None,
     etdump_name: str = "",
 ) -> TimedProgram:
-    """Reads a .pte, a VkGraph or a planned program, and predicts what each of its steps takes.
+    """Reads a .pte, a VkGraph or a planned program, and predicts the time of each step.
 
-    Predictions are by the ``options``; without any, they are those that a planned program holds.
-    ``etdump`` is what its run measured. Raises ``InputError`` for files that cannot be read or do
-    not belong together, ``OptionError`` for costs that are no times.
+    Predictions use the costs in ``options``; without options, those in a planned program.
+    ``etdump`` holds the times of a run. Raises ``InputError`` for files that cannot be read or do
+    not belong together, ``OptionError`` for costs that are not times.
     """
     if options is not None:
         _check_unit(options)
@@ -150,7 +150,7 @@ def time_program(
 
 
 def tensors_of(delegate: ListedDelegate, value_id: int, where: Place) -> Iterator[StepTensor]:
-    """The tensors that a value is: one, the members of a list, or none."""
+    """The tensors of a value: one, the members of a list, or none."""
     for member in members_of(delegate.graph, value_id):
         tensor = delegate.graph.values[member]
         if isinstance(tensor, VkTensor):
@@ -239,10 +239,10 @@ def _priced(listing: Listing, options: PlanOptions) -> tuple[str, dict[_Key, Pre
 
 
 def _planned(listing: Listing) -> tuple[str, dict[_Key, Predicted]]:
-    """What a planned program says itself."""
+    """The source and the predictions in a planned program, by delegate and position."""
     program = listing.program
     if program is None:
-        raise OptionError(f"{listing.name} says nothing of times", Remedy.PREDICT_TIMES)
+        raise OptionError(f"{listing.name} has no times", Remedy.PREDICT_TIMES)
     if program.cost_unit != "ns":
         raise OptionError(
             f"the plan {listing.name} counts {program.cost_unit}, not time", Remedy.PREDICT_TIMES

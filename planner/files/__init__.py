@@ -1,1 +1,1 @@
-"""Files that people have: what kind each is, and what it holds."""
+"""The files of programs: their kinds and their contents."""

@@ -1,4 +1,4 @@
-"""Exported programs (``.pt2``), as far as they can be told without torch."""
+"""Exported programs (``.pt2``), as far as they can be checked without torch."""
 
 from __future__ import annotations
 

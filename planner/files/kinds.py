@@ -1,4 +1,4 @@
-"""What kind of program a file holds, by its first bytes."""
+"""The kind of program in a file, by its first bytes."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from schema import delegate, plan, vkgraph
 from schema.executorch_program import is_executorch_program
 
 MAGIC_BYTES: Final = 8
-"""How many bytes tell the kind."""
+"""The number of bytes that determine the kind."""
 
 _ZIP: Final = b"PK"
 
 
 class FileKind(StrEnum):
-    """A kind of file that holds a program; the value is the word for it in documents."""
+    """A kind of file that holds a program; the value is its name in documents."""
 
     EXPORTED = "pt2"
-    """What ``torch.export.save`` writes."""
+    """A program written by ``torch.export.save``."""
     LOWERED = "pte"
-    """ExecuTorch's program."""
+    """A program of ExecuTorch (``.pte``)."""
     VKGRAPH = "vkgraph"
     """A bare VkGraph."""
     DELEGATE = "delegate"
@@ -39,7 +39,7 @@ _IDENTIFIED: Final = {
 
 
 def kind_of(data: bytes) -> FileKind | None:
-    """The kind that the first ``MAGIC_BYTES`` bytes name; any zip archive counts as exported."""
+    """The kind by the first ``MAGIC_BYTES`` bytes; any zip archive counts as exported."""
     if is_executorch_program(data):
         return FileKind.LOWERED
     if data.startswith(_ZIP):
@@ -48,12 +48,12 @@ def kind_of(data: bytes) -> FileKind | None:
 
 
 def is_lowered(data: bytes) -> bool:
-    """Whether the bytes are of a program that is lowered already: no torch is needed for it."""
+    """Whether the bytes are a program that is already lowered, which needs no torch."""
     return kind_of(data) in (FileKind.LOWERED, FileKind.VKGRAPH, FileKind.DELEGATE)
 
 
 def check_plannable(file: BinaryIO, name: str) -> None:
-    """Check that a file looks like a program that can be planned; raises ``InputError``."""
+    """Raises ``InputError`` unless a file looks like a program that can be planned."""
     start = file.read(MAGIC_BYTES)
     file.seek(0)
     if not is_lowered(start):
@@ -62,7 +62,7 @@ def check_plannable(file: BinaryIO, name: str) -> None:
 
 
 def check_is_zip(start: bytes, name: str) -> None:
-    """Check that a file that is not lowered may be an exported one; raises ``InputError``."""
+    """Raises ``InputError`` unless a file that is not lowered may be an exported one."""
     if kind_of(start) is not FileKind.EXPORTED:
         wrong = "not a zip archive" if start else "empty"
         raise InputError(

@@ -1,4 +1,4 @@
-"""What a file holds: each Vulkan delegate's operators, and how its tensors are represented."""
+"""The contents of a file: each Vulkan delegate's operators and its tensors' representations."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from schema.vkgraph import (
 class ListedDelegate:
     """A delegate: its graph as the file has it, and the same without its transitions.
 
-    ``names`` are names of tensors by value id, as far as the file knows any; ``plan`` is what a
-    planned program says of the delegate.
+    ``names`` are the names of tensors, by value id, that the file has; ``plan`` is the delegate's
+    part of a planned program.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ListedDelegate:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A file that was read; ``program`` is what a planned program says of itself."""
+    """The contents of a file; ``program`` is the planned program, if it is one."""
 
     name: str
     kind: FileKind
@@ -67,9 +67,9 @@ class Listing:
 
 
 def read_listing(data: bytes, name: str) -> Listing:
-    """Reads a file of any kind that has layouts; the kind is told from its bytes.
+    """Reads a file of any kind that has layouts; its bytes determine the kind.
 
-    Raises ``InputError`` for bytes of another kind, and for damaged ones with the place.
+    Raises ``InputError`` for bytes of another kind, and for damaged ones, naming the place.
     """
     kind = kind_of(data)
     if kind is FileKind.PLANNED:
@@ -102,7 +102,7 @@ def _read_plan(data: bytes, name: str) -> Listing:
 def _listed(
     graph: VkGraph, name: str, place: str, described: DelegatePlan | None = None
 ) -> ListedDelegate:
-    # A program that was planned from its lowered form has no names but the ids themselves.
+    # A program that was planned from its lowered form has no names except the ids.
     names = {
         t.value_id: t.name
         for t in (described.tensors if described else ())
@@ -124,7 +124,7 @@ def _unreadable(data: bytes, name: str) -> InputError:
 
 
 def describe(data: bytes, name: str) -> dict[str, Any]:
-    """What a file holds, as a JSON document: every operator of every Vulkan delegate.
+    """The contents of a file as a JSON document: every operator of every Vulkan delegate.
 
     Memory is in bytes, costs of a planned program in its ``unit``. Raises ``InputError`` as
     ``read_listing`` does.
@@ -250,5 +250,5 @@ def _literal(value: bool | float | str) -> dict[str, Any]:
 
 
 def _number(value: float) -> float | str:
-    """A number as JSON has it, which knows no infinity and no NaN: those by name."""
+    """A number for JSON, which has no infinity and no NaN: those become their names."""
     return value if isfinite(value) else str(value)

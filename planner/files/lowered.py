@@ -1,4 +1,4 @@
-"""Programs that are lowered already: their Vulkan delegates, blobs and graphs. No torch."""
+"""Lowered programs: their Vulkan delegates, blobs and graphs, read without torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LIMIT_BYTES: Final = 4
 
 
 def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
-    """The blobs (or, under None, the one graph) of the Vulkan delegates in a lowered program.
+    """The blobs of the Vulkan delegates in a lowered program, by key; a VkGraph alone under None.
 
     Raises ``InputError`` for a program without any, and for damaged bytes.
     """
@@ -35,7 +35,10 @@ def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
 
 
 def vulkan_blobs(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
-    """The key and the blob of every Vulkan delegate that runs; equal ones may share a blob."""
+    """The key and blob of every Vulkan delegate that runs; equal delegates may share a blob.
+
+    Raises ``InputError`` for a program without any, and for damaged bytes.
+    """
     if not is_executorch_program(data):
         return [(None, data)]
     found: list[tuple[BlobKey | None, bytes]] = [
@@ -47,9 +50,10 @@ def vulkan_blobs(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
 
 
 def lowered_limits(data: bytes, name: str) -> ImageExtents:
-    """The texture limits that a program was lowered with; those of a VkGraph alone are not known.
+    """The texture limits, in texels, that a program was lowered with.
 
-    Where delegates differ, an extent is the least of any. Raises ``InputError`` for damaged bytes.
+    Where delegates differ, each extent is the least. A VkGraph alone does not record its limits:
+    ET-VK's defaults stand for them. Raises ``InputError`` for damaged bytes.
     """
     if not is_executorch_program(data):
         return DEFAULT_TEXTURE_LIMITS
@@ -111,14 +115,14 @@ def _limited(specs: Iterable[CompileSpec], limits: ImageExtents) -> tuple[Compil
 
 
 def graph_of(blob: bytes) -> bytes:
-    """The VkGraph's flatbuffer in a delegate's blob, or the blob itself where it is one."""
+    """The VkGraph's flatbuffer in a delegate's blob, or the blob itself if it is one."""
     if kind_of(blob) is FileKind.VKGRAPH:
         return bytes(blob)
     return bytes(split_delegate(blob).flatbuffer)
 
 
 def graphs_of(data: bytes, name: str) -> Iterator[VkGraph]:
-    """The graph of every Vulkan delegate that a lowered program runs. Raises ``InputError``."""
+    """The graph of every Vulkan delegate that runs; raises ``InputError`` for damaged bytes."""
     decoded: dict[BlobKey | None, VkGraph] = {}
     for index, (key, blob) in enumerate(vulkan_blobs(data, name)):
         try:

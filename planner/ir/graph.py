@@ -1,7 +1,7 @@
-"""What layout planning needs to know of a program: operators, tensors and how they connect.
+"""A program as layout planning sees it: operators, tensors and their connections.
 
-Every frontend makes a ``LayoutGraph`` and every backend takes a plan of one; nothing here knows
-where the graph came from.
+Every reader makes a ``LayoutGraph`` and every writer takes a plan of one. Nothing here depends on
+the format that the graph came from.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from schema import VkDataType
 class Tensor:
     """A value in GPU memory.
 
-    ``shape`` is outermost first, with upper bounds in the place of symbolic dimensions. ``dtype``
-    is the element type in GPU memory, after any down-cast. A ``constant`` is a weight that its
-    operators prepack themselves: it has no representation to choose.
+    ``shape`` is outermost first, with upper bounds for symbolic dimensions. ``dtype`` is the
+    element type in GPU memory, after any down-cast. A ``constant`` is a weight that its operators
+    prepack themselves, so it has no representation to choose.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Tensor:
 
     @property
     def shape_text(self) -> str:
-        """The shape in a message."""
+        """The shape as text, for messages."""
         return "x".join(map(str, self.shape)) or "scalar"
 
 
@@ -43,7 +43,7 @@ class TensorArg:
 
 @dataclass(frozen=True, slots=True)
 class TensorListArg:
-    """An argument that is a list of tensors; ``None`` stands for a member left out."""
+    """An argument that is a list of tensors, by index; ``None`` is a member left out."""
 
     tensors: tuple[int | None, ...]
 
@@ -73,14 +73,14 @@ class Operator:
                 yield index, (arg.tensor,)
             elif isinstance(arg, TensorListArg):
                 members = tuple(t for t in arg.tensors if t is not None)
-                # A list with a member left out is no tensor argument to ET-VK.
+                # ET-VK does not treat a list with a member left out as a tensor argument.
                 if members and len(members) == len(arg.tensors):
                     yield index, members
 
 
 @dataclass(frozen=True, slots=True)
 class PinnedReprs:
-    """What an operator keeps, by argument and by output; None where it has no representation."""
+    """The representations that an operator keeps, by argument and output; None for no tensor."""
 
     args: Mapping[int, TensorRepr | None]
     outs: tuple[TensorRepr | None, ...]
@@ -91,10 +91,10 @@ class LayoutGraph:
     """One delegate's program, in execution order.
 
     Tensors that no operator with rep sets produces (graph inputs, prepacked constants) may take
-    any representation for free; so may graph outputs. ``textures_first`` asks for textures
-    wherever an operator has them, as ET-VK does for programs forced to float16. ``pinned`` are
-    operators, by index, that keep the representations that they have. ``positions`` are those of
-    the operators in the chain that they were read from; empty where they are the same.
+    any representation for free; so may graph outputs. ``textures_first`` prefers textures wherever
+    an operator accepts them, as ET-VK does for programs forced to float16. ``pinned`` are
+    operators, by index, that keep their present representations. ``positions`` are the operators'
+    positions in the chain that they were read from; empty if they are the same as here.
     """
 
     name: str
@@ -107,7 +107,7 @@ class LayoutGraph:
     positions: tuple[int, ...] = ()
 
     def place_of(self, operator: int) -> str:
-        """Names an operator, by its index, in a message; within the graph."""
+        """An operator, by its index here, as messages name it."""
         position = self.positions[operator] if self.positions else operator
         return f"operator {position} ({self.operators[operator].name})"
 

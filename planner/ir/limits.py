@@ -1,4 +1,4 @@
-"""What a device and a user rule out, as one value."""
+"""The limits of a device and the exclusions of a user, as one value."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from schema import VkMemoryLayout
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What no plan may have.
+    """The limits of a plan.
 
     ``texture`` are the largest image extents (width, height, depth), in texels. A buffer has fewer
-    elements than ``buffer``; None is no limit. No tensor has one of the ``excluded_layouts``.
+    elements than ``buffer``; None means no limit. No tensor has one of the ``excluded_layouts``.
     """
 
     texture: ImageExtents = DEFAULT_TEXTURE_LIMITS

@@ -29,7 +29,7 @@ ImageExtents = tuple[int, int, int]
 DEFAULT_TEXTURE_LIMITS: Final[ImageExtents] = (16384, 16384, 2048)
 SMALL_TEXTURE_LIMITS: Final[ImageExtents] = (2048, 2048, 2048)
 BUFFER_LIMIT: Final = 128 * 2**20
-"""A buffer holds fewer elements than this."""
+"""A buffer holds fewer elements than this number."""
 
 TEXEL_ELEMENTS: Final = 4
 MAX_TEXTURE_DIMS: Final = 4
@@ -48,7 +48,7 @@ ELEMENT_BYTES: Final[dict[VkDataType, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class BlockedLayout:
-    """How a buffer layout groups elements: blocks of ``inner_size`` by ``outer_size``.
+    """The blocks of a buffer layout: ``inner_size`` by ``outer_size`` elements.
 
     ``inner_dim`` is the packed dimension P, ``outer_dim`` the outer packed dimension Q, both WHCN.
     Blocks are ordered by the remaining dimensions outermost first, then Q, then P; or P, then Q
@@ -71,13 +71,13 @@ BLOCKED_LAYOUTS: Final[dict[VkMemoryLayout, BlockedLayout]] = {
     VkMemoryLayout.PACKED_INT8_4C1W: BlockedLayout(CHANNELS, 4, WIDTH, 1, transposed=True),
     VkMemoryLayout.PACKED_INT8_4W4C: BlockedLayout(CHANNELS, 4, WIDTH, 4),
     VkMemoryLayout.PACKED_INT8_4H4W: BlockedLayout(WIDTH, 4, HEIGHT, 4),
-    # Dynamic: the runtime turns it into 4C or 4C1W, which pad alike.
+    # Dynamic: the runtime turns it into 4C or 4C1W, which have the same padding.
     VkMemoryLayout.PACKED_INT8_CONV2D: BlockedLayout(CHANNELS, 4, WIDTH, 1),
 }
 
 
 def image_extents(shape: Sequence[int], layout: VkMemoryLayout) -> ImageExtents:
-    """Texels in x, y and z of the image for a tensor of at most 4 dimensions.
+    """The image's texels in x, y and z, for a tensor of at most 4 dimensions.
 
     ``shape`` is outermost first. The packed dimension is divided by 4 and rounded up; channels are
     divided before they are multiplied by the batch. Raises ``ValueError`` for more dimensions.
@@ -113,9 +113,9 @@ def padded_bytes(shape: Sequence[int], dtype: VkDataType, representation: Tensor
 
 @lru_cache(maxsize=65536)
 def fitting(shape: tuple[int, ...], limits: ImageExtents) -> TensorRepSet:
-    """Representations in which a tensor of this shape exists on a device with these limits.
+    """The representations that a tensor of this shape can have on a device with these limits.
 
-    Buffers always; textures for at most 4 dimensions and where every image extent is within
+    These are all buffers; and textures, for at most 4 dimensions, if every image extent is within
     ``limits`` (texels in x, y, z).
     """
     fits = ~ANY_TEXTURE.mask & (1 << len(REPRS)) - 1

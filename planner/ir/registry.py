@@ -1,8 +1,8 @@
-"""What each ET-VK operator accepts: rep sets and synchronisation rules, by operator name.
+"""The rep sets and synchronisation rules of each ET-VK operator, by operator name.
 
 Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/op_registry.py`` (registrations) and
-``backends/vulkan/utils.py`` (``OpRepSets``). Names are those that a VkGraph carries. A test holds
-this table against the installed package, operator by operator and node by node.
+``backends/vulkan/utils.py`` (``OpRepSets``). Names are those in a VkGraph. A test compares this
+table with the installed package, operator by operator and node by node.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _WRITTEN_ARGS: Final = {
     "sdpa_with_kv_cache": (3, 4),
     "adamw_step": (0, 1, 2),
 }
-"""Arguments into which an operator writes, by its name without namespace and overload."""
+"""The arguments that an operator writes into, by its name without namespace and overload."""
 
 
 @dataclass(frozen=True, slots=True)
 class OpFeatures:
     """An operator's registration.
 
-    One set in ``inputs`` (``outputs``) stands for all of them, which must then be compatible with
-    each other; several stand each for its own position. ``pick`` replaces both once the actual
-    arguments are known.
+    A single set in ``inputs`` (``outputs``) counts for all of them, which must then be compatible
+    with each other; several sets count for one position each. ``pick`` replaces both once the
+    actual arguments are known.
     """
 
     inputs: RepSets
@@ -67,11 +67,11 @@ class OpFeatures:
 
 @dataclass(frozen=True, slots=True)
 class OpRepSets:
-    """What one call of an operator accepts, given the shapes of its operands.
+    """The representations that one call of an operator accepts, given its operands' shapes.
 
-    ``args[i]`` is None where argument ``i`` is no tensor or a weight that the operator prepacks
-    itself, and ``outs[i]`` where a pinned output has no representation. ``primary_arg`` is the
-    first argument with a set. The three rules ask for compatible representations: of all
+    ``args[i]`` is None if argument ``i`` is not a tensor, or a weight that the operator prepacks
+    itself; ``outs[i]`` is None if a pinned output has no representation. ``primary_arg`` is the
+    first argument with a set. The three rules require compatible representations: of all
     arguments; of the primary argument and the first output; of all outputs.
     """
 
@@ -93,7 +93,7 @@ def lookup(name: str) -> OpFeatures | None:
 
 
 def written_args(name: str) -> tuple[int, ...]:
-    """Arguments into which an operator writes: what it is given must be the tensor itself."""
+    """The arguments that an operator writes into, which must be the tensors themselves."""
     return next((_WRITTEN_ARGS[part] for part in name.split(".") if part in _WRITTEN_ARGS), ())
 
 
@@ -103,7 +103,7 @@ def registered_names() -> tuple[str, ...]:
 
 
 def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
-    """Raises ``InputError`` where arguments are not those of the operator, as far as sets show."""
+    """Raises ``InputError`` where the rep sets show that arguments do not fit the operator."""
     features = lookup(operator.name)
     if features is None or not operator.outputs:
         return
@@ -129,10 +129,10 @@ def op_rep_sets(
 ) -> OpRepSets | None:
     """The sets that a call of an operator accepts, or None if it binds no representation.
 
-    That is so for operators without registration and for those that make no tensor (symbolic
-    arithmetic): ET-VK's pass passes over both. Registered sets are filtered by each operand's
-    shape, then the synchronisation rules narrow those of operands that must be compatible to what
-    they have in common.
+    None is for operators without registration and for those that make no tensor (symbolic
+    arithmetic): ET-VK's pass skips both. Registered sets are filtered by each operand's shape, with
+    ``texture_limits`` in texels. Then the synchronisation rules narrow the sets of operands that
+    must be compatible to what they have in common.
     """
     features = lookup(operator.name)
     if features is None or not operator.outputs:
@@ -191,9 +191,9 @@ def pinned_rep_sets(
     tensors: Sequence[Tensor],
     texture_limits: ImageExtents,
 ) -> OpRepSets:
-    """The sets of an operator that keeps what it has: one representation for each operand.
+    """The sets of an operator that keeps its representations: one for each operand.
 
-    Empty where a texture is beyond the limits.
+    A set is empty where a texture exceeds the limits (texels).
     """
 
     def only(representation: TensorRepr | None, members: tuple[int, ...]) -> TensorRepSet | None:
@@ -218,7 +218,7 @@ def pinned_rep_sets(
 
 
 def _at(sets: RepSets, index: int) -> TensorRepSet:
-    """The set for a position: one set stands for all; beyond the last there is none."""
+    """The set for a position: a single set counts for all; beyond the last one it is empty."""
     if len(sets) == 1:
         return sets[0]
     return sets[index] if index < len(sets) else NO_STORAGE

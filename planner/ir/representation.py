@@ -13,12 +13,12 @@ from typing import Final
 from schema import VkMemoryLayout, VkStorageType
 
 WIDTH, HEIGHT, CHANNELS = 0, 1, 2
-"""Names of dimensions in WHCN order: 0 is the innermost one."""
+"""Names of dimensions in WHCN order; 0 is the innermost one."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRepr:
-    """How a tensor lies in GPU memory: kind of storage and order of elements in it."""
+    """A tensor's form in GPU memory: the kind of storage and the order of elements in it."""
 
     storage_type: VkStorageType
     memory_layout: VkMemoryLayout
@@ -90,8 +90,8 @@ REPRS: Final[tuple[TensorRepr, ...]] = (
     *(TensorRepr(VkStorageType.BUFFER, layout) for layout in FLOAT_LAYOUTS),
     *(TensorRepr(VkStorageType.BUFFER, layout) for layout in QUANTIZED_LAYOUTS),
 )
-"""Every representation, in the fixed order that breaks the last ties. The index of one in this
-tuple is its *label*, the small integer by which the solver knows it."""
+"""Every representation, in the fixed order that breaks the last ties. Its index in this tuple is
+its *label*, the small integer that stands for it in the solver."""
 
 LABELS: Final[dict[TensorRepr, int]] = {r: label for label, r in enumerate(REPRS)}
 
@@ -109,14 +109,14 @@ def _compatibility_classes() -> tuple[int, ...]:
 
 
 COMPATIBILITY_CLASSES: Final = _compatibility_classes()
-"""For each label the class of representations that are compatible with it."""
+"""For each label, the class of representations that are compatible with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TensorRepSet:
     """A set of representations that an operator accepts for one operand.
 
-    Held as a bit mask over labels: bit ``i`` stands for ``REPRS[i]``.
+    It is stored as a bit mask over labels: bit ``i`` stands for ``REPRS[i]``.
     """
 
     mask: int
