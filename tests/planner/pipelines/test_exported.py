@@ -21,7 +21,7 @@ from planner.executorch.session import to_edge_transform_and_lower as planned_lo
 from planner.ir.representation import LABELS, TensorRepr
 from planner.options import make_options
 from planner.pipelines.exported import plan_exported
-from planner.pipelines.lowered import graphs_of
+from planner.files.lowered import graphs_of
 from planner.vkgraph.wellformed import is_variable
 from schema import VkTensor, split_delegate
 from schema import plan as plan_schema
