@@ -161,7 +161,7 @@ def replace_blobs(
     data: bytes | bytearray | memoryview,
     blobs: Mapping[BlobKey, bytes | bytearray | memoryview],
 ) -> bytes:
-    """The program with other bytes in the place of some of its blobs.
+    """The program with other bytes in place of some of its blobs.
 
     All else stays: the flatbuffer but for the numbers that say where segments are, the other
     segments' bytes and their order, and what follows the segments. Where nothing changes, the

@@ -83,7 +83,7 @@ class Planned:
         """The program for ExecuTorch's runtime; raises ``OptionError`` where none was handed in."""
         if self.report.kind == "vkgraph":
             raise OptionError(
-                "a VkGraph alone is no program for the runtime: hand in the .pte that it is from"
+                "a VkGraph alone is not a program for the runtime: give the .pte that it is from"
             )
         return self.data
 

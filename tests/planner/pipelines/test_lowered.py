@@ -114,7 +114,7 @@ def test_a_graph_alone_comes_back_as_it_came(wrap: Any) -> None:
     assert result.report.total.repack_cost == lower("mixed").planned.report.total.repack_cost
     assert result.data[4:8] == data[4:8] and result.data != data
     assert plan_schema.decode(result.flatbuffer()) == result.program
-    with pytest.raises(OptionError, match="a VkGraph alone is no program"):
+    with pytest.raises(OptionError, match="a VkGraph alone is not a program"):
         result.pte()
 
 
