@@ -77,6 +77,7 @@ def folder(
     return tmp_path
 
 
+@pytest.mark.lowering
 @pytest.mark.parametrize("page", _pages_with_code(), ids=lambda page: page.stem)
 def test_a_page_runs(page: Path, folder: Path, request: pytest.FixtureRequest) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
