@@ -52,6 +52,7 @@ def test_all_are_tested_short_and_say_how_to_run_them() -> None:
         assert 10 <= len(code) <= 30, (name, len(code))
 
 
+@pytest.mark.lowering
 def test_one_line_lowers_with_planned_layouts(tmp_path: Path) -> None:
     _run("one_line", tmp_path / "model.pte")
     described = describe((tmp_path / "model.pte").read_bytes(), "model.pte")

@@ -11,7 +11,6 @@ from tests.paths import ROOT
 
 NOT_IMPORTED = {
     "psycopg",  # by the URL of a database, through SQLAlchemy
-    "networkx",  # for the checks of the architecture
 }
 
 

@@ -18,10 +18,10 @@ from planner.errors import InputError, NoRepresentationError
 from planner.executorch.repairs import in_graph_order
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
+from planner.files.lowered import graphs_of
 from planner.ir.representation import LABELS, TensorRepr
 from planner.options import make_options
 from planner.pipelines.exported import plan_exported
-from planner.files.lowered import graphs_of
 from planner.vkgraph.wellformed import is_variable
 from schema import VkTensor, split_delegate
 from schema import plan as plan_schema
