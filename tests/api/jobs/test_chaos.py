@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import random
 import socket
-import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text
 
-from api.jobs.register import WorkerRegister
-from api.jobs.supervisor import Supervisor
-from api.jobs.worker import WorkerSettings
-from api.store.plans import PlanStore, open_store
-from api.store.tables import Item, Plan, Task
+from api.store.plans import PlanStore
+from api.store.tables import Item, Plan, Task, WorkerRecord
 from tests.api.graphs import graph
-from tests.api.jobs.plant import kill, wait
+from tests.api.jobs.plant import Plant, kill, running, wait
 from tests.api.serving import serving
 
 pytestmark = pytest.mark.chaos
 
 TASKS = 60
 SEED = 20260131
+BETWEEN = 8
+"""Tasks that end between one kill and the next."""
 VICTIMS = ("worker", "worker", "server", "worker", "worker")
 
 _NOTE_ENDS = {
@@ -45,72 +42,87 @@ _NOTE_ENDS = {
 
 
 def test_a_job_outlives_its_workers_and_its_server(tmp_path: Path, database_url: str) -> None:
-    chance, data, port = random.Random(SEED), tmp_path / "data", _free_port()
+    chance, port = random.Random(SEED), _free_port()
     inputs = {f"net {n}": graph(8 + n, chance.randint(600, 2400)) for n in range(TASKS)}
-    with ExitStack() as stack:
-        store = open_store(data, database_url)
-        stack.callback(store.close)
+    with running(tmp_path, database_url) as site, ExitStack() as servers:
+        store, data = site.store, site.folder / "data"
         with store.database.writing() as session:
             for statement in _NOTE_ENDS[store.database.url.get_backend_name()]:
                 session.execute(text(statement))
-        servers = stack.enter_context(ExitStack())
         server = servers.enter_context(serving(data, database_url, 1, port))
-        stack.enter_context(_workers(2, tmp_path, data, database_url))
-        wait(lambda: len(WorkerRegister(store.database).alive()) == 3)
+        site.hire(2, plan_seconds=600)
+        wait(lambda: len(site.register.alive()) == 3)
+        # A worker is kept by an input that cannot be read: whoever kills it interrupts a task.
+        kept, (stuck,) = site.submit_stuck(stuck=graph(8))
+        wait(lambda: site.status(kept.id).counts["running"] > 0)
         job_id = server.submit(inputs, profiles=["bytes"])
 
-        killed = 0
-        for victim in VICTIMS:
-            time.sleep(chance.uniform(0.5, 2))
-            if _left(store) == 0:
-                break
-            killed += 1
+        for number, victim in enumerate(VICTIMS, 1):
+            _wait_for_ends(store, number * BETWEEN)
             if victim == "server":
                 server.process.kill()
-                time.sleep(chance.uniform(0, 2))
+                _wait_for_ends(store, number * BETWEEN + 2)  # the others go on without it
                 server = servers.enter_context(serving(data, database_url, 1, port))
             else:
-                kill(chance.choice(_alive(store)))
-        assert killed == len(VICTIMS)
-        wait(lambda: bool(server.get(f"/jobs/{job_id}?limit=0")["is_finished"]), 120)
+                kill(chance.choice(_alive(site)).pid)
+        attempts = _kill_who_is_stuck(site, kept.id)
+        wait(lambda: site.items(kept)["stuck"].task.attempts > attempts, 180)
+        stuck.let_go()
+        assert site.finished(kept, 180)["stuck"].state == "done"
+        wait(lambda: bool(server.get(f"/jobs/{job_id}?limit=0")["is_finished"]), 180)
 
         with store.database.reading() as session:
             tasks, plans = session.scalars(select(Task)).all(), session.scalars(select(Plan)).all()
             items = session.scalars(select(Item).where(Item.job_id == job_id)).all()
             ended = Counter(session.scalars(text("SELECT task_id FROM ended")))
         assert len(items) == TASKS
-        assert Counter(task.state for task in tasks) == {"done": TASKS}
-        assert ended == Counter(item.task_id for item in items)
+        tasks_of_job = {item.task_id for item in items}
+        assert Counter(task.state for task in tasks) == {"done": TASKS + 1}
+        assert ended == Counter([*tasks_of_job, site.items(kept)["stuck"].task.id])
         assert {plan.id for plan in plans} == set(ended)
-        # Some were begun by one that was killed, and ended by another.
-        assert any(task.attempts > 1 for task in tasks)
         for plan in plans:
             assert store.path(plan.graph_sha256).stat().st_size > 0
 
 
-@contextmanager
-def _workers(count: int, folder: Path, data: Path, url: str) -> Iterator[None]:
-    (folder / "scratch").mkdir()
-    settings = WorkerSettings(str(data), url, str(folder / "scratch"), 60)
-    supervisor = Supervisor(count, settings)
-    try:
-        yield
-    finally:
-        supervisor.stop()
+def _wait_for_ends(store: PlanStore, count: int) -> None:
+    """Waits until so many tasks have ended."""
+    ends = text("SELECT count(*) FROM ended")
+
+    def enough() -> bool:
+        with store.database.reading() as session:
+            return int(session.scalars(ends).one()) >= count
+
+    wait(enough, 180)
 
 
-def _left(store: PlanStore) -> int:
-    with store.database.reading() as session:
-        return len(session.scalars(select(Task.id).where(Task.state != "done")).all())
-
-
-def _alive(store: PlanStore) -> list[int]:
+def _alive(site: Plant) -> list[WorkerRecord]:
     """The workers that run, whether or not the others know already of those that do not."""
-    found: list[int] = []
-    while not found:
-        pids = (worker.pid for worker in WorkerRegister(store.database).alive())
-        found = sorted(pid for pid in pids if Path(f"/proc/{pid}").exists())
+    found: list[WorkerRecord] = []
+
+    def any_is_alive() -> bool:
+        known = site.register.alive()
+        found[:] = [worker for worker in known if Path(f"/proc/{worker.pid}").exists()]
+        return found != []
+
+    wait(any_is_alive)
     return found
+
+
+def _kill_who_is_stuck(site: Plant, job_id: str) -> int:
+    """Kills the worker that is kept; returns which attempt it was."""
+    attempts = 0
+
+    def is_killed() -> bool:
+        nonlocal attempts
+        (item,) = site.jobs.items(site.status(job_id))
+        attempts = item.task.attempts
+        holders = [one for one in _alive(site) if one.id == item.task.worker_id]
+        for holder in holders:
+            kill(holder.pid)
+        return holders != []
+
+    wait(is_killed, 180)
+    return attempts
 
 
 def _free_port() -> int:
