@@ -15,6 +15,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (--texture-limits X,Y,Z)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (--buffer-limit N)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (--without-layout NAME)",
+    Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: _BLOCKLIST,
     Remedy.PREDICT_TIMES: "use a profile in ns (--profile default), or measured costs "
     "(--costs FILE)",
@@ -28,6 +29,7 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits=X,Y,Z)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit=N)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layout=NAME)",
+    Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: _BLOCKLIST,
     Remedy.PREDICT_TIMES: "use a profile in ns (profile=default)",
     Remedy.PLAN_FIRST: "plan it first (POST /plan), then hand in its program.pte",

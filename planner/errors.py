@@ -18,6 +18,7 @@ class Remedy(Enum):
     RAISE_TEXTURE_LIMITS = auto()
     RAISE_BUFFER_LIMIT = auto()
     EXCLUDE_FEWER_LAYOUTS = auto()
+    RESHAPE_TENSORS = auto()
     KEEP_OUT_OF_DELEGATE = auto()
     PREDICT_TIMES = auto()
     """Predict with a profile in ns, or with a device's measured times."""
@@ -33,6 +34,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layouts)",
+    Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: "keep the operator out of the delegate (operator_blocklist of "
     "VulkanPartitioner)",
     Remedy.PREDICT_TIMES: "use a profile in ns, or measured costs (load_costs)",

@@ -53,8 +53,9 @@ def none_left(
     elif not buffers:
         return NoRepresentationError(
             f"{what} can only be a texture, and textures hold at most {MAX_TEXTURE_DIMS} "
-            "dimensions: reshape its tensors, or keep it out of the delegate (the partitioner's "
-            "operator_blocklist)"
+            "dimensions",
+            Remedy.RESHAPE_TENSORS,
+            Remedy.KEEP_OUT_OF_DELEGATE,
         )
     if buffers:
         exceeded.append(f"buffer limit {limits.buffer}")
