@@ -593,7 +593,7 @@ def test_higher_texture_limits_do_not_help_five_dimensions() -> None:
     with pytest.raises(
         NoRepresentationError,
         match=r"^delegate 0, operator 0 \(aten.avg_pool2d.default\), argument 0 \(1x1x8x6x10\) can "
-        r"only be a texture, and textures hold at most 4 dimensions: reshape its tensors, or",
+        r"only be a texture, and textures hold at most 4 dimensions: reshape its tensors or keep",
     ):
         planned(hostile)
 
