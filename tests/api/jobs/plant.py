@@ -22,6 +22,9 @@ from planner.options import PlanOptions, make_options
 
 OPTIONS = make_options("bytes")
 
+PATIENCE = 900.0
+"""Seconds after which what is waited for will not come, on a machine however slow."""
+
 
 class Plant:
     """A store, its queue, and as many workers as are started."""
@@ -74,7 +77,7 @@ class Plant:
         """A job's items by the names of their inputs."""
         return {item.input_name: item for item in self.jobs.items(self.status(job.id))}
 
-    def finished(self, job: JobStatus, seconds: float = 60) -> dict[str, ItemStatus]:
+    def finished(self, job: JobStatus, seconds: float = PATIENCE) -> dict[str, ItemStatus]:
         """The items, once all have ended."""
         wait(lambda: self.status(job.id).is_finished, seconds)
         return self.items(job)
@@ -110,7 +113,7 @@ class Stuck:
                 pipe.write(self._data)
 
 
-def wait(holds: Callable[[], bool], seconds: float = 60) -> None:
+def wait(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Waits until something holds."""
     end = time.monotonic() + seconds
     while not holds():

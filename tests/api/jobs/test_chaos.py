@@ -66,10 +66,10 @@ def test_a_job_outlives_its_workers_and_its_server(tmp_path: Path, database_url:
             else:
                 kill(chance.choice(_alive(site)).pid)
         attempts = _kill_who_is_stuck(site, kept.id)
-        wait(lambda: site.items(kept)["stuck"].task.attempts > attempts, 180)
+        wait(lambda: site.items(kept)["stuck"].task.attempts > attempts)
         stuck.let_go()
-        assert site.finished(kept, 180)["stuck"].state == "done"
-        wait(lambda: bool(server.get(f"/jobs/{job_id}?limit=0")["is_finished"]), 180)
+        assert site.finished(kept)["stuck"].state == "done"
+        wait(lambda: bool(server.get(f"/jobs/{job_id}?limit=0")["is_finished"]))
 
         with store.database.reading() as session:
             tasks, plans = session.scalars(select(Task)).all(), session.scalars(select(Plan)).all()
@@ -92,7 +92,7 @@ def _wait_for_ends(store: PlanStore, count: int) -> None:
         with store.database.reading() as session:
             return int(session.scalars(ends).one()) >= count
 
-    wait(enough, 180)
+    wait(enough)
 
 
 def _alive(site: Plant) -> list[WorkerRecord]:
@@ -121,7 +121,7 @@ def _kill_who_is_stuck(site: Plant, job_id: str) -> int:
             kill(holder.pid)
         return holders != []
 
-    wait(is_killed, 180)
+    wait(is_killed)
     return attempts
 
 
