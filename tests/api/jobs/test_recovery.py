@@ -42,7 +42,7 @@ def test_a_job_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
         cluster.stop()
         time.sleep(1)
         cluster.start()
-        items = site.finished(job, 120)
+        items = site.finished(job)
         assert {item.state for item in items.values()} == {"done"}
         assert site.store.page().total == 20
 
