@@ -64,7 +64,8 @@ def compare(
     """
     from api.files import check_writable, read_input, write_whole
     from api.terminal.picture import check_picture
-    from planner.compare.runs import compare_runs, document, read_run
+    from planner.compare.comparison import document
+    from planner.compare.runs import compare_runs, read_run
     from planner.options import make_options
 
     for path in (output, picture):

@@ -11,7 +11,7 @@ from warnings import catch_warnings, filterwarnings
 
 from api.terminal.console import visible
 from api.terminal.runs import group_name, layouts, place, step_name, verdict
-from planner.compare.runs import ComparedStep, Comparison, StepTime
+from planner.compare.comparison import ComparedStep, Comparison, StepTime
 from planner.errors import OptionError
 from planner.extras import require
 

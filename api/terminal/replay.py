@@ -17,6 +17,7 @@ from api.terminal.markdown import head, row
 from gpu.device import Backend, open_gpu
 from gpu.replay import Replayed, replay
 from gpu.steps import ReplayStep, read_steps
+from planner.costs.model import ratio as cost_ratio
 from planner.costs.profile import DeviceProfile
 
 
@@ -123,13 +124,9 @@ def _sums(replayed: Replayed, steps: Sequence[ReplayStep]) -> dict[str, Any]:
 
 
 def _ratio(theirs: Mapping[str, Any] | None, ours: Mapping[str, Any], key: str) -> float | None:
-    """Null too where ours is 0 and theirs is not: no number says how much that is."""
+    """Null too where one of the times is not known."""
     before, after = None if theirs is None else theirs[key], ours[key]
-    if before is None or after is None:
-        return None
-    if not after:
-        return None if before else 1.0
-    return round(float(before) / float(after), 4)
+    return None if before is None or after is None else cost_ratio(before, after)
 
 
 def _step(replayed: Replayed, step: ReplayStep) -> dict[str, Any]:

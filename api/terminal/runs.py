@@ -15,7 +15,7 @@ from rich.text import Text
 
 from api.terminal.console import paragraph, visible
 from api.terminal.figures import ratio
-from planner.compare.runs import ComparedStep, Comparison, ProfiledRun, StepTime, Total
+from planner.compare.comparison import ComparedStep, Comparison, ProfiledRun, StepTime, Total
 from planner.ir.representation import TensorRepr
 from planner.measured.calls import Operands
 from schema import CostOrigin

@@ -8,7 +8,7 @@ from typing import Any
 
 from planner.compare.matching import match
 from planner.costs.by_profile import ProfileCosts
-from planner.costs.model import transition_price
+from planner.costs.model import ratio, transition_price
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.files.listing import ListedDelegate, Listing, read_listing, representation
@@ -206,7 +206,7 @@ def _figures(a: Sequence[_Side], b: Sequence[_Side], profile: DeviceProfile) -> 
     return {
         "a": _side_figures(a, before, profile),
         "b": _side_figures(b, after, profile),
-        "ratio": round(before / after, 4) if after else (None if before else 1.0),
+        "ratio": ratio(before, after),
     }
 
 

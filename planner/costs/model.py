@@ -23,6 +23,13 @@ Objective = Literal["repack", "latency"]
 Costs = NDArray[np.int64]
 
 
+def ratio(before: float, after: float) -> float | None:
+    """How many times as much ``before`` is, to 4 decimal places; None where only ``after`` is 0."""
+    if not after:
+        return None if before else 1.0
+    return round(before / after, 4)
+
+
 @dataclass(frozen=True, slots=True)
 class PricedOperand:
     """Argument or output ``index`` of an operator, and the labels that it may take.

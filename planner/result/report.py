@@ -11,6 +11,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+from planner.costs.model import ratio
 from planner.ir.representation import TensorRepr
 from planner.result.program import DelegateResult, ProgramKind
 from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
@@ -214,8 +215,8 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
     costs = ("repack_cost", "baseline_repack_cost", "objective_cost", "baseline_objective_cost")
     return {
         **{name: _number(getattr(figures, name), unit) for name in (*costs, "bound")},
-        "ratio": _ratio(figures.baseline_repack_cost, figures.repack_cost),
-        "objective_ratio": _ratio(figures.baseline_objective_cost, figures.objective_cost),
+        "ratio": ratio(figures.baseline_repack_cost, figures.repack_cost),
+        "objective_ratio": ratio(figures.baseline_objective_cost, figures.objective_cost),
         "transitions": figures.transitions,
         "baseline_transitions": figures.baseline_transitions,
         "cost_origins": cost_origins([d.plan for d in delegates]),
@@ -228,11 +229,6 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
         "memory_bytes": sum(m.planned for m in memory) if memory else None,
         "greedy_memory_bytes": sum(m.greedy for m in memory) if memory else None,
     }
-
-
-def _ratio(baseline: float, ours: float) -> float | None:
-    """The baseline over ours; None where only ours is 0."""
-    return round(baseline / ours, 4) if ours else (1.0 if not baseline else None)
 
 
 def cost_origins(plans: Sequence[DelegatePlan]) -> dict[str, float]:

@@ -15,7 +15,7 @@ from rich.console import Console
 from api.cli import main
 from api.terminal.picture import check_picture, draw
 from api.terminal.runs import comparison_markdown, comparison_tables, layouts, verdict
-from planner.compare.runs import ComparedStep, Comparison, ProfiledRun, Speed, StepTime
+from planner.compare.comparison import ComparedStep, Comparison, ProfiledRun, Speed, StepTime
 from planner.errors import OptionError
 from planner.files.kinds import FileKind
 from planner.files.listing import Listing
