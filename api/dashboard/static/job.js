@@ -27,10 +27,12 @@ import { costText } from "./text.js";
  */
 /**
  * @typedef {object} Result
- * @property {number | null} ratio
+ * @property {number | null} objective_ratio
  * @property {Unit} unit
- * @property {number} baseline_repack_cost
- * @property {number} repack_cost
+ * @property {number} baseline_objective_cost
+ * @property {number} objective_cost
+ * @property {number} baseline_transitions
+ * @property {number} transitions
  */
 /**
  * @typedef {object} Item
@@ -211,12 +213,14 @@ function fill({ number, state, result, plan_id: plan }) {
     cell.replaceChildren(element("span", { "aria-hidden": "true" }, SIGNS[state]), " ", state);
     return;
   }
-  const { ratio, unit, baseline_repack_cost: before, repack_cost: after } = result;
+  const { objective_ratio: ratio, unit } = result;
+  const { baseline_objective_cost: before, objective_cost: after } = result;
   const step = ratio === null ? STEPS.length : STEPS.filter((end) => ratio > end).length;
   cell.className = `number r${step}`;
   cell.replaceChildren(
     element("a", { href: pageOf(host, plan) }, ratio === null ? "∞" : `${ratio.toFixed(2)}×`),
     element("small", {}, `${costText(before, unit)} → ${costText(after, unit)}`),
+    element("small", {}, `${result.baseline_transitions} → ${result.transitions} repacks`),
   );
 }
 

@@ -56,6 +56,19 @@ def test_a_job_is_followed_to_its_results(visit: Visit, server: Server) -> None:
         expect(page.locator("h1")).to_have_text(HOSTILE)
 
 
+def test_a_result_is_the_cost_that_was_minimised(visit: Visit, server: Server) -> None:
+    job_id = server.submit({"a.vkg": graph(8)}, profiles=["default"], objectives=["latency"])
+    with visit(f"/job/{job_id}") as page:
+        expect(page.locator("#counts")).to_have_text("1 of 1 done")
+        (item,) = server.get(f"/jobs/{job_id}")["items"]
+        result = item["result"]
+        assert result["objective_ratio"] != result["ratio"]
+        cell = page.locator("#models td")
+        expect(cell.locator("a")).to_have_text(f"{result['objective_ratio']:.2f}×")
+        repacks = f"{result['baseline_transitions']} → {result['transitions']} repacks"
+        expect(cell.locator("small").nth(1)).to_have_text(repacks)
+
+
 def test_a_job_is_cancelled_and_retried(browser: Browser, tmp_path: Path) -> None:
     data, url = tmp_path / "data", f"sqlite:///{tmp_path / 'jobs.sqlite'}"
     # Without a worker, nothing is done before it is cancelled.
