@@ -19,6 +19,7 @@ from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanPartitioner,
     VulkanSupportedOperators,
 )
+from executorch.backends.vulkan.patterns import fusable_patterns
 
 from planner.errors import PlannerError
 
@@ -41,6 +42,10 @@ class Hook(Enum):
     """Whether the delegate takes an operator."""
     COMPILE_OPTIONS = (etvk, "parse_compile_spec")
     """Reads a delegate's compile options: its preprocessing begins."""
+    ROPE_PATTERNS = (fusable_patterns["export_llama_rope"], "get_graphs_fn")
+    """Makes the graphs of a rotary embedding that are fused."""
+    HF_ROPE_PATTERNS = (fusable_patterns["hf_rope"], "get_graphs_fn")
+    """Makes those of the other one."""
     LAYOUT_PASS = (etvk, "TagMemoryMetaPass")
     """Makes the pass that chooses layouts and inserts transitions."""
     MEMORY_PLANNER = (etvk, "greedy")
@@ -94,7 +99,8 @@ def _check_release() -> None:
     for hook in Hook:
         where, name = hook.value
         if not hasattr(where, name):
+            owner = getattr(where, "__name__", type(where).__name__)
             raise PlannerError(
-                f"executorch {installed} has no {where.__name__}.{name}: install an unchanged "
+                f"executorch {installed} has no {owner}.{name}: install an unchanged "
                 f"executorch=={RELEASE}"
             )
