@@ -15,11 +15,11 @@ from importlib.metadata import version
 from typing import Any, Final
 
 import executorch.backends.vulkan.vulkan_preprocess as etvk
+from executorch.backends.vulkan import patterns
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanPartitioner,
     VulkanSupportedOperators,
 )
-from executorch.backends.vulkan.patterns import fusable_patterns
 
 from planner.errors import PlannerError
 
@@ -42,9 +42,13 @@ class Hook(Enum):
     """Whether the delegate takes an operator."""
     COMPILE_OPTIONS = (etvk, "parse_compile_spec")
     """Reads a delegate's compile options: its preprocessing begins."""
-    ROPE_PATTERNS = (fusable_patterns["export_llama_rope"], "get_graphs_fn")
+    FUSABLE = (patterns, "get_all_fusable_subgraphs")
+    """Finds operators to fuse in a program that is partitioned."""
+    FUSION = (patterns, "replace_all_fusable_subgraphs")
+    """Fuses operators of a delegate."""
+    ROPE_PATTERNS = (patterns.fusable_patterns["export_llama_rope"], "get_graphs_fn")
     """Makes the graphs of a rotary embedding that are fused."""
-    HF_ROPE_PATTERNS = (fusable_patterns["hf_rope"], "get_graphs_fn")
+    HF_ROPE_PATTERNS = (patterns.fusable_patterns["hf_rope"], "get_graphs_fn")
     """Makes those of the other one."""
     LAYOUT_PASS = (etvk, "TagMemoryMetaPass")
     """Makes the pass that chooses layouts and inserts transitions."""

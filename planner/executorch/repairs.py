@@ -12,7 +12,7 @@ from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from planner.executorch.baseline import detached_copy
-from planner.executorch.fusion import KEPT_PATTERNS
+from planner.executorch.fusion import kept_patterns
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import check_placed, noting_unplaced
 from planner.executorch.vkgraph import tensor_names
@@ -147,7 +147,7 @@ def mending(texture_limits: ImageExtents | None = None, repeats: int = 1) -> Ite
         return write
 
     hooks: dict[Hook, Wrapper] = {
-        **KEPT_PATTERNS,
+        **kept_patterns(),
         Hook.SUPPORT: noting_unplaced(mended.unplaced),
         Hook.LAYOUT_PASS: timing,
         Hook.MEMORY_PLANNER: ordered_memory,

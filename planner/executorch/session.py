@@ -26,7 +26,7 @@ from planner.errors import (
     VerificationError,
 )
 from planner.executorch.baseline import detached_copy, run_baseline
-from planner.executorch.fusion import KEPT_PATTERNS
+from planner.executorch.fusion import kept_patterns
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
 from planner.executorch.reader import FxGraph, read_graph_module
@@ -278,7 +278,7 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
         return write
 
     return {
-        **KEPT_PATTERNS,
+        **kept_patterns(),
         Hook.PARTITION: partitioning,
         Hook.SUPPORT: noting_unplaced(session.unplaced),
         Hook.COMPILE_OPTIONS: beginning,

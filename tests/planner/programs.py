@@ -15,7 +15,7 @@ from executorch.exir import EdgeCompileConfig, EdgeProgramManager, to_edge_trans
 
 from api.bench import zoo
 from planner.executorch.baseline import detached_copy
-from planner.executorch.fusion import KEPT_PATTERNS
+from planner.executorch.fusion import kept_patterns
 from planner.executorch.patches import replaced
 from planner.executorch.session import Planning, planning
 from planner.options import make_options
@@ -75,7 +75,7 @@ def exported(name: str) -> bytes:
 def greedy(name: str) -> bytes:
     """The .pte that ExecuTorch's own pass makes of a program."""
     program = torch.export.load(io.BytesIO(exported(name)))
-    with replaced(KEPT_PATTERNS):  # which change nothing, see test_fusion
+    with replaced(kept_patterns()):  # which change nothing, see test_fusion
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[VulkanPartitioner()],
