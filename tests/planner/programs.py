@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from unittest.mock import patch
 
@@ -47,6 +47,10 @@ class Planned:
 
     def pte(self) -> bytes:
         """The program for ExecuTorch's runtime."""
+        return self._pte
+
+    @cached_property
+    def _pte(self) -> bytes:
         data: bytes = self.edge.to_executorch().buffer
         return data
 
