@@ -19,7 +19,7 @@ from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, fi
 from planner.ir.registry import OpRepSets, lookup, op_rep_sets, registered_names
 from planner.ir.representation import REPRS, PackedDimInfo, TensorRepSet
 from schema import VkMemoryLayout, VkStorageType
-from tests.planner.programs import PROGRAMS, lower
+from tests.planner.programs import PROGRAMS, lower_greedily
 
 LIMITS = (DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, (32, 32, 16), (4, 4, 4))
 
@@ -130,7 +130,7 @@ def compare(graph_module: Any, limits: tuple[int, int, int]) -> set[str]:
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_every_node_of_real_models_has_the_same_sets(name: str) -> None:
     seen: set[str] = set()
-    for graph_module in lower(name).graph_modules:
+    for graph_module in lower_greedily(name).graph_modules:
         for limits in LIMITS:
             seen |= compare(graph_module, limits)
     assert len(seen) >= 3
