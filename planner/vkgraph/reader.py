@@ -47,8 +47,8 @@ from schema.vkgraph import (
 class PresentTransition:
     """A transition in the file: the graph's tensor, source and target, and the copy's users.
 
-    ``copy`` is the value that it makes, ``empty`` the value of its argument that is not given, and
-    ``position`` its operator's place in the file's chain.
+    ``copy`` is the value that it makes, ``empty`` the value of its argument that is not given,
+    ``position`` its operator's place in the file's chain, and ``node_id`` that operator's id.
     """
 
     tensor: int
@@ -58,6 +58,7 @@ class PresentTransition:
     copy: int
     empty: int
     position: int
+    node_id: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,6 +250,7 @@ class _Reader:
                         copy,
                         self.file.chain[self.clone_at[copy]].args[1],
                         self.clone_at[copy],
+                        self.file.chain[self.clone_at[copy]].node_id,
                     )
                 )
         return tuple(found)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain, count
 
 from planner.ir.graph import Operand
 from planner.ir.registry import CLONE
@@ -30,7 +32,12 @@ class WrittenGraph:
 
 
 def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
-    """Whether the file already has exactly the plan's representations and transitions."""
+    """Whether the file already has exactly the plan's representations and transitions.
+
+    Each transition must have a ``node_id`` of its own, too.
+    """
+    if len(_own_ids(source)) < len(source.transitions):
+        return False
     if any(want not in (None, have) for want, have in zip(plan.made, source.made, strict=True)):
         return False
     have = {(t.tensor, t.target, frozenset(t.users)) for t in source.transitions}
@@ -54,10 +61,25 @@ def write_vkgraph(source: ContractedGraph, plan: LayoutPlan) -> WrittenGraph:
     """The graph with the plan's representations and transitions instead of its own.
 
     A transition comes right before its first user, its copy right after the tensor among the
-    values. Constants, ids of inputs and outputs, names and all other values are kept. Memory
-    objects are planned again by the memory planner.
+    values. It keeps the ``node_id`` that it has in the file or gets a new one: the runtime reports
+    times by these, and no two operators may have the same. Constants, ids of inputs and outputs,
+    names and all other values are kept. Memory objects are planned again by the memory planner.
     """
     return _Writer(source, plan).write()
+
+
+def _own_ids(source: ContractedGraph) -> dict[int, int]:
+    """The file's transitions by position, with their ids that no other operator has."""
+    used = Counter(call.node_id for call in source.written.chain)
+    used.update(t.node_id for t in source.transitions)
+    return {t.position: t.node_id for t in source.transitions if used[t.node_id] == 1}
+
+
+def _unused_ids(source: ContractedGraph) -> Iterator[int]:
+    """Ids that nothing in the file has, above all that are there if they fit into 32 bits."""
+    used = {call.node_id for call in source.written.chain}
+    used.update(t.node_id for t in source.transitions)
+    return (i for i in chain(range(max(used, default=-1) + 1, 2**32), count()) if i not in used)
 
 
 class _Writer:
@@ -70,6 +92,7 @@ class _Writer:
         self.lists: dict[Operand, int] = {}
         self.origins: list[int | None] = []  # by value
         present = {(t.tensor, t.target): t for t in source.transitions}
+        self.ids, self.new_ids = _own_ids(source), _unused_ids(source)
         self.present = [present.get((t.tensor, t.target)) for t in plan.transitions]
         # Any object will do until memory is planned; none where the file does not share memory.
         self.shared = max(
@@ -83,7 +106,7 @@ class _Writer:
             for user in transition.users:
                 read_copy.setdefault(user, {})[transition.tensor] = i
         self._add_values(read_copy)
-        chain: list[OperatorCall] = []
+        calls: list[OperatorCall] = []
         operators: list[int] = []
         positions: list[int | None] = []
         clones = [-1] * len(plan.transitions)
@@ -92,16 +115,16 @@ class _Writer:
             starting.setdefault(transition.users[0].operator, []).append(i)
         for index, call in enumerate(written.chain):
             for i in starting.get(index, ()):
-                clones[i] = len(chain)
-                chain.append(self._clone(i, call.node_id))
+                clones[i] = len(calls)
+                calls.append(self._clone(i))
                 present = self.present[i]
                 positions.append(None if present is None else present.position)
-            operators.append(len(chain))
+            operators.append(len(calls))
             positions.append(self.source.positions[index])
-            chain.append(self._call(index, call, read_copy))
+            calls.append(self._call(index, call, read_copy))
         graph = replace(
             written,
-            chain=tuple(chain),
+            chain=tuple(calls),
             values=tuple(self.values),
             input_ids=tuple(self.moved[i] for i in written.input_ids),
             output_ids=tuple(self.moved[i] for i in written.output_ids),
@@ -166,10 +189,12 @@ class _Writer:
         self.origins.append(origin)
         return len(self.values) - 1
 
-    def _clone(self, transition: int, node_id: int) -> OperatorCall:
+    def _clone(self, transition: int) -> OperatorCall:
+        present = self.present[transition]
+        own = None if present is None else self.ids.get(present.position)
         tensor = self.source.tensors[self.plan.transitions[transition].tensor]
         args = (self.moved[tensor], self.empty[transition], self.copies[transition])
-        return OperatorCall(node_id, CLONE, args)
+        return OperatorCall(next(self.new_ids) if own is None else own, CLONE, args)
 
     def _call(
         self, index: int, call: OperatorCall, read_copy: dict[Operand, dict[int, int]]
