@@ -54,7 +54,7 @@ class Shape(Protocol):
 class Layout(NamedTuple):
     """One vtable, compiled: where it puts the slots of one kind of table."""
 
-    extent: int  # bytes that a table takes, its offset to the vtable included
+    extent: int  # bytes up to the end of the last known field, the offset to the vtable included
     offsets: tuple[int, ...]  # by slot, relative to the table; 0 for one that is left out
     others: tuple[tuple[int, int], ...]  # slot and offset of fields that the shape does not know
     unpack: Callable[[bytes, int], Row]
@@ -150,8 +150,11 @@ class Reader:
     def _compile(self, shape: Shape, vtable: int) -> Layout:
         if vtable < 0 or vtable + 4 > self.size:
             raise SchemaError(f"a vtable at {vtable:#x} is outside the {self.size}-byte buffer")
-        size, extent = struct.unpack_from("<HH", self.data, vtable)
-        if size < 4 or size % 2 or extent < 4 or vtable + size > self.size:
+        # The size of the table, which follows, is not to be relied on: flatbuffers' builder for
+        # Python before 25.12.19 let tables of different sizes share a vtable. Its verifier for C++
+        # bounds fields by the buffer alone, too.
+        size = struct.unpack_from("<H", self.data, vtable)[0]
+        if size < 4 or size % 2 or vtable + size > self.size:
             raise SchemaError(f"the vtable at 0x{vtable:x} has impossible sizes")
         self.charge(_VTABLE_COST + size)
         slots = len(shape.formats)
@@ -168,10 +171,10 @@ class Reader:
             layout += f"{offset - end}x{shape.formats[slot]}"
             end = offset + struct.calcsize(f"<{shape.formats[slot]}")
             taken[slot] = index + 1
-        if end > extent:
-            raise SchemaError(f"the vtable at 0x{vtable:x} has a field outside its table")
         order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
-        return Layout(extent, offsets, others, struct.Struct(layout).unpack_from, picker(order))
+        return Layout(
+            max(end, 4), offsets, others, struct.Struct(layout).unpack_from, picker(order)
+        )
 
     def _outside(self, position: int) -> SchemaError:
         return SchemaError(f"offset 0x{position:x} points outside the {self.size}-byte buffer")
