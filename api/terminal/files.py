@@ -17,6 +17,7 @@ _MOST_MEMBERS: Final = 16
 
 _KINDS: Final = {
     "pte": "ExecuTorch program",
+    "bpte": "bundled ExecuTorch program",
     "vkgraph": "VkGraph",
     "delegate": "Vulkan delegate's blob",
     "plan": "planned program",

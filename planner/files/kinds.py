@@ -7,7 +7,7 @@ from typing import BinaryIO, Final
 
 from planner.errors import InputError
 from planner.files.exported import check_is_exported
-from schema import delegate, plan, vkgraph
+from schema import bundled_program, delegate, plan, vkgraph
 from schema.executorch_program import is_executorch_program
 
 MAGIC_BYTES: Final = 8
@@ -23,6 +23,8 @@ class FileKind(StrEnum):
     """A program written by ``torch.export.save``."""
     LOWERED = "pte"
     """A program of ExecuTorch (``.pte``)."""
+    BUNDLED = "bpte"
+    """A program of ExecuTorch with tests of it (``.bpte``)."""
     VKGRAPH = "vkgraph"
     """A bare VkGraph."""
     DELEGATE = "delegate"
@@ -32,6 +34,7 @@ class FileKind(StrEnum):
 
 
 _IDENTIFIED: Final = {
+    bundled_program.FILE_IDENTIFIER: FileKind.BUNDLED,
     vkgraph.FILE_IDENTIFIER: FileKind.VKGRAPH,
     delegate.MAGIC: FileKind.DELEGATE,
     plan.FILE_IDENTIFIER: FileKind.PLANNED,
@@ -49,7 +52,10 @@ def kind_of(data: bytes) -> FileKind | None:
 
 def is_lowered(data: bytes) -> bool:
     """Whether the bytes are a program that is already lowered, which needs no torch."""
-    return kind_of(data) in (FileKind.LOWERED, FileKind.VKGRAPH, FileKind.DELEGATE)
+    return kind_of(data) in (
+        *(FileKind.LOWERED, FileKind.BUNDLED),
+        *(FileKind.VKGRAPH, FileKind.DELEGATE),
+    )
 
 
 def check_plannable(file: BinaryIO, name: str) -> None:
@@ -67,5 +73,5 @@ def check_is_zip(start: bytes, name: str) -> None:
         wrong = "not a zip archive" if start else "empty"
         raise InputError(
             f"{name} is {wrong}: hand in a file written by torch.export.save, a lowered "
-            "program (.pte), or a VkGraph"
+            "program (.pte, .bpte), or a VkGraph"
         )

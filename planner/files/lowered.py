@@ -10,6 +10,7 @@ from planner.errors import InputError
 from planner.files.kinds import FileKind, kind_of
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents
 from schema import SchemaError, VkGraph, split_delegate, vkgraph
+from schema.bundled_program import is_bundled_program, program_in
 from schema.executorch_program import (
     BlobKey,
     CompileSpec,
@@ -26,6 +27,19 @@ _SMALL: Final = "small_texture_limits"
 _LIMIT_BYTES: Final = 4
 
 
+def program_of(data: bytes, name: str) -> bytes:
+    """The program in a bundled one; other bytes as they are.
+
+    Raises ``InputError`` for a bundled program that is damaged.
+    """
+    if not is_bundled_program(data):
+        return data
+    try:
+        return program_in(data)
+    except SchemaError as error:
+        raise InputError(f"{name} is damaged: {error}") from error
+
+
 def delegates_of(data: bytes, name: str) -> dict[BlobKey | None, bytes]:
     """The blobs of the Vulkan delegates in a lowered program, by key; a VkGraph alone under None.
 
@@ -39,6 +53,7 @@ def vulkan_blobs(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
 
     Raises ``InputError`` for a program without any, and for damaged bytes.
     """
+    data = program_of(data, name)
     if not is_executorch_program(data):
         return [(None, data)]
     found: list[tuple[BlobKey | None, bytes]] = [
@@ -55,6 +70,7 @@ def lowered_limits(data: bytes, name: str) -> ImageExtents:
     Where delegates differ, each extent is the least. A VkGraph alone does not record its limits:
     ET-VK's defaults stand for them. Raises ``InputError`` for damaged bytes.
     """
+    data = program_of(data, name)
     if not is_executorch_program(data):
         return DEFAULT_TEXTURE_LIMITS
     found = [_limits(e.compile_specs) for e in _vulkan_entries(data, name)]

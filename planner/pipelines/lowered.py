@@ -11,7 +11,13 @@ from planner.costs.model import CostModel, transition_price
 from planner.costs.standins import CONV2D
 from planner.errors import InputError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
-from planner.files.lowered import graph_of, lowered_limits, vulkan_blobs, with_limits
+from planner.files.lowered import (
+    graph_of,
+    lowered_limits,
+    program_of,
+    vulkan_blobs,
+    with_limits,
+)
 from planner.ir.graph import Operand
 from planner.ir.limits import Limits
 from planner.ir.physical import ImageExtents, fitting
@@ -55,6 +61,7 @@ from schema import (
     split_delegate,
     vkgraph,
 )
+from schema.bundled_program import is_bundled_program, program_in, with_program
 from schema.executorch_program import (
     BlobKey,
     is_executorch_program,
@@ -109,6 +116,7 @@ def replan(
     where the options leave an operator without representation.
     """
     options = options or PlanOptions()
+    handed_in, data = data, program_of(data, name)
     limits = options.limits(lowered_limits(data, name))
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
@@ -142,7 +150,7 @@ def replan(
                 graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
             )
     kind: ProgramKind = "pte" if is_executorch_program(data) else "vkgraph"
-    source, lowering_seconds = Source.of(name, data), 0.0
+    source, lowering_seconds = Source.of(name, handed_in), 0.0
     if exported is not None:
         kind, source = "pt2", exported.source
         lowering_seconds = exported.lowering_seconds
@@ -151,8 +159,18 @@ def replan(
         program=program,
         report=report(program, results, kind=kind, lowering_seconds=lowering_seconds),
         delegates=tuple(results),
-        data=_put_back(data, name, changed, options.texture_limits),
+        data=_bundled_again(handed_in, _put_back(data, name, changed, options.texture_limits)),
     )
+
+
+def _bundled_again(data: bytes, program: bytes) -> bytes:
+    """The program in the form in which it came."""
+    if not is_bundled_program(data):
+        return program
+    written = with_program(data, program)
+    if program_in(written) != program:
+        raise VerificationError("the written bundle does not hold the written program")
+    return written
 
 
 def _put_back(
