@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import Any, Final
 
 from planner.errors import InputError
 from planner.extras import require
@@ -16,6 +17,8 @@ from planner.options import PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.quiet import quiet
 from planner.result.program import Exported, Progress, Source
+
+_NODE: Final = re.compile(r"While executing %(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,7 @@ def lower_exported(
                 lowered: bytes = edge.to_executorch().buffer
             except Exception as error:
                 mended.check_placed()
-                raise InputError(f"ExecuTorch cannot lower {name}: {_first_line(error)}") from error
+                raise InputError(f"ExecuTorch cannot lower {name}: {_cause(error)}") from error
         seconds = perf_counter() - start
     mended.check_placed()
     try:
@@ -104,11 +107,21 @@ def _load(data: bytes, name: str) -> Any:
         return torch.export.load(io.BytesIO(data))
     except Exception as error:
         raise InputError(
-            f"torch {torch.__version__} cannot load {name}: {_first_line(error)} "
+            f"torch {torch.__version__} cannot load {name}: {_cause(error)} "
             "(export again with this release of torch, with tensors as inputs and outputs)"
         ) from error
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
+def _cause(error: BaseException) -> str:
+    """What went wrong at first, in a line; with the node at which it did, where torch says so.
+
+    A pass that fails is reported as one that failed, whatever the reason: what it raised is behind
+    it. Torch's interpreter adds the node that it was at to the text of an exception.
+    """
+    chain = [error]
+    while (behind := chain[-1].__cause__) is not None and behind not in chain:
+        chain.append(behind)
+    node = next((m[1] for e in reversed(chain) if (m := _NODE.search(str(e)))), None)
+    lines = str(chain[-1]).strip().splitlines()
+    cause = type(chain[-1]).__name__ + (f": {lines[0][:300]}" if lines else "")
+    return cause if node is None else f"{cause} (at {node})"
