@@ -80,10 +80,16 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class PinnedReprs:
-    """The representations that an operator keeps, by argument and output; None for no tensor."""
+    """The representations that an operator keeps, by argument and output.
+
+    None is for one without a representation: no tensor, a constant, or a tensor whose
+    representation the runtime chooses. ``direct`` are the arguments that are the tensors
+    themselves, where a copy of them would not do.
+    """
 
     args: Mapping[int, TensorRepr | None]
     outs: tuple[TensorRepr | None, ...]
+    direct: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,15 +250,25 @@ class _Builder:
             self.producers[t] = self._variable(union)
 
     def _written_in_place(self) -> list[tuple[int, ...]]:
-        """Groups of variables that must be equal: tensors that are written into have no copies."""
+        """Groups of variables that must be equal: tensors that are written into have no copies.
+
+        Nor has an operator without registration any that it had not before: what it reads may be
+        more than the tensor's contents.
+        """
         scopes = []
         for t, readers in enumerate(self.readers):
             names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
-            if any(index in written_args(name) for name, index in names):
+            is_written = any(index in written_args(name) for name, index in names)
+            same = readers if is_written else [slot for slot in readers if self._is_direct(slot)]
+            if same:
                 producer = self.producers[t]
-                scope = {slot.variable for slot in readers} | {producer} - {None}
+                scope = {slot.variable for slot in same} | {producer} - {None}
                 scopes.append(tuple(sorted(v for v in scope if v is not None)))
         return [scope for scope in scopes if len(scope) > 1]
+
+    def _is_direct(self, slot: Slot) -> bool:
+        pinned = self.graph.pinned.get(slot.operator)
+        return pinned is not None and slot.index in pinned.direct
 
     def _restrict_conv2d(self) -> set[int]:
         """Leaves CONV2D only to tensors for which the runtime will resolve it.

@@ -8,7 +8,9 @@ from planner.errors import VerificationError
 from schema import VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import OperatorCall, ValueList
 
-_Given = tuple[VkStorageType, VkMemoryLayout]
+_CLONE = "aten.clone.default"
+
+_Given = tuple[VkStorageType, VkMemoryLayout, bool]
 
 
 def check_pinned(file: VkGraph, written: VkGraph, names: Collection[str]) -> None:
@@ -29,10 +31,12 @@ def check_pinned(file: VkGraph, written: VkGraph, names: Collection[str]) -> Non
 
 
 def _given(graph: VkGraph, call: OperatorCall) -> Iterator[_Given]:
+    """Storage and layout of each operand, and whether it is a clone's output."""
+    clones = {made for other in graph.chain if other.name == _CLONE for made in other.args[-1:]}
     for value_id in call.args:
         value = graph.values[value_id]
         ids = value.items if isinstance(value, ValueList) else (value_id,)
         for member in ids:
             tensor = graph.values[member]
             if isinstance(tensor, VkTensor) and tensor.constant_id < 0:
-                yield tensor.storage_type, tensor.memory_layout
+                yield tensor.storage_type, tensor.memory_layout, member in clones

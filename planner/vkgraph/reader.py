@@ -25,6 +25,7 @@ from planner.vkgraph.wellformed import (
     is_variable,
     members_of,
     place_of,
+    repr_at_runtime,
     repr_of,
 )
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
@@ -267,6 +268,7 @@ class _Reader:
             )
         operators: list[Operator] = []
         pinned: dict[int, PinnedReprs] = {}
+        bound = self._bound()
         for position, call in zip(positions, graph.chain, strict=True):
             operator = Operator(
                 call.name,
@@ -279,7 +281,7 @@ class _Reader:
                 raise InputError(f"{place_of(self.name, self.file, position)}: {error}") from error
             is_known = operator.name == PREPACK or lookup(operator.name) is not None
             if not is_known and self._has_tensors(position):
-                pinned[len(operators)] = self._pinned(position)
+                pinned[len(operators)] = self._pinned(position, bound)
             operators.append(operator)
         return LayoutGraph(
             name=self.name,
@@ -297,20 +299,35 @@ class _Reader:
             positions=tuple(positions),
         )
 
-    def _pinned(self, position: int) -> PinnedReprs:
+    def _bound(self) -> frozenset[int]:
+        """The tensors that an operator with rep sets reads or makes, copies of them included."""
+        found = set(self.copies) | set(self.copies.values())
+        for call in self.file.chain:
+            if call.name == PREPACK or lookup(call.name) is not None:
+                for value_id in call.args:
+                    found.update(members_of(self.file, value_id))
+        return frozenset(found)
+
+    def _kept(self, value_id: int, bound: frozenset[int]) -> TensorRepr | None:
+        """The representation that a tensor has for an operator that must not see another one.
+
+        None for one that the runtime chooses and that no planned operator binds.
+        """
+        value = self.file.values[value_id]
+        if not isinstance(value, VkTensor) or not is_variable(value):
+            return None
+        return repr_of(value) or (repr_at_runtime(value) if value_id in bound else None)
+
+    def _pinned(self, position: int, bound: frozenset[int]) -> PinnedReprs:
         """The present representations of the operator at a position, which it keeps."""
         kept: list[tuple[TensorRepr | None, ...]] = []
         args = self.file.chain[position].args
         for argument, value_id in enumerate(args):
             members = members_of(self.file, value_id)
-            found = tuple(self._repr(i) for i in members)
+            found = tuple(self._kept(i, bound) for i in members)
             is_output = argument == len(args) - 1
             wrong = None
-            if not any(is_variable(self.file.values[i]) for i in members):
-                pass
-            elif None in found:
-                wrong = "it has none here"
-            elif any(r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in found if r):
+            if any(r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in found if r):
                 wrong = "PACKED_INT8_CONV2D becomes another one when the program is loaded"
             elif not is_output and len(set(found)) > 1:
                 wrong = "members of a list differ"
@@ -321,9 +338,19 @@ class _Reader:
                     f"know this operator, so it must keep its representations, but {wrong}"
                 )
             kept.append(found)
+        tensors = (members_of(self.file, value_id) for value_id in args[:-1])
         return PinnedReprs(
             args={argument: found[0] for argument, found in enumerate(kept[:-1]) if found},
-            outs=tuple(r for r in kept[-1] if r is not None),
+            outs=tuple(
+                r
+                for i, r in zip(members_of(self.file, args[-1]), kept[-1], strict=True)
+                if i in self.tensor_of
+            ),
+            direct=frozenset(
+                argument
+                for argument, members in enumerate(tensors)
+                if self.copies.keys().isdisjoint(members)
+            ),
         )
 
     def _has_tensors(self, position: int) -> bool:

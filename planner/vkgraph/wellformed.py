@@ -43,6 +43,27 @@ def repr_of(tensor: VkTensor) -> TensorRepr | None:
     return representation if representation in LABELS else None
 
 
+def repr_at_runtime(tensor: VkTensor) -> TensorRepr | None:
+    """The representation of a tensor where the runtime chooses what is left to it.
+
+    None for one that has another or an unknown one in part. Source: ``ComputeGraph.cpp``
+    (``suggested_storage_type``, ``suggested_memory_layout``) of ExecuTorch 1.5, whose runtime
+    chooses a texture, packed along channels where there are several.
+    """
+    storage, layout = tensor.storage_type, tensor.memory_layout
+    if storage == VkStorageType.DEFAULT_STORAGE:
+        storage = VkStorageType.TEXTURE_3D
+    if layout == VkMemoryLayout.DEFAULT_LAYOUT:
+        has_channels = len(tensor.dims) >= 3 and tensor.dims[-3] != 1
+        layout = (
+            VkMemoryLayout.TENSOR_CHANNELS_PACKED
+            if has_channels
+            else VkMemoryLayout.TENSOR_WIDTH_PACKED
+        )
+    representation = TensorRepr(storage, layout)
+    return representation if representation in LABELS else None
+
+
 def is_variable(value: Value) -> bool:
     """Whether a value is a tensor with a representation, and so not a constant."""
     return isinstance(value, VkTensor) and value.constant_id < 0
