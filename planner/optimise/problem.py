@@ -116,6 +116,7 @@ class _Builder:
         self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.slots_of: list[list[Slot]] = []  # by operator
         self.producers: list[int | None] = [None] * len(graph.tensors)
+        self.makers: list[list[int]] = [[] for _ in graph.tensors]  # variables, by tensor
         self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
         self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], NDArray[np.int64]] = {}
@@ -185,7 +186,9 @@ class _Builder:
             slot = self._add_slot(index, True, j, (t,), accepted.mask)
             slots.append(slot)
             outs.append(slot.variable)
-            self.producers[t] = slot.variable
+            if self.producers[t] is None:
+                self.producers[t] = slot.variable
+            self.makers[t].append(slot.variable)
         if not slots:
             return
         self.slots.extend(slots)
@@ -256,15 +259,24 @@ class _Builder:
         more than the tensor's contents.
         """
         scopes = []
+        rewritten = self._rewritten()
         for t, readers in enumerate(self.readers):
             names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
-            is_written = any(index in written_args(name) for name, index in names)
+            is_written = t in rewritten or any(index in written_args(n) for n, index in names)
             same = readers if is_written else [slot for slot in readers if self._is_direct(slot)]
-            if same:
-                producer = self.producers[t]
-                scope = {slot.variable for slot in same} | {producer} - {None}
+            if same or len(self.makers[t]) > 1:
+                scope = {slot.variable for slot in same} | {self.producers[t], *self.makers[t]}
                 scopes.append(tuple(sorted(v for v in scope if v is not None)))
         return [scope for scope in scopes if len(scope) > 1]
+
+    def _rewritten(self) -> set[int]:
+        """The tensors that are made more than once, or inputs that an operator makes again."""
+        made = set(self.graph.inputs)
+        found = set[int]()
+        for operator in self.graph.operators:
+            found |= made.intersection(operator.outputs)
+            made.update(operator.outputs)
+        return found
 
     def _is_direct(self, slot: Slot) -> bool:
         pinned = self.graph.pinned.get(slot.operator)

@@ -160,8 +160,11 @@ class _Reader:
         one, or that copies a tensor which is overwritten, because it may keep the old contents.
         """
         graph = self.file
-        read, overwritten = set[int](), set[int]()
+        read, overwritten, made = set[int](), set[int](), set(graph.input_ids)
         for call in graph.chain:
+            outputs = members_of(graph, call.args[-1]) if call.args else ()
+            overwritten.update(made.intersection(outputs))
+            made.update(outputs)
             for value_id in call.args[:-1]:
                 read.update(members_of(graph, value_id))
             for argument in written_args(call.name):

@@ -174,7 +174,11 @@ class _Check:
         return _wrong_with_tensor(value) if isinstance(value, VkTensor) else None
 
     def _makers(self) -> dict[int, int]:
-        """The position of the operator that makes each tensor; -1 for inputs of the graph."""
+        """The position of the operator that makes each tensor; -1 for inputs of the graph.
+
+        What is made once may be written over by later operators: a program that was lowered with
+        ``alias_buffer_mutations`` keeps its state so.
+        """
         graph = self.graph
         makers = dict.fromkeys(graph.input_ids, -1)
         for position, call in enumerate(graph.chain):
@@ -186,9 +190,8 @@ class _Check:
             for value_id in tensors:
                 if _is_constant(graph.values[value_id]):
                     wrong = f"value {value_id} is a constant"
-                elif value_id in makers:
-                    wrong = f"value {value_id} is {self._made(makers[value_id], position)} already"
-                makers[value_id] = position
+                elif makers.setdefault(value_id, position) == position and made.count(value_id) > 1:
+                    wrong = f"value {value_id} is made here already"
             if wrong is not None:
                 raise InputError(f"{self._operand(position, len(call.args) - 1)}: {wrong}")
         return makers
