@@ -194,12 +194,8 @@ def test_names_that_cannot_be_printed(name: str) -> None:
 # Order.
 
 
-def test_two_operators_that_make_one_tensor() -> None:
+def test_an_operator_that_makes_a_tensor_twice() -> None:
     values: list[Value] = [tensor(), tensor()]
-    refuses(
-        graph(values, (RELU, (0, 1)), (ADD, (0, 0, 1))),
-        rf"operator 1 \({ADD}\), output: value 1 is made by operator 0 \({RELU}\) already",
-    )
     members = graph([*values, ValueList((1, 1))], ("aten.split_with_sizes_copy.default", (0, 2)))
     refuses(members, r"operator 0 \(.*\), output: value 1 is made here already")
 
@@ -224,10 +220,8 @@ def test_clones_that_lead_back() -> None:
         graph(values, (CLONE, (1, 3, 2)), (CLONE, (2, 3, 1))),
         r".*argument 0: value 1 is read here, but it is made by operator 1",
     )
-    refuses(
-        graph(values, (CLONE, (0, 3, 2)), (CLONE, (2, 3, 0))),
-        r"operator 1 .*, output: value 0 is an input of the graph already",
-    )
+    back = graph(values, (CLONE, (0, 3, 2)), (CLONE, (2, 3, 0)))
+    assert [call.args for call in written(back).chain] == [(0, 3, 2), (2, 3, 0)]
 
 
 def test_outputs_that_cannot_be_written() -> None:
@@ -552,15 +546,7 @@ def test_unknown_operators_keep_what_they_read_even_if_they_make_no_tensor() -> 
     assert (read.storage_type, read.memory_layout) == (BUF_W.storage_type, BUF_W.memory_layout)
 
 
-def test_unknown_operators_need_something_to_keep() -> None:
-    refuses(
-        graph([tensor(UNPLANNED), tensor()], (UNKNOWN, (0, 1))),
-        rf"operator 0 \({UNKNOWN}\), argument 0: the registry does not know this operator",
-    )
-    refuses(
-        graph([tensor(), tensor(UNPLANNED)], (UNKNOWN, (0, 1))),
-        rf"operator 0 \({UNKNOWN}\), output: the registry does not know this operator",
-    )
+def test_unknown_operators_cannot_keep_what_the_runtime_replaces() -> None:
     dynamic = tensor(Q_CONV2D, dtype=VkDataType.INT8)
     refuses(
         graph([tensor(), dynamic], (UNKNOWN, (0, 1))),
