@@ -57,12 +57,14 @@ def read_graph_module(
     name: str = "",
     downcast_64_bit: bool = True,
     force_fp16: bool = False,
+    aliases: Mapping[str, str] | None = None,
 ) -> FxGraph:
     """Reads a graph module whose nodes have ``val`` and whose weights are ``etvk_tensorref``.
 
-    The two options are those of the Vulkan delegate: they say how elements are stored on the GPU.
+    Two options are those of the Vulkan delegate: they say how elements are stored on the GPU.
+    ``aliases`` names nodes that write into the tensor of an earlier one, and that one.
     """
-    return _Reader(downcast_64_bit, force_fp16).read(graph_module, name)
+    return _Reader(downcast_64_bit, force_fp16, aliases or {}).read(graph_module, name)
 
 
 def get_repr(node: Node) -> tuple[TensorRepr | None, ...]:
@@ -86,8 +88,10 @@ def _all_arguments(node: Node) -> list[Any]:
 
 
 class _Reader:
-    def __init__(self, downcast_64_bit: bool, force_fp16: bool) -> None:
+    def __init__(self, downcast_64_bit: bool, force_fp16: bool, aliases: Mapping[str, str]) -> None:
         self.force_fp16 = force_fp16
+        self.aliases = aliases
+        self.named: dict[str, int] = {}  # tensors by the names of their nodes
         self.dtypes = dict(_DTYPES)
         if downcast_64_bit:
             self.dtypes[torch.int64] = VkDataType.INT32
@@ -144,8 +148,9 @@ class _Reader:
         """Adds the tensors that a node makes and returns their indices."""
         value = node.meta.get("val")
         if isinstance(value, FakeTensor):
-            index = self._add_tensor(node, None, value, node.name)
-            self.tensor_of[node] = index
+            written = self.named.get(self.aliases.get(node.name, ""))
+            index = self._add_tensor(node, None, value, node.name) if written is None else written
+            self.tensor_of[node] = self.named[node.name] = index
             return (index,)
         if isinstance(value, (list, tuple)) and all(isinstance(v, FakeTensor) for v in value):
             made = tuple(

@@ -35,6 +35,7 @@ from planner.executorch.vkgraph import as_schema, tensor_names
 from planner.executorch.writer import write_graph_module
 from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
+from planner.ir.registry import PREPACK
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.options import PlanOptions
 from planner.result.program import Baseline, DelegateResult, describe_delegate
@@ -109,11 +110,15 @@ class Planning:
             )
         self._stage = _Begun(compile_options)
 
-    def plan(self, graph_module: GraphModule, greedy: Any) -> None:
-        """Plans a delegate's graph module in place, where ``greedy`` would have tagged it."""
+    def plan(self, graph_module: GraphModule, greedy: Any, program: Any = None) -> None:
+        """Plans a delegate's graph module in place, where ``greedy`` would have tagged it.
+
+        ``program`` is the exported program that it is of.
+        """
         begun = self._at(_Begun)
         limits = self.options.limits(greedy.texture_limits)
         untagged = detached_copy(graph_module)
+        aliases = _aliases(graph_module, program, begun.options)
 
         def lay(target: GraphModule) -> _Laid:
             costs = self.options.cost_model()
@@ -123,6 +128,7 @@ class Planning:
                     name=f"delegate {len(self.delegates)}",
                     downcast_64_bit=begun.options.get("downcast_64_bit", True),
                     force_fp16=greedy.force_fp16,
+                    aliases=aliases,
                 )
                 plan = plan_graph(fx.graph, limits, costs)
                 clones = write_graph_module(fx, plan)
@@ -210,10 +216,11 @@ class _PlanningPass(PassBase):
         super().__init__()
         self._planning = planning
         self._greedy = greedy
+        self._exported_program: Any = None  # set by ExecuTorch before it calls a pass that has it
 
     def call(self, graph_module: GraphModule) -> PassResult:
         try:
-            self._planning.plan(graph_module, self._greedy)
+            self._planning.plan(graph_module, self._greedy, self._exported_program)
         except PlannerError as error:
             self._planning.error = error  # ExecuTorch's pass manager hides what a pass raises
             raise
@@ -299,6 +306,26 @@ def to_edge_transform_and_lower(
     """
     with planning(plan_options):
         return executorch.exir.to_edge_transform_and_lower(*args, **kw)
+
+
+def _aliases(graph_module: GraphModule, program: Any, options: dict[str, Any]) -> dict[str, str]:
+    """Nodes whose values are written into a buffer's tensor, and the nodes that make that tensor.
+
+    Source: ``serialization/vulkan_graph_builder.py`` (``alias_buffer_mutations``): of a buffer that
+    is prepacked, it is the prepacked tensor.
+    """
+    if program is None or not options.get("alias_buffer_mutations", False):
+        return {}
+    signature = program.graph_signature
+    nodes = {node.name: node for node in graph_module.graph.nodes}
+    tensors = {}
+    for name, buffer in signature.inputs_to_buffers.items():
+        if name in nodes:
+            users = nodes[name].users
+            packed = (u.name for u in users if getattr(u.target, "__name__", "") == PREPACK)
+            tensors[buffer] = next(packed, name)
+    mutated = signature.buffers_to_mutate.items()
+    return {output: tensors[buffer] for output, buffer in mutated if buffer in tensors}
 
 
 def _limited(partitioner: Any, limits: ImageExtents | None) -> Any:
