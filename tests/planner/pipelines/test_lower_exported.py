@@ -8,8 +8,11 @@ import re
 import subprocess
 import sys
 
+import executorch.exir
 import pytest
 import torch
+from executorch.exir.pass_manager import PassManager
+from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from planner.compare.layouts import compare
 from planner.errors import InputError
@@ -116,3 +119,32 @@ def test_the_same_program_is_lowered_to_the_same_bytes_by_every_process() -> Non
 def test_what_cannot_be_lowered_is_told() -> None:
     with pytest.raises(InputError, match=r"^x.pt2 is not a zip archive"):
         lower_exported(b"PK", "x.pt2")
+
+
+class _Transposed(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.t(x)
+
+
+class _TransposedTensors(PassBase):
+    """Runs a module on what it cannot take, as passes run what they fuse."""
+
+    def call(self, graph_module: torch.fx.GraphModule) -> PassResult | None:
+        torch.fx.Interpreter(graph_module).run(torch.randn(2, 3, 4))
+        return None
+
+
+def test_the_cause_of_a_failed_pass_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lower(*args: object, **kw: object) -> None:
+        try:
+            PassManager([_TransposedTensors()])(torch.fx.symbolic_trace(_Transposed()))
+        except Exception as error:
+            raise RuntimeError("the pass manager failed") from error
+
+    monkeypatch.setattr(executorch.exir, "to_edge_transform_and_lower", lower)
+    with pytest.raises(
+        InputError,
+        match=r"^ExecuTorch cannot lower x.pt2: RuntimeError: t\(\) expects a tensor with <= 2 "
+        r"dimensions, but self is 3D \(at t\)$",
+    ):
+        lower_exported(exported("mixed"), "x.pt2")
