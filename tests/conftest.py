@@ -21,6 +21,7 @@ MARKERS: Final = {
     "lowering": "loads torch, here or in a process of its own",
     "chaos": "kills processes of a server and waits for others to do their work",
     "install": "builds a wheel or installs packages",
+    "slow": "takes seconds: many examples, or large ones",
 }
 _BY_FIXTURE: Final = {
     "server": "server",
@@ -42,6 +43,8 @@ _BY_FIXTURE: Final = {
     "costs": "lowering",
 }
 _LOWERING: Final = {"torch", "torchao", "executorch", "transformers"}
+_SERVING: Final = {"tests.api.serving", "tests.api.jobs.plant", "api.bench.background"}
+"""Modules that start processes: what imports one of them at its top is taken to do so."""
 _ABSENT: Final = ("torch", "wgpu")
 """What a fast run cannot import: a test that lacks its marker fails there, and not in a minute."""
 
@@ -101,12 +104,14 @@ def _needs(item: pytest.Item) -> set[str]:
         found |= {"postgresql"} & {v for v in item.callspec.params.values() if isinstance(v, str)}
     if _lowers(item.path):
         found.add("lowering")
+    if not _imports(item.path).isdisjoint(_SERVING):
+        found.add("server")
     return found
 
 
 @cache
-def _lowers(path: Path) -> bool:
-    """Whether a module of the tests loads torch at its top, itself or by another of the tests."""
+def _imports(path: Path) -> frozenset[str]:
+    """What a module imports at its top."""
     names: set[str] = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
@@ -114,6 +119,13 @@ def _lowers(path: Path) -> bool:
         elif isinstance(node, ast.ImportFrom) and node.module:
             names.add(node.module)
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return frozenset(names)
+
+
+@cache
+def _lowers(path: Path) -> bool:
+    """Whether a module of the tests loads torch at its top, itself or by another of the tests."""
+    names = _imports(path)
     if any(name.partition(".")[0] in _LOWERING for name in names):
         return True
     ours = (ROOT / f"{name.replace('.', '/')}.py" for name in names if name.startswith("tests."))

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
 
+import pytest
+
 from tests.api.graphs import graph
 from tests.install.project import dependencies, metadata
 from tests.install.recorded import recorded
@@ -50,6 +52,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow
 def test_lowered_programs_are_planned_and_looked_at(tmp_path: Path) -> None:
     (tmp_path / "program.pte").write_bytes(recorded("pte"))
     (tmp_path / "graph.vkgraph").write_bytes(graph())

@@ -14,6 +14,7 @@ from planner.pipelines.lowered import replan
 from tests.paths import ROOT
 
 
+@pytest.mark.lowering
 def test_every_name_is_there_and_listed() -> None:
     assert planner.plan is plan_program
     assert planner.replan is replan

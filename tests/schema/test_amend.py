@@ -134,6 +134,7 @@ def older(leaves: tuple[NewLeaf, ...]) -> tuple[Leaf, ...]:
     return tuple(Leaf(leaf.number, leaf.items) for leaf in leaves)
 
 
+@pytest.mark.slow
 @given(TREES, st.data())
 @settings(max_examples=300)
 def test_a_newer_reader_finds_what_it_had(old: NewTree, data: st.DataObject) -> None:
@@ -362,6 +363,7 @@ def try_tree(data: bytes) -> None:
     assert read(TREE, result, strict=False) == value
 
 
+@pytest.mark.slow
 def test_altered_trees_are_written_into_or_refused() -> None:
     whole = write(SAMPLE)
     for at in range(len(whole)):
@@ -371,6 +373,7 @@ def test_altered_trees_are_written_into_or_refused() -> None:
             try_tree(bytes(data))
 
 
+@pytest.mark.slow
 def test_altered_graphs_are_written_into_or_refused() -> None:
     whole = vkgraph.encode(sample_graph())
     random = Random(1)

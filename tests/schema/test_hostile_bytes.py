@@ -67,6 +67,7 @@ def test_every_truncation_is_refused(decode: Callable[[bytes], object], whole: b
             decode(whole[:length])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_of_a_graph() -> None:
     for at in range(len(GRAPH)):
         for bit in range(8):

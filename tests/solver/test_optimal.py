@@ -89,12 +89,14 @@ def test_whole_model_against_brute_force() -> None:
         assert whole_optimum(problem) == brute_force(problem), seed
 
 
+@pytest.mark.slow
 def test_larger_problems_against_the_whole_model() -> None:
     for seed in range(2000):
         problem = random_problem(Random(seed), variables=12, factors=16, scale=50)
         assert optimum(problem) == whole_optimum(problem), seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fan_out", [0, 8])
 def test_nets_against_the_whole_model(fan_out: int) -> None:
     for seed in range(10):

@@ -147,6 +147,7 @@ def test_markdown_keeps_names_readable() -> None:
     assert "aten.native_layer_norm.default" in comparison_markdown(named, 0)
 
 
+@pytest.mark.slow
 def test_pictures_are_the_same_every_time() -> None:
     found = comparison(CHANGED, ALIKE, ONLY_B)
     svg = draw(found, Path("x.svg"))

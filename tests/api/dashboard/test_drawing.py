@@ -90,6 +90,7 @@ def test_the_same_graph_is_drawn_in_the_same_way(graph: Graph, chance: random.Ra
         assert draw(nodes, edges) == drawing
 
 
+@pytest.mark.slow
 def test_another_process_draws_the_same_graph_in_the_same_way() -> None:
     drawn = [_random(seed, 60, 100, reach=30) for seed in range(20)]
     here = [[list(at) for at in draw(*graph).positions] for graph in drawn]
@@ -171,6 +172,7 @@ def test_a_column_is_cut_where_few_edges_are_parted() -> None:
     assert len(parted) == max(drawing.columns)
 
 
+@pytest.mark.slow
 def test_edges_that_pass_very_many_layers_by_get_no_room() -> None:
     nodes = 4000
     far = [(n, nodes - 1 - n) for n in range(0, nodes // 2 - 1, 2)]

@@ -36,6 +36,7 @@ def _children(running: Server) -> list[str]:
     return [child for task in tasks for child in (task / "children").read_text().split()]
 
 
+@pytest.mark.server
 def test_the_process_that_serves_never_loads_torch(tmp_path: Path) -> None:
     program = """
 import sys
@@ -68,6 +69,7 @@ def _serve(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.server
 def test_a_database_that_cannot_be_reached_ends_the_command_in_one_line(tmp_path: Path) -> None:
     url = "postgresql://me:secret@127.0.0.1:1/plans"
     ended = _serve("--data-dir", str(tmp_path), LAYOUT_PLANNER_DATABASE_URL=url)
@@ -78,6 +80,7 @@ def test_a_database_that_cannot_be_reached_ends_the_command_in_one_line(tmp_path
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.server
 def test_a_data_directory_that_cannot_be_made_ends_the_command_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     ended = _serve(LAYOUT_PLANNER_DATA_DIR=str(tmp_path / "file" / "data"))
@@ -86,6 +89,7 @@ def test_a_data_directory_that_cannot_be_made_ends_the_command_in_one_line(tmp_p
     assert len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.server
 def test_plans_are_in_the_users_data_directory_by_default(tmp_path: Path) -> None:
     environment = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path / "share")}
     kept = {k: v for k, v in os.environ.items() if not k.startswith("LAYOUT_PLANNER_")}

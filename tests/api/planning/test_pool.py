@@ -79,6 +79,7 @@ def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: object) ->
     return str(failed.value)
 
 
+@pytest.mark.lowering
 def test_a_refusal_keeps_its_type_and_text(pool: Pool, no_archive: PlanWork) -> None:
     assert _refusal(pool, no_archive) == (
         "net.pt2 is not a zip archive: hand in a file written by torch.export.save, a lowered "

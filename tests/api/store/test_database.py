@@ -28,6 +28,7 @@ def test_the_migrations_make_the_tables(database_url: str) -> None:
     database.close()
 
 
+@pytest.mark.slow
 def test_many_processes_may_open_a_new_database_at_once(database_url: str) -> None:
     program = "import sys; from api.store.database import Database; Database(sys.argv[1]).close()"
     opened = [

@@ -216,6 +216,7 @@ def test_different_programs() -> None:
 times = st.lists(st.integers(0, 10**6).map(float), min_size=9, max_size=9)
 
 
+@pytest.mark.slow
 @given(chains, chains, times, times, st.sampled_from([None, 5.0]), st.sampled_from([0.0, 3.0]))
 def test_every_total_adds_up_and_comparing_is_antisymmetric(
     x: Case, y: Case, ns: list[float], other: list[float], staging: float | None, stray: float

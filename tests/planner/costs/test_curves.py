@@ -44,6 +44,7 @@ def priced(profile: DeviceProfile, shape: tuple[int, ...], key: str, dtype: VkDa
     return int(ProfileCosts(profile, "repack").transition(shape, dtype)[source, target])
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32))
 def test_a_curved_profile_survives_its_own_json(seed: int) -> None:
     profile = replace(curved(seed), measured=Measurement(**MEASURED))
@@ -134,6 +135,7 @@ def test_what_is_wrong_is_named(fields: dict[str, Any], wrong: str) -> None:
 SHAPES = st.lists(st.integers(1, 30), min_size=1, max_size=4).map(tuple)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32), SHAPES, st.sampled_from([FLOAT, VkDataType.FLOAT16, INT8]))
 def test_prices_are_numpys_between_knots(
     seed: int, shape: tuple[int, ...], dtype: VkDataType

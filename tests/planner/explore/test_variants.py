@@ -67,6 +67,7 @@ def tried(variant: Variant) -> set[object]:
     return {(trial.call.call, labels_of(trial.call.operands)) for trial in variant.untried}
 
 
+@pytest.mark.slow
 def test_with_nothing_measured_the_first_is_the_program_itself(program: bytes) -> None:
     first, second, third = explore(program, "graph", OPTIONS, 3)
     assert first.program == program
@@ -77,6 +78,7 @@ def test_with_nothing_measured_the_first_is_the_program_itself(program: bytes) -
     assert min(len(v.untried) for v in (first, second, third)) > 50
 
 
+@pytest.mark.slow
 def test_the_seed_draws(program: bytes) -> None:
     (_, a), (_, again), (_, b) = (list(explore(program, "g", OPTIONS, 2, s)) for s in (1, 1, 2))
     assert a.program == again.program != b.program
@@ -128,6 +130,7 @@ def test_hopeful_prices(program: bytes, times: DeviceTimes) -> None:
     assert np.array_equal(retried, hopeful.ns)
 
 
+@pytest.mark.slow
 def test_rounds_lead_to_the_best_plan(program: bytes) -> None:
     """A device that nothing is known of but by its runs; noise of the runs left out."""
     runs = [

@@ -50,6 +50,7 @@ def total_bytes(graph: VkGraph, plan: MemoryPlan) -> int:
     return largest.total()
 
 
+@pytest.mark.slow
 @given(graphs())
 def test_a_plan_is_safe_small_and_stable(graph: VkGraph) -> None:
     plan, greedy = plan_memory(graph), greedy_plan(graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from tests.planner.costs.curves import curved
 from tests.planner.optimise.brute_force import graphs, optimal_plan
 
 
+@pytest.mark.slow
 @settings(max_examples=150)
 @given(
     graphs(),

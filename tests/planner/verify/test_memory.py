@@ -102,6 +102,7 @@ def _overlap(a: Lifetime, b: Lifetime) -> bool:
     return a.first <= b.last and b.first <= a.last
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 def test_the_checker_finds_every_pair_that_must_not_share(
     graph: VkGraph, data: st.DataObject
@@ -167,6 +168,7 @@ def test_a_list_in_a_list_is_refused() -> None:
         check_memory(graph(values, (2, 3)), 32)
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 def test_another_total_is_refused(graph: VkGraph, data: st.DataObject) -> None:
     plan = plan_memory(graph)
@@ -178,6 +180,7 @@ def test_another_total_is_refused(graph: VkGraph, data: st.DataObject) -> None:
         check_memory(written, other)
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 def test_a_tensor_that_outgrew_its_object_is_found(graph: VkGraph, data: st.DataObject) -> None:
     plan = plan_memory(graph)

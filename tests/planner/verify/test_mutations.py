@@ -92,6 +92,7 @@ def _transitions_break_a_rule(case: Case, given_reprs: dict[int, TensorRepr]) ->
         targets.add((transition.source, target))
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(names, st.data())
 def test_layouts_are_refused_exactly_where_the_planner_has_none(
@@ -121,6 +122,7 @@ def test_layouts_that_are_not_claimed_are_refused(name: str, data: st.DataObject
     assert is_refused(replace(changed, plan=case.plan))
 
 
+@pytest.mark.slow
 @settings(max_examples=600)
 @given(names, st.data())
 def test_other_arguments_are_refused(name: str, data: st.DataObject) -> None:

@@ -628,6 +628,7 @@ def test_two_thousand_clones_in_a_chain(layouts: tuple[TensorRepr, ...]) -> None
     assert result.program.total.transitions == 0
 
 
+@pytest.mark.slow
 def test_five_thousand_readers_of_a_tensor() -> None:
     readers = 5000
     values: list[Value] = [tensor(), tensor(), *[tensor()] * readers]
@@ -650,6 +651,7 @@ def connected(operators: int, seed: int) -> VkGraph:
     return graph([tensor()] * (operators + 1), *chain, outputs=(operators,))
 
 
+@pytest.mark.slow
 def test_densely_connected_operators() -> None:
     """Their tables are too large for elimination, but not for a search that is given small ones."""
     data = encode(connected(40, seed=0))
@@ -660,6 +662,7 @@ def test_densely_connected_operators() -> None:
     assert replan(result.data, "x", OPTIONS[0]).data == result.data
 
 
+@pytest.mark.slow
 def test_a_search_without_time_gives_no_worse_than_the_file_has(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -694,12 +697,14 @@ def attempt(data: bytes) -> None:
             assert replan(result.data, "x", options).data == result.data
 
 
+@pytest.mark.slow
 @given(changed_graphs())
 @settings(max_examples=EXAMPLES)
 def test_changed_graphs(hostile: VkGraph) -> None:
     attempt(encode(hostile))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [bytes, lambda data: join_delegate(data, b"constants")])
 @given(data=st.data())
 @settings(max_examples=EXAMPLES)
