@@ -20,8 +20,8 @@ import schema.plan
 from tests.api.http.running import Server, detail, post
 
 _NO_ZIP = (
-    "is not a zip archive: hand in a file written by torch.export.save, a lowered program (.pte), "
-    "or a VkGraph"
+    "is not a zip archive: hand in a file written by torch.export.save, a lowered program "
+    "(.pte, .bpte), or a VkGraph"
 )
 
 

@@ -41,7 +41,7 @@ def test_every_item_of_a_matrix_is_planned_and_bad_input_fails_alone(site: Plant
     assert status.counts["failed"] == 2
     assert items["bad"].task.error == (
         "bad is not a zip archive: hand in a file written by torch.export.save, a lowered program "
-        "(.pte), or a VkGraph"
+        "(.pte, .bpte), or a VkGraph"
     )
     assert items["bad"].task.attempts == 1
     page = site.store.page()

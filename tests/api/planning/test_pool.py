@@ -83,7 +83,7 @@ def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: object) ->
 def test_a_refusal_keeps_its_type_and_text(pool: Pool, no_archive: PlanWork) -> None:
     assert _refusal(pool, no_archive) == (
         "net.pt2 is not a zip archive: hand in a file written by torch.export.save, a lowered "
-        "program (.pte), or a VkGraph"
+        "program (.pte, .bpte), or a VkGraph"
     )
 
 
