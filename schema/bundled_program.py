@@ -97,6 +97,8 @@ def _scan(whole: bytes) -> _Found:
     start, end = vector + 4, vector + 4 + count
     suites_at = root + suites_offset if suites_offset else 0
     suites = suites_at + _unsigned(whole, suites_at) if suites_at else 0
+    if suites >= len(whole):
+        raise SchemaError("its tests are outside the file", "BundledProgram.method_test_suites")
     vtable = root - struct.unpack_from("<i", whole, root)[0]
     is_first = (
         not layout.others

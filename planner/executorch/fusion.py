@@ -15,8 +15,11 @@ from torch.fx import GraphModule
 from planner.executorch.patches import Hook, Wrapper
 
 _BOTH: Final = frozenset(
-    f"aten.{name}" for name in ("add.Tensor", "cat.default", "mul.Tensor", "slice_copy.Tensor")
-) | {"aten.unsqueeze_copy.default"}
+    {
+        *("aten.add.Tensor", "aten.cat.default", "aten.mul.Tensor"),
+        *("aten.slice_copy.Tensor", "aten.unsqueeze_copy.default"),
+    }
+)
 
 NEEDED: Final[dict[Hook, frozenset[str]]] = {
     Hook.ROPE_PATTERNS: _BOTH
@@ -37,7 +40,10 @@ def kept_patterns() -> dict[Hook, Wrapper]:
         def fuse_in(*args: Any) -> Any:
             nonlocal graph_module
             graph_module = args[-1]
-            return fuse(*args)
+            try:
+                return fuse(*args)
+            finally:
+                graph_module = None
 
         return fuse_in
 
@@ -62,4 +68,5 @@ def kept_patterns() -> dict[Hook, Wrapper]:
 
 def _operators(graph_module: GraphModule) -> set[str]:
     nodes = graph_module.graph.nodes
-    return {node.target.__name__ for node in nodes if node.op == "call_function"}
+    calls = (node.target for node in nodes if node.op == "call_function")
+    return {getattr(target, "__name__", "") for target in calls}

@@ -46,9 +46,9 @@ class Hook(Enum):
     """Finds operators to fuse in a program that is partitioned."""
     FUSION = (patterns, "replace_all_fusable_subgraphs")
     """Fuses operators of a delegate."""
-    ROPE_PATTERNS = (patterns.fusable_patterns["export_llama_rope"], "get_graphs_fn")
+    ROPE_PATTERNS = (patterns.fusable_patterns.get("export_llama_rope"), "get_graphs_fn")
     """Makes the graphs of a rotary embedding that are fused."""
-    HF_ROPE_PATTERNS = (patterns.fusable_patterns["hf_rope"], "get_graphs_fn")
+    HF_ROPE_PATTERNS = (patterns.fusable_patterns.get("hf_rope"), "get_graphs_fn")
     """Makes those of the other one."""
     LAYOUT_PASS = (etvk, "TagMemoryMetaPass")
     """Makes the pass that chooses layouts and inserts transitions."""

@@ -110,7 +110,7 @@ class Planning:
             )
         self._stage = _Begun(compile_options)
 
-    def plan(self, graph_module: GraphModule, greedy: Any, program: Any = None) -> None:
+    def plan(self, graph_module: GraphModule, greedy: Any, program: Any) -> None:
         """Plans a delegate's graph module in place, where ``greedy`` would have tagged it.
 
         ``program`` is the exported program that it is of.
@@ -314,7 +314,7 @@ def _aliases(graph_module: GraphModule, program: Any, options: dict[str, Any]) -
     Source: ``serialization/vulkan_graph_builder.py`` (``alias_buffer_mutations``): of a buffer that
     is prepacked, it is the prepacked tensor.
     """
-    if program is None or not options.get("alias_buffer_mutations", False):
+    if not options.get("alias_buffer_mutations", False):
         return {}
     signature = program.graph_signature
     nodes = {node.name: node for node in graph_module.graph.nodes}

@@ -264,9 +264,8 @@ class _Builder:
             names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
             is_written = t in rewritten or any(index in written_args(n) for n, index in names)
             same = readers if is_written else [slot for slot in readers if self._is_direct(slot)]
-            if same or len(self.makers[t]) > 1:
-                scope = {slot.variable for slot in same} | {self.producers[t], *self.makers[t]}
-                scopes.append(tuple(sorted(v for v in scope if v is not None)))
+            scope = {slot.variable for slot in same} | {self.producers[t], *self.makers[t]}
+            scopes.append(tuple(sorted(v for v in scope if v is not None)))
         return [scope for scope in scopes if len(scope) > 1]
 
     def _rewritten(self) -> set[int]:

@@ -184,14 +184,16 @@ class _Check:
         for position, call in enumerate(graph.chain):
             made = members_of(graph, call.args[-1]) if call.args else ()
             tensors = [i for i in made if isinstance(graph.values[i], VkTensor)]
-            wrong = None
+            here, wrong = set[int](), None
             if tensors and len(tensors) < len(made):
                 wrong = "a list of tensors with other values among them"
             for value_id in tensors:
                 if _is_constant(graph.values[value_id]):
                     wrong = f"value {value_id} is a constant"
-                elif makers.setdefault(value_id, position) == position and made.count(value_id) > 1:
+                elif value_id in here:
                     wrong = f"value {value_id} is made here already"
+                here.add(value_id)
+                makers.setdefault(value_id, position)
             if wrong is not None:
                 raise InputError(f"{self._operand(position, len(call.args) - 1)}: {wrong}")
         return makers

@@ -196,8 +196,11 @@ def test_names_that_cannot_be_printed(name: str) -> None:
 
 def test_an_operator_that_makes_a_tensor_twice() -> None:
     values: list[Value] = [tensor(), tensor()]
-    members = graph([*values, ValueList((1, 1))], ("aten.split_with_sizes_copy.default", (0, 2)))
-    refuses(members, r"operator 0 \(.*\), output: value 1 is made here already")
+    twice = ("aten.split_with_sizes_copy.default", (0, 2))
+    values.append(ValueList((1, 1)))
+    refuses(graph(values, twice), r"operator 0 \(.*\), output: value 1 is made here already")
+    later = graph(values, (RELU, (0, 1)), twice)
+    refuses(later, r"operator 1 \(.*\), output: value 1 is made here already")
 
 
 def test_a_tensor_that_is_read_before_it_is_made() -> None:
