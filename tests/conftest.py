@@ -70,6 +70,11 @@ def pytest_configure(config: pytest.Config) -> None:
             sys.modules[module] = None  # type: ignore[assignment]
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names bytes by their length: a zip holds the time, and workers have to agree on a name."""
+    return f"{len(val)}_bytes" if isinstance(val, bytes) else None
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leaves alone what would load torch to no end."""
     is_test = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
