@@ -20,7 +20,7 @@ test: $(READY) vulkan postgresql chromium
 
 # Lint, types and the tests that need no more than Python: while one works. The rest is 'make test'.
 check: lint
-	$(BIN)/python -m pytest -q -n 2 --fast
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --fast
 
 # Lines that tests run, those in processes that they start included.
 coverage: $(READY) vulkan postgresql chromium

@@ -93,15 +93,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Fails where tests that share what is lowered would not run on one worker."""
-    if session.config.getoption("loadgroup", False):
-        apart = [i for i in session.items if i.get_closest_marker("xdist_group")]
-        apart = [i for i in apart if "@" not in i.nodeid]
-        if apart:
-            raise pytest.UsageError(f"pytest-xdist leaves {apart[0].nodeid} out of its group")
-
-
 def _needs(item: pytest.Item) -> set[str]:
     """Markers by the fixtures that a test asks for, and by what its module imports."""
     found = {_BY_FIXTURE[name] for name in getattr(item, "fixturenames", ()) if name in _BY_FIXTURE}
