@@ -132,8 +132,11 @@ def replan(
             file = graph_of(blob)
             digest = hashlib.sha256(file).hexdigest()
             names = exported.names.get(digest, {}) if exported is not None else {}
-            delegate = _Delegate(len(results), file, options, limits, costs, chooser, names)
-            trials = (delegate.replan() for _ in range(repeats))
+            # A trial after the first has prices of its own, too: those of another are kept.
+            trials = (
+                _Delegate(len(results), file, options, limits, prices, chooser, names).replan()
+                for prices in (costs, *(options.cost_model() for _ in range(repeats - 1)))
+            )
             result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
             if exported is not None:
                 seconds = exported.baseline_seconds.get(digest, 0.0)
