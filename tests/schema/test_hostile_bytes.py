@@ -17,6 +17,8 @@ from schema import SchemaError, VkGraph, join_delegate, plan, split_delegate, vk
 from schema.generated import vkgraph as generated
 from tests.schema.strategies import sample_graph, sample_program
 
+pytestmark = pytest.mark.slow
+
 GRAPH = vkgraph.encode(sample_graph())
 PROGRAM = plan.encode(sample_program())
 BLOB = join_delegate(GRAPH, b"constants")
@@ -67,7 +69,6 @@ def test_every_truncation_is_refused(decode: Callable[[bytes], object], whole: b
             decode(whole[:length])
 
 
-@pytest.mark.slow
 def test_every_flipped_bit_of_a_graph() -> None:
     for at in range(len(GRAPH)):
         for bit in range(8):

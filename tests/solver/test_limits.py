@@ -33,6 +33,7 @@ def table(*scope: int, costs: object) -> CostTable:
     return CostTable(scope, np.array(costs, np.int64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("bits", "lanes"),
     [((20, 20), 1), ((50, 20, 20), 1), ((50, 50, 50), 2), ((50, 20, 50, 30, 50, 40), 3)],

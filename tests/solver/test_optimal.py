@@ -50,6 +50,7 @@ def proven(problem: Problem, solution: Solution) -> tuple[int, ...]:
     return solution.cost
 
 
+@pytest.mark.slow
 @given(st.randoms(use_true_random=False))
 @settings(max_examples=150)
 def test_any_problem_against_brute_force(random: Random) -> None:
@@ -59,6 +60,7 @@ def test_any_problem_against_brute_force(random: Random) -> None:
     assert optimum(problem, table_limit=12) == expected
 
 
+@pytest.mark.slow
 def test_many_problems_against_brute_force() -> None:
     infeasible = 0
     for seed in range(2000):

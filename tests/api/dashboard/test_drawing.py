@@ -68,12 +68,14 @@ def test_no_two_operators_overlap_and_all_are_in_the_picture(graph: Graph) -> No
     _check_apart(drawing)
 
 
+@pytest.mark.slow
 def test_operators_of_large_and_of_wide_graphs_do_not_overlap_either() -> None:
     for seed in range(6):
         _check_apart(draw(*_random(seed, 300, 450, reach=10)))
         _check_apart(draw(*_random(seed, 120, 600, reach=120)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("graph", UNSTEADY)
 def test_three_hundred_drawings_of_a_graph_are_one(graph: Graph) -> None:
     drawn = {draw(*graph) for _ in range(300)}

@@ -23,6 +23,8 @@ from api.store.files import PlanFiles
 from planner.errors import InputError
 from planner.options import PlanOptions
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture
 def pool() -> Iterator[Pool]:

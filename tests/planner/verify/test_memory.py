@@ -68,6 +68,7 @@ def alive(graph: VkGraph, value_id: int) -> set[int]:
     return set(range(min(written), max(read | written) + 1))
 
 
+@pytest.mark.slow
 @given(graphs(), st.data())
 def test_sharing_is_wrong_exactly_where_lifetimes_overlap(
     graph: VkGraph, data: st.DataObject

@@ -22,6 +22,8 @@ from schema import Status, VkDataType, VkTensor
 from schema.vkgraph import SymInt, ValueList
 from tests.planner.verify.sketches import EXAMPLES, LIMITS, Q_CONV2D, Case, as_operators, repr_of
 
+pytestmark = pytest.mark.slow
+
 CASES = {name: build() for name, build in EXAMPLES.items()}
 names = st.sampled_from(list(CASES))
 
@@ -92,7 +94,6 @@ def _transitions_break_a_rule(case: Case, given_reprs: dict[int, TensorRepr]) ->
         targets.add((transition.source, target))
 
 
-@pytest.mark.slow
 @settings(max_examples=600)
 @given(names, st.data())
 def test_layouts_are_refused_exactly_where_the_planner_has_none(
@@ -122,7 +123,6 @@ def test_layouts_that_are_not_claimed_are_refused(name: str, data: st.DataObject
     assert is_refused(replace(changed, plan=case.plan))
 
 
-@pytest.mark.slow
 @settings(max_examples=600)
 @given(names, st.data())
 def test_other_arguments_are_refused(name: str, data: st.DataObject) -> None:

@@ -622,6 +622,7 @@ def test_unknown_operators_without_tensors_are_left_alone() -> None:
 # Size: nothing here may take time beyond what is proportional to it, or recurse.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layouts", [(TEX_C,), (TEX_C, BUF_W)])
 def test_two_thousand_clones_in_a_chain(layouts: tuple[TensorRepr, ...]) -> None:
     count = 2000
