@@ -1,8 +1,12 @@
-"""Packages that only an extra installs, and the errors that name that extra."""
+"""Packages that only an extra installs: asked for by name, and kept quiet."""
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, requires
 from importlib.util import find_spec
 
@@ -26,6 +30,19 @@ def missing(what: str, module: str) -> MissingExtraError:
     """The error for a module that ``what`` could not import."""
     package = _normal(module.partition(".")[0])
     return MissingExtraError(what, package, extras().get(package))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps warnings of torch and ExecuTorch, and logs below errors, away from the terminal."""
+    disabled = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(disabled)
 
 
 def extras() -> dict[str, str]:

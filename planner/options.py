@@ -11,9 +11,9 @@ from planner.costs.model import CostModel, CostSource, Objective
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import OptionError
-from planner.ir.limits import Limits
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.kernels.limits import Limits
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")

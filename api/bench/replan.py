@@ -16,10 +16,10 @@ from rich.console import Console
 
 from api.files import write_whole
 from api.terminal.markdown import head, row
+from planner.extras import quiet
 from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
 from planner.pipelines.lowered import replan
-from planner.quiet import quiet
 from planner.stopwatch import stopwatch
 from schema import VkGraph, VkTensor, vkgraph
 from schema.vkgraph import Value, ValueList

@@ -10,8 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from planner.extras import require
-from planner.quiet import quiet
+from planner.extras import quiet, require
 
 Size = Literal["small", "full"]
 

@@ -7,7 +7,7 @@ from math import isnan
 from typing import Final
 
 from planner.errors import InputError
-from planner.ir.registry import CLONE
+from planner.kernels.registry import CLONE
 from planner.vkgraph.reader import ContractedGraph
 from schema import VkTensor
 from schema.vkgraph import (

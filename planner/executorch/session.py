@@ -33,9 +33,9 @@ from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.repairs import Scalars, ordered_memory
 from planner.executorch.vkgraph import as_schema, tensor_names
 from planner.executorch.writer import write_graph_module
-from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
-from planner.ir.registry import PREPACK
+from planner.kernels.limits import Limits
+from planner.kernels.registry import PREPACK
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.options import PlanOptions
 from planner.result.program import Baseline, DelegateResult, describe_delegate

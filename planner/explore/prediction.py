@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from planner.ir.registry import CLONE
+from planner.kernels.registry import CLONE
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import STAGING, Join
 from planner.measured.pricing import price_graph

@@ -19,8 +19,9 @@ from planner.ir.graph import (
     TensorListArg,
 )
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ELEMENT_BYTES
-from planner.ir.registry import CLONE, op_rep_sets
 from planner.ir.representation import TensorRepr
+from planner.kernels.registry import CLONE
+from planner.kernels.rep_sets import op_rep_sets
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.wellformed import members_of, repr_of
 from schema import VkDataType, VkGraph, VkTensor

@@ -17,8 +17,8 @@ from planner.costs.profile_file import load_profile
 from planner.costs.standins import CONV2D, stand_ins
 from planner.errors import InputError, OptionError, Remedy
 from planner.ir.graph import Operator, Tensor
-from planner.ir.registry import CLONE
 from planner.ir.representation import LABELS, REPRS
+from planner.kernels.registry import CLONE
 from planner.measured.calls import (
     TRANSITION_PLACES,
     Call,

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import InputError
-from planner.extras import require
-from planner.quiet import quiet
+from planner.extras import quiet, require
 
 _IDENTIFIER: Final = b"ED00"
 _EXECUTE: Final = "Execute"

@@ -7,9 +7,9 @@ from math import prod
 
 from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import Tensor
-from planner.ir.limits import Limits
 from planner.ir.physical import MAX_TEXTURE_DIMS, fitting
 from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepSet
+from planner.kernels.limits import Limits
 from schema import VkDataType
 
 _PLAIN = TensorRepSet.from_reprs(r for r in REPRS if not r.is_packed_int8).mask

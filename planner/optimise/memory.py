@@ -25,8 +25,8 @@ from typing import Final
 
 from planner.errors import InputError
 from planner.ir.physical import ELEMENT_BYTES, padded_bytes
-from planner.ir.registry import PREPACK
 from planner.ir.representation import TensorRepr
+from planner.kernels.registry import PREPACK
 from planner.optimise.colouring import Lifetime, Objects, first_fit, sweep
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import ValueList

@@ -10,8 +10,8 @@ from typing import Final
 from planner.costs.model import CostModel, transition_price
 from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
 from planner.ir.graph import LayoutGraph, Operand
-from planner.ir.limits import Limits
 from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.kernels.limits import Limits
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
 from schema import CostOrigin

@@ -18,8 +18,6 @@ from planner.costs.model import CostModel, PricedOperand
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Operator, Tensor
-from planner.ir.limits import Limits
-from planner.ir.registry import CLONE, OpRepSets, op_rep_sets, pinned_rep_sets, written_args
 from planner.ir.representation import (
     ANY_TEXTURE,
     CHANNELS,
@@ -30,6 +28,9 @@ from planner.ir.representation import (
     PackedDimInfo,
     labels_of,
 )
+from planner.kernels.limits import Limits
+from planner.kernels.registry import CLONE, written_args
+from planner.kernels.rep_sets import OpRepSets, op_rep_sets, pinned_rep_sets
 from planner.optimise.constraints import none_left, possible
 from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable

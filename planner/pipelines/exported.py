@@ -9,13 +9,12 @@ from time import perf_counter
 from typing import Any, Final
 
 from planner.errors import InputError
-from planner.extras import require
+from planner.extras import quiet, require
 from planner.files.exported import check_is_exported
 from planner.files.lowered import delegates_of
 from planner.ir.physical import ImageExtents
 from planner.options import PlanOptions
 from planner.pipelines.lowered import Planned, replan
-from planner.quiet import quiet
 from planner.result.program import Exported, Progress, Source
 
 _NODE: Final = re.compile(r"While executing %(\w+)")

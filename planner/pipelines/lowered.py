@@ -19,9 +19,9 @@ from planner.files.lowered import (
     with_limits,
 )
 from planner.ir.graph import Operand
-from planner.ir.limits import Limits
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
+from planner.kernels.limits import Limits
 from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes

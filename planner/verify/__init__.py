@@ -12,7 +12,7 @@ from collections.abc import Collection
 
 from planner.costs.model import CostSource, Objective
 from planner.errors import VerificationError
-from planner.ir.limits import Limits
+from planner.kernels.limits import Limits
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
 from planner.verify.memory import check_memory as verify_memory

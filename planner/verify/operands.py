@@ -14,10 +14,10 @@ from typing import Final
 
 from planner.errors import InputError
 from planner.ir.graph import Argument, Operator, Scalar, Symbolic, Tensor, TensorArg, TensorListArg
-from planner.ir.limits import Limits
 from planner.ir.physical import ImageExtents
-from planner.ir.registry import OpFeatures, lookup
 from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.kernels.limits import Limits
+from planner.kernels.registry import OpFeatures, lookup
 from planner.verify.layouts import are_compatible, exists, why_not
 from planner.verify.program import Program, fail
 from schema import VkTensor

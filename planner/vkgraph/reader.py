@@ -18,8 +18,9 @@ from planner.ir.graph import (
     TensorArg,
     TensorListArg,
 )
-from planner.ir.registry import CLONE, PREPACK, check_arguments, lookup, written_args
 from planner.ir.representation import TensorRepr
+from planner.kernels.registry import CLONE, PREPACK, lookup, written_args
+from planner.kernels.rep_sets import check_arguments
 from planner.vkgraph.wellformed import (
     check_wellformed,
     is_variable,

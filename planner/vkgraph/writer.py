@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 
 from planner.ir.graph import Operand
-from planner.ir.registry import CLONE
 from planner.ir.representation import TensorRepr
+from planner.kernels.registry import CLONE
 from planner.optimise.plan import LayoutPlan
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph

@@ -24,10 +24,11 @@ from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError, VerificationError
 from planner.ir.graph import LayoutGraph, Operator
-from planner.ir.limits import Limits
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
-from planner.ir.registry import CLONE, op_rep_sets
 from planner.ir.representation import REPRS, TensorRepr
+from planner.kernels.limits import Limits
+from planner.kernels.registry import CLONE
+from planner.kernels.rep_sets import op_rep_sets
 from planner.measured.calls import Call, Operands, call_of, calls_of, place, transition_call
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource, load_costs
 from planner.measured.etdump import read_etdump

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from planner.costs.model import CostModel, PricedOperand
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListArg
-from planner.ir.limits import Limits
-from planner.ir.registry import op_rep_sets
 from planner.ir.representation import LABELS, TensorRepr, TensorRepSet, compatible
+from planner.kernels.limits import Limits
+from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.plan import LayoutPlan, plan_graph
 from schema import VkDataType, VkMemoryLayout
 from solver import Status, solve_whole

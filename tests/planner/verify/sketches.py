@@ -14,10 +14,10 @@ from planner.costs.by_profile import ProfileSource
 from planner.costs.profile import DeviceProfile, rate
 from planner.costs.profile_file import load_profile
 from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
-from planner.ir.limits import Limits
 from planner.ir.physical import padded_bytes
-from planner.ir.registry import op_rep_sets
 from planner.ir.representation import TensorRepr
+from planner.kernels.limits import Limits
+from planner.kernels.rep_sets import op_rep_sets
 from planner.verify import verify_delegate
 from schema import (
     CostOrigin,

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from planner.errors import VerificationError
 from planner.ir.physical import fitting
-from planner.ir.registry import op_rep_sets
 from planner.ir.representation import REPRS, TensorRepr, compatible
+from planner.kernels.rep_sets import op_rep_sets
 from schema import Status, VkDataType, VkTensor
 from schema.vkgraph import SymInt, ValueList
 from tests.planner.verify.sketches import EXAMPLES, LIMITS, Q_CONV2D, Case, as_operators, repr_of

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from planner.errors import VerificationError
 from planner.ir import physical, representation
-from planner.ir.registry import OpFeatures, lookup
 from planner.ir.representation import PACKED_INT8_BUFFER, REPRS, TensorRepr
+from planner.kernels.registry import OpFeatures, lookup
 from planner.verify import operands
 from planner.verify.layouts import are_compatible, exists, memory_bytes
 from planner.verify.program import Program

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from planner.ir.registry import registered_names
+from planner.kernels.registry import registered_names
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import (
     NAMED_DATA,

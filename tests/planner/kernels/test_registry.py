@@ -16,8 +16,9 @@ from planner.executorch.reader import read_graph_module
 from planner.ir import representation
 from planner.ir.graph import TensorArg
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, fitting, image_extents
-from planner.ir.registry import OpRepSets, lookup, op_rep_sets, registered_names
 from planner.ir.representation import REPRS, PackedDimInfo, TensorRepSet
+from planner.kernels.registry import lookup, registered_names
+from planner.kernels.rep_sets import OpRepSets, op_rep_sets
 from schema import VkMemoryLayout, VkStorageType
 from tests.planner.programs import PROGRAMS, lower_greedily
 

@@ -1,0 +1,1 @@
+"""What the kernels of ET-VK take: representations by operator, release and known fault."""

@@ -1,0 +1,161 @@
+"""What a call of an operator accepts: registered sets, narrowed by shapes and synchronisation.
+
+Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/utils.py`` (``OpRepSets``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from planner.errors import InputError
+from planner.ir.graph import Operator, PinnedReprs, Tensor
+from planner.ir.physical import ImageExtents, fitting
+from planner.ir.representation import (
+    ANY_STORAGE_INCL_PACKED_INT8,
+    NO_STORAGE,
+    TensorRepr,
+    TensorRepSet,
+)
+from planner.kernels.registry import RepSets, lookup
+from schema import VkDataType
+
+
+@dataclass(frozen=True, slots=True)
+class OpRepSets:
+    """The representations that one call of an operator accepts, given its operands' shapes.
+
+    ``args[i]`` is None if argument ``i`` is not a tensor, or a weight that the operator prepacks
+    itself; ``outs[i]`` is None if a pinned output has no representation. ``primary_arg`` is the
+    first argument with a set. The three rules require compatible representations: of all
+    arguments; of the primary argument and the first output; of all outputs.
+    """
+
+    args: tuple[TensorRepSet | None, ...]
+    outs: tuple[TensorRepSet | None, ...]
+    sync_args: bool
+    sync_primary_io: bool
+    sync_outs: bool
+    primary_arg: int | None
+
+
+def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
+    """Raises ``InputError`` where the rep sets show that arguments do not fit the operator."""
+    features = lookup(operator.name)
+    if features is None or not operator.outputs:
+        return
+    inputs, outputs = features.inputs, features.outputs
+    if features.pick is not None:
+        inputs, outputs = features.pick(operator, tensors)
+    if not _at(outputs, 0):
+        raise InputError(f"{operator.name}: ET-VK has no kernel for these arguments")
+    made = ((i, (out,)) for i, out in enumerate(operator.outputs))
+    for what, sets, operands in (
+        ("argument", inputs, operator.tensor_args()),
+        ("output", outputs, made),
+    ):
+        for index, members in operands:
+            accepted = _at(sets, index)
+            is_int8 = all(tensors[t].dtype == VkDataType.INT8 for t in members)
+            if accepted and not is_int8 and all(r.is_packed_int8 for r in accepted):
+                raise InputError(f"{operator.name}: {what} {index} should be of INT8 elements")
+
+
+def op_rep_sets(
+    operator: Operator, tensors: Sequence[Tensor], texture_limits: ImageExtents
+) -> OpRepSets | None:
+    """The sets that a call of an operator accepts, or None if it binds no representation.
+
+    None is for operators without registration and for those that make no tensor (symbolic
+    arithmetic): ET-VK's pass skips both. Registered sets are filtered by each operand's shape, with
+    ``texture_limits`` in texels. Then the synchronisation rules narrow the sets of operands that
+    must be compatible to what they have in common.
+    """
+    features = lookup(operator.name)
+    if features is None or not operator.outputs:
+        return None
+    inputs, outputs = features.inputs, features.outputs
+    if features.pick is not None:
+        inputs, outputs = features.pick(operator, tensors)
+    sync_args, sync_outs = len(inputs) <= 1, len(outputs) <= 1
+
+    args: list[int | None] = [None] * len(operator.args)
+    primary = None
+    common_arg = ANY_STORAGE_INCL_PACKED_INT8.mask
+    for index, members in operator.tensor_args():
+        mask = _at(inputs, index).mask
+        if not mask:
+            continue
+        for member in members:
+            mask &= fitting(tensors[member].shape, texture_limits).mask
+        args[index] = mask
+        common_arg &= mask
+        if primary is None:
+            primary = index
+    outs = [
+        _at(outputs, i).mask & fitting(tensors[out].shape, texture_limits).mask
+        for i, out in enumerate(operator.outputs)
+    ]
+    common_out = ANY_STORAGE_INCL_PACKED_INT8.mask
+    for mask in outs:
+        common_out &= mask
+
+    sync_primary_io = primary is not None and _at(inputs, primary) == outputs[0]
+    if sync_primary_io:
+        assert primary is not None
+        primary_arg = args[primary]
+        assert primary_arg is not None
+        shared = (common_arg if sync_args else primary_arg) & (common_out if sync_outs else outs[0])
+        args[primary] = common_arg = shared
+        outs[0] = common_out = shared
+    if sync_args:
+        args = [None if mask is None else common_arg for mask in args]
+    if sync_outs:
+        outs = [common_out] * len(outs)
+    return OpRepSets(
+        args=tuple(None if mask is None else TensorRepSet(mask) for mask in args),
+        outs=tuple(map(TensorRepSet, outs)),
+        sync_args=sync_args,
+        sync_primary_io=sync_primary_io,
+        sync_outs=sync_outs,
+        primary_arg=primary,
+    )
+
+
+def pinned_rep_sets(
+    operator: Operator,
+    pinned: PinnedReprs,
+    tensors: Sequence[Tensor],
+    texture_limits: ImageExtents,
+) -> OpRepSets:
+    """The sets of an operator that keeps its representations: one for each operand.
+
+    A set is empty where a texture exceeds the limits (texels).
+    """
+
+    def only(representation: TensorRepr | None, members: tuple[int, ...]) -> TensorRepSet | None:
+        if representation is None:
+            return None
+        kept = TensorRepSet.from_reprs([representation])
+        for member in members:
+            kept &= fitting(tensors[member].shape, texture_limits)
+        return kept
+
+    args: list[TensorRepSet | None] = [None] * len(operator.args)
+    for index, members in operator.tensor_args():
+        args[index] = only(pinned.args.get(index), members)
+    return OpRepSets(
+        args=tuple(args),
+        outs=tuple(only(r, (out,)) for r, out in zip(pinned.outs, operator.outputs, strict=True)),
+        sync_args=False,
+        sync_primary_io=False,
+        sync_outs=False,
+        primary_arg=None,
+    )
+
+
+def _at(sets: RepSets, index: int) -> TensorRepSet:
+    """The set for a position: a single set counts for all; beyond the last one it is empty."""
+    if len(sets) == 1:
+        return sets[0]
+    return sets[index] if index < len(sets) else NO_STORAGE
