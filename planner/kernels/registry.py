@@ -1,14 +1,15 @@
-"""The rep sets and synchronisation rules of each ET-VK operator, by operator name.
+"""The rep sets of each ET-VK operator, by its name in a VkGraph and by release.
 
-Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/op_registry.py`` (registrations) and
-``backends/vulkan/utils.py`` (``OpRepSets``). Names are those in a VkGraph. A test compares this
-table with the installed package, operator by operator and node by node.
+Source of the facts: ExecuTorch, ``backends/vulkan/op_registry.py`` of 1.1.0, 1.2.0, 1.3.1, 1.4.1
+and 1.5.1. Tests compare the table with the installed package, operator by operator and node by
+node, and with the registries in the wheels of the other releases.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from planner.errors import InputError
@@ -33,6 +34,7 @@ from planner.ir.representation import (
     WIDTH_PACKED_TEXTURE,
     TensorRepSet,
 )
+from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from schema import VkDataType
 
 RepSets = tuple[TensorRepSet, ...]
@@ -63,13 +65,27 @@ class OpFeatures:
     pick: StoragePicker | None = None
 
 
-def lookup(name: str) -> OpFeatures | None:
-    """The registration of an operator by its name in a VkGraph; None if there is none."""
-    features = _REGISTRY.get(name)
-    if features is None:
+def lookup(name: str, release: Release = LATEST) -> OpFeatures | None:
+    """The registration of an operator in a release, by its name in a VkGraph; None if none."""
+    if name not in _REGISTRY:
         # Custom operators are registered without their overload, for any dialect's name of it.
-        features = _REGISTRY.get(name.rpartition(".")[0])
-    return features
+        name = name.rpartition(".")[0]
+    for until, features in _EARLIER.get(name, ()):
+        if release <= until:
+            return features
+    return _REGISTRY.get(name)
+
+
+@cache
+def registrations(name: str, runtime: Runtime) -> tuple[OpFeatures, ...]:
+    """The registrations of an operator in the releases of a runtime, each once."""
+    found = (lookup(name, release) for release in runtime.releases)
+    return tuple(dict.fromkeys(features for features in found if features is not None))
+
+
+def releases_of(name: str) -> tuple[Release, ...]:
+    """The releases that register an operator."""
+    return tuple(release for release in RELEASES if lookup(name, release) is not None)
 
 
 def written_args(name: str) -> tuple[int, ...]:
@@ -182,6 +198,10 @@ def _pick_index(operator: Operator, tensors: Sequence[Tensor]) -> tuple[RepSets,
 # The table.
 
 _REGISTRY: Final[dict[str, OpFeatures]] = {}
+"""The registrations of the latest release."""
+
+_EARLIER: Final[dict[str, tuple[tuple[Release, OpFeatures | None], ...]]] = {}
+"""What was registered instead up to a release, the oldest first; None where nothing was."""
 
 
 def _register(
@@ -337,3 +357,86 @@ _register(
     "et_vk.q8ta_linear_gemv.default",
     outputs=PACKED_INT8_4W_BUFFER,
 )
+
+# What was registered before.
+
+
+def _until(
+    release: Release,
+    inputs: TensorRepSet | Sequence[TensorRepSet],
+    *names: str,
+    outputs: TensorRepSet | None = None,
+    pick: StoragePicker | None = None,
+) -> None:
+    ins = (inputs,) if isinstance(inputs, TensorRepSet) else tuple(inputs)
+    outs = ins[:1] if outputs is None else (outputs,)
+    _add_earlier(release, OpFeatures(ins, outs, pick), names)
+
+
+def _new_in(release: Release, *names: str) -> None:
+    _add_earlier(RELEASES[RELEASES.index(release) - 1], None, names)
+
+
+def _add_earlier(until: Release, features: OpFeatures | None, names: Sequence[str]) -> None:
+    for name in names:
+        assert name in _REGISTRY, f"{name} is not registered today"
+        assert all(other < until for other, _ in _EARLIER.get(name, ())), f"{name} out of order"
+        _EARLIER[name] = (*_EARLIER.get(name, ()), (until, features))
+
+
+_until(
+    "1.1",
+    CHANNELS_PACKED_TEXTURE_OR_CONTIGUOUS_BUFFER,
+    "quantized_decomposed.quantize_per_tensor.default",
+    "quantized_decomposed.quantize_per_tensor.tensor",
+    outputs=PACKED_INT8_4W4C_BUFFER,
+)
+_until(
+    "1.1",
+    PACKED_INT8_4W4C_BUFFER,
+    "quantized_decomposed.dequantize_per_tensor.default",
+    "quantized_decomposed.dequantize_per_tensor.tensor",
+    outputs=CHANNELS_PACKED_TEXTURE_OR_CONTIGUOUS_BUFFER,
+)
+_new_in(
+    "1.2",
+    *_aten("bitwise_and.Tensor", "copy", "index.Tensor", "where.self"),
+    *("et_vk.q8ta_add.default", "et_vk.q8ta_relu.default"),
+    *("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default", "et_vk.q8ta_conv2d_pw.default"),
+    *("et_vk.q8ta_linear.default", "et_vk.q8ta_linear_gemv.default"),
+)
+_until("1.2", ANY_TEXTURE, *_aten("_log_softmax", "_softmax", "native_layer_norm", "repeat"))
+_until("1.2", ANY_TEXTURE, *_aten("argmax", "argmin"), pick=_pick_reduce)
+_until("1.2", ANY_STORAGE, *_aten("_to_copy", "clone", "view_copy"))
+_until("1.2", ANY_STORAGE, "dim_order_ops._clone_dim_order.default")
+_until("1.2", ANY_BUFFER, *_aten("expand_copy"))
+_until(
+    "1.2",
+    CHANNELS_PACKED_TEXTURE,
+    *_aten("arange.start_step", "constant_pad_nd", "embedding", "full", "full_like"),
+    *_aten("ones", "ones_like", "zeros", "zeros_like"),
+)
+_until(
+    "1.2",
+    (CHANNELS_PACKED_TEXTURE, *[NO_STORAGE] * 10),
+    *_aten("convolution"),
+    "et_vk.conv_with_clamp.default",
+    outputs=CHANNELS_PACKED_TEXTURE,
+)
+_new_in(
+    "1.3",
+    *_aten("alias_copy", "bitwise_not", "hardswish", "logical_and", "pixel_shuffle"),
+    *("floordiv", "mul", "et_vk.sdpa", "sdpa", "quantized_decomposed.embedding_4bit.dtype"),
+    *("et_vk.apply_rotary_emb_hf.default", "et_vk.apply_rotary_emb_interleaved.default"),
+    *("et_vk.embedding_q4gsw.default", "et_vk.rms_norm.default"),
+    *("et_vk.q8ta_conv2d_transposed.default", "et_vk.q8ta_pixel_shuffle.default"),
+)
+_until("1.4", ANY_STORAGE, *_aten("index.Tensor"))
+_new_in(
+    "1.4",
+    *_aten("bitwise_or.Tensor", "logical_not", "logical_or", "grid_sampler_2d"),
+    *_aten("eq.Scalar", "ne.Scalar", "lt.Scalar", "le.Scalar", "ge.Scalar", "gt.Scalar"),
+    *("et_vk.adamw_step", "adamw_step", "et_vk.fused_ce.default", "et_vk.linear_dW.default"),
+    *("et_vk.linear_q4gsw_backward.default", "et_vk.q4gsw_requant.default"),
+)
+_new_in("1.5", *_aten("log10", "unfold_copy"))

@@ -17,8 +17,11 @@ from planner.ir.representation import (
     TensorRepr,
     TensorRepSet,
 )
-from planner.kernels.registry import RepSets, lookup
+from planner.kernels.registry import RepSets, lookup, registrations
+from planner.kernels.releases import Runtime
 from schema import VkDataType
+
+_LATEST = Runtime()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +65,32 @@ def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
 
 
 def op_rep_sets(
-    operator: Operator, tensors: Sequence[Tensor], texture_limits: ImageExtents
+    operator: Operator,
+    tensors: Sequence[Tensor],
+    texture_limits: ImageExtents,
+    runtime: Runtime = _LATEST,
 ) -> OpRepSets | None:
     """The sets that a call of an operator accepts, or None if it binds no representation.
 
     None is for operators without registration and for those that make no tensor (symbolic
-    arithmetic): ET-VK's pass skips both. Registered sets are filtered by each operand's shape, with
-    ``texture_limits`` in texels. Then the synchronisation rules narrow the sets of operands that
-    must be compatible to what they have in common.
+    arithmetic): ET-VK's pass skips both. Registered sets are those that all releases of the
+    ``runtime`` have in common, filtered by each operand's shape, with ``texture_limits`` in texels.
+    Then the synchronisation rules narrow the sets of operands that must be compatible to what they
+    have in common.
     """
-    features = lookup(operator.name)
-    if features is None or not operator.outputs:
+    if not operator.outputs:
         return None
-    inputs, outputs = features.inputs, features.outputs
-    if features.pick is not None:
-        inputs, outputs = features.pick(operator, tensors)
+    registered = [
+        (features.inputs, features.outputs)
+        if features.pick is None
+        else features.pick(operator, tensors)
+        for features in registrations(operator.name, runtime)
+    ]
+    if not registered:
+        return None
+    inputs, outputs = registered[0]
+    for other_inputs, other_outputs in registered[1:]:
+        inputs, outputs = _common(inputs, other_inputs), _common(outputs, other_outputs)
     sync_args, sync_outs = len(inputs) <= 1, len(outputs) <= 1
 
     args: list[int | None] = [None] * len(operator.args)
@@ -152,6 +166,10 @@ def pinned_rep_sets(
         sync_outs=False,
         primary_arg=None,
     )
+
+
+def _common(sets: RepSets, others: RepSets) -> RepSets:
+    return tuple(a & b for a, b in zip(sets, others, strict=True))
 
 
 def _at(sets: RepSets, index: int) -> TensorRepSet:

@@ -1,0 +1,45 @@
+"""ExecuTorch's releases, and the runtimes that a plan is for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from planner.errors import OptionError
+
+Release = Literal["1.1", "1.2", "1.3", "1.4", "1.5"]
+"""A release of ExecuTorch. Those of two numbers sort as texts, up to 1.9."""
+
+RELEASES: Final[tuple[Release, ...]] = get_args(Release)
+LATEST: Final[Release] = RELEASES[-1]
+"""The release that is installed beside the planner, which lowers programs here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The releases whose runtime is to take a plan, from the oldest to the newest."""
+
+    oldest: Release = LATEST
+    newest: Release = LATEST
+
+    @property
+    def releases(self) -> tuple[Release, ...]:
+        """The releases, oldest first."""
+        return RELEASES[RELEASES.index(self.oldest) : RELEASES.index(self.newest) + 1]
+
+    def __str__(self) -> str:
+        """``1.3``, or ``1.3+`` for that release and all later ones."""
+        return self.oldest if self.oldest == self.newest else f"{self.oldest}+"
+
+
+def parse_runtime(text: str) -> Runtime:
+    """The runtime that ``1.3``, ``1.3.1`` or ``1.3+`` (and later) names; raises ``OptionError``."""
+    wanted = text.strip().removeprefix("v")
+    bare = wanted.removesuffix("+")
+    for release in RELEASES:
+        if bare == release or (bare.startswith(f"{release}.") and bare[4:].isdigit()):
+            return Runtime(release, LATEST if wanted.endswith("+") else release)
+    raise OptionError(
+        f"unknown runtime {text!r}: use one of {', '.join(RELEASES)}, or as in 1.3+ that "
+        "release and later ones"
+    )
