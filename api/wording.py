@@ -23,6 +23,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     ".pte",
     Remedy.IMPORT_RUNS: "import runs first (layout-planner profile import)",
     Remedy.NAME_DEVICE: "name one (--device NAME)",
+    Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (--runtime R)",
 }
 
 HTTP: Final[Mapping[Remedy, str]] = {
@@ -35,4 +36,5 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.PLAN_FIRST: "plan it first (POST /plan), then hand in its program.pte",
     Remedy.IMPORT_RUNS: "use a device profile",
     Remedy.NAME_DEVICE: "use a device profile",
+    Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime=R)",
 }

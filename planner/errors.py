@@ -25,6 +25,7 @@ class Remedy(Enum):
     PLAN_FIRST = auto()
     IMPORT_RUNS = auto()
     NAME_DEVICE = auto()
+    NAME_ANOTHER_RUNTIME = auto()
 
 
 PROJECT: Final = "layout-planner"
@@ -41,6 +42,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.PLAN_FIRST: "plan it first, and hand in the .pte",
     Remedy.IMPORT_RUNS: "import runs first (planner.measured.importing)",
     Remedy.NAME_DEVICE: "name one (device)",
+    Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime)",
 }
 
 

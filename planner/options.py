@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from planner.costs.by_profile import ProfileSource
@@ -13,7 +14,9 @@ from planner.costs.profile_file import load_profile
 from planner.errors import OptionError
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.kernels.faults import Faults, builtin_faults, load_faults
 from planner.kernels.limits import Limits
+from planner.kernels.releases import Runtime, parse_runtime
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
@@ -30,7 +33,10 @@ class PlanOptions:
     ``costs`` are the costs of repacks and operators: a device profile, or a device's measured
     times. ``texture_limits`` are in texels; None means those that the program is lowered with. A
     buffer must have fewer elements than ``buffer_limit``; None leaves that to the partitioner, as
-    ExecuTorch does.
+    ExecuTorch does. ``runtime`` are the releases that the plan is for; None means the one that
+    lowers a program here, and for a program that came lowered every release that takes it as it
+    is. Besides the known faults of kernels, those that concern the ``gpu`` (its name as Vulkan
+    gives it) among them, the plan avoids those to ``avoid``.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -38,6 +44,9 @@ class PlanOptions:
     texture_limits: ImageExtents | None = None
     excluded_layouts: frozenset[VkMemoryLayout] = frozenset()
     buffer_limit: int | None = None
+    runtime: Runtime | None = None
+    gpu: str | None = None
+    avoid: Faults = field(default_factory=Faults)
 
     @property
     def profile(self) -> DeviceProfile:
@@ -48,9 +57,20 @@ class PlanOptions:
         """The prices under the objective; raises ``OptionError`` if the costs have none for it."""
         return self.costs.model(self.objective)
 
-    def limits(self, lowered_with: ImageExtents) -> Limits:
-        """The limits of a plan for a program that is lowered with these texture limits."""
-        return Limits(self.texture_limits or lowered_with, self.excluded_layouts, self.buffer_limit)
+    def limits(self, lowered_with: ImageExtents, runtime: Runtime | None = None) -> Limits:
+        """The limits of a plan for a program that is lowered with these texture limits.
+
+        It is for the ``runtime`` if the options name none, by default the latest release.
+        """
+        runtime = self.runtime or runtime or Runtime()
+        known = Faults(builtin_faults().rows + self.avoid.rows)
+        return Limits(
+            self.texture_limits or lowered_with,
+            self.excluded_layouts,
+            self.buffer_limit,
+            runtime,
+            known.for_device(runtime, self.gpu),
+        )
 
 
 def make_options(
@@ -60,13 +80,17 @@ def make_options(
     without_layouts: Iterable[str] = (),
     buffer_limit: int | None = None,
     costs: CostSource | None = None,
+    runtime: str | None = None,
+    gpu: str | None = None,
+    avoid: Faults | str | Path | None = None,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
     ``profile`` is a profile, the name of a built-in one, or the path of a profile's JSON file;
     ``costs``, if given, replace it (``planner.load_costs``). ``texture_limits`` are written
-    ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. Raises ``OptionError`` naming
-    the wrong option.
+    ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. ``runtime`` is a release of
+    ExecuTorch, or as in ``1.3+`` that and later ones. ``avoid`` are faults of kernels, or the path
+    of a JSON file of them. Raises ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -76,6 +100,9 @@ def make_options(
         texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
         excluded_layouts=frozenset(map(parse_layout, without_layouts)),
         buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
+        runtime=None if runtime is None else parse_runtime(runtime),
+        gpu=gpu,
+        avoid=load_faults(avoid) if isinstance(avoid, (str, Path)) else avoid or Faults(),
     )
     options.cost_model()
     return options

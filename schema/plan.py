@@ -167,7 +167,8 @@ class PlannedProgram:
     """The plan of a program.
 
     ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``. ``texture_limits``
-    are the largest width, height and depth of an image, in texels.
+    are the largest width, height and depth of an image, in texels. ``runtime`` are the releases of
+    ExecuTorch that it is for; empty where an older release wrote the plan.
     """
 
     planner_version: str
@@ -181,6 +182,7 @@ class PlannedProgram:
     excluded_layouts: tuple[VkMemoryLayout, ...]
     delegates: tuple[DelegatePlan, ...]
     total: Figures
+    runtime: str = ""
 
 
 _STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
@@ -290,6 +292,7 @@ PLANNED_PROGRAM = Table(
         "excluded_layouts": Members("B", VkMemoryLayout),
         "delegates": Tables(DELEGATE_PLAN),
         "total": FIGURES,
+        "runtime": Text(),
     },
 )
 

@@ -60,6 +60,7 @@ def jobs_group() -> None:
     metavar="NAME,...",
     help="Also plan without these layouts. May be repeated; '' excludes none.",
 )
+@click.option("--runtime", "runtimes", multiple=True, metavar="R", help="May be repeated.")
 @click.option("--watch", is_flag=True, help="Show the progress until the end.")
 def submit(
     source: Path,
@@ -69,6 +70,7 @@ def submit(
     texture_limits: tuple[str, ...],
     buffer_limits: tuple[int, ...],
     without_layouts: tuple[str, ...],
+    runtimes: tuple[str, ...],
     watch: bool,
 ) -> None:
     """Submit a job: all programs of a folder, or those of a manifest, with every combination.
@@ -86,6 +88,7 @@ def submit(
         "without_layouts": tuple(
             [name.strip() for name in names.split(",") if name.strip()] for names in without_layouts
         ),
+        "runtimes": runtimes,
     }
     options = {key: list(values) for key, values in given.items() if values}
     client = Client(server)

@@ -79,6 +79,9 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         without_layouts: tuple[str, ...],
         costs: Path | None,
         device: str | None,
+        runtime: str | None,
+        gpu: str | None,
+        avoid: Path | None,
         **others: Any,
     ) -> None:
         from planner.options import make_options
@@ -90,6 +93,9 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
             without_layouts,
             buffer_limit,
             read_costs(costs, device, profile),
+            runtime,
+            gpu,
+            avoid,
         )
         command(options=options, **others)
 
@@ -129,6 +135,20 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--device", metavar="NAME", help="The device in --costs [default: the only one]."
+        ),
+        click.option(
+            "--runtime",
+            metavar="R",
+            help="The release of ExecuTorch that is to run the plan: 1.1 to 1.5, or as in 1.3+ "
+            "that and later ones [default: of a .pt2 the installed one, of a .pte those that take "
+            "it as it is].",
+        ),
+        click.option("--gpu", metavar="NAME", help="Avoid what is known to fail on this GPU, too."),
+        click.option(
+            "--avoid",
+            type=PATH,
+            metavar="FILE",
+            help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
         ),
     )
     found = with_options

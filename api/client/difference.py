@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 # A profile counts by its content: its name may stay when its prices change.
-_OPTIONS: Final = ("profile_hash", "objective", "texture_limits", "buffer_limit", "without_layouts")
+_OPTIONS: Final = (
+    *("profile_hash", "objective", "texture_limits", "buffer_limit", "without_layouts", "runtime"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,7 @@ def compare_jobs(before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any
 
 def _key(item: dict[str, Any]) -> tuple[str, ...]:
     """Identifies an item within its job, and is the same in another one."""
-    return item["input"], *(str(item["options"][name]) for name in _OPTIONS)
+    return item["input"], *(str(item["options"].get(name)) for name in _OPTIONS)
 
 
 def _cell(item: dict[str, Any]) -> Cell:

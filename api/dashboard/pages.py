@@ -30,6 +30,7 @@ from planner.compare.plans import DelegateChange, compare_plans
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
+from planner.kernels.releases import RELEASES
 from planner.result.report import read_report
 
 _HERE: Final = Path(__file__).parent
@@ -157,7 +158,12 @@ def upload_page(request: Request) -> Response:
     """A form to plan a program with, by drag and drop or not."""
     profiles = {name: load_profile(name).description for name in builtin_names()}
     layouts = {layout.name: short_name(layout) for layout in FLOAT_LAYOUTS + QUANTIZED_LAYOUTS}
-    context = {"profiles": profiles, "objectives": OBJECTIVES, "layouts": layouts}
+    context = {
+        "profiles": profiles,
+        "objectives": OBJECTIVES,
+        "layouts": layouts,
+        "releases": RELEASES,
+    }
     return _templates.TemplateResponse(request, "upload.html", context)
 
 

@@ -61,7 +61,7 @@ def series_of(plans: Iterable[Plan]) -> tuple[Series, ...]:
 def _options(plan: Plan) -> tuple[object, ...]:
     # By content: costs under other prices cannot be compared, whatever the prices are called.
     limits = plan.texture_limits, plan.buffer_limit, tuple(plan.excluded_layouts)
-    return plan.profile_hash, plan.costs_hash, plan.objective, *limits
+    return plan.profile_hash, plan.costs_hash, plan.objective, plan.runtime, *limits
 
 
 def _name(plan: Plan) -> str:
@@ -75,6 +75,8 @@ def _full_name(plan: Plan) -> str:
     """A name that is not that of other prices or limits."""
     parts = [_name(plan), f"costs {plan.costs_hash[:8]}"]
     parts.append("textures " + ",".join(map(str, plan.texture_limits)))
+    if plan.runtime:
+        parts.append(f"ExecuTorch {plan.runtime}")
     if plan.buffer_limit is not None:
         parts.append(f"buffers < {plan.buffer_limit}")
     return ", ".join(parts)

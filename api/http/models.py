@@ -112,6 +112,19 @@ class PlanQuery(BaseModel):
         description="A memory layout that the plan must not use; may be given several times.",
         examples=[["TENSOR_HEIGHT_PACKED"]],
     )
+    runtime: str | None = Field(
+        None,
+        description="The release of ExecuTorch that is to run the plan, or as in `1.3+` that and "
+        "later ones; left out, of a `.pt2` the one that lowers it, of a lowered program those that "
+        "take it as it is.",
+        examples=["1.3", "1.3+"],
+    )
+    gpu: str | None = Field(
+        None,
+        max_length=200,
+        description="The name of the device's GPU: what is known to fail on it is avoided, too.",
+        examples=["Adreno (TM) 740"],
+    )
     name: str = Field(
         _DEFAULT_NAME,
         description="The name of the file, for messages and for the name of the answer's file.",
@@ -131,6 +144,8 @@ class PlanQuery(BaseModel):
             self.texture_limits,
             self.without_layout,
             self.buffer_limit,
+            runtime=self.runtime or None,
+            gpu=self.gpu,
         )
 
     def file_name(self) -> str:
@@ -253,6 +268,11 @@ class PlanSummary(_Figures):
         description="Fewest elements that are too many for a buffer; null for no limit."
     )
     excluded_layouts: list[str] = Field(description="Layouts that the plan must not use.")
+    runtime: str = Field(
+        description="The releases of ExecuTorch that the plan is for; empty in plans of earlier "
+        "releases of the planner.",
+        examples=["1.3+"],
+    )
     saved_cost: float = Field(description="The baseline's repack cost less the plan's.")
     delegates: int = Field(description="Vulkan delegates of the program.")
     has_program: bool = Field(description="Whether there is a `program.pte`.")
@@ -315,6 +335,12 @@ class JobRequest(BaseModel):
     without_layouts: list[list[str]] = Field(
         [[]], min_length=1, max_length=100, description="Sets of layouts that plans must not use."
     )
+    runtimes: list[str | None] = Field(
+        [None],
+        min_length=1,
+        max_length=100,
+        description="Releases of ExecuTorch that are to run the plans; null for the default.",
+    )
 
     def matrix(self) -> Matrix:
         """The options in every combination; raises ``OptionError``."""
@@ -324,6 +350,7 @@ class JobRequest(BaseModel):
             tuple(self.texture_limits),
             tuple(self.buffer_limits),
             tuple(map(tuple, self.without_layouts)),
+            tuple(self.runtimes),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -375,6 +402,7 @@ class ItemOptions(BaseModel):
     texture_limits: list[int] | None
     buffer_limit: int | None
     without_layouts: list[str]
+    runtime: str | None = None
 
 
 class ItemResult(_Figures):

@@ -14,6 +14,7 @@ from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile, parse_profile
 from planner.errors import OptionError
 from planner.ir.physical import ImageExtents
+from planner.kernels.releases import parse_runtime
 from planner.options import PlanOptions, make_options, parse_layout
 
 MAX_ITEMS = 10_000
@@ -36,18 +37,22 @@ class Matrix:
     texture_limits: tuple[str | None, ...] = (None,)
     buffer_limits: tuple[int | None, ...] = (None,)
     without_layouts: tuple[tuple[str, ...], ...] = ((),)
+    runtimes: tuple[str | None, ...] = (None,)
 
     def choices(self) -> list[PlanOptions]:
         """Each combination once; raises ``OptionError`` naming the option that is wrong."""
         found: dict[str, PlanOptions] = {}
-        for profile, objective, limits, buffer_limit, without in product(
+        for profile, objective, limits, buffer_limit, without, runtime in product(
             self.profiles,
             self.objectives,
             self.texture_limits,
             self.buffer_limits,
             self.without_layouts,
+            self.runtimes,
         ):
-            options = make_options(profile, objective, limits, without, buffer_limit)
+            options = make_options(
+                profile, objective, limits, without, buffer_limit, runtime=runtime
+            )
             found.setdefault(plan_id("", options), options)
         return list(found.values())
 
@@ -88,6 +93,7 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
         "texture_limits": None if limits is None else list(limits),
         "buffer_limit": options.buffer_limit,
         "without_layouts": sorted(layout.name for layout in options.excluded_layouts),
+        "runtime": None if options.runtime is None else str(options.runtime),
     }
 
 
@@ -99,6 +105,7 @@ def read_options(written: dict[str, Any], profile: str) -> PlanOptions:
         texture_limits=read_limits(written),
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),
         buffer_limit=written["buffer_limit"],
+        runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 
 

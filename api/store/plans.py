@@ -140,6 +140,9 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
         "texture_limits": options.texture_limits,
         "buffer_limit": options.buffer_limit,
         "excluded_layouts": sorted(layout.name for layout in options.excluded_layouts),
+        "runtime": None if options.runtime is None else str(options.runtime),
+        "gpu": options.gpu,
+        "avoid": options.avoid.digest,
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -387,6 +390,7 @@ def _columns(report: Report, options: PlanOptions) -> dict[str, Any]:
         "texture_limits": report.texture_limits,
         "buffer_limit": options.buffer_limit,
         "excluded_layouts": report.excluded_layouts,
+        "runtime": report.runtime,
         "unit": report.unit,
         **figures,
         **infinite,

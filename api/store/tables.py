@@ -151,6 +151,8 @@ class Plan(Base):
     """Width, height and depth in texels."""
     buffer_limit: Mapped[int | None] = mapped_column(BigInteger)
     excluded_layouts: Mapped[tuple[str, ...]] = mapped_column(Names)
+    runtime: Mapped[str] = mapped_column(String(16), server_default="")
+    """The releases of ExecuTorch that the plan is for; empty for plans of earlier releases."""
     unit: Mapped[str] = mapped_column(String(8))
 
     status: Mapped[str] = mapped_column(String(16))

@@ -120,6 +120,8 @@ def _options(options: dict[str, Any]) -> str:
         words.append("textures " + ",".join(map(str, options["texture_limits"])))
     if options["buffer_limit"]:
         words.append(f"buffers < {options['buffer_limit']}")
+    if options.get("runtime"):
+        words.append(f"ExecuTorch {options['runtime']}")
     if options["without_layouts"]:
         words.append("without " + ",".join(options["without_layouts"]))
     return " ".join(words)

@@ -37,6 +37,9 @@ def plan_table(report: Report) -> Table:
 def _caption(report: Report) -> str:
     total = report.total
     lines = [f"checking the plan took {seconds(total.verify_seconds)}"]
+    if report.runtime:
+        later = report.runtime.endswith("+")
+        lines.append(f"for ExecuTorch {report.runtime.rstrip('+')}{' and later' * later}")
     if report.kind == "pt2":
         lines[0] = f"lowering took {seconds(report.lowering_seconds)}, {lines[0]}"
     if total.memory_bytes is not None and total.greedy_memory_bytes is not None:
@@ -50,6 +53,7 @@ def _caption(report: Report) -> str:
         lines.append(f"of the predicted time: {parts}")
     for delegate in report.delegates:
         lines += [f"{delegate.name}, {warning}" for warning in delegate.warnings]
+        lines += [f"mended: {delegate.name}, {fault}" for fault in delegate.mended]
     pinned = sorted({name for d in report.delegates for name in d.pinned_operators})
     if pinned:
         lines.append(f"not in the registry, left as they were: {', '.join(pinned)}")

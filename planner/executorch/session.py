@@ -33,15 +33,16 @@ from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.repairs import Scalars, ordered_memory
 from planner.executorch.vkgraph import as_schema, tensor_names
 from planner.executorch.writer import write_graph_module
-from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
+from planner.ir.physical import ImageExtents
 from planner.kernels.limits import Limits
 from planner.kernels.registry import PREPACK
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.options import PlanOptions
-from planner.result.program import Baseline, DelegateResult, describe_delegate
+from planner.result.program import Baseline, DelegateResult, describe_delegate, faults_of
 from planner.stopwatch import stopwatch
 from planner.verify import verify_delegate
 from planner.vkgraph.places import WrittenPlaces
+from planner.vkgraph.runtimes import check_operators
 from schema import VkGraph, split_delegate, vkgraph
 
 
@@ -97,7 +98,7 @@ class Planning:
     repeats: int = 1
     delegates: list[DelegateResult] = field(default_factory=list)
     unplaced: list[str] = field(default_factory=list)
-    texture_limits: ImageExtents = DEFAULT_TEXTURE_LIMITS
+    limits: Limits = field(default_factory=Limits)
     error: PlannerError | None = None
     _stage: _Begun | _Planned | _Built | None = None
 
@@ -130,6 +131,7 @@ class Planning:
                     force_fp16=greedy.force_fp16,
                     aliases=aliases,
                 )
+                check_operators(fx.graph, limits.runtime)
                 plan = plan_graph(fx.graph, limits, costs)
                 clones = write_graph_module(fx, plan)
             return _Laid(fx, plan, clones, watch.seconds)
@@ -185,8 +187,11 @@ class Planning:
                 built.before,
                 costs=self.options.costs,
                 objective=self.options.objective,
-                limits=planned.limits,
+                limits=laid.plan.limits,
             )
+        warnings, mended = faults_of(
+            laid.fx.graph, laid.plan, planned.baseline, planned.limits.faults
+        )
         result = DelegateResult(
             plan=plan,
             graph=laid.fx.graph,
@@ -194,8 +199,10 @@ class Planning:
             plan_seconds=laid.seconds,
             baseline_seconds=planned.baseline.seconds,
             verify_seconds=watch.seconds,
+            warnings=warnings,
+            mended=mended,
         )
-        self.texture_limits = planned.limits.texture
+        self.limits = planned.limits
         self.delegates.append(result)
         if self.on_delegate is not None:
             self.on_delegate(result)

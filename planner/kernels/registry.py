@@ -83,6 +83,7 @@ def registrations(name: str, runtime: Runtime) -> tuple[OpFeatures, ...]:
     return tuple(dict.fromkeys(features for features in found if features is not None))
 
 
+@cache
 def releases_of(name: str) -> tuple[Release, ...]:
     """The releases that register an operator."""
     return tuple(release for release in RELEASES if lookup(name, release) is not None)

@@ -5,18 +5,21 @@ Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/utils.py`` (``OpRepSets
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from planner.errors import InputError
 from planner.ir.graph import Operator, PinnedReprs, Tensor
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import (
     ANY_STORAGE_INCL_PACKED_INT8,
+    COMPATIBILITY_CLASSES,
     NO_STORAGE,
     TensorRepr,
     TensorRepSet,
+    labels_of,
 )
+from planner.kernels.faults import Fault, operands_of
 from planner.kernels.registry import RepSets, lookup, registrations
 from planner.kernels.releases import Runtime
 from schema import VkDataType
@@ -134,6 +137,59 @@ def op_rep_sets(
         sync_outs=sync_outs,
         primary_arg=primary,
     )
+
+
+def without_faults(
+    sets: OpRepSets,
+    operator: Operator,
+    faults: Iterable[Fault],
+    possible: Callable[[tuple[int, ...]], int],
+) -> OpRepSets:
+    """The sets less what the faults forbid; a fault that would leave an operand nothing stays.
+
+    ``possible`` gives the representations that tensors can have at all, as a bit mask over labels;
+    0 for constants, which have none.
+    """
+    for fault in faults:
+        left = _less(sets, operator, fault)
+        if _is_feasible(left, operator, possible):
+            sets = left
+    return sets
+
+
+def _less(sets: OpRepSets, operator: Operator, fault: Fault) -> OpRepSets:
+    args, outs = list(sets.args), list(sets.outs)
+    for name, index, _ in operands_of(operator):
+        if fault.operands and name not in fault.operands:
+            continue
+        side = outs if name.startswith("output") else args
+        accepted = side[index]
+        if accepted is not None:
+            side[index] = accepted - fault.representations
+    return replace(sets, args=tuple(args), outs=tuple(outs))
+
+
+def _is_feasible(
+    sets: OpRepSets, operator: Operator, possible: Callable[[tuple[int, ...]], int]
+) -> bool:
+    """Whether the operands of a call, taken alone, can have representations from the sets."""
+    left: dict[str, int] = {}
+    for name, index, members in operands_of(operator):
+        accepted = (sets.outs if name.startswith("output") else sets.args)[index]
+        if accepted is not None and (limit := possible(members)):
+            left[name] = accepted.mask & limit
+    args = [name for name in left if name.startswith("argument")]
+    outs = [name for name in left if name.startswith("output")]
+    bound = args if sets.sync_args else [n for n in args if n == f"argument {sets.primary_arg}"]
+    groups = [bound, outs if sets.sync_outs else outs[:1]]
+    if sets.sync_primary_io:
+        groups = [groups[0] + groups[1]]
+    classes = [set.intersection(*(_classes(left[n]) for n in group)) for group in groups if group]
+    return all(left.values()) and all(classes)
+
+
+def _classes(mask: int) -> set[int]:
+    return {COMPATIBILITY_CLASSES[label] for label in labels_of(mask)}
 
 
 def pinned_rep_sets(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
 
@@ -11,6 +11,7 @@ from planner.costs.model import CostModel, transition_price
 from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
 from planner.ir.graph import LayoutGraph, Operand
 from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
@@ -62,7 +63,7 @@ class OperatorPrice:
 
 @dataclass(frozen=True, slots=True)
 class LayoutPlan:
-    """Representations for a whole graph, and the proof of their cost.
+    """Representations for a whole graph within ``limits``, and the proof of their cost.
 
     ``made[t]`` is the representation in which tensor ``t`` is made; None if it needs none. Costs
     are integer steps of the profile's unit: ``cost`` is the objective's, ``repack_cost`` that of
@@ -76,6 +77,7 @@ class LayoutPlan:
     cost: int
     bound: int
     status: Status
+    limits: Limits = field(repr=False)
     layout: LayoutProblem = field(repr=False)
     solution: Solution = field(repr=False)
 
@@ -101,9 +103,23 @@ def plan_graph(
     in wall-clock time; the deterministic limit should be reached first, so that a graph has the
     same plan on every machine.
 
-    Raises ``NoRepresentationError`` where the limits leave no plan, ``InputError`` for tensors that
-    are too large to be priced, ``PlannerError`` where the search finds no plan in its time.
+    Kernels with known faults are avoided. Where no plan avoids them all, each operator by itself
+    having a way to, none is. Raises ``NoRepresentationError`` where the limits leave no plan,
+    ``InputError`` for tensors that are too large to be priced, ``PlannerError`` where the search
+    finds no plan in its time.
     """
+    try:
+        return _plan_graph(graph, limits, costs, search_time, search_seconds)
+    except NoRepresentationError:
+        if not limits.faults.rows:
+            raise
+    limits = replace(limits, faults=Faults())
+    return _plan_graph(graph, limits, costs, search_time, search_seconds)
+
+
+def _plan_graph(
+    graph: LayoutGraph, limits: Limits, costs: CostModel, search_time: float, search_seconds: float
+) -> LayoutPlan:
     layout = build_problem(graph, limits, costs)
     try:
         solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
@@ -118,7 +134,7 @@ def plan_graph(
         ) from error
     except InfeasibleError as error:
         raise _conflict(graph, layout, limits, error) from error
-    return read_plan(graph, layout, solution, costs)
+    return read_plan(graph, layout, solution, costs, limits)
 
 
 def _conflict(
@@ -141,9 +157,13 @@ def _conflict(
 
 
 def read_plan(
-    graph: LayoutGraph, layout: LayoutProblem, solution: Solution, costs: CostModel
+    graph: LayoutGraph,
+    layout: LayoutProblem,
+    solution: Solution,
+    costs: CostModel,
+    limits: Limits,
 ) -> LayoutPlan:
-    """The plan of a solution of a graph's layout problem."""
+    """The plan of a solution of a graph's layout problem, which was built within ``limits``."""
     assignment = solution.assignment
     made: list[TensorRepr | None] = []
     transitions: list[Transition] = []
@@ -175,6 +195,7 @@ def read_plan(
         cost=solution.cost[0],
         bound=solution.bound[0],
         status=solution.status,
+        limits=limits,
         layout=layout,
         solution=solution,
     )

@@ -30,7 +30,12 @@ from planner.ir.representation import (
 )
 from planner.kernels.limits import Limits
 from planner.kernels.registry import CLONE, written_args
-from planner.kernels.rep_sets import OpRepSets, op_rep_sets, pinned_rep_sets
+from planner.kernels.rep_sets import (
+    OpRepSets,
+    op_rep_sets,
+    pinned_rep_sets,
+    without_faults,
+)
 from planner.optimise.constraints import none_left, possible
 from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
@@ -124,14 +129,17 @@ class _Builder:
         self._preferences: dict[int, NDArray[np.int64]] = {}
 
     def build(self) -> LayoutProblem:
-        tensors, limits = self.graph.tensors, self.limits.texture
+        tensors, limits = self.graph.tensors, self.limits
         for index, operator in enumerate(self.graph.operators):
             if index in self.graph.pinned:
                 sets: OpRepSets | None = pinned_rep_sets(
-                    operator, self.graph.pinned[index], tensors, limits
+                    operator, self.graph.pinned[index], tensors, limits.texture
                 )
             else:
-                sets = op_rep_sets(operator, tensors, limits)
+                sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
+                faults = limits.faults.of(operator, tensors) if sets is not None else ()
+                if sets is not None and faults:
+                    sets = without_faults(sets, operator, faults, self._possible_of_all)
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()
@@ -243,6 +251,14 @@ class _Builder:
         if found is None:
             found = self._possible_of[key] = possible(tensor, self.limits)
         return found
+
+    def _possible_of_all(self, members: tuple[int, ...]) -> int:
+        """What tensors of one operand can have in common; 0 for a constant."""
+        mask = -1
+        for t in members:
+            tensor = self.graph.tensors[t]
+            mask &= 0 if tensor.constant else self._possible(tensor)
+        return mask
 
     def _add_free_producers(self) -> None:
         for t, slots in enumerate(self.readers):

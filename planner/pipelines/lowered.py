@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -18,15 +19,15 @@ from planner.files.lowered import (
     vulkan_blobs,
     with_limits,
 )
-from planner.ir.graph import Operand
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.limits import Limits
+from planner.kernels.releases import Runtime
 from planner.optimise.constraints import none_left, possible
+from planner.optimise.faults import representations_of
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, Transition, operator_prices, plan_graph, read_plan
-from planner.optimise.problem import Slot
 from planner.options import PlanOptions
 from planner.result.program import (
     Baseline,
@@ -38,6 +39,7 @@ from planner.result.program import (
     Source,
     assemble,
     describe_delegate,
+    faults_of,
 )
 from planner.result.report import Report, report
 from planner.stopwatch import stopwatch
@@ -50,6 +52,7 @@ from planner.verify import (
 )
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
+from planner.vkgraph.runtimes import check_operators, runtime_of
 from planner.vkgraph.wellformed import warnings_of
 from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
 from schema import (
@@ -117,33 +120,43 @@ def replan(
     """
     options = options or PlanOptions()
     handed_in, data = data, program_of(data, name)
-    limits = options.limits(lowered_limits(data, name))
+    blobs = tuple(vulkan_blobs(data, name))
+    progress("planning", None)
+    read: dict[BlobKey | None, _Read] = {}
+    for index, (key, blob) in enumerate(blobs):
+        if key not in read:
+            with _damage_named(name, index):
+                read[key] = _read(index, graph_of(blob))
+    runtime = Runtime() if exported is not None else runtime_of([r.source for r in read.values()])
+    limits = options.limits(lowered_limits(data, name), runtime)
     results: list[DelegateResult] = []
     changed: dict[BlobKey | None, bytes] = {}
     planned: dict[BlobKey | None, DelegateResult] = {}
     costs = options.cost_model()
-    progress("planning", None)
-    for key, blob in vulkan_blobs(data, name):
+    for key, blob in blobs:
         if key in planned:
             results.append(planned[key].again(len(results)))
             progress("planning", results[-1])
             continue
-        try:
-            file = graph_of(blob)
-            digest = hashlib.sha256(file).hexdigest()
-            names = exported.names.get(digest, {}) if exported is not None else {}
-            # A trial after the first has prices of its own, too: those of another are kept.
+        digest = hashlib.sha256(read[key].data).hexdigest()
+        names = exported.names.get(digest, {}) if exported is not None else {}
+        with _damage_named(name, len(results)):
+            check_operators(read[key].source.graph, limits.runtime)
+            # A trial after the first reads, and works prices out, anew: those of another are kept.
             trials = (
-                _Delegate(len(results), file, options, limits, prices, chooser, names).replan()
-                for prices in (costs, *(options.cost_model() for _ in range(repeats - 1)))
+                _Delegate(again, options, limits, prices, chooser, names).replan()
+                for again, prices in (
+                    (read[key], costs),
+                    *(
+                        (_read(len(results), read[key].data), options.cost_model())
+                        for _ in range(repeats - 1)
+                    ),
+                )
             )
             result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
-            if exported is not None:
-                seconds = exported.baseline_seconds.get(digest, 0.0)
-                result = replace(result, baseline_seconds=seconds)
-        except SchemaError as error:
-            place = f"{name}, delegate {len(results)}"
-            raise InputError(f"{place} is damaged: {error}") from error
+        if exported is not None:
+            seconds = exported.baseline_seconds.get(digest, 0.0)
+            result = replace(result, baseline_seconds=seconds)
         results.append(result)
         planned[key] = result
         progress("planning", result)
@@ -157,7 +170,7 @@ def replan(
     if exported is not None:
         kind, source = "pt2", exported.source
         lowering_seconds = exported.lowering_seconds
-    program = assemble(source, results, options, limits.texture)
+    program = assemble(source, results, options, limits)
     return Planned(
         program=program,
         report=report(program, results, kind=kind, lowering_seconds=lowering_seconds),
@@ -197,29 +210,54 @@ def _put_back(
     return written
 
 
+@contextmanager
+def _damage_named(name: str, index: int) -> Iterator[None]:
+    try:
+        yield
+    except SchemaError as error:
+        raise InputError(f"{name}, delegate {index} is damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A delegate's graph as it came, and how long it took to take its repacks out."""
+
+    index: int
+    data: bytes
+    file: VkGraph
+    source: ContractedGraph
+    seconds: float
+
+
+def _read(index: int, data: bytes) -> _Read:
+    file = vkgraph.decode(data)
+    with stopwatch() as watch:
+        source = read_vkgraph(file, f"delegate {index}")
+    return _Read(index, data, file, source, watch.seconds)
+
+
 class _Delegate:
     """A delegate's graph on its way through planning."""
 
     def __init__(
         self,
-        index: int,
-        data: bytes,
+        read: _Read,
         options: PlanOptions,
         limits: Limits,
         costs: CostModel,
         chooser: CostModel | None,
         names: Mapping[int, str],
     ) -> None:
-        self.index, self.data, self.names = index, data, names
+        self.index, self.data, self.names = read.index, read.data, names
+        self.read = read
         self.options, self.limits = options, limits
         self.costs, self.chooser = costs, chooser
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
-        file = vkgraph.decode(self.data)
+        file, source = self.read.file, self.read.source
         # What ExecuTorch's layout pass does, too: neither decodes, places in memory or encodes.
         with stopwatch() as watch:
-            source = read_vkgraph(file, f"delegate {self.index}")
             planned = plan_graph(source.graph, self.limits, self.costs)
             if self.chooser is not None:
                 chosen = plan_graph(source.graph, self.limits, self.chooser)
@@ -235,6 +273,7 @@ class _Delegate:
         else:
             graph = apply_memory(written.graph, plan_memory(written.graph))
             places, data = written.places, self._encode(graph, written)
+        baseline = self._baseline(source, planned)
         described = describe_delegate(
             index=self.index,
             graph=data,
@@ -242,7 +281,7 @@ class _Delegate:
             plan=planned,
             places=places,
             names=self._names(source, places, graph),
-            baseline=self._baseline(source, planned),
+            baseline=baseline,
             profile=self.options.profile,
         )
         memory = MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes)
@@ -254,19 +293,21 @@ class _Delegate:
                 before,
                 costs=self.options.costs,
                 objective=self.options.objective,
-                limits=self.limits,
+                limits=planned.limits,
             )
             verify_pinned(file, checked, source.unknown)
             verify_memory(checked, memory.planned)
+        warnings, mended = faults_of(source.graph, planned, baseline, self.limits.faults)
         result = DelegateResult(
             plan=described,
             graph=source.graph,
             layout_plan=planned,
-            plan_seconds=watch.seconds,
+            plan_seconds=self.read.seconds + watch.seconds,
             baseline_seconds=0.0,
             verify_seconds=checking.seconds,
             pinned_operators=source.unknown,
-            warnings=warnings_of(file),
+            warnings=(*warnings_of(file), *warnings),
+            mended=mended,
             memory=memory,
         )
         return result, None if data is self.data else data
@@ -281,7 +322,7 @@ class _Delegate:
 
     def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan, or the layouts of the file where those are valid and cost no more."""
-        layout, represented = planned.layout, _representations(source)
+        layout, represented = planned.layout, representations_of(source.made, source.transitions)
         chosen = [_NO_LABEL] * len(layout.problem.variables)
         for t, producer in enumerate(layout.producers):
             if producer is not None:
@@ -292,7 +333,7 @@ class _Delegate:
         if cost is None or cost > planned.solution.cost:
             return planned
         solution = replace(planned.solution, assignment=tuple(chosen), cost=cost)
-        return read_plan(source.graph, layout, solution, self.costs)
+        return read_plan(source.graph, layout, solution, self.costs, planned.limits)
 
     def _priced(
         self, source: ContractedGraph, best: LayoutPlan, assignment: tuple[int, ...]
@@ -303,7 +344,7 @@ class _Delegate:
             raise ValueError("the assignment is none of this graph's problem")
         status = best.status if cost == best.solution.cost else SolverStatus.FEASIBLE
         solution = replace(best.solution, assignment=assignment, cost=cost, status=status)
-        return read_plan(source.graph, best.layout, solution, self.costs)
+        return read_plan(source.graph, best.layout, solution, self.costs, best.limits)
 
     def _with_free_tensors(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan with a representation for tensors that no operator constrains.
@@ -350,22 +391,11 @@ class _Delegate:
             repacks.append(
                 Transition(t.tensor, t.source, t.target, price.cost, t.users, price.origin)
             )
-        represented = _representations(source)
+        represented = representations_of(source.made, source.transitions)
         slots = planned.layout.slots
         operators = operator_prices(source.graph, slots, self.costs, represented)
         cost = sum(price.cost for price in operators)
         return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
-
-
-def _representations(source: ContractedGraph) -> Callable[[Slot], TensorRepr | None]:
-    """The representation of each operand in the file."""
-    copied = {user: t.target for t in source.transitions for user in t.users}
-
-    def represented(slot: Slot) -> TensorRepr | None:
-        copy = None if slot.is_output else copied.get(Operand(slot.operator, slot.index))
-        return source.made[slot.tensors[0]] if copy is None else copy
-
-    return represented
 
 
 def _label(representation: TensorRepr | None) -> int:

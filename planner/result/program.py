@@ -10,8 +10,10 @@ from typing import Literal
 import planner
 from planner.costs.profile import DeviceProfile
 from planner.ir.graph import LayoutGraph
-from planner.ir.physical import ImageExtents
 from planner.ir.representation import TensorRepr
+from planner.kernels.faults import Faults
+from planner.kernels.limits import Limits
+from planner.optimise.faults import met_faults, representations_of
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.plan import Transition as PlannedTransition
 from planner.options import PlanOptions
@@ -84,6 +86,7 @@ class DelegateResult:
     verify_seconds: float
     pinned_operators: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
     memory: MemoryFigures | None = None
 
     def again(self, index: int) -> DelegateResult:
@@ -131,6 +134,25 @@ class Exported:
     names: TensorNames
     lowering_seconds: float = 0.0
     baseline_seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def faults_of(
+    graph: LayoutGraph, plan: LayoutPlan, baseline: Baseline, faults: Faults
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Warnings of the known faults of a plan, and the faults that the alternative alone has."""
+    slots = plan.layout.slots
+
+    def met(made: Sequence[TensorRepr | None], repacks: Sequence[PlannedTransition]) -> list[str]:
+        found = met_faults(graph, slots, faults, representations_of(made, repacks))
+        return [
+            f"{graph.place_of(m.operator)}: {m.fault.effect} in {m.representation} "
+            f"({m.fault.source})"
+            for m in found
+        ]
+
+    now, before = met(plan.made, plan.transitions), met(baseline.made, baseline.repacks)
+    mended = tuple(text for text in before if text not in now)
+    return tuple(f"{text}, and no other representation is right" for text in now), mended
 
 
 def describe_delegate(
@@ -245,7 +267,7 @@ def assemble(
     source: Source,
     delegates: Sequence[DelegateResult],
     options: PlanOptions,
-    texture_limits: ImageExtents,
+    limits: Limits,
 ) -> PlannedProgram:
     """The planned program of all delegates."""
     return PlannedProgram(
@@ -256,10 +278,11 @@ def assemble(
         profile_hash=options.costs.digest,
         cost_unit=options.profile.unit,
         objective=options.objective,
-        texture_limits=texture_limits,
+        texture_limits=limits.texture,
         excluded_layouts=tuple(sorted(options.excluded_layouts)),
         delegates=tuple(d.plan for d in delegates),
         total=_total([d.plan.figures for d in delegates]),
+        runtime=str(limits.runtime),
     )
 
 

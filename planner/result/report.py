@@ -132,6 +132,8 @@ class DelegateReport(PlanFigures):
     pinned_operators: tuple[str, ...] = ()
     """Operators that the registry does not know, and that stay as they are."""
     warnings: tuple[str, ...] = ()
+    mended: tuple[str, ...] = ()
+    """Known faults of kernels that the baseline meets, and the plan does not."""
     transition_list: tuple[TransitionReport, ...] = ()
 
 
@@ -158,6 +160,9 @@ class Report:
     lowering_seconds: float
     total: PlanFigures
     delegates: tuple[DelegateReport, ...] = field(repr=False)
+    runtime: str = ""
+    """The releases of ExecuTorch that the plan is for: ``1.3``, or ``1.3+`` and later; empty where
+    an older release of the planner wrote the report."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; figures that are not known are left out."""
@@ -202,10 +207,12 @@ def report(
                 name=d.plan.name,
                 pinned_operators=d.pinned_operators,
                 warnings=d.warnings,
+                mended=d.mended,
                 transition_list=_transitions(d.plan, unit),
             )
             for d in delegates
         ),
+        runtime=program.runtime,
     )
 
 

@@ -15,6 +15,7 @@ from planner.errors import VerificationError
 from planner.kernels.limits import Limits
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
+from planner.verify.faults import check_faults
 from planner.verify.memory import check_memory as verify_memory
 from planner.verify.memory import sharing_error
 from planner.verify.operands import (
@@ -58,9 +59,10 @@ def verify_delegate(
         raise VerificationError(f"the written graph is malformed: {error}") from error
     check_representations(program, limits)
     repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
-    demands = read_demands(program, limits.texture, {repack.index for repack in repacks})
+    demands = read_demands(program, limits, {repack.index for repack in repacks})
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
+    check_faults(program, demands, limits)
     check_resolution(program, demands)
     check_claims(plan, program, demands, repacks, prices_of(costs, objective))
     return program.graph

@@ -69,30 +69,40 @@ def check_representations(program: Program, limits: Limits) -> None:
         rule = (
             "a constant has no representation: its operator prepacks it"
             if tensor.constant_id >= 0
-            else why_not(tensor, representation, limits.texture)
+            else breaks_limits(tensor, representation, limits)
         )
-        if rule is None and representation.memory_layout in limits.excluded_layouts:
-            rule = f"the layout {representation.memory_layout.name} was excluded"
-        elements = prod(tensor.dims)
-        if rule is None and representation.is_buffer and elements >= (limits.buffer or inf):
-            rule = f"{elements} elements are too many for a buffer (limit {limits.buffer})"
         if rule is not None:
             raise fail(program.place_of(value_id), rule)
 
 
-def read_demands(
-    program: Program, limits: ImageExtents, repacks: Collection[int]
-) -> tuple[Demand, ...]:
+def breaks_limits(tensor: VkTensor, representation: TensorRepr, limits: Limits) -> str | None:
+    """The rule that keeps a tensor from a representation; None if there is none."""
+    rule = why_not(tensor, representation, limits.texture)
+    if rule is None and representation.memory_layout in limits.excluded_layouts:
+        rule = f"the layout {representation.memory_layout.name} was excluded"
+    elements = prod(tensor.dims)
+    if rule is None and representation.is_buffer and elements >= (limits.buffer or inf):
+        rule = f"{elements} elements are too many for a buffer (limit {limits.buffer})"
+    return rule
+
+
+def read_demands(program: Program, limits: Limits, repacks: Collection[int]) -> tuple[Demand, ...]:
     """The demands of each operator, except for transitions (``repacks``).
 
-    Operators that are not registered or make no tensor have no demands. Raises
-    ``VerificationError`` for arguments that do not fit their operator.
+    Each release of the runtime has its demands. Operators that are not registered or make no tensor
+    have none. Raises ``VerificationError`` for arguments that do not fit their operator.
     """
     found = []
     for index, call in enumerate(program.calls):
-        features = None if index in repacks else lookup(call.name)
-        if features is not None and program.outputs(call):
-            found.append(_demand(program, limits, index, call, features))
+        if index in repacks or not program.outputs(call):
+            continue
+        registered: list[OpFeatures] = []
+        for release in limits.runtime.releases:
+            features = lookup(call.name, release)
+            if features is not None and features not in registered:
+                registered.append(features)
+        if registered:
+            found.append(_demand(program, limits.texture, index, call, registered))
     return tuple(found)
 
 
@@ -146,9 +156,17 @@ def check_synchronised(
 
 
 def _demand(
-    program: Program, limits: ImageExtents, index: int, call: OperatorCall, features: OpFeatures
+    program: Program,
+    limits: ImageExtents,
+    index: int,
+    call: OperatorCall,
+    registered: Sequence[OpFeatures],
 ) -> Demand:
-    inputs, outputs = _sets(program, index, call, features)
+    inputs, outputs = _sets(program, index, call, registered[0])
+    for features in registered[1:]:
+        others = _sets(program, index, call, features)
+        inputs = tuple(_at(inputs, i) & s for i, s in enumerate(others[0]))
+        outputs = tuple(_at(outputs, i) & s for i, s in enumerate(others[1]))
     arguments = [
         _operand(program, limits, f"argument {position}", position, members, accepted)
         for position, members in program.arguments(call)

@@ -1120,8 +1120,15 @@ class PlannedProgram(object):
             return obj
         return None
 
+    # PlannedProgram
+    def Runtime(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            return self._tab.String(o + self._tab.Pos)
+        return None
+
 def PlannedProgramStart(builder):
-    builder.StartObject(11)
+    builder.StartObject(12)
 
 def PlannedProgramAddPlannerVersion(builder, plannerVersion):
     builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(plannerVersion), 0)
@@ -1164,6 +1171,9 @@ def PlannedProgramStartDelegatesVector(builder, numElems):
 
 def PlannedProgramAddTotal(builder, total):
     builder.PrependUOffsetTRelativeSlot(10, flatbuffers.number_types.UOffsetTFlags.py_type(total), 0)
+
+def PlannedProgramAddRuntime(builder, runtime):
+    builder.PrependUOffsetTRelativeSlot(11, flatbuffers.number_types.UOffsetTFlags.py_type(runtime), 0)
 
 def PlannedProgramEnd(builder):
     return builder.EndObject()

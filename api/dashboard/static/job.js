@@ -24,6 +24,7 @@ import { costText } from "./text.js";
  * @property {number[] | null} texture_limits
  * @property {number | null} buffer_limit
  * @property {string[]} without_layouts
+ * @property {string | null} [runtime]
  */
 /**
  * @typedef {object} Result
@@ -156,12 +157,14 @@ function textOf({
   texture_limits: texture,
   buffer_limit: buffer,
   without_layouts: without,
+  runtime,
 }) {
   return [
     profile,
     objective,
     ...(texture ? [`textures to ${texture.join(",")}`] : []),
     ...(buffer === null ? [] : [`buffers under ${buffer}`]),
+    ...(runtime ? [`ExecuTorch ${runtime}`] : []),
     ...(without.length ? [`without ${without.join(", ")}`] : []),
   ].join(", ");
 }

@@ -1,0 +1,325 @@
+"""Kernels of ET-VK that are known to do wrong: data with sources, and a user's own rows.
+
+A row names an operator, the representations in which it fails, and the calls that it concerns. The
+built-in rows are ``faults.json`` beside this module; ``docs/kernels.md`` describes the fields.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from planner.errors import OptionError
+from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
+from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.kernels.releases import RELEASES, Release, Runtime, parse_runtime
+from schema import VkDataType
+
+_BUILT_IN: Final = Path(__file__).with_name("faults.json")
+
+EFFECTS: Final = ("wrong values", "does not load", "unstable")
+_TESTS: Final = ("is", "is_not", "more_than", "less_than", "not_multiple_of", "has")
+_ROW: Final = frozenset(
+    {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
+    | {"state", "seen"}
+)
+_WHEN: Final = frozenset({"size", "rank", "dtype", "value", "dims", *_TESTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A condition on a call's operands.
+
+    ``what`` of ``operand`` (``argument 0``, ``output 0``) stands in the relation ``test`` to
+    ``value``: a ``size`` at ``index`` from the end, the ``rank``, the ``dtype``, a literal
+    ``value``, or the ``dims`` that a literal names, counted from the end of ``argument 0``.
+    """
+
+    what: str
+    operand: str
+    index: int
+    test: str
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A kernel's known fault: in these ``representations`` of ``operands``, ``when`` all hold.
+
+    Without ``operands`` it is any operand of the call. Without ``gpus`` it is any GPU; a name there
+    is part of the GPU's own name, in any case. ``seen`` is what showed it.
+    """
+
+    operators: tuple[str, ...]
+    representations: TensorRepSet
+    operands: tuple[str, ...]
+    when: tuple[Condition, ...]
+    releases: tuple[Release, ...]
+    gpus: tuple[str, ...]
+    effect: str
+    source: str
+    state: str
+    seen: str
+
+    def concerns(self, is_output: bool, index: int, representation: TensorRepr) -> bool:
+        """Whether an operand has the fault in this representation."""
+        name = f"{'output' if is_output else 'argument'} {index}"
+        return representation in self.representations and (
+            not self.operands or name in self.operands
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """The faults that a plan avoids: rows that concern its runtime and GPU, by operator."""
+
+    rows: tuple[Fault, ...] = ()
+
+    @property
+    def digest(self) -> str | None:
+        """The SHA-256 of the rows; None where there are none."""
+        return hashlib.sha256(repr(self.rows).encode()).hexdigest() if self.rows else None
+
+    def of(self, operator: Operator, tensors: Sequence[Tensor]) -> tuple[Fault, ...]:
+        """The faults that a call of an operator can have, in some representation."""
+        rows = _by_operator(self.rows).get(operator.name, ())
+        return tuple(row for row in rows if all(_holds(c, operator, tensors) for c in row.when))
+
+    def for_device(self, runtime: Runtime, gpu: str | None) -> Faults:
+        """The rows that concern a runtime, and a GPU by its name."""
+        return Faults(
+            tuple(
+                row
+                for row in self.rows
+                if not set(row.releases).isdisjoint(runtime.releases)
+                and (not row.gpus or any(_named(gpu, name) for name in row.gpus))
+            )
+        )
+
+
+def _named(gpu: str | None, name: str) -> bool:
+    return gpu is not None and name.lower() in gpu.lower()
+
+
+@cache
+def builtin_faults() -> Faults:
+    """The rows that ship with the planner."""
+    return parse_faults(_BUILT_IN.read_text("utf-8"), _BUILT_IN.name)
+
+
+def load_faults(path: str | Path) -> Faults:
+    """A user's rows from a JSON file; raises ``OptionError`` naming the row and the field."""
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise OptionError(f"cannot read the faults to avoid, {path}: {error}") from error
+    return parse_faults(text, str(path))
+
+
+def parse_faults(text: str, where: str) -> Faults:
+    """The rows of a JSON text; raises ``OptionError`` naming ``where``, the row and the field."""
+    try:
+        document = json.loads(text)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise OptionError(f"{where} has no faults to avoid: invalid JSON: {error}") from None
+    if not isinstance(document, list):
+        raise OptionError(f"{where} has no faults to avoid: it is not a list of rows")
+    rows = []
+    for number, row in enumerate(document):
+        try:
+            rows.append(_fault(row))
+        except (ValueError, OptionError) as error:
+            raise OptionError(f"{where}, row {number}: {error}") from None
+    return Faults(tuple(rows))
+
+
+def operands_of(operator: Operator) -> Iterator[tuple[str, int, tuple[int, ...]]]:
+    """Names of a call's tensor operands, as rows name them, with index and tensors."""
+    for index, members in operator.tensor_args():
+        yield f"argument {index}", index, members
+    for index, output in enumerate(operator.outputs):
+        yield f"output {index}", index, (output,)
+
+
+@cache
+def _by_operator(rows: tuple[Fault, ...]) -> Mapping[str, tuple[Fault, ...]]:
+    names = {name for row in rows for name in row.operators}
+    return {name: tuple(row for row in rows if name in row.operators) for name in names}
+
+
+# Conditions on a call.
+
+
+def _holds(condition: Condition, operator: Operator, tensors: Sequence[Tensor]) -> bool:
+    found = list(_values(condition, operator, tensors))
+    return any(_compare(condition.test, value, condition.value) for value in found)
+
+
+def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor]) -> Iterator[Any]:
+    """What a condition compares: for a list of tensors, one value for each member."""
+    kind, _, position = condition.operand.partition(" ")
+    if condition.what in ("value", "dims"):
+        literal = _literal(operator, int(position))
+        if literal is _ABSENT:
+            return
+        yield literal if condition.what == "value" else _from_end(literal, operator, tensors)
+        return
+    for t in _members(kind, int(position), operator):
+        tensor = tensors[t]
+        if condition.what == "rank":
+            yield len(tensor.shape)
+        elif condition.what == "dtype":
+            yield tensor.dtype.name
+        else:
+            # A dimension that a tensor lacks has one element.
+            yield tensor.shape[condition.index] if len(tensor.shape) >= -condition.index else 1
+
+
+def _members(kind: str, position: int, operator: Operator) -> tuple[int, ...]:
+    if kind == "output":
+        return operator.outputs[position : position + 1]
+    if position >= len(operator.args):
+        return ()
+    argument = operator.args[position]
+    if isinstance(argument, TensorArg):
+        return (argument.tensor,)
+    if isinstance(argument, TensorListArg):
+        return tuple(t for t in argument.tensors if t is not None)
+    return ()
+
+
+_ABSENT: Final = object()
+
+
+def _literal(operator: Operator, position: int) -> Argument | object:
+    if position >= len(operator.args):
+        return _ABSENT
+    argument = operator.args[position]
+    return _ABSENT if isinstance(argument, (TensorArg, TensorListArg)) else argument
+
+
+def _from_end(literal: Any, operator: Operator, tensors: Sequence[Tensor]) -> list[int]:
+    """Dimensions of argument 0 that a literal names, the last one as -1."""
+    members = _members("argument", 0, operator)
+    rank = len(tensors[members[0]].shape) if members else 0
+    dims = literal if isinstance(literal, tuple) else (literal,)
+    return [d - rank if d >= 0 else d for d in dims if isinstance(d, int)]
+
+
+def _compare(test: str, found: Any, value: Any) -> bool:
+    if test == "has":
+        return isinstance(found, (list, tuple)) and value in found
+    if test in ("is", "is_not"):
+        same = tuple(found) == value if isinstance(found, (list, tuple)) else found == value
+        return bool(same) == (test == "is")
+    if isinstance(found, bool) or not isinstance(found, (int, float)):
+        return False
+    if test == "more_than":
+        return bool(found > value)
+    if test == "less_than":
+        return bool(found < value)
+    return bool(found % value != 0)
+
+
+# Rows as they are written.
+
+
+def _fault(row: Any) -> Fault:
+    if not isinstance(row, dict):
+        raise ValueError("it is not an object")
+    if unknown := row.keys() - _ROW:
+        raise ValueError(f"unknown field {min(unknown)!r}: use {', '.join(sorted(_ROW))}")
+    effect = row.get("effect")
+    if effect not in EFFECTS:
+        raise ValueError(f"effect should be one of {', '.join(EFFECTS)}")
+    runtime = row.get("runtime")
+    return Fault(
+        operators=_texts(row, "operators"),
+        representations=_representations(_texts(row, "representations")),
+        operands=tuple(map(_operand, _texts(row, "operands", optional=True))),
+        when=tuple(map(_condition, _list(row, "when"))),
+        releases=RELEASES if runtime is None else _releases(runtime),
+        gpus=_texts(row, "gpus", optional=True),
+        effect=effect,
+        source=_text(row, "source"),
+        state=_text(row, "state"),
+        seen=_text(row, "seen"),
+    )
+
+
+def _list(row: Mapping[str, Any], field: str) -> list[Any]:
+    found = row.get(field, [])
+    if not isinstance(found, list):
+        raise ValueError(f"{field} is not a list")
+    return found
+
+
+def _texts(row: Mapping[str, Any], field: str, *, optional: bool = False) -> tuple[str, ...]:
+    found = _list(row, field)
+    if not all(isinstance(text, str) and text for text in found) or not (found or optional):
+        raise ValueError(f"{field} should be a list of texts")
+    return tuple(found)
+
+
+def _text(row: Mapping[str, Any], field: str) -> str:
+    found = row.get(field, "")
+    if not isinstance(found, str) or (field == "source" and not found):
+        raise ValueError(f"{field} should be a text")
+    return found
+
+
+def _releases(runtime: Any) -> tuple[Release, ...]:
+    """``1.3``, ``1.3+``, or a list of releases."""
+    texts = runtime if isinstance(runtime, list) else [runtime]
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("runtime should be a release, or a list of them")
+    return tuple(dict.fromkeys(r for text in texts for r in parse_runtime(text).releases))
+
+
+def _representations(names: tuple[str, ...]) -> TensorRepSet:
+    """Representations by name; ``any``, ``texture`` and ``buffer`` are all of a kind."""
+    mask = 0
+    for name in names:
+        found = [r for r in REPRS if name in ("any", str(r), str(r).partition(":")[0])]
+        if not found:
+            raise ValueError(
+                f"unknown representation {name!r}: use any, texture, buffer, or as in "
+                f"{REPRS[0]} and {REPRS[-1]}"
+            )
+        mask |= TensorRepSet.from_reprs(found).mask
+    return TensorRepSet(mask)
+
+
+def _operand(name: Any) -> str:
+    kind, _, position = name.partition(" ") if isinstance(name, str) else ("", "", "")
+    if kind not in ("argument", "output") or not (position.isascii() and position.isdecimal()):
+        raise ValueError(f"{name!r} is not an operand: write argument 0 or output 0")
+    return f"{kind} {int(position)}"
+
+
+def _condition(fields: Any) -> Condition:
+    if not isinstance(fields, dict):
+        raise ValueError("a condition in when is not an object")
+    if unknown := fields.keys() - _WHEN - {"at"}:
+        raise ValueError(f"unknown condition {min(unknown)!r}: use {', '.join(sorted(_WHEN))}")
+    tests = [test for test in _TESTS if test in fields]
+    subjects = [key for key in fields if key not in _TESTS and key != "at"]
+    if len(tests) != 1 or len(subjects) != 1:
+        raise ValueError("a condition has one subject (size, rank, ...) and one test (is, ...)")
+    (what,), (test,) = subjects, tests
+    value, at = fields[test], fields.get("at", 0)
+    value = tuple(value) if isinstance(value, list) else value
+    if test in ("more_than", "less_than", "not_multiple_of") and (
+        isinstance(value, bool) or not isinstance(value, (int, float)) or value == 0
+    ):
+        raise ValueError(f"{test} should be a number other than 0")
+    if what == "dtype" and value not in VkDataType.__members__:
+        raise ValueError(f"unknown dtype {value!r}: use one of {', '.join(VkDataType.__members__)}")
+    if what == "size" and not (isinstance(at, int) and at < 0):
+        raise ValueError("size needs at: -1 for the last dimension, -2 for the one before it")
+    return Condition(what, _operand(fields[what]), at, test, value)

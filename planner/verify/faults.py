@@ -1,0 +1,169 @@
+"""No operator is left with a known fault that another representation of its operands avoids.
+
+The rows are the planner's own (``kernels/faults.json``, and a user's); which calls they concern,
+and what else a call could have had, is worked out here again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any, Final
+
+from planner.ir.representation import TensorRepr
+from planner.kernels.faults import Condition, Fault, Faults
+from planner.kernels.limits import Limits
+from planner.verify.layouts import are_compatible
+from planner.verify.operands import Demand, Operand, breaks_limits
+from planner.verify.program import Program, fail
+from schema.vkgraph import (
+    Bool,
+    BoolList,
+    Double,
+    DoubleList,
+    Int,
+    IntList,
+    Null,
+    String,
+    ValueList,
+    VkTensor,
+)
+
+_UNKNOWN: Final = object()
+
+
+def check_faults(program: Program, demands: Iterable[Demand], limits: Limits) -> None:
+    """Shows that faults that can be avoided are; raises ``VerificationError``."""
+    for demand in demands:
+        rows = _rows(program, demand.index, limits.faults)
+        operands = [o for o in demand.operands if not o.constant]
+        met = [(row, o) for row in rows for o in operands if _meets(program, row, o)]
+        if met and _can_avoid(program, demand, operands, rows, limits):
+            row, operand = met[0]
+            given = program.representations[operand.tensors[0]]
+            raise fail(
+                program.place(demand.index, operand.name),
+                f"{given} has a known fault ({row.effect}, {row.source}), and others have none",
+            )
+
+
+def _meets(program: Program, row: Fault, operand: Operand) -> bool:
+    given = program.representations[operand.tensors[0]]
+    return given in row.representations and _names(row, operand)
+
+
+def _names(row: Fault, operand: Operand) -> bool:
+    return not row.operands or operand.name in row.operands
+
+
+def _can_avoid(
+    program: Program,
+    demand: Demand,
+    operands: Sequence[Operand],
+    rows: Sequence[Fault],
+    limits: Limits,
+) -> bool:
+    """Whether the operands of a call, taken alone, can do without any of its faults."""
+    left: dict[str, list[TensorRepr]] = {}
+    for o in operands:
+        left[o.name] = [
+            r
+            for r in o.accepted
+            if not any(r in row.representations and _names(row, o) for row in rows)
+            and all(breaks_limits(program.tensor(t), r, limits) is None for t in o.tensors)
+        ]
+    if not all(left.values()):
+        return False
+    for group in demand.groups:
+        members = [left[o.name] for o in group if o.name in left]
+        if not any(
+            all(are_compatible(r, first) for r in rest)
+            for first, *rest in product(*(_unlike(m) for m in members))
+        ):
+            return False
+    return True
+
+
+def _unlike(representations: Sequence[TensorRepr]) -> list[TensorRepr]:
+    """One of each kind of representations that are compatible with each other."""
+    kinds: list[TensorRepr] = []
+    for r in representations:
+        if not any(are_compatible(r, other) for other in kinds):
+            kinds.append(r)
+    return kinds
+
+
+def _rows(program: Program, index: int, faults: Faults) -> list[Fault]:
+    """The rows that concern a call."""
+    name = program.calls[index].name
+    named = (row for row in faults.rows if name in row.operators)
+    return [row for row in named if all(_is_true(program, index, c) for c in row.when)]
+
+
+def _is_true(program: Program, index: int, condition: Condition) -> bool:
+    for found in _subjects(program, index, condition):
+        if found is _UNKNOWN:
+            continue
+        wanted, number = condition.value, isinstance(found, (int, float))
+        match condition.test:
+            case "is":
+                true = found == wanted
+            case "is_not":
+                true = found != wanted
+            case "has":
+                true = isinstance(found, tuple) and wanted in found
+            case "more_than":
+                true = number and found > wanted
+            case "less_than":
+                true = number and found < wanted
+            case _:
+                true = number and found % wanted != 0
+        if true:
+            return True
+    return False
+
+
+def _subjects(program: Program, index: int, condition: Condition) -> Iterator[Any]:
+    call = program.calls[index]
+    side, position = condition.operand.split()
+    if side == "output":
+        tensors = program.outputs(call)[int(position) : int(position) + 1]
+    else:
+        ids = call.args[:-1][int(position) : int(position) + 1]
+        tensors = tuple(t for i in ids for t in program.tensors_of(i))
+        if condition.what in ("value", "dims"):
+            yield from (_literal(program, i, condition.what, call.args[0]) for i in ids)
+            return
+    for value_id in tensors:
+        tensor = program.tensor(value_id)
+        match condition.what:
+            case "rank":
+                yield len(tensor.dims)
+            case "dtype":
+                yield tensor.datatype.name
+            case _:
+                padded = (*(1 for _ in range(-condition.index)), *tensor.dims)
+                yield padded[condition.index]
+
+
+def _literal(program: Program, value_id: int, what: str, first: int) -> Any:
+    found: Any
+    match program.graph.values[value_id]:
+        case IntList(items=items) | DoubleList(items=items) | BoolList(items=items):
+            found = tuple(items)
+        case Int(int_val=number) | Double(double_val=number) | Bool(bool_val=number):
+            found = number
+        case String(string_val=text):
+            found = text
+        case Null():
+            found = None
+        case ValueList(items=items) if not items:
+            found = ()
+        case _:
+            return _UNKNOWN
+    if what == "value":
+        return found
+    tensor = program.graph.values[first]
+    rank = len(tensor.dims) if isinstance(tensor, VkTensor) else 0
+    dims = found if isinstance(found, tuple) else (found,)
+    return tuple(int(d) % rank - rank if rank else d for d in dims if isinstance(d, (int, float)))
