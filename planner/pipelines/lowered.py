@@ -10,7 +10,7 @@ from typing import Final
 
 from planner.costs.model import CostModel, transition_price
 from planner.costs.standins import CONV2D
-from planner.errors import InputError, OptionError, VerificationError
+from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import (
     graph_of,
@@ -52,7 +52,7 @@ from planner.verify import (
 )
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
-from planner.vkgraph.runtimes import check_operators, runtime_of
+from planner.vkgraph.runtimes import check_operators, runtimes_of
 from planner.vkgraph.wellformed import warnings_of
 from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
 from schema import (
@@ -120,51 +120,21 @@ def replan(
     """
     options = options or PlanOptions()
     handed_in, data = data, program_of(data, name)
-    blobs = tuple(vulkan_blobs(data, name))
     progress("planning", None)
-    read: dict[BlobKey | None, _Read] = {}
-    for index, (key, blob) in enumerate(blobs):
-        if key not in read:
-            with _damage_named(name, index):
-                read[key] = _read(index, graph_of(blob))
-    runtime = Runtime() if exported is not None else runtime_of([r.source for r in read.values()])
-    limits = options.limits(lowered_limits(data, name), runtime)
-    results: list[DelegateResult] = []
-    changed: dict[BlobKey | None, bytes] = {}
-    planned: dict[BlobKey | None, DelegateResult] = {}
-    costs = options.cost_model()
-    for key, blob in blobs:
-        if key in planned:
-            results.append(planned[key].again(len(results)))
-            progress("planning", results[-1])
-            continue
-        digest = hashlib.sha256(read[key].data).hexdigest()
-        names = exported.names.get(digest, {}) if exported is not None else {}
-        with _damage_named(name, len(results)):
-            check_operators(read[key].source.graph, limits.runtime)
-            # A trial after the first reads, and works prices out, anew: those of another are kept.
-            trials = (
-                _Delegate(again, options, limits, prices, chooser, names).replan()
-                for again, prices in (
-                    (read[key], costs),
-                    *(
-                        (_read(len(results), read[key].data), options.cost_model())
-                        for _ in range(repeats - 1)
-                    ),
-                )
-            )
-            result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
-        if exported is not None:
-            seconds = exported.baseline_seconds.get(digest, 0.0)
-            result = replace(result, baseline_seconds=seconds)
-        results.append(result)
-        planned[key] = result
-        progress("planning", result)
-        if graph is not None:
-            is_bare = kind_of(blob) is FileKind.VKGRAPH
-            changed[key] = (
-                graph if is_bare else join_delegate(graph, bytes(split_delegate(blob).constants))
-            )
+    lowered = _Lowered.of(data, name)
+    runtimes: tuple[Runtime, ...] = (options.runtime or Runtime(),)
+    if options.runtime is None and exported is None:
+        runtimes = runtimes_of([delegate.source for delegate in lowered.delegates.values()])
+    for runtime in runtimes:
+        limits = options.limits(lowered_limits(data, name), runtime)
+        planning = _Planning(options, limits, progress, chooser, exported, repeats)
+        try:
+            results, changed = planning.plan(lowered)
+        except NoRepresentationError:
+            if runtime == runtimes[-1]:
+                raise
+        else:
+            break
     kind: ProgramKind = "pte" if is_executorch_program(data) else "vkgraph"
     source, lowering_seconds = Source.of(name, handed_in), 0.0
     if exported is not None:
@@ -210,14 +180,6 @@ def _put_back(
     return written
 
 
-@contextmanager
-def _damage_named(name: str, index: int) -> Iterator[None]:
-    try:
-        yield
-    except SchemaError as error:
-        raise InputError(f"{name}, delegate {index} is damaged: {error}") from error
-
-
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A delegate's graph as it came, and how long it took to take its repacks out."""
@@ -228,12 +190,87 @@ class _Read:
     source: ContractedGraph
     seconds: float
 
+    @classmethod
+    def of(cls, index: int, data: bytes) -> _Read:
+        file = vkgraph.decode(data)
+        with stopwatch() as watch:
+            source = read_vkgraph(file, f"delegate {index}")
+        return cls(index, data, file, source, watch.seconds)
 
-def _read(index: int, data: bytes) -> _Read:
-    file = vkgraph.decode(data)
-    with stopwatch() as watch:
-        source = read_vkgraph(file, f"delegate {index}")
-    return _Read(index, data, file, source, watch.seconds)
+
+@dataclass(frozen=True, slots=True)
+class _Lowered:
+    """A program's delegates in their order, each blob read once."""
+
+    name: str
+    blobs: tuple[tuple[BlobKey | None, bytes], ...]
+    delegates: dict[BlobKey | None, _Read]
+
+    @classmethod
+    def of(cls, data: bytes, name: str) -> _Lowered:
+        blobs = tuple(vulkan_blobs(data, name))
+        found: dict[BlobKey | None, _Read] = {}
+        for index, (key, blob) in enumerate(blobs):
+            if key not in found:
+                with _damage_named(name, index):
+                    found[key] = _Read.of(index, graph_of(blob))
+        return cls(name, blobs, found)
+
+
+@contextmanager
+def _damage_named(name: str, index: int) -> Iterator[None]:
+    try:
+        yield
+    except SchemaError as error:
+        raise InputError(f"{name}, delegate {index} is damaged: {error}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Planning:
+    """How the delegates of a program are planned."""
+
+    options: PlanOptions
+    limits: Limits
+    progress: Progress
+    chooser: CostModel | None
+    exported: Exported | None
+    repeats: int
+
+    def plan(self, lowered: _Lowered) -> tuple[list[DelegateResult], dict[BlobKey | None, bytes]]:
+        """The planned delegates in their order, and the blobs that change."""
+        results: list[DelegateResult] = []
+        changed: dict[BlobKey | None, bytes] = {}
+        planned: dict[BlobKey | None, DelegateResult] = {}
+        costs = self.options.cost_model()
+        for key, blob in lowered.blobs:
+            if key in planned:
+                results.append(planned[key].again(len(results)))
+            else:
+                with _damage_named(lowered.name, len(results)):
+                    result, graph = self._delegate(lowered.delegates[key], costs)
+                results.append(result)
+                planned[key] = result
+                if graph is not None:
+                    if kind_of(blob) is not FileKind.VKGRAPH:
+                        graph = join_delegate(graph, bytes(split_delegate(blob).constants))
+                    changed[key] = graph
+            self.progress("planning", results[-1])
+        return results, changed
+
+    def _delegate(self, read: _Read, costs: CostModel) -> tuple[DelegateResult, bytes | None]:
+        """The best of as many trials as asked for; one after the first begins from nothing."""
+        check_operators(read.source.graph, self.limits.runtime)
+        digest = hashlib.sha256(read.data).hexdigest()
+        names = self.exported.names.get(digest, {}) if self.exported is not None else {}
+        trials = [_Delegate(read, self, costs, names).replan()]
+        for _ in range(self.repeats - 1):
+            again, prices = _Read.of(read.index, read.data), self.options.cost_model()
+            trials.append(_Delegate(again, self, prices, names).replan())
+        result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
+        if self.exported is not None:
+            seconds = self.exported.baseline_seconds.get(digest, 0.0)
+            result = replace(result, baseline_seconds=seconds)
+        return result, graph
 
 
 class _Delegate:
@@ -242,16 +279,14 @@ class _Delegate:
     def __init__(
         self,
         read: _Read,
-        options: PlanOptions,
-        limits: Limits,
+        planning: _Planning,
         costs: CostModel,
-        chooser: CostModel | None,
         names: Mapping[int, str],
     ) -> None:
         self.index, self.data, self.names = read.index, read.data, names
         self.read = read
-        self.options, self.limits = options, limits
-        self.costs, self.chooser = costs, chooser
+        self.options, self.limits = planning.options, planning.limits
+        self.costs, self.chooser = costs, planning.chooser
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""

@@ -15,16 +15,17 @@ from planner.vkgraph.reader import ContractedGraph
 _ANY_EXTENT: Final = (2**31 - 1,) * 3
 
 
-def runtime_of(graphs: Sequence[ContractedGraph]) -> Runtime:
-    """The runtimes that take graphs as they are: the oldest release that does, and later ones.
+def runtimes_of(graphs: Sequence[ContractedGraph]) -> tuple[Runtime, ...]:
+    """The runtimes to plan graphs for that name none, the first that has a plan.
 
-    Where their representations fit none, those that know all their operators.
+    The oldest release that takes the graphs as they are, and later ones; where no release takes
+    their representations, the oldest that knows their operators.
     """
     for takes in (_accepts, _knows):
-        for release in RELEASES:
+        for i, release in enumerate(RELEASES):
             if all(takes(graph, release) for graph in graphs):
-                return Runtime(release, LATEST)
-    return Runtime()
+                return tuple(Runtime(oldest, LATEST) for oldest in RELEASES[i:])
+    return (Runtime(),)
 
 
 def check_operators(graph: LayoutGraph, runtime: Runtime) -> None:

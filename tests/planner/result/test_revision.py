@@ -24,6 +24,7 @@ _OPTIONS: Final = {
     "bytes": make_options("bytes"),
     "latency": make_options("default", "latency"),
     "without height": make_options("default", without_layouts=["TENSOR_HEIGHT_PACKED"]),
+    "for 1.5": make_options("default", runtime="1.5"),
     "small textures": make_options("default", texture_limits="1300,1300,1300"),
 }
 
