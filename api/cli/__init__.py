@@ -17,6 +17,7 @@ def main() -> None:
 
 for command in (
     planning.plan,
+    planning.check,
     planning.show,
     planning.diff,
     compare.compare,

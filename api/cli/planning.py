@@ -66,6 +66,57 @@ def plan(
 
 @click.command()
 @click.argument("source", metavar="FILE", type=PATH)
+@click.option(
+    "--runtime",
+    metavar="R",
+    help="The release of ExecuTorch that is to run it: 1.1 to 1.5, or as in 1.3+ that and later "
+    "ones [default: the latest].",
+)
+@click.option(
+    "--gpu",
+    metavar="NAME",
+    help="The GPU that is to run it, by the name that Vulkan gives it: Adreno (TM) 740, Mali-G78.",
+)
+@click.option(
+    "--avoid", type=PATH, metavar="FILE", help="More faults to look for: a JSON file of rows."
+)
+@AS_JSON
+def check(
+    source: Path, runtime: str | None, gpu: str | None, avoid: Path | None, as_json: bool
+) -> None:
+    """Say whether a .pte, .bpte or VkGraph will load and be right on a runtime and a GPU.
+
+    Looks at every operator and tensor: what the release's kernels take, faults that are known of
+    them, the GPU's limits, shared memory. Exits with 1 if something is wrong.
+    """
+    from api.files import read_input
+    from planner.kernels.faults import load_faults
+    from planner.kernels.gpus import find_gpu
+    from planner.kernels.releases import parse_runtime
+    from planner.pipelines.checking import check_program
+
+    found = check_program(
+        read_input(source),
+        source.name,
+        None if runtime is None else parse_runtime(runtime),
+        None if gpu is None else find_gpu(gpu),
+        None if avoid is None else load_faults(avoid),
+    )
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+    else:
+        from api.terminal.console import stdout
+        from api.terminal.files import check_table
+
+        console = stdout()
+        for part in check_table(found):
+            console.print(part)
+    if found.findings:
+        raise SystemExit(1)
+
+
+@click.command()
+@click.argument("source", metavar="FILE", type=PATH)
 @AS_JSON
 def show(source: Path, as_json: bool) -> None:
     """Print the operators, representations and repacks of a .pte, a VkGraph or a plan."""

@@ -12,6 +12,8 @@ from fastapi.responses import FileResponse
 import planner
 from api.http.models import (
     EXAMPLE_PLAN_ID,
+    Check,
+    CheckQuery,
     Health,
     PlanList,
     PlanQuery,
@@ -125,6 +127,29 @@ async def post_plan(
         filename=f"{PurePath(name).stem}.plan",
         headers={"Location": f"/plans/{plan.id}"},
     )
+
+
+@router.post(
+    "/check",
+    summary="Check a lowered program",
+    responses=problems(
+        status_400="The body is no `.pte`, `.bpte` or VkGraph.",
+        status_413="The body is larger than this service takes.",
+        status_422="An option is wrong, or the program is damaged.",
+        status_500="Checking failed.",
+        status_503="The process that checked ended, or the service shuts down.",
+        status_504="Checking took longer than this service allows.",
+    ),
+    openapi_extra={"requestBody": PROGRAM_BODY},
+)
+async def post_check(
+    request: Request, service: Service, query: Annotated[CheckQuery, Query()]
+) -> Check:
+    """Says whether a program will load and be right on a release of ExecuTorch, and on a GPU.
+
+    Nothing is kept.
+    """
+    return Check(**await service.check(request, query.name, query.runtime, query.gpu))
 
 
 @router.get("/progress/{progress_id}", summary="Ask how far a plan is")

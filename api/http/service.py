@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 import traceback
 from collections.abc import AsyncIterator
@@ -10,20 +11,20 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 
 from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
-from api.planning.work import OnStage, PlanWork, ignore_stage
+from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
 from api.wording import HTTP
 from planner.errors import InputError
-from planner.files.kinds import check_plannable
+from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable
 from planner.options import PlanOptions
 
 _SWEEP_SECONDS: Final = 3600
@@ -33,8 +34,8 @@ _CLAIM_SECONDS: Final = 0.2
 class PlanningPool(Protocol):
     """Where programs are planned."""
 
-    async def run(self, work: PlanWork, on_stage: OnStage = ignore_stage) -> None:
-        """Plans a program. Raises ``PlannerError`` and ``ProcessError``."""
+    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
+        """Does a piece of work. Raises ``PlannerError`` and ``ProcessError``."""
 
     def stop(self) -> None:
         """Ends all planning, now and to come."""
@@ -88,6 +89,21 @@ class PlanService:
             followed.remove(id_)
             if not followed:
                 del self._followed[progress_id]
+
+    async def check(
+        self, request: Request, name: str, runtime: str | None, gpu: str | None
+    ) -> dict[str, Any]:
+        """What a check of the lowered program in a request's body found.
+
+        Raises ``HTTPException`` for a body that is too large or no such program.
+        """
+        with TemporaryDirectory(dir=self._uploads.folder) as folder:
+            upload = await self._uploads.receive(request, Path(folder) / "source")
+            await run_in_threadpool(_check_body, upload.path, name, is_lowered=True)
+            work = CheckWork(upload.path, name, runtime, gpu, Path(folder) / "found")
+            await self._pool.run(work)
+            found: dict[str, Any] = json.loads(work.output.read_bytes())
+            return found
 
     def stage(self, progress_id: str) -> str | None:
         """How far the plan is that a request of this id waits for; None without such a request."""
@@ -159,10 +175,13 @@ class PlanService:
                 claims.release(id_)
 
 
-def _check_body(path: Path, name: str) -> None:
+def _check_body(path: Path, name: str, *, is_lowered: bool = False) -> None:
     try:
         with path.open("rb") as file:
-            check_plannable(file, name)
+            if is_lowered:
+                check_is_lowered(file.read(MAGIC_BYTES), name)
+            else:
+                check_plannable(file, name)
     except InputError as error:
         raise HTTPException(400, error.worded(HTTP)) from None
 

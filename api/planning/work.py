@@ -92,6 +92,28 @@ class Lowering:
 
 
 @dataclass(frozen=True, slots=True)
+class CheckWork:
+    """Check a lowered program for a runtime and a GPU, each None where it was not named."""
+
+    source: Path
+    name: str
+    runtime: str | None
+    gpu: str | None
+    output: Path
+
+    def run(self, on_stage: OnStage = ignore_stage) -> None:
+        """Writes what came of it as JSON. Raises ``InputError`` and ``OptionError``."""
+        from planner.kernels.gpus import find_gpu
+        from planner.kernels.releases import parse_runtime
+        from planner.pipelines.checking import check_program
+
+        runtime = None if self.runtime is None else parse_runtime(self.runtime)
+        gpu = None if self.gpu is None else find_gpu(self.gpu)
+        found = check_program(self.source.read_bytes(), self.name, runtime, gpu)
+        self.output.write_text(json.dumps(found.document()), "utf-8")
+
+
+@dataclass(frozen=True, slots=True)
 class Replanning:
     """Plan what a ``Lowering`` made; the plan is one of the ``.pt2``."""
 

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from api.terminal.console import paragraph, visible
 from api.terminal.figures import cost, ratio
+from planner.pipelines.checking import CheckReport
 
 _MOST_MEMBERS: Final = 16
 
@@ -44,6 +45,32 @@ def show_table(description: dict[str, Any]) -> list[RenderableType]:
     shown: list[RenderableType] = [paragraph(*lines)]
     for delegate in delegates:
         shown += _delegate(delegate, description.get("unit"))
+    return shown
+
+
+def check_table(report: CheckReport) -> list[RenderableType]:
+    """What a check found: a line on the program, then a table of what is wrong."""
+    where = f"ExecuTorch {report.runtime}" + (f" on {report.gpu}" if report.gpu else "")
+    wrong = len(report.findings)
+    lines = [
+        f"{visible(report.name)}: {report.operators} operators, for {where}: "
+        + (f"{wrong} finding{'s' * (wrong != 1)}" if wrong else "nothing wrong is known"),
+        "layouts taken by ExecuTorch " + (", ".join(report.taken_by) or "in no release"),
+    ]
+    if report.unknown:
+        lines.append(
+            "of operators that no release registers nothing is known: "
+            + visible(", ".join(report.unknown))
+        )
+    shown: list[RenderableType] = [paragraph(*lines)]
+    if wrong:
+        table = _table()
+        for heading in ("delegate", "where", "what", "source"):
+            table.add_column(heading, overflow="fold")
+        for finding in report.findings:
+            cells = (str(finding.delegate), finding.place, finding.text, finding.source)
+            table.add_row(*(Text(visible(cell)) for cell in cells))
+        shown.append(table)
     return shown
 
 

@@ -67,6 +67,12 @@ def check_plannable(file: BinaryIO, name: str) -> None:
         check_is_exported(file, name)
 
 
+def check_is_lowered(start: bytes, name: str) -> None:
+    """Raises ``InputError`` unless a file that begins so is a lowered program."""
+    if not is_lowered(start):
+        raise InputError(f"{name} is not a lowered program: hand in a .pte, a .bpte, or a VkGraph")
+
+
 def check_is_zip(start: bytes, name: str) -> None:
     """Raises ``InputError`` unless a file that is not lowered may be an exported one."""
     if kind_of(start) is not FileKind.EXPORTED:

@@ -31,6 +31,7 @@ from planner.verify.resolution import check_resolution
 from schema import DelegatePlan, SchemaError, VkGraph
 
 __all__ = [
+    "resolution_error",
     "sharing_error",
     "verify_contraction",
     "verify_delegate",
@@ -66,6 +67,21 @@ def verify_delegate(
     check_resolution(program, demands)
     check_claims(plan, program, demands, repacks, prices_of(costs, objective))
     return program.graph
+
+
+def resolution_error(graph: VkGraph, limits: Limits, repacks: Collection[int]) -> str | None:
+    """Why a kernel does not get layouts that it works with, together or once loaded; else None.
+
+    ``repacks`` are the positions of the graph's transitions.
+    """
+    program = Program(graph)
+    try:
+        demands = read_demands(program, limits, repacks)
+        check_synchronised(program, demands, program.representations, "")
+        check_resolution(program, demands)
+    except VerificationError as error:
+        return str(error)
+    return None
 
 
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 from planner.errors import InputError, Remedy
-from planner.ir.graph import LayoutGraph, Operand
+from planner.ir.graph import LayoutGraph
+from planner.kernels.faults import operands_of
 from planner.kernels.registry import releases_of
 from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from planner.kernels.rep_sets import op_rep_sets
@@ -52,25 +54,38 @@ def _knows(source: ContractedGraph, release: Release) -> bool:
 
 
 def _accepts(source: ContractedGraph, release: Release) -> bool:
-    """Whether every operand has a representation that a release accepts there."""
-    if not _knows(source, release):
-        return False
+    return next(refusals(source, release), None) is None
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What a release does not take of an operator, by its index in the graph, and why."""
+
+    operator: int
+    kind: Literal["operator", "representation"]
+    text: str
+
+
+def refusals(source: ContractedGraph, release: Release) -> Iterator[Refusal]:
+    """Operators that a release does not know, and operands in representations that it refuses."""
     graph, runtime = source.graph, Runtime(release, release)
-    copied = {user: t.target for t in source.transitions for user in t.users}
+    representation = source.representations()
     for index, operator in enumerate(graph.operators):
+        known = releases_of(operator.name)
+        if known and release not in known:
+            yield Refusal(index, "operator", f"does not know it: {known[0]} brought it")
+            continue
         if index in graph.pinned:
             continue
         sets = op_rep_sets(operator, graph.tensors, _ANY_EXTENT, runtime)
         if sets is None:
             continue
-        for argument, members in operator.tensor_args():
-            accepted = sets.args[argument]
+        for name, position, members in operands_of(operator):
+            side = name.split()[0]
+            accepted = (sets.outs if side == "output" else sets.args)[position]
             for t in members:
-                given = copied.get(Operand(index, argument), source.made[t])
+                given = representation(index, side, position, t)
                 if accepted is not None and given is not None and given not in accepted:
-                    return False
-        for accepted, t in zip(sets.outs, operator.outputs, strict=True):
-            given = source.made[t]
-            if accepted is not None and given is not None and given not in accepted:
-                return False
-    return True
+                    yield Refusal(
+                        index, "representation", f"does not take {given} as {name}, only {accepted}"
+                    )

@@ -1,0 +1,161 @@
+"""Will a lowered program load, and be right, on a runtime and a GPU? It is read, not planned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from itertools import product
+from typing import Any, Literal
+
+from planner.files.kinds import check_is_lowered
+from planner.files.lowered import graphs_of
+from planner.ir.physical import image_extents, padded_bytes
+from planner.kernels.faults import Faults, builtin_faults, operands_of
+from planner.kernels.gpus import Gpu
+from planner.kernels.limits import Limits
+from planner.kernels.releases import RELEASES, Runtime
+from planner.verify import resolution_error, sharing_error
+from planner.vkgraph.reader import ContractedGraph, read_vkgraph
+from planner.vkgraph.runtimes import refusals
+from planner.vkgraph.wellformed import repr_of
+from schema import VkGraph, VkStorageType, VkTensor
+
+Kind = Literal["operator", "representation", "fault", "limit", "memory", "resolution"]
+"""What a finding is about."""
+
+_ANY_EXTENT = (2**31 - 1,) * 3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Why a delegate will not load, or not be right. ``source`` is empty for a rule of ET-VK's."""
+
+    delegate: int
+    place: str
+    kind: Kind
+    text: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What came of checking a program for a runtime, and a GPU (empty where none was named).
+
+    ``taken_by`` are the releases that accept every operator and representation, faults aside;
+    ``unknown`` the operators that no release registers, of which nothing can be said.
+    """
+
+    name: str
+    runtime: str
+    gpu: str
+    delegates: int
+    operators: int
+    taken_by: tuple[str, ...]
+    unknown: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The report as a JSON document."""
+        return asdict(self)
+
+
+def check_program(
+    data: bytes,
+    name: str,
+    runtime: Runtime | None = None,
+    gpu: Gpu | None = None,
+    avoid: Faults | None = None,
+) -> CheckReport:
+    """Checks every Vulkan delegate of a lowered program, by default for the latest release.
+
+    Known faults are the built-in ones and those to ``avoid``. Raises ``InputError`` for bytes that
+    are damaged or no such program.
+    """
+    check_is_lowered(data, name)
+    runtime = runtime or Runtime()
+    rows = Faults(builtin_faults().rows + (avoid.rows if avoid is not None else ()))
+    faults = rows.for_device(runtime, None if gpu is None else gpu.name)
+    files = list(graphs_of(data, name))
+    graphs = [read_vkgraph(file, f"delegate {i}") for i, file in enumerate(files)]
+    found: list[Finding] = []
+    for index, (file, source) in enumerate(zip(files, graphs, strict=True)):
+        check = _Check(index, file, source, runtime, faults, gpu)
+        found += check.operators()
+        found += check.limits()
+        found += check.memory()
+    taken = [r for r in RELEASES if not any(any(refusals(g, r)) for g in graphs)]
+    return CheckReport(
+        name=name,
+        runtime=str(runtime),
+        gpu="" if gpu is None else gpu.name,
+        delegates=len(files),
+        operators=sum(len(g.graph.operators) for g in graphs),
+        taken_by=tuple(taken),
+        unknown=tuple(sorted({n for g in graphs for n in g.unknown})),
+        findings=tuple(dict.fromkeys(found)),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """One delegate."""
+
+    index: int
+    file: VkGraph
+    source: ContractedGraph
+    runtime: Runtime
+    faults: Faults
+    gpu: Gpu | None
+
+    def _finding(self, place: str, kind: Kind, text: str, source: str = "") -> Finding:
+        return Finding(self.index, place, kind, text, source)
+
+    def operators(self) -> Iterator[Finding]:
+        """Operators and representations that a release refuses, and known faults."""
+        graph = self.source.graph
+        for release in self.runtime.releases:
+            for refusal in refusals(self.source, release):
+                place = graph.place_of(refusal.operator)
+                yield self._finding(place, refusal.kind, f"ExecuTorch {release} {refusal.text}")
+        representation = self.source.representations()
+        for index, operator in enumerate(graph.operators):
+            known = self.faults.of(operator, graph.tensors)
+            for fault, (name, position, members) in product(known, operands_of(operator)):
+                side = name.split()[0]
+                for r in (representation(index, side, position, t) for t in members):
+                    if r is not None and fault.concerns(side == "output", position, r):
+                        text = f"{fault.effect} in {r}"
+                        yield self._finding(graph.place_of(index), "fault", text, fault.source)
+
+    def limits(self) -> Iterator[Finding]:
+        """Images and buffers that the GPU does not hold."""
+        if self.gpu is None:
+            return
+        for value_id, value in enumerate(self.file.values):
+            if not isinstance(value, VkTensor) or value.constant_id >= 0:
+                continue
+            r = repr_of(value)
+            if r is None:
+                continue
+            place = f"value {value_id} ({'x'.join(map(str, value.dims)) or 'scalar'})"
+            if value.storage_type == VkStorageType.TEXTURE_3D:
+                extents = image_extents(value.dims, value.memory_layout)
+                if max(extents) > self.gpu.image_3d:
+                    size = "x".join(map(str, extents))
+                    text = f"an image of {size} texels: {self.gpu.family} holds {self.gpu.image_3d}"
+                    yield self._finding(place, "limit", text, self.gpu.source)
+            elif (size_ := padded_bytes(value.dims, value.datatype, r)) > self.gpu.storage_buffer:
+                most = self.gpu.storage_buffer
+                text = f"a buffer of {size_} bytes: {self.gpu.family} binds {most}"
+                yield self._finding(place, "limit", text, self.gpu.source)
+
+    def memory(self) -> Iterator[Finding]:
+        """Live tensors that share memory, and layouts that loading replaces by wrong ones."""
+        if (error := sharing_error(self.file)) is not None:
+            yield self._finding("", "memory", error)
+        if None in self.source.made:
+            return  # the runtime chooses
+        limits = Limits(_ANY_EXTENT, runtime=self.runtime)
+        repacks = [t.position for t in self.source.transitions]
+        if (error := resolution_error(self.file, limits, repacks)) is not None:
+            yield self._finding("", "resolution", error)
