@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from planner.costs.by_profile import ProfileSource
 from planner.costs.model import CostModel, CostSource, Objective
@@ -26,6 +26,56 @@ def _default_costs() -> CostSource:
     return ProfileSource(load_profile("default"))
 
 
+COMPILE_OPTIONS: Final = (
+    *("alias_buffer_mutations", "downcast_64_bit", "force_fp16", "require_dynamic_shapes"),
+    *("skip_bool_tensors", "warmup_execute_after_compile"),
+)
+"""The options of ``VulkanPartitioner`` that are true or false, and leave layouts to be planned.
+
+Source: ExecuTorch 1.5.1, ``vulkan_partitioner.py``, ``vulkan_preprocess.py``, and of its runtime
+``VulkanBackend.cpp``.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LoweringOptions:
+    """How a program is lowered: the limits of the device, and options of ``VulkanPartitioner``.
+
+    What exceeds the limits stays on the CPU. None are ExecuTorch's own limits.
+    """
+
+    texture_limits: ImageExtents | None = None
+    buffer_limit: int | None = None
+    compile_options: tuple[tuple[str, bool], ...] = ()
+
+    def document(self) -> dict[str, Any]:
+        """The options as a JSON document, which ``read_lowering`` reads."""
+        return {
+            "texture_limits": self.texture_limits,
+            "buffer_limit": self.buffer_limit,
+            "compile_options": dict(self.compile_options),
+        }
+
+    def for_partitioner(self) -> dict[str, Any]:
+        """The options as ``VulkanPartitioner`` takes them."""
+        found: dict[str, Any] = dict(self.compile_options)
+        if self.texture_limits is not None:
+            found["texture_limits"] = self.texture_limits
+        if self.buffer_limit is not None:
+            found["buffer_limit"] = self.buffer_limit
+        return found
+
+
+def read_lowering(document: Mapping[str, Any]) -> LoweringOptions:
+    """The options of ``LoweringOptions.document``."""
+    limits = document["texture_limits"]
+    return LoweringOptions(
+        None if limits is None else (limits[0], limits[1], limits[2]),
+        document["buffer_limit"],
+        tuple(document["compile_options"].items()),
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
     """The options of a plan.
@@ -36,7 +86,8 @@ class PlanOptions:
     ExecuTorch does. ``runtime`` are the releases that the plan is for; None means the one that
     lowers a program here, and for a program that came lowered every release that takes it as it
     is. Besides the known faults of kernels, those that concern the ``gpu`` (its name as Vulkan
-    gives it) among them, the plan avoids those to ``avoid``.
+    gives it) among them, the plan avoids those to ``avoid``. ``compile_options`` are
+    ``VulkanPartitioner``'s, for a program that is lowered here.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -47,6 +98,12 @@ class PlanOptions:
     runtime: Runtime | None = None
     gpu: str | None = None
     avoid: Faults = field(default_factory=Faults)
+    compile_options: tuple[tuple[str, bool], ...] = ()
+
+    @property
+    def lowering(self) -> LoweringOptions:
+        """How a program is to be lowered."""
+        return LoweringOptions(self.texture_limits, self.buffer_limit, self.compile_options)
 
     @property
     def profile(self) -> DeviceProfile:
@@ -83,6 +140,7 @@ def make_options(
     runtime: str | None = None,
     gpu: str | None = None,
     avoid: Faults | str | Path | None = None,
+    compile_options: Iterable[str] = (),
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -90,7 +148,8 @@ def make_options(
     ``costs``, if given, replace it (``planner.load_costs``). ``texture_limits`` are written
     ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. ``runtime`` is a release of
     ExecuTorch, or as in ``1.3+`` that and later ones. ``avoid`` are faults of kernels, or the path
-    of a JSON file of them. Raises ``OptionError`` naming the wrong option.
+    of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
+    or ``downcast_64_bit=false``. Raises ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -103,6 +162,7 @@ def make_options(
         runtime=None if runtime is None else parse_runtime(runtime),
         gpu=gpu,
         avoid=load_faults(avoid) if isinstance(avoid, (str, Path)) else avoid or Faults(),
+        compile_options=tuple(sorted(dict(map(parse_compile_option, compile_options)).items())),
     )
     options.cost_model()
     return options
@@ -135,6 +195,18 @@ def check_buffer_limit(elements: int) -> int:
     if not 1 <= elements < 2**63:
         raise OptionError(f"buffer limit {elements} is not a positive number of elements")
     return elements
+
+
+def parse_compile_option(text: str) -> tuple[str, bool]:
+    """A compile option and its value, from ``NAME`` or ``NAME=false``; raises ``OptionError``."""
+    name, _, value = text.strip().partition("=")
+    values = {"": True, "true": True, "1": True, "false": False, "0": False}
+    if name in COMPILE_OPTIONS and value.lower() in values:
+        return name, values[value.lower()]
+    raise OptionError(
+        f"unknown compile option {text!r}: use one of {', '.join(COMPILE_OPTIONS)}, "
+        "as NAME or NAME=false"
+    )
 
 
 def parse_layout(name: str) -> VkMemoryLayout:

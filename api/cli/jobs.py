@@ -61,6 +61,12 @@ def jobs_group() -> None:
     help="Also plan without these layouts. May be repeated; '' excludes none.",
 )
 @click.option("--runtime", "runtimes", multiple=True, metavar="R", help="May be repeated.")
+@click.option(
+    "--compile-options",
+    multiple=True,
+    metavar="NAME,...",
+    help="Also lower with these options of VulkanPartitioner. May be repeated; '' is none.",
+)
 @click.option("--watch", is_flag=True, help="Show the progress until the end.")
 def submit(
     source: Path,
@@ -71,6 +77,7 @@ def submit(
     buffer_limits: tuple[int, ...],
     without_layouts: tuple[str, ...],
     runtimes: tuple[str, ...],
+    compile_options: tuple[str, ...],
     watch: bool,
 ) -> None:
     """Submit a job: all programs of a folder, or those of a manifest, with every combination.
@@ -85,9 +92,8 @@ def submit(
         "objectives": objectives,
         "texture_limits": texture_limits,
         "buffer_limits": buffer_limits,
-        "without_layouts": tuple(
-            [name.strip() for name in names.split(",") if name.strip()] for names in without_layouts
-        ),
+        "without_layouts": tuple(map(_names, without_layouts)),
+        "compile_options": tuple(map(_names, compile_options)),
         "runtimes": runtimes,
     }
     options = {key: list(values) for key, values in given.items() if values}
@@ -96,6 +102,10 @@ def submit(
     click.echo(job_id)
     if watch:
         _watch(client, job_id)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @jobs_group.command("list")

@@ -82,6 +82,8 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         runtime: str | None,
         gpu: str | None,
         avoid: Path | None,
+        force_fp16: bool,
+        compile_options: tuple[str, ...],
         **others: Any,
     ) -> None:
         from planner.options import make_options
@@ -96,6 +98,7 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
             runtime,
             gpu,
             avoid,
+            (*compile_options, *(["force_fp16"] * force_fp16)),
         )
         command(options=options, **others)
 
@@ -149,6 +152,14 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
             type=PATH,
             metavar="FILE",
             help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
+        ),
+        click.option("--force-fp16", is_flag=True, help="Lower a .pt2 to float16 in GPU memory."),
+        click.option(
+            "--compile-option",
+            "compile_options",
+            multiple=True,
+            metavar="NAME[=false]",
+            help="Lower a .pt2 with this option of VulkanPartitioner. May be repeated.",
         ),
     )
     found = with_options

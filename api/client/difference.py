@@ -13,6 +13,7 @@ from typing import Any, Final
 # A profile counts by its content: its name may stay when its prices change.
 _OPTIONS: Final = (
     *("profile_hash", "objective", "texture_limits", "buffer_limit", "without_layouts", "runtime"),
+    "compile_options",
 )
 
 

@@ -17,6 +17,7 @@ from planner.files.kinds import is_lowered
 _SUFFIXES: Final = (".pt2", ".pte")
 _OPTIONS: Final = (
     *("profiles", "objectives", "texture_limits", "buffer_limits", "without_layouts", "runtimes"),
+    "compile_options",
 )
 
 

@@ -125,6 +125,12 @@ class PlanQuery(BaseModel):
         description="The name of the device's GPU: what is known to fail on it is avoided, too.",
         examples=["Adreno (TM) 740"],
     )
+    compile_option: list[str] = Field(
+        [],
+        description="An option to lower a `.pt2` with, as `force_fp16` or "
+        "`downcast_64_bit=false`; may be given several times.",
+        examples=[["force_fp16"]],
+    )
     name: str = Field(
         _DEFAULT_NAME,
         description="The name of the file, for messages and for the name of the answer's file.",
@@ -146,6 +152,7 @@ class PlanQuery(BaseModel):
             self.buffer_limit,
             runtime=self.runtime or None,
             gpu=self.gpu,
+            compile_options=self.compile_option,
         )
 
     def file_name(self) -> str:
@@ -388,6 +395,13 @@ class JobRequest(BaseModel):
         max_length=100,
         description="Releases of ExecuTorch that are to run the plans; null for the default.",
     )
+    compile_options: list[list[str]] = Field(
+        [[]],
+        min_length=1,
+        max_length=100,
+        description="Sets of options to lower `.pt2` files with, each as `force_fp16` or "
+        "`downcast_64_bit=false`.",
+    )
 
     def matrix(self) -> Matrix:
         """The options in every combination; raises ``OptionError``."""
@@ -398,6 +412,7 @@ class JobRequest(BaseModel):
             tuple(self.buffer_limits),
             tuple(map(tuple, self.without_layouts)),
             tuple(self.runtimes),
+            tuple(map(tuple, self.compile_options)),
         )
 
     def summary(self) -> dict[str, Any]:
@@ -450,6 +465,7 @@ class ItemOptions(BaseModel):
     buffer_limit: int | None
     without_layouts: list[str]
     runtime: str | None = None
+    compile_options: dict[str, bool] = {}
 
 
 class ItemResult(_Figures):

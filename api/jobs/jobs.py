@@ -273,12 +273,12 @@ def _lowering_row(id_: str, item: Input, options: PlanOptions) -> dict[str, Any]
     return _row(id_, item, options, None) | {
         "kind": "lower",
         "profile_hash": None,
-        "options": json.dumps({"texture_limits": options.texture_limits}),
+        "options": json.dumps(options.lowering.document()),
     }
 
 
 def _lowering_id(sha256: str, options: PlanOptions) -> str:
-    text = json.dumps([PLANNER, sha256, options.texture_limits])
+    text = json.dumps([PLANNER, sha256, options.lowering.document()])
     return LOWERING + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -38,20 +38,28 @@ class Matrix:
     buffer_limits: tuple[int | None, ...] = (None,)
     without_layouts: tuple[tuple[str, ...], ...] = ((),)
     runtimes: tuple[str | None, ...] = (None,)
+    compile_options: tuple[tuple[str, ...], ...] = ((),)
 
     def choices(self) -> list[PlanOptions]:
         """Each combination once; raises ``OptionError`` naming the option that is wrong."""
         found: dict[str, PlanOptions] = {}
-        for profile, objective, limits, buffer_limit, without, runtime in product(
+        for profile, objective, limits, buffer_limit, without, runtime, compiled in product(
             self.profiles,
             self.objectives,
             self.texture_limits,
             self.buffer_limits,
             self.without_layouts,
             self.runtimes,
+            self.compile_options,
         ):
             options = make_options(
-                profile, objective, limits, without, buffer_limit, runtime=runtime
+                profile,
+                objective,
+                limits,
+                without,
+                buffer_limit,
+                runtime=runtime,
+                compile_options=compiled,
             )
             found.setdefault(plan_id("", options), options)
         return list(found.values())
@@ -94,6 +102,7 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
         "buffer_limit": options.buffer_limit,
         "without_layouts": sorted(layout.name for layout in options.excluded_layouts),
         "runtime": None if options.runtime is None else str(options.runtime),
+        "compile_options": dict(options.compile_options),
     }
 
 
@@ -105,6 +114,7 @@ def read_options(written: dict[str, Any], profile: str) -> PlanOptions:
         texture_limits=read_limits(written),
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),
         buffer_limit=written["buffer_limit"],
+        compile_options=tuple(written.get("compile_options", {}).items()),
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

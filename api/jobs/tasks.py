@@ -11,23 +11,21 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
-from api.jobs.matrix import read_limits, read_options
+from api.jobs.matrix import read_options
 from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
 from api.store.clock import Ago
 from api.store.plans import Draft, PlanStore
 from api.store.tables import Plan, Profile, State, Task, WorkerRecord
-from planner.ir.physical import ImageExtents
-from planner.options import PlanOptions
+from planner.options import LoweringOptions, PlanOptions, read_lowering
 from planner.result.revision import PLANNER
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A task to be done. ``options`` are None where a program is only to be lowered.
+    """A task to be done: to plan, with ``options``, or only to lower, with ``lowering``.
 
-    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already, and
-    ``texture_limits`` those to lower for.
+    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already.
     """
 
     id: str
@@ -35,7 +33,7 @@ class Begun:
     source: Path
     options: PlanOptions | None
     lowered: Path | None
-    texture_limits: ImageExtents | None
+    lowering: LoweringOptions | None
 
 
 class Tasks:
@@ -74,7 +72,7 @@ class Tasks:
             path(task.input_sha256),
             None if profile is None else read_options(asked, profile.document),
             None if needed is None else path(needed),
-            read_limits(asked),
+            read_lowering(asked) if profile is None else None,
         )
 
     def finish(self, id_: str, draft: Draft) -> bool:

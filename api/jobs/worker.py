@@ -203,8 +203,9 @@ def main() -> None:
 
 
 def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
-    if begun.options is None:
-        return Lowering(begun.source, begun.name, begun.texture_limits, output)
+    if begun.lowering is not None:
+        return Lowering(begun.source, begun.name, begun.lowering, output)
+    assert begun.options is not None
     if begun.lowered is None:
         return PlanWork(begun.source, begun.name, begun.options, files)
     return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
 from api.store.files import PlanFiles
-from planner.ir.physical import ImageExtents
-from planner.options import PlanOptions
+from planner.options import LoweringOptions, PlanOptions
 
 if TYPE_CHECKING:
     from planner.pipelines.lowered import Planned
 
 _PROGRAM: Final = "program.pte"
-_NAMES: Final = "names.json"
+_KNOWN: Final = "exported.json"
 
 OnStage = Callable[[str], None]
 """Called with the name of each stage of work as it begins."""
@@ -76,19 +75,19 @@ class Lowering:
 
     source: Path
     name: str
-    texture_limits: ImageExtents | None
+    options: LoweringOptions
     output: Path
 
     def run(self, on_stage: OnStage = ignore_stage) -> None:
         """Writes what comes out. Raises ``InputError`` and ``NoRepresentationError``."""
         from planner.pipelines.exported import lower_exported
 
-        lowered = lower_exported(self.source.read_bytes(), self.name, self.texture_limits)
-        names = json.dumps(lowered.exported.names, sort_keys=True)
+        lowered = lower_exported(self.source.read_bytes(), self.name, self.options)
+        known = {"names": lowered.exported.names, "on_cpu": lowered.exported.on_cpu}
         with ZipFile(self.output, "w") as archive:
             # Without a time of day: the same program makes the same bytes.
             archive.writestr(ZipInfo(_PROGRAM), lowered.pte)
-            archive.writestr(ZipInfo(_NAMES), names)
+            archive.writestr(ZipInfo(_KNOWN), json.dumps(known, sort_keys=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +128,13 @@ class Replanning:
         from planner.result.program import Exported, Source
 
         with ZipFile(self.lowered) as archive:
-            program, written = archive.read(_PROGRAM), json.loads(archive.read(_NAMES))
+            program, known = archive.read(_PROGRAM), json.loads(archive.read(_KNOWN))
         # JSON has no numbers as keys.
-        names = {graph: {int(v): name for v, name in of.items()} for graph, of in written.items()}
-        exported = Exported(Source.of(self.name, self.source.read_bytes()), names)
+        names = {
+            graph: {int(v): name for v, name in of.items()} for graph, of in known["names"].items()
+        }
+        source = Source.of(self.name, self.source.read_bytes())
+        exported = Exported(source, names, on_cpu=tuple(known["on_cpu"]))
         write_plan(replan(program, self.name, self.options, exported=exported), self.files)
 
 

@@ -143,6 +143,7 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
         "runtime": None if options.runtime is None else str(options.runtime),
         "gpu": options.gpu,
         "avoid": options.avoid.digest,
+        "compile_options": dict(options.compile_options),
     }
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -120,6 +120,7 @@ def _options(options: dict[str, Any]) -> str:
         words.append("textures " + ",".join(map(str, options["texture_limits"])))
     if options["buffer_limit"]:
         words.append(f"buffers < {options['buffer_limit']}")
+    words += [name + "=false" * (not on) for name, on in options.get("compile_options", {}).items()]
     if options.get("runtime"):
         words.append(f"ExecuTorch {options['runtime']}")
     if options["without_layouts"]:

@@ -51,6 +51,7 @@ def _caption(report: Report) -> str:
     if origins.keys() - {"modelled"}:
         parts = ", ".join(f"{part:.1%} {name}" for name, part in origins.items())
         lines.append(f"of the predicted time: {parts}")
+    lines += [f"on the CPU, beyond the limits: {operator}" for operator in report.on_cpu]
     for delegate in report.delegates:
         lines += [f"{delegate.name}, {warning}" for warning in delegate.warnings]
         lines += [f"mended: {delegate.name}, {fault}" for fault in delegate.mended]

@@ -1,43 +1,34 @@
-"""Which operators stay off the GPU for the texture limits alone."""
+"""Which operators stay off the GPU for its limits alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from executorch.backends.vulkan.op_registry import get_op_features
 from torch.fx import Node
 
-from planner.errors import NoRepresentationError, Remedy
 from planner.executorch.patches import Wrapper
-from planner.ir.physical import ImageExtents
 
 _NO_LIMITS: Final = (2**31, 2**31, 2**31)
 
 
-def noting_unplaced(unplaced: list[str]) -> Wrapper:
-    """ExecuTorch's test of an operator; those that only limits rule out are added to a list."""
+def noting_unplaced(unplaced: dict[str, str]) -> Wrapper:
+    """ExecuTorch's test of an operator; those that only limits rule out are noted.
+
+    By the node's name: the operator, and the shapes of what it reads and makes.
+    """
 
     def testing(is_compatible: Any) -> Callable[..., Any]:
         def compatible(support: Any, node: Node, features: Any = None) -> Any:
             answer = is_compatible(support, node, features=features)
             if not answer[0] and _could_be_placed(node, features):
-                unplaced.append(_describe(node))
+                unplaced[node.name] = _describe(node)
             return answer
 
         return compatible
 
     return testing
-
-
-def check_placed(limits: ImageExtents | None, unplaced: Sequence[str]) -> None:
-    """Raises ``NoRepresentationError`` if limits that were asked for kept an operator off."""
-    if limits is not None and unplaced:
-        raise NoRepresentationError(
-            f"{unplaced[0]} has no representation within the texture limits "
-            f"{','.join(map(str, limits))}",
-            Remedy.RAISE_TEXTURE_LIMITS,
-        )
 
 
 def _could_be_placed(node: Node, features: Any) -> bool:

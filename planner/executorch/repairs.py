@@ -14,9 +14,8 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 from planner.executorch.baseline import detached_copy
 from planner.executorch.fusion import kept_patterns
 from planner.executorch.patches import Hook, Wrapper, replaced
-from planner.executorch.placement import check_placed, noting_unplaced
+from planner.executorch.placement import noting_unplaced
 from planner.executorch.vkgraph import tensor_names
-from planner.ir.physical import ImageExtents
 from planner.stopwatch import stopwatch
 from schema import split_delegate
 
@@ -73,17 +72,12 @@ class Mended:
 
     ``names`` are those of the tensors in the graphs that were written, ``baseline_seconds`` how
     long ExecuTorch's layout pass took for each: both by the SHA-256 of the graph's flatbuffer.
-    ``unplaced`` are operators that ``texture_limits`` kept off the GPU.
+    ``unplaced`` are operators, by their nodes' names, that only limits kept off the GPU.
     """
 
-    texture_limits: ImageExtents | None
     names: dict[str, dict[int, str]] = field(default_factory=dict)
     baseline_seconds: dict[str, float] = field(default_factory=dict)
-    unplaced: list[str] = field(default_factory=list)
-
-    def check_placed(self) -> None:
-        """Raises ``NoRepresentationError`` if the limits asked for kept an operator off the GPU."""
-        check_placed(self.texture_limits, self.unplaced)
+    unplaced: dict[str, str] = field(default_factory=dict)
 
 
 class _TimedPass(PassBase):
@@ -107,15 +101,14 @@ class _TimedPass(PassBase):
 
 
 @contextmanager
-def mending(texture_limits: ImageExtents | None = None, repeats: int = 1) -> Iterator[Mended]:
+def mending(repeats: int = 1) -> Iterator[Mended]:
     """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
 
     Scalars of different types stay apart, and the same program gets the same memory objects: see
-    ``Scalars`` and ``in_graph_order``. ``texture_limits`` are those that the body asks ExecuTorch
-    for, if any. With ``repeats``, its layout pass runs that many times, and the least time is kept.
-    Raises as ``replaced`` does.
+    ``Scalars`` and ``in_graph_order``. With ``repeats``, its layout pass runs that many times, and
+    the least time is kept. Raises as ``replaced`` does.
     """
-    mended = Mended(texture_limits)
+    mended = Mended()
     latest: Any = None
     seconds = 0.0
 

@@ -90,14 +90,14 @@ Stage = TypeVar("Stage", _Begun, _Planned, _Built)
 class Planning:
     """Plans the delegates that are lowered while it is active; ``delegates`` are those finished.
 
-    ``unplaced`` names the operators that stay off the GPU for the limits alone.
+    ``unplaced`` are the operators, by their nodes' names, that only limits keep off the GPU.
     """
 
     options: PlanOptions
     on_delegate: Callable[[DelegateResult], None] | None = None
     repeats: int = 1
     delegates: list[DelegateResult] = field(default_factory=list)
-    unplaced: list[str] = field(default_factory=list)
+    unplaced: dict[str, str] = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
     error: PlannerError | None = None
     _stage: _Begun | _Planned | _Built | None = None

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
-from planner.errors import InputError
+from planner.errors import InputError, NoRepresentationError, Remedy
 from planner.extras import quiet, require
 from planner.files.exported import check_is_exported
 from planner.files.lowered import delegates_of
-from planner.ir.physical import ImageExtents
-from planner.options import PlanOptions
+from planner.options import LoweringOptions, PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.result.program import Exported, Progress, Source
 
@@ -41,25 +40,27 @@ def plan_exported(
     already gets the same from there. Raises as ``lower_exported`` and ``replan`` do. ``repeats``
     is for benchmarks: see these.
     """
-    lowered = lower_exported(data, name, options.texture_limits, progress, repeats)
+    lowered = lower_exported(data, name, options.lowering, progress, repeats)
     return replan(lowered.pte, name, options, progress, exported=lowered.exported, repeats=repeats)
 
 
 def lower_exported(
     data: bytes,
     name: str,
-    texture_limits: ImageExtents | None = None,
+    options: LoweringOptions | None = None,
     progress: Progress = lambda stage, delegate: None,
     repeats: int = 1,
 ) -> LoweredExport:
     """A ``.pt2`` file, given as bytes, with the layouts of ExecuTorch's own pass.
 
-    ``texture_limits`` are those of the device to lower for, if not ExecuTorch's own. With
-    ``repeats``, ExecuTorch's pass runs that many times, and the least time is kept.
+    What exceeds the limits of the device stays on the CPU, as ExecuTorch leaves it there, and is
+    listed in what is known of the program. With ``repeats``, ExecuTorch's pass runs that many
+    times, and the least time is kept.
 
     Raises ``InputError`` for bytes that are no such file or hold nothing for Vulkan to run,
-    ``NoRepresentationError`` where the limits leave an operator without representation.
+    ``NoRepresentationError`` where the limits leave nothing to the GPU.
     """
+    options = options or LoweringOptions()
     check_is_exported(io.BytesIO(data), name)
     with quiet():
         progress("loading", None)
@@ -70,30 +71,35 @@ def lower_exported(
 
         from planner.executorch.repairs import mending
 
-        compile_options = {} if texture_limits is None else {"texture_limits": texture_limits}
         progress("lowering", None)
         start = perf_counter()
-        with mending(texture_limits, repeats) as mended:
+        with mending(repeats) as mended:
             try:
                 edge = to_edge_transform_and_lower(
                     program,
-                    partitioner=[VulkanPartitioner(compile_options)],
+                    partitioner=[VulkanPartitioner(options.for_partitioner())],
                     compile_config=EdgeCompileConfig(_check_ir_validity=False),
                 )
                 lowered: bytes = edge.to_executorch().buffer
             except Exception as error:
-                mended.check_placed()
                 raise InputError(f"ExecuTorch cannot lower {name}: {_cause(error)}") from error
         seconds = perf_counter() - start
-    mended.check_placed()
+    on_cpu = tuple(mended.unplaced.values())
     try:
         delegates_of(lowered, name)
     except InputError:
+        if on_cpu:
+            raise NoRepresentationError(
+                f"{name} has nothing for the Vulkan delegate: {on_cpu[0]} exceeds the limits",
+                Remedy.RAISE_TEXTURE_LIMITS,
+                Remedy.RAISE_BUFFER_LIMIT,
+            ) from None
         raise InputError(
             f"{name} has no operator that the Vulkan delegate supports: there is nothing to plan"
         ) from None
     return LoweredExport(
-        lowered, Exported(Source.of(name, data), mended.names, seconds, mended.baseline_seconds)
+        lowered,
+        Exported(Source.of(name, data), mended.names, seconds, mended.baseline_seconds, on_cpu),
     )
 
 

@@ -119,6 +119,11 @@ def replan(
     where the options leave an operator without representation.
     """
     options = options or PlanOptions()
+    if exported is None and options.compile_options:
+        raise OptionError(
+            f"{name} is lowered already: compile options are for a .pt2 (leave out "
+            f"{', '.join(option for option, _ in options.compile_options)})"
+        )
     handed_in, data = data, program_of(data, name)
     progress("planning", None)
     lowered = _Lowered.of(data, name)
@@ -143,7 +148,13 @@ def replan(
     program = assemble(source, results, options, limits)
     return Planned(
         program=program,
-        report=report(program, results, kind=kind, lowering_seconds=lowering_seconds),
+        report=report(
+            program,
+            results,
+            kind=kind,
+            lowering_seconds=lowering_seconds,
+            on_cpu=exported.on_cpu if exported is not None else (),
+        ),
         delegates=tuple(results),
         data=_bundled_again(handed_in, _put_back(data, name, changed, options.texture_limits)),
     )

@@ -127,13 +127,15 @@ class Exported:
     """What a lowered program was exported as, and what is known from lowering it.
 
     ``baseline_seconds`` is how long ExecuTorch's own layout pass took for each graph. Graphs are
-    known by the SHA-256 of their flatbuffers, as in ``names``.
+    known by the SHA-256 of their flatbuffers, as in ``names``. ``on_cpu`` are the operators that
+    only the limits kept off the GPU.
     """
 
     source: Source
     names: TensorNames
     lowering_seconds: float = 0.0
     baseline_seconds: Mapping[str, float] = field(default_factory=dict)
+    on_cpu: tuple[str, ...] = ()
 
 
 def faults_of(

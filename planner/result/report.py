@@ -163,6 +163,8 @@ class Report:
     runtime: str = ""
     """The releases of ExecuTorch that the plan is for: ``1.3``, or ``1.3+`` and later; empty where
     an older release of the planner wrote the report."""
+    on_cpu: tuple[str, ...] = ()
+    """Operators that the limits of the device left on the CPU, as the program was lowered."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; figures that are not known are left out."""
@@ -185,6 +187,7 @@ def report(
     *,
     kind: ProgramKind,
     lowering_seconds: float,
+    on_cpu: tuple[str, ...] = (),
 ) -> Report:
     """The report of a planned program."""
     unit = program.cost_unit
@@ -213,6 +216,7 @@ def report(
             for d in delegates
         ),
         runtime=program.runtime,
+        on_cpu=on_cpu,
     )
 
 

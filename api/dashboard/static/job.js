@@ -25,6 +25,7 @@ import { costText } from "./text.js";
  * @property {number | null} buffer_limit
  * @property {string[]} without_layouts
  * @property {string | null} [runtime]
+ * @property {Record<string, boolean>} [compile_options]
  */
 /**
  * @typedef {object} Result
@@ -158,6 +159,7 @@ function textOf({
   buffer_limit: buffer,
   without_layouts: without,
   runtime,
+  compile_options: compiled = {},
 }) {
   return [
     profile,
@@ -165,6 +167,7 @@ function textOf({
     ...(texture ? [`textures to ${texture.join(",")}`] : []),
     ...(buffer === null ? [] : [`buffers under ${buffer}`]),
     ...(runtime ? [`ExecuTorch ${runtime}`] : []),
+    ...Object.entries(compiled).map(([name, on]) => (on ? name : `${name}=false`)),
     ...(without.length ? [`without ${without.join(", ")}`] : []),
   ].join(", ");
 }

@@ -30,7 +30,7 @@ def _by_job(source: Path, options: PlanOptions, folder: Path) -> PlanFiles:
     """What the two tasks of a job leave."""
     files, lowered = PlanFiles.within(folder / "job"), folder / "lowered"
     files.graph.parent.mkdir()
-    Lowering(source, _NAME, options.texture_limits, lowered).run()
+    Lowering(source, _NAME, options.lowering, lowered).run()
     Replanning(source, lowered, _NAME, options, files).run()
     return files
 
