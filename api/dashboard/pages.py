@@ -31,6 +31,7 @@ from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
 from planner.kernels.releases import RELEASES
+from planner.options import COMPILE_OPTIONS
 from planner.result.report import read_report
 
 _HERE: Final = Path(__file__).parent
@@ -153,6 +154,10 @@ def compare_page(request: Request, store: Store, a: str, b: str) -> Response:
     return _templates.TemplateResponse(request, "compare.html", context | {"most": _MOST_ROWS})
 
 
+# The rest is on in ExecuTorch unless it is turned off.
+_COMPILE_OPTIONS: Final = tuple(name for name in COMPILE_OPTIONS if name != "downcast_64_bit")
+
+
 @router.get("/upload", response_class=HTMLResponse)
 def upload_page(request: Request) -> Response:
     """A form to plan a program with, by drag and drop or not."""
@@ -163,6 +168,7 @@ def upload_page(request: Request) -> Response:
         "objectives": OBJECTIVES,
         "layouts": layouts,
         "releases": RELEASES,
+        "compile_options": _COMPILE_OPTIONS,
     }
     return _templates.TemplateResponse(request, "upload.html", context)
 

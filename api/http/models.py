@@ -151,7 +151,7 @@ class PlanQuery(BaseModel):
             self.without_layout,
             self.buffer_limit,
             runtime=self.runtime or None,
-            gpu=self.gpu,
+            gpu=self.gpu or None,
             compile_options=self.compile_option,
         )
 

@@ -16,6 +16,7 @@ from planner.options import LoweringOptions, PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.result.program import Exported, Progress, Source
 
+_RAISE_LIMITS: Final = (Remedy.RAISE_TEXTURE_LIMITS, Remedy.RAISE_BUFFER_LIMIT)
 _NODE: Final = re.compile(r"While executing %(\w+)")
 
 
@@ -82,7 +83,12 @@ def lower_exported(
                 )
                 lowered: bytes = edge.to_executorch().buffer
             except Exception as error:
-                raise InputError(f"ExecuTorch cannot lower {name}: {_cause(error)}") from error
+                cause = _cause(error)
+                for node, operator in mended.unplaced.items():
+                    if node in cause:
+                        what = f"{name}: {operator} exceeds the limits, and cannot run on the CPU"
+                        raise NoRepresentationError(what, *_RAISE_LIMITS) from error
+                raise InputError(f"ExecuTorch cannot lower {name}: {cause}") from error
         seconds = perf_counter() - start
     on_cpu = tuple(mended.unplaced.values())
     try:
@@ -91,8 +97,7 @@ def lower_exported(
         if on_cpu:
             raise NoRepresentationError(
                 f"{name} has nothing for the Vulkan delegate: {on_cpu[0]} exceeds the limits",
-                Remedy.RAISE_TEXTURE_LIMITS,
-                Remedy.RAISE_BUFFER_LIMIT,
+                *_RAISE_LIMITS,
             ) from None
         raise InputError(
             f"{name} has no operator that the Vulkan delegate supports: there is nothing to plan"

@@ -6,29 +6,33 @@ import io
 import subprocess
 import sys
 import zipfile
+from functools import cache
 
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
 from executorch.backends.vulkan.serialization.vulkan_graph_schema import VkTensor as EtVkTensor
-from executorch.exir import to_edge_transform_and_lower
+from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
 
-from planner.errors import InputError, NoRepresentationError
-from planner.executorch.repairs import in_graph_order
+from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.executorch.repairs import in_graph_order, mending
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
 from planner.files.lowered import graphs_of
 from planner.ir.representation import LABELS, TensorRepr
 from planner.options import make_options
 from planner.pipelines.exported import plan_exported
+from planner.pipelines.lowered import replan
 from planner.vkgraph.wellformed import is_variable
 from schema import VkTensor, split_delegate
 from schema import plan as plan_schema
+from schema.vkgraph import encode
 from solver import Status, solve_whole
 from tests.planner import nets
 from tests.planner.programs import ROUTES, Route, exported, greedy, lower, planned
 from tests.planner.readback import decode_as_executorch
+from tests.schema.strategies import sample_graph
 
 
 @pytest.mark.parametrize(("route", "name"), ROUTES)
@@ -146,9 +150,79 @@ def test_a_layout_that_an_operator_cannot_do_without() -> None:
         )
 
 
-def test_texture_limits_that_leave_an_operator_no_representation() -> None:
-    with pytest.raises(NoRepresentationError, match=r"aten\.\S+ .*limits 4,4,4: raise the texture"):
+@cache
+def wide() -> bytes:
+    """A convolution of images that are wider than small GPUs hold, and a linear operator."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(2), torch.nn.Linear(36, 4))
+    file = io.BytesIO()
+    torch.export.save(torch.export.export(net.eval(), (torch.randn(1, 3, 8, 8),)), file)
+    return file.getvalue()
+
+
+def lowered_with(data: bytes, options: dict[str, object]) -> bytes:
+    """The program as ExecuTorch lowers it with these options of its partitioner."""
+    program = torch.export.load(io.BytesIO(data))
+    with mending():
+        edge = to_edge_transform_and_lower(
+            program,
+            partitioner=[VulkanPartitioner(options)],
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
+        )
+        lowered: bytes = edge.to_executorch().buffer
+    return lowered
+
+
+def test_what_exceeds_the_limits_stays_on_the_cpu_as_executorch_leaves_it() -> None:
+    options = make_options(texture_limits="6,6,6", runtime="1.5")
+    planned = plan_exported(wide(), "x.pt2", options)
+    assert planned.report.on_cpu == ("aten.convolution.default (1x3x8x8, 8x3x3x3, 8, 1x8x6x6)",)
+    theirs = lowered_with(wide(), {"texture_limits": (6, 6, 6)})
+    assert replan(theirs, "x.pte", options).data == planned.data
+    on_gpu = {c.name for d in planned.program.delegates for c in d.decode_graph().chain}
+    assert on_gpu == {"aten.view_copy.default", "aten.linear.default"}
+
+
+def test_what_exceeds_the_limits_and_no_cpu_can_run_is_named() -> None:
+    with pytest.raises(NoRepresentationError) as caught:
         plan_exported(exported("mixed"), "x.pt2", make_options(texture_limits="4,4,4"))
+    assert str(caught.value) == (
+        "x.pt2: aten.upsample_nearest2d.vec (1x16x4x4, 1x16x8x8) exceeds the limits, and cannot "
+        "run on the CPU: raise the texture limits (texture_limits) or raise the buffer limit "
+        "(buffer_limit)"
+    )
+
+
+def test_limits_that_leave_nothing_to_the_gpu() -> None:
+    torch.manual_seed(0)
+    file = io.BytesIO()
+    net = torch.nn.Conv2d(3, 8, 3).eval()
+    torch.export.save(torch.export.export(net, (torch.randn(1, 3, 8, 8),)), file)
+    with pytest.raises(NoRepresentationError, match="has nothing for the Vulkan delegate: aten"):
+        plan_exported(file.getvalue(), "x.pt2", make_options(texture_limits="4,4,4"))
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("force_fp16", "require_dynamic_shapes", "skip_bool_tensors"),
+        *("downcast_64_bit=false", "warmup_execute_after_compile", "alias_buffer_mutations"),
+    ],
+)
+def test_compile_options_are_the_partitioners(option: str) -> None:
+    options = make_options(compile_options=[option], runtime="1.5")
+    planned = plan_exported(exported("embedded"), "x.pt2", options)
+    name, _, value = option.partition("=")
+    theirs = lowered_with(exported("embedded"), {name: value != "false"})
+    assert replan(theirs, "x.pte", make_options(runtime="1.5")).data == planned.data
+    assert planned.report.total.status == "OPTIMAL"
+
+
+def test_compile_options_are_for_exported_programs() -> None:
+    with pytest.raises(OptionError, match=r"x is lowered already: compile options are for a \.pt2"):
+        replan(encode(sample_graph()), "x", make_options(compile_options=["force_fp16"]))
+    with pytest.raises(OptionError, match="unknown compile option 'fp16': use one of alias_buffer"):
+        make_options(compile_options=["fp16"])
 
 
 def test_texture_limits_move_tensors_into_buffers() -> None:
