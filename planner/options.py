@@ -86,8 +86,9 @@ class PlanOptions:
     ExecuTorch does. ``runtime`` are the releases that the plan is for; None means the one that
     lowers a program here, and for a program that came lowered every release that takes it as it
     is. Besides the known faults of kernels, those that concern the ``gpu`` (its name as Vulkan
-    gives it) among them, the plan avoids those to ``avoid``. ``compile_options`` are
-    ``VulkanPartitioner``'s, for a program that is lowered here.
+    gives it) among them, the plan avoids those to ``avoid``. ``known`` are the planner's own table,
+    unless a sweep of kernels is to meet them. ``compile_options`` are ``VulkanPartitioner``'s, for
+    a program that is lowered here.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -98,6 +99,7 @@ class PlanOptions:
     runtime: Runtime | None = None
     gpu: str | None = None
     avoid: Faults = field(default_factory=Faults)
+    known: Faults = field(default_factory=builtin_faults)
     compile_options: tuple[tuple[str, bool], ...] = ()
 
     @property
@@ -120,7 +122,7 @@ class PlanOptions:
         It is for the ``runtime`` if the options name none, by default the latest release.
         """
         runtime = self.runtime or runtime or Runtime()
-        known = Faults(builtin_faults().rows + self.avoid.rows)
+        known = Faults(self.known.rows + self.avoid.rows)
         return Limits(
             self.texture_limits or lowered_with,
             self.excluded_layouts,

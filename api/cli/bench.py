@@ -52,6 +52,36 @@ def bench_models(
     models(names, "small" if small else "full", options, repeats, cpsat, output)
 
 
+@bench_group.command("kernels")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--run", "command", metavar="CMD", help="Run each program by this command.")
+@click.option("--only", multiple=True, metavar="TEXT", help="Operators of such names alone.")
+@click.option("-o", "--output", type=PATH, help="Write the map here, as Markdown.")
+def bench_kernels(
+    folder: Path, command: str | None, only: tuple[str, ...], output: Path | None
+) -> None:
+    """Run every operator in every representation on a device, and compare with eager PyTorch.
+
+    Programs of one operator are written to DIR, unless it has them. CMD runs one: {pte} stands for
+    the program, {inputs} for files of its inputs, {outputs} for the name that files of outputs
+    begin with, {etdump} for a file. With ExecuTorch's own runner it is 'executor_runner
+    --model_path={pte} --inputs={inputs} --output_file={outputs} --etdump_path={etdump}'. What has
+    run is judged: the map of operators and representations is printed.
+    """
+    from api.bench.kernels import judge_sweep, make_sweep, read_sweep, run_sweep, sweep_tables
+    from api.files import check_writable, write_whole
+
+    check_writable(output)
+    is_there = (folder / "sweep.json").exists()
+    programs = read_sweep(folder) if is_there else make_sweep(folder, only)
+    if command is not None:
+        run_sweep(folder, programs, command)
+    tables = sweep_tables(judge_sweep(folder, programs))
+    click.echo(tables, nl=False)
+    if output is not None:
+        write_whole(output, tables.encode())
+
+
 @bench_group.command("replan")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(

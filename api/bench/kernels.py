@@ -1,0 +1,378 @@
+"""A sweep of kernels: programs of one operator in each representation, run and judged.
+
+A folder holds the sweep: a folder for each program, with the program, its inputs as the runner of
+ExecuTorch reads them, and what is expected; ``sweep.json`` lists them. Whoever has a device runs
+them with a command of his own, here or elsewhere, and has the outputs judged here.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from rich.console import Console
+
+from api.bench.kernel_cases import Case, cases
+from api.files import write_whole
+from api.terminal.markdown import row
+from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.extras import quiet, require
+from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.kernels.faults import Fault, Faults
+from planner.kernels.releases import RELEASES, Runtime
+from planner.options import PlanOptions
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from planner.vkgraph.reader import ContractedGraph
+
+Verdict = Literal["right", "wrong", "does not load", "not tried"]
+
+_LIST: Final = "sweep.json"
+_PROGRAM: Final = "program.pte"
+_ERROR: Final = "error"
+_TOLERANCE: Final = {"float16": 2e-2, "float32": 2e-3}
+"""The largest error, relative to the largest value expected."""
+_SECONDS: Final = 120
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program of the sweep: an operator with its operands in these representations.
+
+    ``inputs`` are files; ``outputs`` the types and shapes of what it computes. An int8 program is
+    judged by the outputs of ``reference``, the same operator as ExecuTorch lays it out.
+    """
+
+    folder: str
+    operator: str
+    shapes: str
+    dtype: str
+    argument: str
+    output: str
+    inputs: tuple[str, ...]
+    outputs: tuple[tuple[str, tuple[int, ...]], ...]
+    reference: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a program: ``error`` is relative to the largest value expected."""
+
+    program: Program
+    verdict: Verdict
+    error: float = 0.0
+    reason: str = ""
+
+
+def make_sweep(folder: Path, only: Sequence[str] = ()) -> list[Program]:
+    """Writes the programs of the sweep, those of operators whose names hold one of ``only``.
+
+    Raises ``OptionError`` where there is no such operator.
+    """
+    require("The sweep of kernels", "torch", "torchao", "executorch")
+    import torch
+
+    console = Console(highlight=False, stderr=True)
+    programs: list[Program] = []
+    with quiet():
+        for case in cases():
+            if only and not any(text in case.operator for text in only):
+                continue
+            torch.manual_seed(0)
+            try:
+                made = list(_programs(case, folder))
+            except InputError as error:
+                console.print(f"{case.operator}, {case.shapes}: {error}", markup=False)
+                continue
+            programs += made
+            words = f"{case.operator}, {case.shapes}: {len(made)} programs"
+            console.print(words, markup=False)
+    if not programs:
+        raise OptionError(f"no operator of the sweep is called {' or '.join(only)}")
+    listed = json.dumps([asdict(program) for program in programs], indent=1)
+    write_whole(folder / _LIST, listed.encode())
+    return programs
+
+
+def read_sweep(folder: Path) -> list[Program]:
+    """The programs of a sweep that was written; raises ``InputError`` for another folder."""
+    try:
+        listed = json.loads((folder / _LIST).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder} holds no sweep of kernels: {error}") from error
+    return [
+        Program(
+            **{
+                **entry,
+                "inputs": tuple(entry["inputs"]),
+                "outputs": tuple((dtype, tuple(shape)) for dtype, shape in entry["outputs"]),
+            }
+        )
+        for entry in listed
+    ]
+
+
+def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
+    """Runs each program that has not run yet by a command, in which ``{pte}`` and so on stand.
+
+    ``{inputs}`` are files with commas between them, ``{outputs}`` the name that files of outputs
+    begin with: ``-0.bin`` is the first.
+    """
+    for program in programs:
+        place = folder / program.folder
+        if (place / "rc").exists():
+            continue
+        words = {
+            "pte": str(place / _PROGRAM),
+            "inputs": ",".join(str(place / name) for name in program.inputs),
+            "outputs": str(place / "out"),
+            "etdump": str(place / "run.etdump"),
+        }
+        parts = [part.format(**words) for part in shlex.split(command)]
+        try:
+            ended = subprocess.run(parts, capture_output=True, timeout=_SECONDS, check=False)
+        except subprocess.TimeoutExpired:
+            code, said = -1, b"it did not end in time"
+        except OSError as error:
+            raise OptionError(f"cannot run {parts[0]}: {error}") from error
+        else:
+            code, said = ended.returncode, ended.stdout + ended.stderr
+        (place / "log").write_bytes(said)
+        (place / "run.etdump").unlink(missing_ok=True)
+        (place / "rc").write_text(str(code))
+
+
+def judge_sweep(folder: Path, programs: Sequence[Program]) -> list[Judged]:
+    """What became of each program."""
+    return [_judge(folder, program) for program in programs]
+
+
+def sweep_tables(judged: Sequence[Judged]) -> str:
+    """The map, operator by representation, and what was not right, as Markdown."""
+    by_pair: dict[tuple[str, str], list[Judged]] = {}
+    for one in judged:
+        for given in dict.fromkeys((one.program.argument, one.program.output)):
+            by_pair.setdefault((one.program.operator, given), []).append(one)
+    operators = sorted({operator for operator, _ in by_pair})
+    names = [str(r) for r in REPRS if any(given == str(r) for _, given in by_pair)]
+    lines = [row(("operator", *names)), row(["---"] * (len(names) + 1))]
+    for operator in operators:
+        cells = [_cell(by_pair.get((operator, name), [])) for name in names]
+        lines.append(row((f"`{operator}`", *cells)))
+    lines += ["", row(("operator", "shapes", "dtype", "argument → output", "seen"))]
+    lines.append(row(["---"] * 5))
+    for one in judged:
+        if one.verdict not in ("right", "not tried"):
+            p = one.program
+            seen = f"error {one.error:.2g}" if one.verdict == "wrong" else one.reason
+            change = f"{p.argument} → {p.output}"
+            lines.append(
+                row((f"`{p.operator}`", p.shapes, p.dtype, change, f"{one.verdict}: {seen}"))
+            )
+    return "\n".join(lines) + "\n"
+
+
+def _cell(found: Sequence[Judged]) -> str:
+    tried = [one for one in found if one.verdict != "not tried"]
+    if not tried:
+        return "" if not found else "not tried"
+    right = sum(one.verdict == "right" for one in tried)
+    if right == len(tried):
+        return f"right ({right})"
+    bad = [v for v in ("wrong", "does not load") if any(one.verdict == v for one in tried)]
+    return f"**{' and '.join(bad)}** ({len(tried) - right} of {len(tried)})"
+
+
+# Programs.
+
+
+def _programs(case: Case, folder: Path) -> Iterator[Program]:
+    from planner.files.lowered import graphs_of
+    from planner.pipelines.lowered import replan
+    from planner.vkgraph.reader import read_vkgraph
+
+    module, inputs, pte = _lowered(case)
+    graphs = list(graphs_of(pte, case.name))
+    sources = [read_vkgraph(graph) for graph in graphs]
+    if not any(case.operator in _calls(source) for source in sources):
+        raise InputError("ExecuTorch does not delegate it")
+    expected = None if case.int8 else _outputs(module(*inputs))
+    seen: set[tuple[str, str]] = set()
+    reference = ""
+    for faults in (Faults(), *_pins(case.operator, sources)):
+        try:
+            options = PlanOptions(known=Faults(), avoid=faults, runtime=Runtime())
+            data = replan(pte, case.name, options).data if faults.rows else pte
+        except NoRepresentationError:
+            continue
+        given = _given(case.operator, [read_vkgraph(g) for g in graphs_of(data, case.name)])
+        if given is None or given in seen:
+            continue
+        seen.add(given)
+        program = _write(folder, case, len(seen) - 1, data, inputs, expected, given, reference)
+        if case.int8 and not reference:
+            reference = program.folder
+        yield program
+
+
+def _lowered(case: Case) -> tuple[Any, tuple[Any, ...], bytes]:
+    import torch
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    from api.bench.zoo import quantized
+    from planner.executorch.repairs import mending
+
+    module, inputs = case.module().eval(), case.inputs()
+    if case.int8:
+        module = quantized(module, inputs)
+    options = {"force_fp16": True} if case.float16 else {}
+    try:
+        with mending():
+            edge = to_edge_transform_and_lower(
+                torch.export.export(module, inputs),
+                partitioner=[VulkanPartitioner(options)],
+                compile_config=EdgeCompileConfig(_check_ir_validity=False),
+            )
+            lowered: bytes = edge.to_executorch().buffer
+    except Exception as error:
+        text = str(error).strip().splitlines()
+        raise InputError(f"ExecuTorch cannot lower it: {text[0] if text else error!r}") from error
+    return module, inputs, lowered
+
+
+def _calls(source: ContractedGraph) -> set[str]:
+    return {operator.name for operator in source.graph.operators}
+
+
+def _pins(operator: str, sources: Sequence[ContractedGraph]) -> Iterator[Faults]:
+    """What leaves the operator one representation for its first operand, and for its output."""
+    from planner.kernels.rep_sets import op_rep_sets
+
+    firsts, outs = 0, 0
+    for source in sources:
+        for call in source.graph.operators:
+            if call.name == operator:
+                sets = op_rep_sets(call, source.graph.tensors, (16384, 16384, 2048))
+                if sets is not None and sets.primary_arg is not None:
+                    found = sets.args[sets.primary_arg]
+                    firsts |= found.mask if found is not None else 0
+                if sets is not None and sets.outs[0] is not None:
+                    outs |= sets.outs[0].mask
+    everything = TensorRepSet.from_reprs(REPRS)
+    for first, out in product(TensorRepSet(firsts or outs), TensorRepSet(outs)):
+        rows = []
+        for operands, kept in ((tuple(f"argument {i}" for i in range(8)), first), (_OUT, out)):
+            others = everything - TensorRepSet.from_reprs([kept])
+            rows.append(
+                Fault((operator,), others, operands, (), RELEASES, (), "unstable", "sweep", "", "")
+            )
+        yield Faults(tuple(rows))
+
+
+_OUT: Final = ("output 0",)
+
+
+def _given(operator: str, sources: Sequence[ContractedGraph]) -> tuple[str, str] | None:
+    """The representations of the operator's first tensor argument, and of its output."""
+    for source in sources:
+        representation = source.representations()
+        for index, call in enumerate(source.graph.operators):
+            if call.name != operator:
+                continue
+            arguments = [
+                representation(index, "argument", position, members[0])
+                for position, members in call.tensor_args()
+                if not source.graph.tensors[members[0]].constant
+            ]
+            first = next((r for r in arguments if r is not None), None)
+            out = representation(index, "output", 0, call.outputs[0])
+            return _name(first or out), _name(out)
+    return None
+
+
+def _name(representation: TensorRepr | None) -> str:
+    return "" if representation is None else str(representation)
+
+
+def _outputs(found: Any) -> list[np.ndarray]:
+    tensors = found if isinstance(found, (tuple, list)) else [found]
+    return [tensor.detach().numpy() for tensor in tensors]
+
+
+def _write(
+    folder: Path,
+    case: Case,
+    number: int,
+    data: bytes,
+    inputs: Sequence[Any],
+    expected: Sequence[np.ndarray] | None,
+    given: tuple[str, str],
+    reference: str,
+) -> Program:
+    place = folder / f"{case.name}-{number}"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / _PROGRAM).write_bytes(data)
+    names = []
+    for index, tensor in enumerate(inputs):
+        names.append(f"in-{index}.bin")
+        (place / names[-1]).write_bytes(tensor.contiguous().numpy().tobytes())
+    for index, array in enumerate(expected or ()):
+        (place / f"expected-{index}.bin").write_bytes(array.tobytes())
+    return Program(
+        place.name,
+        case.operator,
+        case.shapes,
+        "int8" if case.int8 else "float16" if case.float16 else "float32",
+        *given,
+        inputs=tuple(names),
+        outputs=tuple((str(a.dtype), a.shape) for a in expected or ()),
+        reference=reference or (place.name if case.int8 else ""),
+    )
+
+
+def _judge(folder: Path, program: Program) -> Judged:
+    import numpy as np
+
+    place = folder / program.folder
+    if not (place / "rc").exists():
+        return Judged(program, "not tried")
+    files = sorted(place.glob("out-*.bin"))
+    if (place / "rc").read_text().strip() != "0" or not files:
+        return Judged(program, "does not load", reason=_reason(place / "log"))
+    if program.reference:
+        theirs = sorted((folder / program.reference).glob("out-*.bin"))
+        same = [f.read_bytes() for f in files] == [f.read_bytes() for f in theirs]
+        return Judged(program, "right" if same else "wrong", error=0.0 if same else 1.0)
+    error = 0.0
+    for index, (dtype, _) in enumerate(program.outputs):
+        wanted = np.frombuffer((place / f"expected-{index}.bin").read_bytes(), dtype)
+        found = np.frombuffer((place / f"out-{index}.bin").read_bytes(), dtype)
+        if found.shape != wanted.shape:
+            return Judged(program, "wrong", error=float("inf"))
+        if wanted.size == 0:
+            continue
+        a, b = wanted.astype(np.float64), found.astype(np.float64)
+        largest = max(float(np.abs(a).max()), 1e-6)
+        apart = float(np.abs(a - b).max()) / largest
+        error = max(error, float("inf") if np.isnan(apart) else apart)
+    tolerance = _TOLERANCE["float16" if program.dtype == "float16" else "float32"]
+    return Judged(program, "right" if error <= tolerance else "wrong", error=error)
+
+
+def _reason(log: Path) -> str:
+    """The line of a runner's log that says why it ended."""
+    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+    telling = ("Exception raised", "Missing operator", "Could not", "raised from", "E 00:")
+    for i, line in enumerate(lines):
+        if any(word in line for word in telling):
+            return " ".join(" ".join(lines[i : i + 2]).split())[:300]
+    return lines[-1][:200] if lines else "no output"
