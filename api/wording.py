@@ -24,6 +24,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "import runs first (layout-planner profile import)",
     Remedy.NAME_DEVICE: "name one (--device NAME)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (--runtime R)",
+    Remedy.IMPORT_OPERATORS: "import the modules that do (--import MODULE)",
 }
 
 HTTP: Final[Mapping[Remedy, str]] = {
@@ -37,4 +38,5 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "use a device profile",
     Remedy.NAME_DEVICE: "use a device profile",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime=R)",
+    Remedy.IMPORT_OPERATORS: "lower the program where they are defined, and hand in the .pte",
 }

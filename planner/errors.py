@@ -26,6 +26,7 @@ class Remedy(Enum):
     IMPORT_RUNS = auto()
     NAME_DEVICE = auto()
     NAME_ANOTHER_RUNTIME = auto()
+    IMPORT_OPERATORS = auto()
 
 
 PROJECT: Final = "layout-planner"
@@ -43,6 +44,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "import runs first (planner.measured.importing)",
     Remedy.NAME_DEVICE: "name one (device)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime)",
+    Remedy.IMPORT_OPERATORS: "import the modules that do (imports)",
 }
 
 

@@ -41,12 +41,14 @@ Source: ExecuTorch 1.5.1, ``vulkan_partitioner.py``, ``vulkan_preprocess.py``, a
 class LoweringOptions:
     """How a program is lowered: the limits of the device, and options of ``VulkanPartitioner``.
 
-    What exceeds the limits stays on the CPU. None are ExecuTorch's own limits.
+    What exceeds the limits stays on the CPU. None are ExecuTorch's own limits. ``imports`` are
+    modules that define operators of the program, or paths of such Python files.
     """
 
     texture_limits: ImageExtents | None = None
     buffer_limit: int | None = None
     compile_options: tuple[tuple[str, bool], ...] = ()
+    imports: tuple[str, ...] = ()
 
     def document(self) -> dict[str, Any]:
         """The options as a JSON document, which ``read_lowering`` reads."""
@@ -88,7 +90,7 @@ class PlanOptions:
     is. Besides the known faults of kernels, those that concern the ``gpu`` (its name as Vulkan
     gives it) among them, the plan avoids those to ``avoid``. ``known`` are the planner's own table,
     unless a sweep of kernels is to meet them. ``compile_options`` are ``VulkanPartitioner``'s, for
-    a program that is lowered here.
+    a program that is lowered here, and ``imports`` the modules that define its own operators.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -101,11 +103,14 @@ class PlanOptions:
     avoid: Faults = field(default_factory=Faults)
     known: Faults = field(default_factory=builtin_faults)
     compile_options: tuple[tuple[str, bool], ...] = ()
+    imports: tuple[str, ...] = ()
 
     @property
     def lowering(self) -> LoweringOptions:
         """How a program is to be lowered."""
-        return LoweringOptions(self.texture_limits, self.buffer_limit, self.compile_options)
+        return LoweringOptions(
+            self.texture_limits, self.buffer_limit, self.compile_options, self.imports
+        )
 
     @property
     def profile(self) -> DeviceProfile:
@@ -143,6 +148,7 @@ def make_options(
     gpu: str | None = None,
     avoid: Faults | str | Path | None = None,
     compile_options: Iterable[str] = (),
+    imports: Iterable[str] = (),
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -151,7 +157,8 @@ def make_options(
     ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. ``runtime`` is a release of
     ExecuTorch, or as in ``1.3+`` that and later ones. ``avoid`` are faults of kernels, or the path
     of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
-    or ``downcast_64_bit=false``. Raises ``OptionError`` naming the wrong option.
+    or ``downcast_64_bit=false``; ``imports`` are modules or Python files. Raises
+    ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -165,6 +172,7 @@ def make_options(
         gpu=gpu,
         avoid=load_faults(avoid) if isinstance(avoid, (str, Path)) else avoid or Faults(),
         compile_options=tuple(sorted(dict(map(parse_compile_option, compile_options)).items())),
+        imports=tuple(imports),
     )
     options.cost_model()
     return options

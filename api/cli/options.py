@@ -84,6 +84,7 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         avoid: Path | None,
         force_fp16: bool,
         compile_options: tuple[str, ...],
+        imports: tuple[str, ...],
         **others: Any,
     ) -> None:
         from planner.options import make_options
@@ -99,6 +100,7 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
             gpu,
             avoid,
             (*compile_options, *(["force_fp16"] * force_fp16)),
+            imports,
         )
         command(options=options, **others)
 
@@ -160,6 +162,13 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
             multiple=True,
             metavar="NAME[=false]",
             help="Lower a .pt2 with this option of VulkanPartitioner. May be repeated.",
+        ),
+        click.option(
+            "--import",
+            "imports",
+            multiple=True,
+            metavar="MODULE|FILE.py",
+            help="Import this first: it defines operators of a .pt2. May be repeated.",
         ),
     )
     found = with_options

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from planner.errors import InputError
+
+_OPERATOR: Final = re.compile(r"\btorch\.ops\.(\w+)\.(\w+)")
+
+
+def operators_in(file: BinaryIO) -> frozenset[str]:
+    """The operators that an exported program calls, as ``namespace.name``; needs no torch."""
+    with zipfile.ZipFile(file) as archive:
+        models = [m for m in archive.namelist() if "/models/" in m and m.endswith(".json")]
+        texts = [archive.read(member).decode("utf-8", "replace") for member in models]
+    return frozenset(f"{m[1]}.{m[2]}" for text in texts for m in _OPERATOR.finditer(text))
 
 
 def check_is_exported(file: BinaryIO, name: str) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
 from planner.errors import InputError, NoRepresentationError, Remedy
 from planner.extras import quiet, require
-from planner.files.exported import check_is_exported
+from planner.files.exported import check_is_exported, operators_in
 from planner.files.lowered import delegates_of
 from planner.options import LoweringOptions, PlanOptions
 from planner.pipelines.lowered import Planned, replan
@@ -65,7 +66,7 @@ def lower_exported(
     check_is_exported(io.BytesIO(data), name)
     with quiet():
         progress("loading", None)
-        program = _load(data, name)
+        program = _load(data, name, options.imports)
         # Imported once the cheap checks have passed: it takes seconds.
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
@@ -108,11 +109,14 @@ def lower_exported(
     )
 
 
-def _load(data: bytes, name: str) -> Any:
+def _load(data: bytes, name: str, imports: Iterable[str]) -> Any:
     require(f"{name}, an exported program,", "torch", "torchao", "executorch")
     import torch
     import torchao.quantization.pt2e  # noqa: F401  (registers the quantized operators)
 
+    from planner.executorch.libraries import load_libraries
+
+    load_libraries(name, operators_in(io.BytesIO(data)), imports)
     try:
         return torch.export.load(io.BytesIO(data))
     except Exception as error:

@@ -74,6 +74,9 @@ from schema.executorch_program import (
 from solver import Status as SolverStatus
 
 _NO_LABEL: Final = -1
+_NO_LAYOUTS: Final = (
+    "it came without layouts, so that there are none to compare with: the plan stands for them"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,7 +355,11 @@ class _Delegate:
             baseline_seconds=0.0,
             verify_seconds=checking.seconds,
             pinned_operators=source.unknown,
-            warnings=(*warnings_of(file), *warnings),
+            warnings=(
+                *warnings_of(file),
+                *(() if _has_layouts(source, planned) else (_NO_LAYOUTS,)),
+                *warnings,
+            ),
             mended=mended,
             memory=memory,
         )
@@ -429,7 +436,10 @@ class _Delegate:
             ) from error
 
     def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> Baseline:
-        """The layouts that the file came with, and what they cost."""
+        """The layouts that the file came with, and what they cost; without any, the plan's own."""
+        if not _has_layouts(source, planned):
+            cost = sum(price.cost for price in planned.operators)
+            return Baseline(planned.made, planned.transitions, cost, seconds=0.0)
         repacks = []
         for t in source.transitions:
             tensor = source.graph.tensors[t.tensor]
@@ -442,6 +452,12 @@ class _Delegate:
         operators = operator_prices(source.graph, slots, self.costs, represented)
         cost = sum(price.cost for price in operators)
         return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
+
+
+def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
+    """Whether a file says of every operand that has a representation which one it is."""
+    represented = representations_of(source.made, source.transitions)
+    return all(represented(slot) is not None for slot in planned.layout.slots)
 
 
 def _label(representation: TensorRepr | None) -> int:

@@ -213,3 +213,14 @@ def test_the_checker_refuses_a_fault_that_can_be_avoided(
     # The planner, from its own side, leaves nothing that the checker refuses.
     planned = replan(softmax(given), "x", make_options(avoid=faults))
     assert planned.report.delegates[0].mended
+
+
+def test_a_file_without_layouts_is_no_free_one_to_compare_with() -> None:
+    planned = replan(unplanned(softmax(BUF_W)), "x", make_options(runtime="1.2"))
+    (delegate,) = planned.report.delegates
+    assert delegate.repack_cost == delegate.baseline_repack_cost > 0
+    assert delegate.objective_ratio == delegate.ratio == 1
+    assert delegate.transitions == delegate.baseline_transitions == 1
+    assert delegate.warnings == (
+        "it came without layouts, so that there are none to compare with: the plan stands for them",
+    )
