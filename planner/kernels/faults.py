@@ -16,7 +16,8 @@ from typing import Any, Final
 
 from planner.errors import OptionError
 from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
-from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.ir.physical import MAX_TEXTURE_DIMS, ImageExtents, image_extents
+from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.releases import RELEASES, Release, Runtime, parse_runtime
 from schema import VkDataType
 
@@ -28,7 +29,7 @@ _ROW: Final = frozenset(
     {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
     | {"state", "seen"}
 )
-_WHEN: Final = frozenset({"size", "rank", "dtype", "value", "dims", *_TESTS})
+_WHEN: Final = frozenset({"size", "rank", "dtype", "value", "dims", "workgroup_x", *_TESTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,9 @@ class Condition:
 
     ``what`` of ``operand`` (``argument 0``, ``output 0``) stands in the relation ``test`` to
     ``value``: a ``size`` at ``index`` from the end, the ``rank``, the ``dtype``, a literal
-    ``value``, or the ``dims`` that a literal names, counted from the end of ``argument 0``.
+    ``value``, the ``dims`` that a literal names, counted from the end of ``argument 0``, or the
+    invocations along x (``workgroup_x``) of a kernel's workgroups over the tensor as the texture
+    of label ``index``.
     """
 
     what: str
@@ -175,6 +178,10 @@ def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor])
             yield len(tensor.shape)
         elif condition.what == "dtype":
             yield tensor.dtype.name
+        elif condition.what == "workgroup_x":
+            if len(tensor.shape) <= MAX_TEXTURE_DIMS:
+                layout = REPRS[condition.index].memory_layout
+                yield _workgroup(image_extents(tensor.shape, layout))[0]
         else:
             # A dimension that a tensor lacks has one element.
             yield tensor.shape[condition.index] if len(tensor.shape) >= -condition.index else 1
@@ -191,6 +198,23 @@ def _members(kind: str, position: int, operator: Operator) -> tuple[int, ...]:
     if isinstance(argument, TensorListArg):
         return tuple(t for t in argument.tensors if t is not None)
     return ()
+
+
+def _workgroup(extents: ImageExtents) -> tuple[int, int, int]:
+    """Invocations of a workgroup along each axis of an image, as the runtime picks them.
+
+    Source: ``runtime/graph/ComputeGraph.cpp`` (``create_local_wg_size``).
+    """
+    first, second, third = sorted(range(3), key=lambda axis: -extents[axis])
+    found = [0, 0, 0]
+    found[first], found[second] = 8, min(4, extents[second])
+    found[third] = min(2, extents[third])
+    if extents[third] == 1:
+        if extents[second] == 1:
+            found[first], found[second] = 64, 1
+        else:
+            found[first], found[second] = (16, 4) if extents[second] % 4 == 0 else (32, 2)
+    return found[0], found[1], found[2]
 
 
 _ABSENT: Final = object()
@@ -305,10 +329,10 @@ def _operand(name: Any) -> str:
 def _condition(fields: Any) -> Condition:
     if not isinstance(fields, dict):
         raise ValueError("a condition in when is not an object")
-    if unknown := fields.keys() - _WHEN - {"at"}:
+    if unknown := fields.keys() - _WHEN - {"at", "as"}:
         raise ValueError(f"unknown condition {min(unknown)!r}: use {', '.join(sorted(_WHEN))}")
     tests = [test for test in _TESTS if test in fields]
-    subjects = [key for key in fields if key not in _TESTS and key != "at"]
+    subjects = [key for key in fields if key not in (*_TESTS, "at", "as")]
     if len(tests) != 1 or len(subjects) != 1:
         raise ValueError("a condition has one subject (size, rank, ...) and one test (is, ...)")
     (what,), (test,) = subjects, tests
@@ -322,4 +346,9 @@ def _condition(fields: Any) -> Condition:
         raise ValueError(f"unknown dtype {value!r}: use one of {', '.join(VkDataType.__members__)}")
     if what == "size" and not (isinstance(at, int) and at < 0):
         raise ValueError("size needs at: -1 for the last dimension, -2 for the one before it")
+    if what == "workgroup_x":
+        textures = [label for label in ANY_TEXTURE.labels if str(REPRS[label]) == fields.get("as")]
+        if not textures:
+            raise ValueError("workgroup_x needs as: a texture, as in texture:WIDTH_PACKED")
+        (at,) = textures
     return Condition(what, _operand(fields[what]), at, test, value)

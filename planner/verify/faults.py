@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, Final
 
-from planner.ir.representation import TensorRepr
+from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.faults import Condition, Fault, Faults
 from planner.kernels.limits import Limits
-from planner.verify.layouts import are_compatible
+from planner.verify.layouts import are_compatible, texels
 from planner.verify.operands import Demand, Operand, breaks_limits
 from planner.verify.program import Program, fail
 from schema.vkgraph import (
@@ -141,9 +141,29 @@ def _subjects(program: Program, index: int, condition: Condition) -> Iterator[An
                 yield len(tensor.dims)
             case "dtype":
                 yield tensor.datatype.name
+            case "workgroup_x":
+                if len(tensor.dims) <= 4:
+                    layout = REPRS[condition.index].memory_layout
+                    yield _invocations_along_x(texels(tensor.dims, layout))
             case _:
                 padded = (*(1 for _ in range(-condition.index)), *tensor.dims)
                 yield padded[condition.index]
+
+
+def _invocations_along_x(extents: tuple[int, ...]) -> int:
+    """Of a workgroup, as ``ComputeGraph.cpp`` (``create_local_wg_size``) chooses it."""
+    x, y, z = extents
+    rank = (y > x) + (z > x)
+    least = min(extents)
+    if least == 1:
+        others = sorted((y, z))
+        middle = sorted(extents)[1]
+        if rank == 0:
+            return 64 if middle == 1 else 16 if middle % 4 == 0 else 32
+        if rank == 1 and others[0] == 1:
+            return 1 if x == 1 else 4 if x % 4 == 0 else 2
+        return 1
+    return 8 if rank == 0 else min(4, x) if rank == 1 else 2
 
 
 def _literal(program: Program, value_id: int, what: str, first: int) -> Any:
