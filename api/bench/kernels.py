@@ -11,7 +11,7 @@ import json
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -97,8 +97,7 @@ def make_sweep(folder: Path, only: Sequence[str] = ()) -> list[Program]:
             console.print(words, markup=False)
     if not programs:
         raise OptionError(f"no operator of the sweep is called {' or '.join(only)}")
-    listed = json.dumps([asdict(program) for program in programs], indent=1)
-    write_whole(folder / _LIST, listed.encode())
+    write_list(folder, programs)
     return programs
 
 
@@ -204,7 +203,7 @@ def _programs(case: Case, folder: Path) -> Iterator[Program]:
     sources = [read_vkgraph(graph) for graph in graphs]
     if not any(case.operator in _calls(source) for source in sources):
         raise InputError("ExecuTorch does not delegate it")
-    expected = None if case.int8 else _outputs(module(*inputs))
+    expected = None if case.int8 else outputs_of(module(*inputs))
     seen: set[tuple[str, str]] = set()
     reference = ""
     for faults in (Faults(), *_pins(case.operator, sources)):
@@ -217,10 +216,14 @@ def _programs(case: Case, folder: Path) -> Iterator[Program]:
         if given is None or given in seen:
             continue
         seen.add(given)
-        program = _write(folder, case, len(seen) - 1, data, inputs, expected, given, reference)
+        name = f"{case.name}-{len(seen) - 1}"
         if case.int8 and not reference:
-            reference = program.folder
-        yield program
+            reference = name
+        dtype = "int8" if case.int8 else "float16" if case.float16 else "float32"
+        program = Program(
+            name, case.operator, case.shapes, dtype, *given, (), (), reference=reference
+        )
+        yield write_program(folder, program, data, inputs, expected)
 
 
 def _lowered(case: Case) -> tuple[Any, tuple[Any, ...], bytes]:
@@ -303,22 +306,21 @@ def _name(representation: TensorRepr | None) -> str:
     return "" if representation is None else str(representation)
 
 
-def _outputs(found: Any) -> list[np.ndarray]:
+def outputs_of(found: Any) -> list[np.ndarray]:
+    """What a program computed, as arrays."""
     tensors = found if isinstance(found, (tuple, list)) else [found]
     return [tensor.detach().numpy() for tensor in tensors]
 
 
-def _write(
+def write_program(
     folder: Path,
-    case: Case,
-    number: int,
+    program: Program,
     data: bytes,
     inputs: Sequence[Any],
     expected: Sequence[np.ndarray] | None,
-    given: tuple[str, str],
-    reference: str,
 ) -> Program:
-    place = folder / f"{case.name}-{number}"
+    """Writes a program's folder; returns it with the names of its inputs, and its outputs."""
+    place = folder / program.folder
     place.mkdir(parents=True, exist_ok=True)
     (place / _PROGRAM).write_bytes(data)
     names = []
@@ -327,16 +329,14 @@ def _write(
         (place / names[-1]).write_bytes(tensor.contiguous().numpy().tobytes())
     for index, array in enumerate(expected or ()):
         (place / f"expected-{index}.bin").write_bytes(array.tobytes())
-    return Program(
-        place.name,
-        case.operator,
-        case.shapes,
-        "int8" if case.int8 else "float16" if case.float16 else "float32",
-        *given,
-        inputs=tuple(names),
-        outputs=tuple((str(a.dtype), a.shape) for a in expected or ()),
-        reference=reference or (place.name if case.int8 else ""),
-    )
+    outputs = tuple((str(a.dtype), a.shape) for a in expected or ())
+    return replace(program, inputs=tuple(names), outputs=outputs)
+
+
+def write_list(folder: Path, programs: Sequence[Program]) -> None:
+    """Notes the programs of a sweep in its folder."""
+    listed = json.dumps([asdict(program) for program in programs], indent=1)
+    write_whole(folder / _LIST, listed.encode())
 
 
 def _judge(folder: Path, program: Program) -> Judged:

@@ -82,6 +82,41 @@ def bench_kernels(
         write_whole(output, tables.encode())
 
 
+@bench_group.command("runtime")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--run", "command", metavar="CMD", help="Run each program by this command.")
+@click.option("--nets", type=click.IntRange(min=0), default=300, show_default=True)
+@click.option("--model", "models", multiple=True, help="A model of the zoo [default: all].")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_runtime(
+    folder: Path,
+    command: str | None,
+    nets: int,
+    models: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Run small models of the zoo and random nets on ExecuTorch's runtime, planned and not.
+
+    Programs are written to DIR, unless it has them; CMD runs one, as for 'bench kernels'. Outputs
+    are compared with eager PyTorch's, of int8 programs with those of ExecuTorch's own layouts.
+    """
+    from api.bench import zoo
+    from api.bench.kernels import judge_sweep, read_sweep, run_sweep
+    from api.bench.runtime import make_programs, runtime_table
+    from api.files import check_writable, write_whole
+
+    check_writable(output)
+    is_there = (folder / "sweep.json").exists()
+    chosen = models or zoo.names()
+    programs = read_sweep(folder) if is_there else make_programs(folder, chosen, nets)
+    if command is not None:
+        run_sweep(folder, programs, command)
+    table = runtime_table(judge_sweep(folder, programs))
+    click.echo(table, nl=False)
+    if output is not None:
+        write_whole(output, table.encode())
+
+
 @bench_group.command("replan")
 @click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
