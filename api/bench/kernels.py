@@ -8,6 +8,7 @@ them with a command of his own, here or elsewhere, and has the outputs judged he
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,8 @@ _ERROR: Final = "error"
 _TOLERANCE: Final = {"float16": 2e-2, "float32": 2e-3}
 """The largest error, relative to the largest value expected."""
 _SECONDS: Final = 120
+_NOISE: Final = re.compile(r"^[EF] [\d:.]+ |^what\(\): |(?:/[\w.+-]+)+/")
+"""Times, and folders of the machine that a runner was built on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,5 +377,6 @@ def _reason(log: Path) -> str:
     telling = ("Exception raised", "Missing operator", "Could not", "raised from", "E 00:")
     for i, line in enumerate(lines):
         if any(word in line for word in telling):
-            return " ".join(" ".join(lines[i : i + 2]).split())[:300]
+            said = " ".join(" ".join(lines[i : i + 2]).split())
+            return _NOISE.sub("", said)[:200]
     return lines[-1][:200] if lines else "no output"

@@ -144,3 +144,9 @@ def test_the_site_builds(tmp_path: Path) -> None:
 def test_blocks_are_of_languages_that_are_tested() -> None:
     languages = {block.language for page in PAGES for block in blocks_of(page)}
     assert languages <= {"python", "sh", "json", "toml", "text", "mermaid", ""}
+
+
+def test_the_map_of_kernels_is_the_one_that_was_measured() -> None:
+    page = (ROOT / "docs" / "kernels.md").read_text()
+    shown = page.split("<!-- map: from benchmarks/kernels.md -->\n")[1].split("<!-- end")[0]
+    assert shown in (ROOT / "benchmarks" / "kernels.md").read_text()

@@ -19,6 +19,7 @@ from click.testing import CliRunner
 
 from api.cli import main
 from planner.costs.profile_file import parse_profile
+from planner.kernels.faults import parse_faults
 from tests.api.graphs import graph
 from tests.api.serving import Server
 from tests.docs.blocks import PAGES, Block, blocks_of
@@ -162,7 +163,9 @@ def _check_not_run(command: str, place: str) -> None:
 
 def _check_json(block: Block) -> None:
     document = json.loads(block.text)
-    if document.get("format") == "layout-planner-profile":
+    if isinstance(document, list):
+        assert parse_faults(block.text, block.place).rows
+    elif document.get("format") == "layout-planner-profile":
         parse_profile(block.text, block.place)
 
 

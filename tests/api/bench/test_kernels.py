@@ -23,7 +23,7 @@ program, outputs, mode = sys.argv[1:]
 folder = pathlib.Path(program).parent
 assert all(pathlib.Path(name).exists() for name in (program,))
 if mode == "aborts":
-    print("what(): Exception raised from add_node: (a < b) is false!")
+    print("what():  Exception raised from add_node at /a/b/Add.cpp:3: (a < b) is false!")
     sys.exit(134)
 for expected in folder.glob("expected-*.bin"):
     data = bytearray(expected.read_bytes())
@@ -80,7 +80,7 @@ def test_what_ran_is_judged(sweep: tuple[Path, list[Program]], mode: str, verdic
     judged = judge_sweep(folder, programs)
     assert [one.verdict for one in judged[:2]] == [verdict] * 2
     assert {one.verdict for one in judged[2:]} == {"not tried"}
-    reason = "what(): Exception raised from add_node: (a < b) is false!"
+    reason = "Exception raised from add_node at Add.cpp:3: (a < b) is false!"
     assert [one.reason for one in judged[:2]] == [reason * (mode == "aborts")] * 2
 
 
