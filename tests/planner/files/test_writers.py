@@ -1,8 +1,8 @@
 """Programs that other releases wrote: of ExecuTorch, and of flatbuffers, which it does not pin.
 
-``programs/by_*.pte`` are one small net (a convolution, a linear, a softmax, a mean), lowered by these
-releases of ExecuTorch, or by 1.5.1 with these releases of flatbuffers; 24.3.25 and 25.2.10 write the
-same bytes as 25.9.23.
+``programs/by_*.pte`` are one small net (a convolution, a linear, a softmax, a mean), lowered by
+these releases of ExecuTorch, or by 1.5.1 with these releases of flatbuffers; 24.3.25 and 25.2.10
+write the same bytes as 25.9.23.
 """
 
 from __future__ import annotations
