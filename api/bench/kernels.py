@@ -41,6 +41,7 @@ _PROGRAM: Final = "program.pte"
 _ERROR: Final = "error"
 _TOLERANCE: Final = {"float16": 2e-2, "float32": 2e-3}
 """The largest error, relative to the largest value expected."""
+_NOISE_FACTOR: Final = 20
 _SECONDS: Final = 120
 _NOISE: Final = re.compile(r"^[EF] [\d:.]+ |^what\(\): |(?:/[\w.+-]+)+/")
 """Times, and folders of the machine that a runner was built on."""
@@ -51,7 +52,8 @@ class Program:
     """A program of the sweep: an operator with its operands in these representations.
 
     ``inputs`` are files; ``outputs`` the types and shapes of what it computes. An int8 program is
-    judged by the outputs of ``reference``, the same operator as ExecuTorch lays it out.
+    judged by the outputs of ``reference``, the same operator as ExecuTorch lays it out. ``noise``
+    is the relative error that eager PyTorch makes itself in float32, against float64.
     """
 
     folder: str
@@ -63,6 +65,7 @@ class Program:
     inputs: tuple[str, ...]
     outputs: tuple[tuple[str, tuple[int, ...]], ...]
     reference: str = ""
+    noise: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +371,7 @@ def _judge(folder: Path, program: Program) -> Judged:
         apart = float(np.abs(a - b).max()) / largest
         error = max(error, float("inf") if np.isnan(apart) else apart)
     tolerance = _TOLERANCE["float16" if program.dtype == "float16" else "float32"]
+    tolerance += _NOISE_FACTOR * program.noise
     return Judged(program, "right" if error <= tolerance else "wrong", error=error)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
 from planner.extras import quiet, require
@@ -131,12 +131,25 @@ def names() -> tuple[str, ...]:
     return tuple(FULL)
 
 
-def export(name: str, size: Size = "full") -> Any:
-    """The ``torch.export.ExportedProgram`` of a model, quantized where its name says so."""
+def export(
+    name: str, size: Size = "full", *, lively: bool = False, attention: str | None = None
+) -> Any:
+    """The ``torch.export.ExportedProgram`` of a model, quantized where its name says so.
+
+    Transformers' initial weights are so small that deep models compute next to nothing; ``lively``
+    ones are of He's variance. ``attention`` is one of transformers' implementations.
+    """
     import torch
 
     model = (FULL if size == "full" else SMALL)[name]
+    if attention is not None:
+        options = {**model.options, "attn_implementation": attention}
+        model = replace(model, options=options)
     module, inputs = _module(model), (torch.randn(1, 3, model.image, model.image),)
+    if lively:
+        for parameter in module.parameters():
+            if parameter.dim() > 1:
+                torch.nn.init.kaiming_normal_(parameter)
     if model.int8:
         module = quantized(module, inputs)
     return torch.export.export(module, inputs)
@@ -178,8 +191,6 @@ def _module(model: Model) -> Any:
 
 def quantized(module: Any, inputs: tuple[Any, ...]) -> Any:
     """Static int8: per-channel weights, calibrated on the example input."""
-    from dataclasses import replace
-
     import torch
     from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
         XNNPACKQuantizer,

@@ -23,13 +23,16 @@ from schema import VkDataType
 
 _BUILT_IN: Final = Path(__file__).with_name("faults.json")
 
+_ANY: Final = "*"
 EFFECTS: Final = ("wrong values", "does not load", "unstable")
 _TESTS: Final = ("is", "is_not", "more_than", "less_than", "not_multiple_of", "has")
 _ROW: Final = frozenset(
     {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
     | {"state", "seen"}
 )
-_WHEN: Final = frozenset({"size", "rank", "dtype", "value", "dims", "workgroup_x", *_TESTS})
+_WHEN: Final = frozenset(
+    {"size", "rank", "dtype", "value", "dims", "workgroup_x", "in_place", *_TESTS}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Condition:
     ``value``: a ``size`` at ``index`` from the end, the ``rank``, the ``dtype``, a literal
     ``value``, the ``dims`` that a literal names, counted from the end of ``argument 0``, or the
     invocations along x (``workgroup_x``) of a kernel's workgroups over the tensor as the texture
-    of label ``index``.
+    of label ``index``; or whether it is an output that is also an argument (``in_place``).
     """
 
     what: str
@@ -54,8 +57,9 @@ class Condition:
 class Fault:
     """A kernel's known fault: in these ``representations`` of ``operands``, ``when`` all hold.
 
-    Without ``operands`` it is any operand of the call. Without ``gpus`` it is any GPU; a name there
-    is part of the GPU's own name, in any case. ``seen`` is what showed it.
+    An operator ``*`` is any. Without ``operands`` it is any operand of the call. Without ``gpus``
+    it is any GPU; a name there is part of the GPU's own name, in any case. ``seen`` is what showed
+    it.
     """
 
     operators: tuple[str, ...]
@@ -68,6 +72,11 @@ class Fault:
     source: str
     state: str
     seen: str
+
+    @property
+    def is_of_any_operator(self) -> bool:
+        """Whether the row is not about certain operators."""
+        return _ANY in self.operators
 
     def concerns(self, is_output: bool, index: int, representation: TensorRepr) -> bool:
         """Whether an operand has the fault in this representation."""
@@ -90,7 +99,8 @@ class Faults:
 
     def of(self, operator: Operator, tensors: Sequence[Tensor]) -> tuple[Fault, ...]:
         """The faults that a call of an operator can have, in some representation."""
-        rows = _by_operator(self.rows).get(operator.name, ())
+        named = _by_operator(self.rows)
+        rows = (*named.get(operator.name, ()), *named.get(_ANY, ()))
         return tuple(row for row in rows if all(_holds(c, operator, tensors) for c in row.when))
 
     def for_device(self, runtime: Runtime, gpu: str | None) -> Faults:
@@ -171,6 +181,10 @@ def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor])
         if literal is _ABSENT:
             return
         yield literal if condition.what == "value" else _from_end(literal, operator, tensors)
+        return
+    if condition.what == "in_place":
+        read = {t for _, members in operator.tensor_args() for t in members}
+        yield not read.isdisjoint(_members(kind, int(position), operator))
         return
     for t in _members(kind, int(position), operator):
         tensor = tensors[t]

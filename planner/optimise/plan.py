@@ -108,13 +108,23 @@ def plan_graph(
     ``InputError`` for tensors that are too large to be priced, ``PlannerError`` where the search
     finds no plan in its time.
     """
-    try:
-        return _plan_graph(graph, limits, costs, search_time, search_seconds)
-    except NoRepresentationError:
-        if not limits.faults.rows:
-            raise
-    limits = replace(limits, faults=Faults())
-    return _plan_graph(graph, limits, costs, search_time, search_seconds)
+    for faults in _fewer_and_fewer(limits.faults):
+        within = replace(limits, faults=faults)
+        try:
+            return _plan_graph(graph, within, costs, search_time, search_seconds)
+        except NoRepresentationError:
+            if not faults.rows:
+                raise
+    raise AssertionError("there is a plan without faults, or an error")
+
+
+def _fewer_and_fewer(faults: Faults) -> Iterator[Faults]:
+    """The faults; then less those of any operator, which reach furthest; then none."""
+    if faults.rows:
+        yield faults
+        if left := tuple(row for row in faults.rows if not row.is_of_any_operator):
+            yield Faults(left)
+    yield Faults()
 
 
 def _plan_graph(

@@ -96,7 +96,7 @@ def _unlike(representations: Sequence[TensorRepr]) -> list[TensorRepr]:
 def _rows(program: Program, index: int, faults: Faults) -> list[Fault]:
     """The rows that concern a call."""
     name = program.calls[index].name
-    named = (row for row in faults.rows if name in row.operators)
+    named = (row for row in faults.rows if name in row.operators or "*" in row.operators)
     return [row for row in named if all(_is_true(program, index, c) for c in row.when)]
 
 
@@ -134,6 +134,9 @@ def _subjects(program: Program, index: int, condition: Condition) -> Iterator[An
         if condition.what in ("value", "dims"):
             yield from (_literal(program, i, condition.what, call.args[0]) for i in ids)
             return
+    if condition.what == "in_place":
+        yield any(t in members for t in tensors for _, members in program.arguments(call))
+        return
     for value_id in tensors:
         tensor = program.tensor(value_id)
         match condition.what:

@@ -68,6 +68,14 @@ def test_the_built_in_rows_say_where_they_come_from() -> None:
         ({"size": "argument 5", "at": -1, "is": 3}, (3,), True),
         ({"value": "argument 1", "more_than": 6}, (3,), True),
         ({"value": "argument 2", "more_than": 6}, (3,), False),
+        ({"in_place": "output 0", "is": True}, (3,), True),
+        ({"in_place": "output 1", "is": True}, (3,), False),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 3}, (2, 5, 10), True),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 3}, (2, 5, 6), False),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 2}, (2, 3, 5, 10), True),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 8}, (2, 5, 34), True),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 32}, (1, 10, 60), True),
+        ({"workgroup_x": "argument 0", "as": "texture:WIDTH_PACKED", "is": 3}, (1,) * 5, False),
     ],
 )
 def test_conditions(when: dict[str, Any], shape: tuple[int, ...], expected: bool) -> None:
@@ -142,6 +150,7 @@ def test_gpus() -> None:
         ([{**ROW, "when": [{"rank": "argument 0", "more_than": "x"}]}], "should be a number"),
         ([{**ROW, "when": [{"dtype": "argument 0", "is": "FLOAT"}]}], "unknown dtype 'FLOAT'"),
         ([{**ROW, "when": ["x"]}], "a condition in when is not an object"),
+        ([{**ROW, "when": [{"workgroup_x": "argument 0", "is": 3}]}], "workgroup_x needs as: a"),
     ],
 )
 def test_wrong_rows_are_named(text: Any, message: str) -> None:
@@ -154,3 +163,10 @@ def test_wrong_rows_are_named(text: Any, message: str) -> None:
 def test_a_file_that_is_not_there() -> None:
     with pytest.raises(OptionError, match="cannot read the faults to avoid, /nowhere"):
         load_faults("/nowhere")
+
+
+def test_a_row_may_be_of_any_operator() -> None:
+    faults = rows(operators=["*"], when=[{"in_place": "output 0", "is": True}])
+    assert concerned(faults, TensorArg(0), shapes=((3,),))
+    assert not concerned(faults, TensorArg(1), shapes=((3,), (3,)))
+    assert faults.rows[0].is_of_any_operator

@@ -19,7 +19,7 @@ from planner.verify.operands import read_demands
 from planner.verify.program import Program
 from planner.vkgraph.reader import without_representations
 from schema import VkTensor, vkgraph
-from tests.planner.verify.sketches import BUF_W, TEX_H, TEX_W, Sketch
+from tests.planner.verify.sketches import BUF_W, TEX_C, TEX_H, TEX_W, Sketch
 
 SOFTMAX = "aten._softmax.default"
 IN_BUFFERS = "quantized_decomposed.dequantize_per_token.default"
@@ -224,3 +224,51 @@ def test_a_file_without_layouts_is_no_free_one_to_compare_with() -> None:
     assert delegate.warnings == (
         "it came without layouts, so that there are none to compare with: the plan stands for them",
     )
+
+
+def accumulated(given: TensorRepr, *, convolved: bool = False) -> bytes:
+    """A state that an addition writes over, and perhaps a pooling, for textures alone, reads."""
+    s = Sketch()
+    x = s.input((1, 4, 6, 6), given)
+    state = s.call("et_vk.prepack.default", s.constant((1, 4, 6, 6)), s.tensor((1, 4, 6, 6), given))
+    s.call("aten.add.Tensor", state, x, 1, state)
+    y = s.call("aten.relu.default", state, s.tensor((1, 4, 6, 6), given))
+    if convolved:
+        y = s.call("aten.max_pool2d.default", state, [2, 2], [2, 2], s.tensor((1, 4, 3, 3), given))
+    return vkgraph.encode(s.finish(y).after)
+
+
+def test_what_is_written_over_goes_into_a_buffer() -> None:
+    planned = replan(accumulated(TEX_C), "x", make_options())
+    assert of(planned, "aten.add.Tensor")[0].startswith("buffer")
+    (mended,) = planned.report.delegates[0].mended
+    assert mended.startswith(
+        "operator 1 (aten.add.Tensor): wrong values in texture:CHANNELS_PACKED"
+    )
+    assert planned.report.delegates[0].warnings == ()
+
+
+def test_where_all_that_read_it_cannot_have_a_buffer_it_is_warned_of() -> None:
+    planned = replan(accumulated(TEX_C, convolved=True), "x", make_options())
+    assert of(planned, "aten.add.Tensor") == ["texture:CHANNELS_PACKED"]
+    (warning,) = planned.report.delegates[0].warnings
+    assert warning.startswith("operator 1 (aten.add.Tensor): wrong values in texture")
+    # Rows of one operator hold all the same.
+    avoid = avoiding(
+        {"operators": ["aten.relu.default"], "representations": ["texture:WIDTH_PACKED"]}
+    )
+    again = replan(accumulated(TEX_C, convolved=True), "x", make_options(avoid=avoid))
+    assert len(again.report.delegates[0].warnings) == 1
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 10), (1, 5, 10), (2, 5, 6), (2, 3, 5, 10)])
+def test_layer_norms_whose_sums_are_wrong_are_mended(shape: tuple[int, ...]) -> None:
+    s = Sketch()
+    x = s.input(shape, TEX_W)
+    mean = (*shape[:-1], 1)
+    y = s.tensor(shape, TEX_W)
+    outs = (y, s.tensor(mean, TEX_W), s.tensor(mean, TEX_W))
+    weight, bias = s.constant(shape[-1:]), s.constant(shape[-1:])
+    s.call("aten.native_layer_norm.default", x, [shape[-1]], weight, bias, 1e-5, outs)
+    planned = replan(vkgraph.encode(s.finish(y).after), "x", make_options(runtime="1.5"))
+    assert len(planned.report.delegates[0].mended) == (shape == (2, 5, 10))
