@@ -187,8 +187,9 @@ def test_damaged_graphs_leave_what_is_there(tmp_path: Path) -> None:
 def test_nothing_is_written_when_planning_fails(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "x.plan"
     out.write_bytes(b"what was there")
-    message = failure("plan", source, "-o", out, "--texture-limits", "1,1,1")
-    assert "has no representation within the texture limits 1,1,1: raise the" in message
+    limits = ("--texture-limits", "1,1,1", "--buffer-limit", "1")
+    message = failure("plan", source, "-o", out, *limits)
+    assert "raise the texture limits (--texture-limits" in message
     assert out.read_bytes() == b"what was there"
     assert [p.name for p in tmp_path.iterdir()] == ["x.plan"]
 

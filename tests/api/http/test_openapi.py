@@ -20,6 +20,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
     document = server.client.get("/openapi.json").json()
     assert set(document["paths"]) == {
         "/plan",
+        "/check",
         "/plans",
         "/plans/{plan_id}",
         "/plans/{plan_id}/graph",

@@ -175,7 +175,8 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
         (
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
-            "(there are profile, objective, texture_limits, buffer_limit, without_layout, name)",
+            "(there are profile, objective, texture_limits, buffer_limit, without_layout, "
+            "runtime, gpu, compile_option, name)",
         ),
     ],
 )
@@ -228,10 +229,34 @@ def test_a_client_can_ask_how_far_its_plan_is(server: Server, conv: bytes) -> No
     assert detail(wrong).startswith("field 'progress-id': String should match")
 
 
-def test_limits_that_leave_an_operator_without_representation(server: Server, conv: bytes) -> None:
+def test_what_exceeds_the_limits_stays_on_the_cpu(server: Server, conv: bytes) -> None:
     answer = post(server, conv, texture_limits="4,4,4")
-    assert answer.status_code == 422
-    assert "has no representation within the texture limits 4,4,4" in detail(answer)
+    assert answer.status_code == 200
+    report = server.client.get(answer.headers["location"]).json()
+    assert any(text.startswith("aten.convolution.default (") for text in report["on_cpu"])
+    nothing = post(server, conv, texture_limits="1,1,1", buffer_limit="1")
+    assert nothing.status_code == 422
+    assert "limit" in detail(nothing)
+
+
+def test_a_lowered_program_is_checked(server: Server, conv: bytes) -> None:
+    planned = server.client.post("/plan", content=conv, params={"name": "net.pt2"})
+    program = server.client.get(f"{planned.headers['location']}/program.pte").content
+    checked = server.client.post("/check", content=program, params={"name": "net.pte"})
+    assert checked.status_code == 200
+    found = checked.json()
+    assert (found["name"], found["runtime"], found["findings"]) == ("net.pte", "1.5", [])
+    narrow = {"gpu": "Adreno (TM) 740", "runtime": "1.1"}
+    assert server.client.post("/check", content=program, params=narrow).json()["gpu"] == (
+        "Adreno (TM) 740"
+    )
+    for params, text in (({"gpu": "Voodoo"}, "unknown GPU"), ({"runtime": "9"}, "unknown runtime")):
+        refused = server.client.post("/check", content=program, params=params)
+        assert refused.status_code == 422
+        assert detail(refused).startswith(text)
+    exported = server.client.post("/check", content=conv, params={"name": "net.pt2"})
+    assert exported.status_code == 400
+    assert detail(exported).startswith("net.pt2 is not a lowered program: hand in a .pte")
 
 
 def test_a_program_without_an_operator_for_vulkan(server: Server, sort: bytes) -> None:
