@@ -85,4 +85,4 @@ def test_limits_that_leave_an_operator_without_representation(tmp_path: Path) ->
     with pytest.raises(NoRepresentationError) as failed:
         _by_job(source, options, tmp_path)
     assert str(failed.value) == str(refused.value)
-    assert "within the texture limits 4,4,4" in str(failed.value)
+    assert "exceeds the limits, and cannot run on the CPU" in str(failed.value)
