@@ -11,7 +11,8 @@ import json
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -24,7 +25,9 @@ from api.files import write_whole
 from api.terminal.markdown import row
 from planner.errors import InputError, NoRepresentationError, OptionError
 from planner.extras import quiet, require
-from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.ir.graph import Side, representations_of
+from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
+from planner.ir.representation import NO_STORAGE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.faults import Fault, Faults
 from planner.kernels.releases import RELEASES, Runtime
 from planner.options import PlanOptions
@@ -107,6 +110,11 @@ def make_sweep(folder: Path, only: Sequence[str] = ()) -> list[Program]:
     return programs
 
 
+def is_sweep(folder: Path) -> bool:
+    """Whether a folder has the programs of a sweep."""
+    return (folder / _LIST).exists()
+
+
 def read_sweep(folder: Path) -> list[Program]:
     """The programs of a sweep that was written; raises ``InputError`` for another folder."""
     try:
@@ -167,8 +175,12 @@ def sweep_tables(judged: Sequence[Judged]) -> str:
         for given in dict.fromkeys((one.program.argument, one.program.output)):
             by_pair.setdefault((one.program.operator, given), []).append(one)
     operators = sorted({operator for operator, _ in by_pair})
+    counts = ", ".join(
+        f"{n:,} {verdict}" for verdict, n in Counter(o.verdict for o in judged).items()
+    )
     names = [str(r) for r in REPRS if any(given == str(r) for _, given in by_pair)]
-    lines = [row(("operator", *names)), row(["---"] * (len(names) + 1))]
+    lines = [f"{len(judged):,} programs: {counts}.", ""]
+    lines += [row(("operator", *names)), row(["---"] * (len(names) + 1))]
     for operator in operators:
         cells = [_cell(by_pair.get((operator, name), [])) for name in names]
         lines.append(row((f"`{operator}`", *cells)))
@@ -263,48 +275,43 @@ def _calls(source: ContractedGraph) -> set[str]:
 
 
 def _pins(operator: str, sources: Sequence[ContractedGraph]) -> Iterator[Faults]:
-    """What leaves the operator one representation for its first operand, and for its output."""
+    """What leaves the operator one representation for its arguments, and one for its output."""
     from planner.kernels.rep_sets import op_rep_sets
 
-    firsts, outs = 0, 0
+    firsts, outs, arguments = NO_STORAGE, NO_STORAGE, set[tuple[Side, int]]()
     for source in sources:
         for call in source.graph.operators:
-            if call.name == operator:
-                sets = op_rep_sets(call, source.graph.tensors, (16384, 16384, 2048))
-                if sets is not None and sets.primary_arg is not None:
-                    found = sets.args[sets.primary_arg]
-                    firsts |= found.mask if found is not None else 0
-                if sets is not None and sets.outs[0] is not None:
-                    outs |= sets.outs[0].mask
-    everything = TensorRepSet.from_reprs(REPRS)
-    for first, out in product(TensorRepSet(firsts or outs), TensorRepSet(outs)):
-        rows = []
-        for operands, kept in ((tuple(f"argument {i}" for i in range(8)), first), (_OUT, out)):
-            others = everything - TensorRepSet.from_reprs([kept])
-            rows.append(
-                Fault((operator,), others, operands, (), RELEASES, (), "unstable", "sweep", "", "")
-            )
-        yield Faults(tuple(rows))
+            sets = op_rep_sets(call, source.graph.tensors, DEFAULT_TEXTURE_LIMITS)
+            if call.name != operator or sets is None:
+                continue
+            arguments |= {(side, i) for side, i, _ in call.operands() if side == "argument"}
+            outs |= sets.outs[0] or NO_STORAGE
+            if sets.primary_arg is not None:
+                firsts |= sets.args[sets.primary_arg] or NO_STORAGE
+    for first, out in product(firsts or outs, outs):
+        yield Faults((_only(operator, arguments, first), _only(operator, {("output", 0)}, out)))
 
 
-_OUT: Final = ("output 0",)
+def _only(operator: str, operands: Collection[tuple[Side, int]], kept: TensorRepr) -> Fault:
+    """A row that rules out every other representation."""
+    others = TensorRepSet.from_reprs(r for r in REPRS if r != kept)
+    about = tuple(sorted(operands))
+    return Fault((operator,), others, about, (), RELEASES, (), "unstable", "sweep", "", "")
 
 
 def _given(operator: str, sources: Sequence[ContractedGraph]) -> tuple[str, str] | None:
     """The representations of the operator's first tensor argument, and of its output."""
     for source in sources:
-        representation = source.representations()
+        given = representations_of(source.made, source.transitions)
         for index, call in enumerate(source.graph.operators):
-            if call.name != operator:
-                continue
-            arguments = [
-                representation(index, "argument", position, members[0])
-                for position, members in call.tensor_args()
-                if not source.graph.tensors[members[0]].constant
-            ]
-            first = next((r for r in arguments if r is not None), None)
-            out = representation(index, "output", 0, call.outputs[0])
-            return _name(first or out), _name(out)
+            if call.name == operator:
+                arguments = (
+                    given(index, side, position, members[0])
+                    for side, position, members in call.operands()
+                    if side == "argument" and not source.graph.tensors[members[0]].constant
+                )
+                out = given(index, "output", 0, call.outputs[0])
+                return _name(next((r for r in arguments if r is not None), out)), _name(out)
     return None
 
 

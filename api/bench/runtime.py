@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
@@ -20,15 +21,11 @@ from rich.console import Console
 from api.bench import zoo
 from api.bench.kernels import Judged, Program, outputs_of, write_list, write_program
 from api.terminal.markdown import row
-from planner.costs.by_profile import ProfileSource
-from planner.costs.model import Costs, PricedOperand
-from planner.costs.profile_file import load_profile
 from planner.errors import InputError, PlannerError
+from planner.explore.simulation import RandomCosts
 from planner.extras import quiet, require
-from planner.ir.graph import Operator, Tensor
 from planner.kernels.releases import Runtime
 from planner.options import PlanOptions
-from schema import CostOrigin, VkDataType
 
 if TYPE_CHECKING:
     import torch
@@ -97,33 +94,6 @@ def _cell(found: Sequence[Judged]) -> str:
     return "; ".join(text)
 
 
-class _RandomCosts:
-    """Prices at random: the least by them is a plan like any other."""
-
-    def __init__(self, seed: int) -> None:
-        self._random = np.random.default_rng(seed)
-        self._profile = ProfileSource(load_profile("bytes")).model("repack")
-
-    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        return self._profile.transition(shape, dtype) // 64
-
-    def transition_origin(
-        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
-    ) -> CostOrigin:
-        return CostOrigin.MODELLED
-
-    def operator(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        for position, operand in enumerate(operands):
-            yield (position,), self._random.integers(0, 10**6, len(operand.domain))
-
-    def operator_origin(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> CostOrigin:
-        return CostOrigin.MODELLED
-
-
 def _programs(folder: Path, net: Net) -> Iterator[Program]:
     from planner.pipelines.lowered import replan
 
@@ -138,13 +108,9 @@ def _programs(folder: Path, net: Net) -> Iterator[Program]:
         ("executorch", lambda: pte),
         ("planned", lambda: replan(pte, net.name, options).data),
     ]
-    variants += [
-        (
-            f"random {n}",
-            lambda n=n: replan(pte, net.name, options, chooser=_RandomCosts(n)).data,  # type: ignore[misc]
-        )
-        for n in range(_RANDOM_PLANS)
-    ]
+    for seed in range(_RANDOM_PLANS):
+        draw = partial(_random, pte, net.name, options, seed)
+        variants.append((f"random {seed}", draw))
     for plan, make in variants:
         try:
             data = make()
@@ -153,6 +119,12 @@ def _programs(folder: Path, net: Net) -> Iterator[Program]:
         name = f"{stem}-{plan.replace(' ', '_')}"
         program = Program(name, net.name, plan, net.kind, "", "", (), (), reference, noise)
         yield write_program(folder, program, data, net.inputs, expected)
+
+
+def _random(pte: bytes, name: str, options: PlanOptions, seed: int) -> bytes:
+    from planner.pipelines.lowered import replan
+
+    return replan(pte, name, options, chooser=RandomCosts(seed)).data
 
 
 def _noise(net: Net) -> float:

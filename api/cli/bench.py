@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ import click
 from api.cli.options import FOLDER, PATH, PROFILE, planning_options
 
 if TYPE_CHECKING:
+    from api.bench.kernels import Judged, Program
     from planner.options import PlanOptions
 
 
@@ -68,18 +70,9 @@ def bench_kernels(
     --model_path={pte} --inputs={inputs} --output_file={outputs} --etdump_path={etdump}'. What has
     run is judged: the map of operators and representations is printed.
     """
-    from api.bench.kernels import judge_sweep, make_sweep, read_sweep, run_sweep, sweep_tables
-    from api.files import check_writable, write_whole
+    from api.bench.kernels import make_sweep, sweep_tables
 
-    check_writable(output)
-    is_there = (folder / "sweep.json").exists()
-    programs = read_sweep(folder) if is_there else make_sweep(folder, only)
-    if command is not None:
-        run_sweep(folder, programs, command)
-    tables = sweep_tables(judge_sweep(folder, programs))
-    click.echo(tables, nl=False)
-    if output is not None:
-        write_whole(output, tables.encode())
+    _sweep(folder, lambda: make_sweep(folder, only), command, sweep_tables, output)
 
 
 @bench_group.command("runtime")
@@ -101,20 +94,31 @@ def bench_runtime(
     are compared with eager PyTorch's, of int8 programs with those of ExecuTorch's own layouts.
     """
     from api.bench import zoo
-    from api.bench.kernels import judge_sweep, read_sweep, run_sweep
     from api.bench.runtime import make_programs, runtime_table
+
+    chosen = models or zoo.names()
+    _sweep(folder, lambda: make_programs(folder, chosen, nets), command, runtime_table, output)
+
+
+def _sweep(
+    folder: Path,
+    make: Callable[[], Sequence[Program]],
+    command: str | None,
+    tables: Callable[[Sequence[Judged]], str],
+    output: Path | None,
+) -> None:
+    """Makes the programs of a folder, unless it has them, runs them, and prints what came of it."""
+    from api.bench.kernels import is_sweep, judge_sweep, read_sweep, run_sweep
     from api.files import check_writable, write_whole
 
     check_writable(output)
-    is_there = (folder / "sweep.json").exists()
-    chosen = models or zoo.names()
-    programs = read_sweep(folder) if is_there else make_programs(folder, chosen, nets)
+    programs = read_sweep(folder) if is_sweep(folder) else make()
     if command is not None:
         run_sweep(folder, programs, command)
-    table = runtime_table(judge_sweep(folder, programs))
-    click.echo(table, nl=False)
+    text = tables(judge_sweep(folder, programs))
+    click.echo(text, nl=False)
     if output is not None:
-        write_whole(output, table.encode())
+        write_whole(output, text.encode())
 
 
 @bench_group.command("replan")

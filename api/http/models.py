@@ -180,35 +180,6 @@ class CheckQuery(BaseModel):
     name: str = Field("upload.pte", description="The name of the file, for messages.")
 
 
-class CheckFinding(BaseModel):
-    """Why a program will not load, or not be right."""
-
-    delegate: int
-    place: str = Field(description="The operator or value; empty where it is the whole graph.")
-    kind: str = Field(
-        description="`operator`, `representation`, `fault`, `limit`, `memory` or `resolution`."
-    )
-    text: str
-    source: str = Field(description="What says so; empty for a rule of ET-VK's.")
-
-
-class Check(BaseModel):
-    """What a check of a lowered program found; nothing is wrong where there are no findings."""
-
-    name: str
-    runtime: str = Field(examples=["1.5"])
-    gpu: str = Field(description="Empty where none was named.")
-    delegates: int
-    operators: int
-    taken_by: list[str] = Field(
-        description="Releases that accept every operator and representation, faults aside."
-    )
-    unknown: list[str] = Field(
-        description="Operators that no release registers, of which nothing can be said."
-    )
-    findings: list[CheckFinding]
-
-
 class Health(BaseModel):
     """That the service runs, and its version."""
 

@@ -12,7 +12,6 @@ from fastapi.responses import FileResponse
 import planner
 from api.http.models import (
     EXAMPLE_PLAN_ID,
-    Check,
     CheckQuery,
     Health,
     PlanList,
@@ -27,6 +26,7 @@ from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
+from planner.result.check import CheckReport
 from planner.result.report import Report
 
 _BINARY: Final = "application/octet-stream"
@@ -144,12 +144,12 @@ async def post_plan(
 )
 async def post_check(
     request: Request, service: Service, query: Annotated[CheckQuery, Query()]
-) -> Check:
+) -> CheckReport:
     """Says whether a program will load and be right on a release of ExecuTorch, and on a GPU.
 
     Nothing is kept.
     """
-    return Check(**await service.check(request, query.name, query.runtime, query.gpu))
+    return await service.check(request, query.name, query.runtime, query.gpu)
 
 
 @router.get("/progress/{progress_id}", summary="Ask how far a plan is")

@@ -11,7 +11,7 @@ from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
@@ -26,6 +26,7 @@ from api.wording import HTTP
 from planner.errors import InputError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable
 from planner.options import PlanOptions
+from planner.result.check import CheckReport, read_check
 
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
@@ -92,7 +93,7 @@ class PlanService:
 
     async def check(
         self, request: Request, name: str, runtime: str | None, gpu: str | None
-    ) -> dict[str, Any]:
+    ) -> CheckReport:
         """What a check of the lowered program in a request's body found.
 
         Raises ``HTTPException`` for a body that is too large or no such program.
@@ -102,8 +103,7 @@ class PlanService:
             await run_in_threadpool(_check_body, upload.path, name, is_lowered=True)
             work = CheckWork(upload.path, name, runtime, gpu, Path(folder) / "found")
             await self._pool.run(work)
-            found: dict[str, Any] = json.loads(work.output.read_bytes())
-            return found
+            return read_check(json.loads(work.output.read_bytes()))
 
     def stage(self, progress_id: str) -> str | None:
         """How far the plan is that a request of this id waits for; None without such a request."""

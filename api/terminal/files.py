@@ -12,7 +12,7 @@ from rich.text import Text
 
 from api.terminal.console import paragraph, visible
 from api.terminal.figures import cost, ratio
-from planner.pipelines.checking import CheckReport
+from planner.result.check import CheckReport
 
 _MOST_MEMBERS: Final = 16
 

@@ -49,12 +49,14 @@ def _import(module: str) -> None:
             importlib.import_module(module)
             return
         path = Path(module).resolve()
+        if getattr(sys.modules.get(path.stem), "__file__", None) == str(path):
+            return  # its operators can be defined once
         spec = importlib.util.spec_from_file_location(path.stem, path)
         assert spec is not None
         assert spec.loader is not None
         loaded = importlib.util.module_from_spec(spec)
-        sys.modules.setdefault(path.stem, loaded)
         spec.loader.exec_module(loaded)
+        sys.modules.setdefault(path.stem, loaded)
     except Exception as error:
         raise OptionError(f"cannot import {module}: {type(error).__name__}: {error}") from error
 

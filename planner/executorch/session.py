@@ -102,6 +102,13 @@ class Planning:
     error: PlannerError | None = None
     _stage: _Begun | _Planned | _Built | None = None
 
+    def __post_init__(self) -> None:
+        if self.options.compile_options or self.options.imports:
+            raise OptionError(
+                "a script gives compile options to VulkanPartitioner, and imports modules itself: "
+                "leave them out of the plan's options"
+            )
+
     def begin(self, compile_options: dict[str, Any]) -> None:
         """Takes note that ExecuTorch starts to preprocess a delegate with these options."""
         if compile_options.get("skip_tag_memory_metadata", False):

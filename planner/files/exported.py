@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from planner.errors import InputError
 
-_OPERATOR: Final = re.compile(r"\btorch\.ops\.(\w+)\.(\w+)")
+_OPERATOR: Final = re.compile(r'"target":\s*"torch\.ops\.(\w+)\.(\w+)')
 
 
 def operators_in(file: BinaryIO) -> frozenset[str]:

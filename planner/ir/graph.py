@@ -6,9 +6,10 @@ the format that the graph came from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Literal, Protocol
 
 from planner.ir.representation import TensorRepr
 from schema import VkDataType
@@ -58,6 +59,9 @@ Scalar = bool | int | float | str | None
 Argument = TensorArg | TensorListArg | Symbolic | Scalar | tuple[Scalar | Symbolic, ...]
 
 
+Side = Literal["argument", "output"]
+
+
 @dataclass(frozen=True, slots=True)
 class Operator:
     """A call of an operator: its registry name, arguments in schema order, and output tensors."""
@@ -76,6 +80,13 @@ class Operator:
                 # ET-VK does not treat a list with a member left out as a tensor argument.
                 if members and len(members) == len(arg.tensors):
                     yield index, members
+
+    def operands(self) -> Iterator[tuple[Side, int, tuple[int, ...]]]:
+        """Yields (side, index, tensors) for the arguments of ``tensor_args``, then the outputs."""
+        for index, members in self.tensor_args():
+            yield "argument", index, members
+        for index, output in enumerate(self.outputs):
+            yield "output", index, (output,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +135,35 @@ class Operand:
 
     operator: int
     argument: int
+
+
+class Repacked(Protocol):
+    """A repack, of a plan or of a file: its users read the target."""
+
+    @property
+    def target(self) -> TensorRepr:
+        """The representation of the copy."""
+
+    @property
+    def users(self) -> Sequence[Operand]:
+        """The operands that read the copy."""
+
+
+Representations = Callable[[int, Side, int, int], TensorRepr | None]
+"""Answers which representation an operator's argument or output has, and so a tensor of it.
+
+Asked for the operator's index, the side, the operand's index there, and the tensor.
+"""
+
+
+def representations_of(
+    made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]
+) -> Representations:
+    """The representation of each operand, where tensors are made and repacked like this."""
+    copied = {user: repack.target for repack in repacks for user in repack.users}
+
+    def represented(operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
+        copy = copied.get(Operand(operator, index)) if side == "argument" else None
+        return made[tensor] if copy is None else copy
+
+    return represented

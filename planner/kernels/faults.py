@@ -9,13 +9,22 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import OptionError
-from planner.ir.graph import Argument, Operator, Tensor, TensorArg, TensorListArg
+from planner.ir.graph import (
+    Argument,
+    LayoutGraph,
+    Operator,
+    Representations,
+    Side,
+    Tensor,
+    TensorArg,
+    TensorListArg,
+)
 from planner.ir.physical import MAX_TEXTURE_DIMS, ImageExtents, image_extents
 from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.releases import RELEASES, Release, Runtime, parse_runtime
@@ -30,6 +39,8 @@ _ROW: Final = frozenset(
     {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
     | {"state", "seen"}
 )
+_SIDES: Final[tuple[Side, ...]] = ("argument", "output")
+_SCALAR: Final = (str, int, float, type(None))
 _WHEN: Final = frozenset(
     {"size", "rank", "dtype", "value", "dims", "workgroup_x", "in_place", *_TESTS}
 )
@@ -39,7 +50,7 @@ _WHEN: Final = frozenset(
 class Condition:
     """A condition on a call's operands.
 
-    ``what`` of ``operand`` (``argument 0``, ``output 0``) stands in the relation ``test`` to
+    ``what`` of ``operand`` (a side, and the index there) stands in the relation ``test`` to
     ``value``: a ``size`` at ``index`` from the end, the ``rank``, the ``dtype``, a literal
     ``value``, the ``dims`` that a literal names, counted from the end of ``argument 0``, or the
     invocations along x (``workgroup_x``) of a kernel's workgroups over the tensor as the texture
@@ -47,7 +58,7 @@ class Condition:
     """
 
     what: str
-    operand: str
+    operand: tuple[Side, int]
     index: int
     test: str
     value: Any
@@ -64,7 +75,7 @@ class Fault:
 
     operators: tuple[str, ...]
     representations: TensorRepSet
-    operands: tuple[str, ...]
+    operands: tuple[tuple[Side, int], ...]
     when: tuple[Condition, ...]
     releases: tuple[Release, ...]
     gpus: tuple[str, ...]
@@ -78,12 +89,13 @@ class Fault:
         """Whether the row is not about certain operators."""
         return _ANY in self.operators
 
-    def concerns(self, is_output: bool, index: int, representation: TensorRepr) -> bool:
+    def is_about(self, side: Side, index: int) -> bool:
+        """Whether the row is about this operand of a call."""
+        return not self.operands or (side, index) in self.operands
+
+    def concerns(self, side: Side, index: int, representation: TensorRepr) -> bool:
         """Whether an operand has the fault in this representation."""
-        name = f"{'output' if is_output else 'argument'} {index}"
-        return representation in self.representations and (
-            not self.operands or name in self.operands
-        )
+        return representation in self.representations and self.is_about(side, index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +103,13 @@ class Faults:
     """The faults that a plan avoids: rows that concern its runtime and GPU, by operator."""
 
     rows: tuple[Fault, ...] = ()
+    _named: Mapping[str, tuple[Fault, ...]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Asked for every operator: what names it is looked up, not searched.
+        names = {name for row in self.rows for name in row.operators}
+        named = {name: tuple(row for row in self.rows if name in row.operators) for name in names}
+        object.__setattr__(self, "_named", named)
 
     @property
     def digest(self) -> str | None:
@@ -99,8 +118,7 @@ class Faults:
 
     def of(self, operator: Operator, tensors: Sequence[Tensor]) -> tuple[Fault, ...]:
         """The faults that a call of an operator can have, in some representation."""
-        named = _by_operator(self.rows)
-        rows = (*named.get(operator.name, ()), *named.get(_ANY, ()))
+        rows = (*self._named.get(operator.name, ()), *self._named.get(_ANY, ()))
         return tuple(row for row in rows if all(_holds(c, operator, tensors) for c in row.when))
 
     def for_device(self, runtime: Runtime, gpu: str | None) -> Faults:
@@ -151,18 +169,30 @@ def parse_faults(text: str, where: str) -> Faults:
     return Faults(tuple(rows))
 
 
-def operands_of(operator: Operator) -> Iterator[tuple[str, int, tuple[int, ...]]]:
-    """Names of a call's tensor operands, as rows name them, with index and tensors."""
-    for index, members in operator.tensor_args():
-        yield f"argument {index}", index, members
-    for index, output in enumerate(operator.outputs):
-        yield f"output {index}", index, (output,)
+@dataclass(frozen=True, slots=True)
+class MetFault:
+    """An operator, by index, that has a known fault in a representation of one of its operands."""
+
+    operator: int
+    representation: TensorRepr
+    fault: Fault
 
 
-@cache
-def _by_operator(rows: tuple[Fault, ...]) -> Mapping[str, tuple[Fault, ...]]:
-    names = {name for row in rows for name in row.operators}
-    return {name: tuple(row for row in rows if name in row.operators) for name in names}
+def met_faults(
+    graph: LayoutGraph, faults: Faults, representations: Representations
+) -> Iterator[MetFault]:
+    """The faults that a graph's operators have under given representations, each once."""
+    for number, operator in enumerate(graph.operators):
+        for fault in faults.of(operator, graph.tensors):
+            given = (
+                (side, index, representations(number, side, index, t))
+                for side, index, members in operator.operands()
+                for t in members
+            )
+            for side, index, found in given:
+                if found is not None and fault.concerns(side, index, found):
+                    yield MetFault(number, found, fault)
+                    break
 
 
 # Conditions on a call.
@@ -175,18 +205,18 @@ def _holds(condition: Condition, operator: Operator, tensors: Sequence[Tensor]) 
 
 def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor]) -> Iterator[Any]:
     """What a condition compares: for a list of tensors, one value for each member."""
-    kind, _, position = condition.operand.partition(" ")
+    side, position = condition.operand
     if condition.what in ("value", "dims"):
-        literal = _literal(operator, int(position))
+        literal = _literal(operator, position)
         if literal is _ABSENT:
             return
         yield literal if condition.what == "value" else _from_end(literal, operator, tensors)
         return
     if condition.what == "in_place":
         read = {t for _, members in operator.tensor_args() for t in members}
-        yield not read.isdisjoint(_members(kind, int(position), operator))
+        yield not read.isdisjoint(_members(side, position, operator))
         return
-    for t in _members(kind, int(position), operator):
+    for t in _members(side, position, operator):
         tensor = tensors[t]
         if condition.what == "rank":
             yield len(tensor.shape)
@@ -201,8 +231,8 @@ def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor])
             yield tensor.shape[condition.index] if len(tensor.shape) >= -condition.index else 1
 
 
-def _members(kind: str, position: int, operator: Operator) -> tuple[int, ...]:
-    if kind == "output":
+def _members(side: Side, position: int, operator: Operator) -> tuple[int, ...]:
+    if side == "output":
         return operator.outputs[position : position + 1]
     if position >= len(operator.args):
         return ()
@@ -333,11 +363,12 @@ def _representations(names: tuple[str, ...]) -> TensorRepSet:
     return TensorRepSet(mask)
 
 
-def _operand(name: Any) -> str:
+def _operand(name: Any) -> tuple[Side, int]:
     kind, _, position = name.partition(" ") if isinstance(name, str) else ("", "", "")
-    if kind not in ("argument", "output") or not (position.isascii() and position.isdecimal()):
-        raise ValueError(f"{name!r} is not an operand: write argument 0 or output 0")
-    return f"{kind} {int(position)}"
+    for side in _SIDES:
+        if side == kind and position.isascii() and position.isdecimal():
+            return side, int(position)
+    raise ValueError(f"{name!r} is not an operand: write argument 0 or output 0")
 
 
 def _condition(fields: Any) -> Condition:
@@ -352,6 +383,8 @@ def _condition(fields: Any) -> Condition:
     (what,), (test,) = subjects, tests
     value, at = fields[test], fields.get("at", 0)
     value = tuple(value) if isinstance(value, list) else value
+    if not all(isinstance(v, _SCALAR) for v in (value if isinstance(value, tuple) else (value,))):
+        raise ValueError(f"{test} should be a text, a number, true, false, null, or a list of them")
     if test in ("more_than", "less_than", "not_multiple_of") and (
         isinstance(value, bool) or not isinstance(value, (int, float)) or value == 0
     ):

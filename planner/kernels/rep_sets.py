@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InputError
-from planner.ir.graph import Operator, PinnedReprs, Tensor
+from planner.ir.graph import Operator, PinnedReprs, Side, Tensor
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import (
     ANY_STORAGE_INCL_PACKED_INT8,
@@ -19,7 +19,7 @@ from planner.ir.representation import (
     TensorRepSet,
     labels_of,
 )
-from planner.kernels.faults import Fault, operands_of
+from planner.kernels.faults import Fault
 from planner.kernels.registry import RepSets, lookup, registrations
 from planner.kernels.releases import Runtime
 from schema import VkDataType
@@ -43,6 +43,10 @@ class OpRepSets:
     sync_primary_io: bool
     sync_outs: bool
     primary_arg: int | None
+
+    def of(self, side: Side, index: int) -> TensorRepSet | None:
+        """The set of an operand."""
+        return (self.outs if side == "output" else self.args)[index]
 
 
 def check_arguments(operator: Operator, tensors: Sequence[Tensor]) -> None:
@@ -159,13 +163,11 @@ def without_faults(
 
 def _less(sets: OpRepSets, operator: Operator, fault: Fault) -> OpRepSets:
     args, outs = list(sets.args), list(sets.outs)
-    for name, index, _ in operands_of(operator):
-        if fault.operands and name not in fault.operands:
-            continue
-        side = outs if name.startswith("output") else args
-        accepted = side[index]
-        if accepted is not None:
-            side[index] = accepted - fault.representations
+    for side, index, _ in operator.operands():
+        sets_there = outs if side == "output" else args
+        accepted = sets_there[index]
+        if accepted is not None and fault.is_about(side, index):
+            sets_there[index] = accepted - fault.representations
     return replace(sets, args=tuple(args), outs=tuple(outs))
 
 
@@ -173,19 +175,18 @@ def _is_feasible(
     sets: OpRepSets, operator: Operator, possible: Callable[[tuple[int, ...]], int]
 ) -> bool:
     """Whether the operands of a call, taken alone, can have representations from the sets."""
-    left: dict[str, int] = {}
-    for name, index, members in operands_of(operator):
-        accepted = (sets.outs if name.startswith("output") else sets.args)[index]
+    args: dict[int, int] = {}
+    outs: dict[int, int] = {}
+    for side, index, members in operator.operands():
+        accepted = sets.of(side, index)
         if accepted is not None and (limit := possible(members)):
-            left[name] = accepted.mask & limit
-    args = [name for name in left if name.startswith("argument")]
-    outs = [name for name in left if name.startswith("output")]
-    bound = args if sets.sync_args else [n for n in args if n == f"argument {sets.primary_arg}"]
-    groups = [bound, outs if sets.sync_outs else outs[:1]]
-    if sets.sync_primary_io:
-        groups = [groups[0] + groups[1]]
-    classes = [set.intersection(*(_classes(left[n]) for n in group)) for group in groups if group]
-    return all(left.values()) and all(classes)
+            (outs if side == "output" else args)[index] = accepted.mask & limit
+    if not (all(args.values()) and all(outs.values())):
+        return False
+    bound = [m for i, m in args.items() if sets.sync_args or i == sets.primary_arg]
+    made = [m for i, m in outs.items() if sets.sync_outs or i == 0]
+    groups = [bound + made] if sets.sync_primary_io else [bound, made]
+    return all(set.intersection(*map(_classes, group)) for group in groups if group)
 
 
 def _classes(mask: int) -> set[int]:

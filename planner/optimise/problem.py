@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from planner.costs.model import CostModel, PricedOperand
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
-from planner.ir.graph import LayoutGraph, Operator, Tensor
+from planner.ir.graph import LayoutGraph, Operator, Representations, Side, Tensor
 from planner.ir.representation import (
     ANY_TEXTURE,
     CHANNELS,
@@ -26,6 +26,7 @@ from planner.ir.representation import (
     PACKED_INT8_CONV2D_BUFFER,
     REPRS,
     PackedDimInfo,
+    TensorRepr,
     labels_of,
 )
 from planner.kernels.limits import Limits
@@ -83,6 +84,11 @@ class Slot:
     index: int
     tensors: tuple[int, ...]
     variable: int
+
+    def represented(self, representations: Representations) -> TensorRepr | None:
+        """Which of given representations the operand has."""
+        side: Side = "output" if self.is_output else "argument"
+        return representations(self.operator, side, self.index, self.tensors[0])
 
     def priced(self, domain: tuple[int, ...]) -> PricedOperand:
         """The operand, with the labels that it may take, for a cost model."""

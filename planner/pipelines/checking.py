@@ -3,60 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from itertools import product
-from typing import Any, Literal
+from dataclasses import dataclass
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
+from planner.ir.graph import representations_of
 from planner.ir.physical import image_extents, padded_bytes
-from planner.kernels.faults import Faults, builtin_faults, operands_of
+from planner.kernels.faults import Faults, builtin_faults, met_faults
 from planner.kernels.gpus import Gpu
 from planner.kernels.limits import Limits
 from planner.kernels.releases import RELEASES, Runtime
+from planner.result.check import CheckReport, Finding, FindingKind
 from planner.verify import resolution_error, sharing_error
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.runtimes import refusals
 from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkStorageType, VkTensor
 
-Kind = Literal["operator", "representation", "fault", "limit", "memory", "resolution"]
-"""What a finding is about."""
-
 _ANY_EXTENT = (2**31 - 1,) * 3
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Why a delegate will not load, or not be right. ``source`` is empty for a rule of ET-VK's."""
-
-    delegate: int
-    place: str
-    kind: Kind
-    text: str
-    source: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckReport:
-    """What came of checking a program for a runtime, and a GPU (empty where none was named).
-
-    ``taken_by`` are the releases that accept every operator and representation, faults aside;
-    ``unknown`` the operators that no release registers, of which nothing can be said.
-    """
-
-    name: str
-    runtime: str
-    gpu: str
-    delegates: int
-    operators: int
-    taken_by: tuple[str, ...]
-    unknown: tuple[str, ...]
-    findings: tuple[Finding, ...]
-
-    def document(self) -> dict[str, Any]:
-        """The report as a JSON document."""
-        return asdict(self)
 
 
 def check_program(
@@ -107,7 +71,7 @@ class _Check:
     faults: Faults
     gpu: Gpu | None
 
-    def _finding(self, place: str, kind: Kind, text: str, source: str = "") -> Finding:
+    def _finding(self, place: str, kind: FindingKind, text: str, source: str = "") -> Finding:
         return Finding(self.index, place, kind, text, source)
 
     def operators(self) -> Iterator[Finding]:
@@ -117,15 +81,10 @@ class _Check:
             for refusal in refusals(self.source, release):
                 place = graph.place_of(refusal.operator)
                 yield self._finding(place, refusal.kind, f"ExecuTorch {release} {refusal.text}")
-        representation = self.source.representations()
-        for index, operator in enumerate(graph.operators):
-            known = self.faults.of(operator, graph.tensors)
-            for fault, (name, position, members) in product(known, operands_of(operator)):
-                side = name.split()[0]
-                for r in (representation(index, side, position, t) for t in members):
-                    if r is not None and fault.concerns(side == "output", position, r):
-                        text = f"{fault.effect} in {r}"
-                        yield self._finding(graph.place_of(index), "fault", text, fault.source)
+        given = representations_of(self.source.made, self.source.transitions)
+        for met in met_faults(graph, self.faults, given):
+            text = f"{met.fault.effect} in {met.representation}"
+            yield self._finding(graph.place_of(met.operator), "fault", text, met.fault.source)
 
     def limits(self) -> Iterator[Finding]:
         """Images and buffers that the GPU does not hold."""

@@ -86,7 +86,7 @@ def lower_exported(
             except Exception as error:
                 cause = _cause(error)
                 for node, operator in mended.unplaced.items():
-                    if node in cause:
+                    if re.search(rf"\b{re.escape(node)}\b", cause):
                         what = f"{name}: {operator} exceeds the limits, and cannot run on the CPU"
                         raise NoRepresentationError(what, *_RAISE_LIMITS) from error
                 raise InputError(f"ExecuTorch cannot lower {name}: {cause}") from error
@@ -112,7 +112,6 @@ def lower_exported(
 def _load(data: bytes, name: str, imports: Iterable[str]) -> Any:
     require(f"{name}, an exported program,", "torch", "torchao", "executorch")
     import torch
-    import torchao.quantization.pt2e  # noqa: F401  (registers the quantized operators)
 
     from planner.executorch.libraries import load_libraries
 

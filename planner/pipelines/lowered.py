@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
@@ -19,12 +19,12 @@ from planner.files.lowered import (
     vulkan_blobs,
     with_limits,
 )
+from planner.ir.graph import representations_of
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime
 from planner.optimise.constraints import none_left, possible
-from planner.optimise.faults import representations_of
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, Transition, operator_prices, plan_graph, read_plan
@@ -130,14 +130,24 @@ def replan(
     handed_in, data = data, program_of(data, name)
     progress("planning", None)
     lowered = _Lowered.of(data, name)
+    announced = 0
+
+    def announce(result: DelegateResult) -> None:
+        # Where another runtime is tried, the first delegates are planned again.
+        nonlocal announced
+        if result.plan.index == announced:
+            announced += 1
+            progress("planning", result)
+
     runtimes: tuple[Runtime, ...] = (options.runtime or Runtime(),)
     if options.runtime is None and exported is None:
         runtimes = runtimes_of([delegate.source for delegate in lowered.delegates.values()])
+    lowered_with = lowered_limits(data, name)
     for runtime in runtimes:
-        limits = options.limits(lowered_limits(data, name), runtime)
-        planning = _Planning(options, limits, progress, chooser, exported, repeats)
+        limits = options.limits(lowered_with, runtime)
+        planning = _Planning(options, limits, chooser, exported, repeats)
         try:
-            results, changed = planning.plan(lowered)
+            results, changed = planning.plan(lowered, announce)
         except NoRepresentationError:
             if runtime == runtimes[-1]:
                 raise
@@ -245,12 +255,13 @@ class _Planning:
 
     options: PlanOptions
     limits: Limits
-    progress: Progress
     chooser: CostModel | None
     exported: Exported | None
     repeats: int
 
-    def plan(self, lowered: _Lowered) -> tuple[list[DelegateResult], dict[BlobKey | None, bytes]]:
+    def plan(
+        self, lowered: _Lowered, announce: Callable[[DelegateResult], None]
+    ) -> tuple[list[DelegateResult], dict[BlobKey | None, bytes]]:
         """The planned delegates in their order, and the blobs that change."""
         results: list[DelegateResult] = []
         changed: dict[BlobKey | None, bytes] = {}
@@ -268,7 +279,7 @@ class _Planning:
                     if kind_of(blob) is not FileKind.VKGRAPH:
                         graph = join_delegate(graph, bytes(split_delegate(blob).constants))
                     changed[key] = graph
-            self.progress("planning", results[-1])
+            announce(results[-1])
         return results, changed
 
     def _delegate(self, read: _Read, costs: CostModel) -> tuple[DelegateResult, bytes | None]:
@@ -375,13 +386,13 @@ class _Delegate:
 
     def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan, or the layouts of the file where those are valid and cost no more."""
-        layout, represented = planned.layout, representations_of(source.made, source.transitions)
+        layout, given = planned.layout, representations_of(source.made, source.transitions)
         chosen = [_NO_LABEL] * len(layout.problem.variables)
         for t, producer in enumerate(layout.producers):
             if producer is not None:
                 chosen[producer] = _label(source.made[t])
         for slot in layout.slots:
-            chosen[slot.variable] = _label(represented(slot))
+            chosen[slot.variable] = _label(slot.represented(given))
         cost = layout.problem.cost(chosen)
         if cost is None or cost > planned.solution.cost:
             return planned
@@ -447,17 +458,19 @@ class _Delegate:
             repacks.append(
                 Transition(t.tensor, t.source, t.target, price.cost, t.users, price.origin)
             )
-        represented = representations_of(source.made, source.transitions)
+        given = representations_of(source.made, source.transitions)
         slots = planned.layout.slots
-        operators = operator_prices(source.graph, slots, self.costs, represented)
+        operators = operator_prices(
+            source.graph, slots, self.costs, lambda slot: slot.represented(given)
+        )
         cost = sum(price.cost for price in operators)
         return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
 
 
 def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
     """Whether a file says of every operand that has a representation which one it is."""
-    represented = representations_of(source.made, source.transitions)
-    return all(represented(slot) is not None for slot in planned.layout.slots)
+    given = representations_of(source.made, source.transitions)
+    return all(slot.represented(given) is not None for slot in planned.layout.slots)
 
 
 def _label(representation: TensorRepr | None) -> int:

@@ -9,11 +9,10 @@ from typing import Literal
 
 import planner
 from planner.costs.profile import DeviceProfile
-from planner.ir.graph import LayoutGraph
+from planner.ir.graph import LayoutGraph, representations_of
 from planner.ir.representation import TensorRepr
-from planner.kernels.faults import Faults
+from planner.kernels.faults import Faults, met_faults
 from planner.kernels.limits import Limits
-from planner.optimise.faults import met_faults, representations_of
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.plan import Transition as PlannedTransition
 from planner.options import PlanOptions
@@ -142,14 +141,12 @@ def faults_of(
     graph: LayoutGraph, plan: LayoutPlan, baseline: Baseline, faults: Faults
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Warnings of the known faults of a plan, and the faults that the alternative alone has."""
-    slots = plan.layout.slots
 
     def met(made: Sequence[TensorRepr | None], repacks: Sequence[PlannedTransition]) -> list[str]:
-        found = met_faults(graph, slots, faults, representations_of(made, repacks))
         return [
             f"{graph.place_of(m.operator)}: {m.fault.effect} in {m.representation} "
             f"({m.fault.source})"
-            for m in found
+            for m in met_faults(graph, faults, representations_of(made, repacks))
         ]
 
     now, before = met(plan.made, plan.transitions), met(baseline.made, baseline.repacks)

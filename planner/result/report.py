@@ -18,7 +18,7 @@ from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
 
 T = TypeVar("T")
 
-_IN_API: Final[dict[str, Any]] = {
+IN_API: Final[dict[str, Any]] = {
     "use_attribute_docstrings": True,
     "alias_generator": lambda name: name.removesuffix("_"),
 }
@@ -54,7 +54,7 @@ class UserReport:
 class TransitionReport:
     """A repack of the plan."""
 
-    __pydantic_config__: ClassVar = _IN_API
+    __pydantic_config__: ClassVar = IN_API
 
     tensor: str
     """The name of the tensor that is repacked; empty where it has none."""
@@ -83,7 +83,7 @@ class PlanFigures:
     layouts that it came with.
     """
 
-    __pydantic_config__: ClassVar = _IN_API
+    __pydantic_config__: ClassVar = IN_API
 
     repack_cost: float
     """Cost of the plan's repacks."""
@@ -141,7 +141,7 @@ class DelegateReport(PlanFigures):
 class Report:
     """What was planned, with which options, and what came of it."""
 
-    __pydantic_config__: ClassVar = _IN_API
+    __pydantic_config__: ClassVar = IN_API
 
     planner_version: str
     kind: str
@@ -178,7 +178,7 @@ def read_report(document: Mapping[str, Any]) -> Report:
     Keys that this release does not know are passed over. Raises ``KeyError`` for one that is
     missing.
     """
-    return _read(Report, document)
+    return read_document(Report, document)
 
 
 def report(
@@ -292,7 +292,8 @@ def _document(value: Any) -> Any:
     return dict(value) if isinstance(value, Mapping) else value
 
 
-def _read(kind: type[T], document: Any) -> T:
+def read_document(kind: type[T], document: Any) -> T:
+    """A dataclass of this kind from a JSON document; keys that it does not have are passed over."""
     of_kind: Any = kind
     hints = _hints(of_kind)
     found = {}
@@ -306,7 +307,7 @@ def _read(kind: type[T], document: Any) -> T:
 def _value(hint: Any, value: Any) -> Any:
     if is_dataclass(hint):
         of_hint: Any = hint
-        return _read(of_hint, value)
+        return read_document(of_hint, value)
     if get_origin(hint) is tuple:
         return tuple(_value(get_args(hint)[0], item) for item in value)
     return value

@@ -8,28 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, Final
+from typing import Any
 
+from planner.ir.graph import Argument
 from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.faults import Condition, Fault, Faults
 from planner.kernels.limits import Limits
 from planner.verify.layouts import are_compatible, texels
-from planner.verify.operands import Demand, Operand, breaks_limits
+from planner.verify.operands import Demand, Operand, breaks_limits, literal
 from planner.verify.program import Program, fail
-from schema.vkgraph import (
-    Bool,
-    BoolList,
-    Double,
-    DoubleList,
-    Int,
-    IntList,
-    Null,
-    String,
-    ValueList,
-    VkTensor,
-)
-
-_UNKNOWN: Final = object()
+from schema import VkTensor
 
 
 def check_faults(program: Program, demands: Iterable[Demand], limits: Limits) -> None:
@@ -53,7 +41,8 @@ def _meets(program: Program, row: Fault, operand: Operand) -> bool:
 
 
 def _names(row: Fault, operand: Operand) -> bool:
-    return not row.operands or operand.name in row.operands
+    side, _, index = operand.name.partition(" ")
+    return not row.operands or (side, int(index)) in row.operands
 
 
 def _can_avoid(
@@ -102,8 +91,6 @@ def _rows(program: Program, index: int, faults: Faults) -> list[Fault]:
 
 def _is_true(program: Program, index: int, condition: Condition) -> bool:
     for found in _subjects(program, index, condition):
-        if found is _UNKNOWN:
-            continue
         wanted, number = condition.value, isinstance(found, (int, float))
         match condition.test:
             case "is":
@@ -125,14 +112,19 @@ def _is_true(program: Program, index: int, condition: Condition) -> bool:
 
 def _subjects(program: Program, index: int, condition: Condition) -> Iterator[Any]:
     call = program.calls[index]
-    side, position = condition.operand.split()
+    side, position = condition.operand
     if side == "output":
-        tensors = program.outputs(call)[int(position) : int(position) + 1]
+        tensors = program.outputs(call)[position : position + 1]
     else:
-        ids = call.args[:-1][int(position) : int(position) + 1]
+        ids = call.args[:-1][position : position + 1]
         tensors = tuple(t for i in ids for t in program.tensors_of(i))
         if condition.what in ("value", "dims"):
-            yield from (_literal(program, i, condition.what, call.args[0]) for i in ids)
+            found = [literal(program, i) for i in ids if not program.tensors_of(i)]
+            yield from (
+                found
+                if condition.what == "value"
+                else (_from_end(program, call.args[0], value) for value in found)
+            )
             return
     if condition.what == "in_place":
         yield any(t in members for t in tensors for _, members in program.arguments(call))
@@ -169,24 +161,9 @@ def _invocations_along_x(extents: tuple[int, ...]) -> int:
     return 8 if rank == 0 else min(4, x) if rank == 1 else 2
 
 
-def _literal(program: Program, value_id: int, what: str, first: int) -> Any:
-    found: Any
-    match program.graph.values[value_id]:
-        case IntList(items=items) | DoubleList(items=items) | BoolList(items=items):
-            found = tuple(items)
-        case Int(int_val=number) | Double(double_val=number) | Bool(bool_val=number):
-            found = number
-        case String(string_val=text):
-            found = text
-        case Null():
-            found = None
-        case ValueList(items=items) if not items:
-            found = ()
-        case _:
-            return _UNKNOWN
-    if what == "value":
-        return found
+def _from_end(program: Program, first: int, named: Argument) -> tuple[int, ...]:
+    """Dimensions of the first argument that a literal names, the last one as -1."""
     tensor = program.graph.values[first]
     rank = len(tensor.dims) if isinstance(tensor, VkTensor) else 0
-    dims = found if isinstance(found, tuple) else (found,)
-    return tuple(int(d) % rank - rank if rank else d for d in dims if isinstance(d, (int, float)))
+    dims = named if isinstance(named, tuple) else (named,)
+    return tuple(d % rank - rank if rank else d for d in dims if isinstance(d, int))

@@ -256,23 +256,27 @@ def _as_operator(program: Program, call: OperatorCall) -> tuple[Operator, list[T
         value = values[value_id]
         if isinstance(value, VkTensor):
             return TensorArg(tensor(value_id))
-        if not isinstance(value, ValueList):
-            return _literal(value)
-        if any(isinstance(values[member], VkTensor) for member in value.items):
+        if isinstance(value, ValueList) and any(
+            isinstance(values[member], VkTensor) for member in value.items
+        ):
             return TensorListArg(
                 tuple(
                     tensor(member) if isinstance(values[member], VkTensor) else None
                     for member in value.items
                 )
             )
-        return tuple(_scalar(values[member]) for member in value.items)
+        return literal(program, value_id)
 
     args = tuple(argument(value_id) for value_id in call.args[:-1])
     outputs = tuple(tensor(value_id) for value_id in program.outputs(call))
     return Operator(call.name, args, outputs), tensors
 
 
-def _literal(value: Value) -> Argument:
+def literal(program: Program, value_id: int) -> Argument:
+    """An argument that is no tensor, nor a list of them, in the registry's words."""
+    value = program.graph.values[value_id]
+    if isinstance(value, ValueList):
+        return tuple(_scalar(program.graph.values[member]) for member in value.items)
     if isinstance(value, (IntList, DoubleList, BoolList)):
         return tuple(value.items)
     return _scalar(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InputError
@@ -81,19 +81,6 @@ class ContractedGraph:
     made: tuple[TensorRepr | None, ...]
     transitions: tuple[PresentTransition, ...]
     unknown: tuple[str, ...]
-
-    def representations(self) -> Callable[[int, str, int, int], TensorRepr | None]:
-        """Answers in which representation operator ``i`` has a tensor as an argument or output.
-
-        Asked as ``(i, "argument" or "output", index, tensor)``.
-        """
-        copied = {user: t.target for t in self.transitions for user in t.users}
-
-        def given(operator: int, side: str, index: int, tensor: int) -> TensorRepr | None:
-            copy = copied.get(Operand(operator, index)) if side == "argument" else None
-            return self.made[tensor] if copy is None else copy
-
-        return given
 
 
 def read_vkgraph(graph: VkGraph, name: str = "") -> ContractedGraph:

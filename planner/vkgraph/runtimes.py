@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from planner.errors import InputError, Remedy
-from planner.ir.graph import LayoutGraph
-from planner.kernels.faults import operands_of
+from planner.ir.graph import LayoutGraph, representations_of
 from planner.kernels.registry import releases_of
 from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from planner.kernels.rep_sets import op_rep_sets
@@ -69,7 +68,7 @@ class Refusal:
 def refusals(source: ContractedGraph, release: Release) -> Iterator[Refusal]:
     """Operators that a release does not know, and operands in representations that it refuses."""
     graph, runtime = source.graph, Runtime(release, release)
-    representation = source.representations()
+    representation = representations_of(source.made, source.transitions)
     for index, operator in enumerate(graph.operators):
         known = releases_of(operator.name)
         if known and release not in known:
@@ -80,12 +79,10 @@ def refusals(source: ContractedGraph, release: Release) -> Iterator[Refusal]:
         sets = op_rep_sets(operator, graph.tensors, _ANY_EXTENT, runtime)
         if sets is None:
             continue
-        for name, position, members in operands_of(operator):
-            side = name.split()[0]
-            accepted = (sets.outs if side == "output" else sets.args)[position]
+        for side, position, members in operator.operands():
+            accepted = sets.of(side, position)
             for t in members:
                 given = representation(index, side, position, t)
                 if accepted is not None and given is not None and given not in accepted:
-                    yield Refusal(
-                        index, "representation", f"does not take {given} as {name}, only {accepted}"
-                    )
+                    text = f"does not take {given} as {side} {position}, only {accepted}"
+                    yield Refusal(index, "representation", text)

@@ -17,7 +17,7 @@ from planner.executorch import patches
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
 from planner.files.lowered import graphs_of, lowered_limits
-from planner.options import make_options
+from planner.options import PlanOptions, make_options
 from planner.pipelines.lowered import replan
 from tests.paths import ROOT
 
@@ -106,3 +106,16 @@ def test_the_release_is_the_one_that_is_pinned() -> None:
     assert f'"executorch=={patches.RELEASE}"' in project
     assert tomllib.loads(project)["project"]["name"] == "layout-planner"
     assert version("executorch").split("+")[0] == patches.RELEASE
+
+
+@pytest.mark.parametrize(
+    "options",
+    [make_options(compile_options=["force_fp16"]), make_options(imports=["math"])],
+    ids=["compile options", "imports"],
+)
+def test_options_that_a_script_has_itself_are_not_ignored(options: PlanOptions) -> None:
+    with (
+        pytest.raises(OptionError, match="a script gives compile options to VulkanPartitioner"),
+        planning(options),
+    ):
+        pass

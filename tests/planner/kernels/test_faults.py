@@ -94,12 +94,12 @@ def test_representations_and_operands() -> None:
     (row,) = rows(representations=["texture"], operands=["output 0"]).rows
     assert row.representations == ANY_TEXTURE
     texture, buffer = REPRS[0], REPRS[3]
-    assert row.concerns(True, 0, texture)
-    assert not row.concerns(False, 0, texture)
-    assert not row.concerns(True, 1, texture)
-    assert not row.concerns(True, 0, buffer)
+    assert row.concerns("output", 0, texture)
+    assert not row.concerns("argument", 0, texture)
+    assert not row.concerns("output", 1, texture)
+    assert not row.concerns("output", 0, buffer)
     (row,) = rows(representations=["any"]).rows
-    assert all(row.concerns(side, 3, r) for r in REPRS for side in (True, False))
+    assert all(row.concerns("output", 3, r) and row.concerns("argument", 3, r) for r in REPRS)
     (row,) = rows().rows
     assert row.representations & ANY_BUFFER == ANY_BUFFER
 
@@ -150,6 +150,8 @@ def test_gpus() -> None:
         ([{**ROW, "when": [{"rank": "argument 0", "more_than": "x"}]}], "should be a number"),
         ([{**ROW, "when": [{"dtype": "argument 0", "is": "FLOAT"}]}], "unknown dtype 'FLOAT'"),
         ([{**ROW, "when": ["x"]}], "a condition in when is not an object"),
+        ([{**ROW, "when": [{"rank": "argument 0", "is": {}}]}], "is should be a text, a number"),
+        ([{**ROW, "when": [{"dtype": "argument 0", "is": [[]]}]}], "is should be a text, a number"),
         ([{**ROW, "when": [{"workgroup_x": "argument 0", "is": 3}]}], "workgroup_x needs as: a"),
     ],
 )

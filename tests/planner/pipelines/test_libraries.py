@@ -74,7 +74,8 @@ def test_operators_of_executorchs_libraries_need_no_import(tmp_path: Path) -> No
 def test_operators_of_a_users_own(tmp_path: Path) -> None:
     module = tmp_path / "my_operators.py"
     module.write_text(MINE)
-    load_libraries("net", ["mine.twice"], [str(module)])
+    for _ in range(2):  # the second program of a process
+        load_libraries("net", ["mine.twice"], [str(module)])
 
     class Net(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
@@ -102,3 +103,15 @@ def test_what_cannot_be_imported_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"defines: a\.a, a\.b, a\.c, a\.d and 1 more") as caught:
         load_libraries("net", [f"a.{x}" for x in "abcde"])
     assert caught.value.remedies == (Remedy.IMPORT_OPERATORS,)
+
+
+def test_operators_that_are_only_spoken_of_are_not_missed() -> None:
+    """Source lines of what was decomposed stay in a program, as comments on its nodes."""
+
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(x)  # not torch.ops.other.relu(x)
+
+    found = operators_in(io.BytesIO(saved(Net(), torch.randn(2, 8))))
+    assert "aten.relu" in found
+    assert not any(name.startswith("other") for name in found)
