@@ -213,8 +213,8 @@ def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor])
         yield literal if condition.what == "value" else _from_end(literal, operator, tensors)
         return
     if condition.what == "in_place":
-        read = {t for _, members in operator.tensor_args() for t in members}
-        yield not read.isdisjoint(_members(side, position, operator))
+        made = _members(side, position, operator)
+        yield any(t in members for t in made for _, members in operator.tensor_args())
         return
     for t in _members(side, position, operator):
         tensor = tensors[t]

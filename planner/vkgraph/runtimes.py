@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from planner.errors import InputError, Remedy
 from planner.ir.graph import LayoutGraph, representations_of
-from planner.kernels.registry import releases_of
+from planner.kernels.registry import registrations, releases_of
 from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from planner.kernels.rep_sets import op_rep_sets
 from planner.vkgraph.reader import ContractedGraph
 
+_ALL: Final = Runtime(RELEASES[0], LATEST)
 _ANY_EXTENT: Final = (2**31 - 1,) * 3
 
 
@@ -53,7 +55,15 @@ def _knows(source: ContractedGraph, release: Release) -> bool:
 
 
 def _accepts(source: ContractedGraph, release: Release) -> bool:
-    return next(refusals(source, release), None) is None
+    # An operator that is the same in every release tells none from another.
+    telling = [i for i, op in enumerate(source.graph.operators) if _has_changed(op.name)]
+    return next(refusals(source, release, telling), None) is None
+
+
+@cache
+def _has_changed(name: str) -> bool:
+    known = releases_of(name)
+    return bool(known) and (known != RELEASES or len(registrations(name, _ALL)) > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +75,17 @@ class Refusal:
     text: str
 
 
-def refusals(source: ContractedGraph, release: Release) -> Iterator[Refusal]:
-    """Operators that a release does not know, and operands in representations that it refuses."""
+def refusals(
+    source: ContractedGraph, release: Release, only: Iterable[int] | None = None
+) -> Iterator[Refusal]:
+    """Operators that a release does not know, and operands in representations that it refuses.
+
+    Of all operators, or of those with these indices ``only``.
+    """
     graph, runtime = source.graph, Runtime(release, release)
     representation = representations_of(source.made, source.transitions)
-    for index, operator in enumerate(graph.operators):
+    for index in range(len(graph.operators)) if only is None else only:
+        operator = graph.operators[index]
         known = releases_of(operator.name)
         if known and release not in known:
             yield Refusal(index, "operator", f"does not know it: {known[0]} brought it")
