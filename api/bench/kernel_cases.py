@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -241,32 +242,21 @@ def _shapes(of: Any) -> Iterator[Case]:
     )
     for rows, width, words in ((50, 12, ""), (50, 10, "odd "), (20_000, 8, "20,000 rows ")):
         table = torch.randn(rows, width)
+        for size in ((2, 6), (5,)):
+            yield from of(
+                "aten.embedding.default",
+                f"{words}{len(size)}d",
+                lambda i, t=table: f.embedding(i, t),
+                lambda n=rows, s=size: index(0, n, s),
+            )
+    for size, words in (((3, 2), "of a row"), ((3, 7), "same size")):
         yield from of(
-            "aten.embedding.default",
-            f"{words}2d".strip(),
-            lambda i, t=table: f.embedding(i, t),
-            lambda n=rows: index(0, n, (2, 6)),
+            "aten.gather.default",
+            words,
+            lambda x, i: torch.gather(x, 1, i),
+            (3, 7),
+            lambda s=size: index(0, 7, s),
         )
-        yield from of(
-            "aten.embedding.default",
-            f"{words}1d".strip(),
-            lambda i, t=table: f.embedding(i, t),
-            lambda n=rows: index(0, n, (5,)),
-        )
-    yield from of(
-        "aten.gather.default",
-        "of a row",
-        lambda x, i: torch.gather(x, 1, i),
-        (3, 7),
-        lambda: index(0, 7, (3, 2)),
-    )
-    yield from of(
-        "aten.gather.default",
-        "same size",
-        lambda x, i: torch.gather(x, 1, i),
-        (3, 7),
-        lambda: index(0, 7, (3, 7)),
-    )
     yield from of(
         "aten.index_select.default",
         "of channels",
@@ -288,7 +278,6 @@ def _shapes(of: Any) -> Iterator[Case]:
 def _linear(of: Any, net: Any) -> Iterator[Case]:
     import torch
     from torch import nn
-    from torch.nn import functional as f
 
     for rows, size, out, words in (
         ((1,), 12, 8, "one row"),
@@ -314,15 +303,49 @@ def _linear(of: Any, net: Any) -> Iterator[Case]:
     yield from net(
         "aten.native_layer_norm.default", "3d", lambda: nn.LayerNorm(10), (2, 5, 10), float16=True
     )
-    for head, words in ((8, "head_dim 8"), (6, "head_dim 6")):
-        yield from of(
-            "et_vk.sdpa.default",
-            words,
-            f.scaled_dot_product_attention,
-            (1, 2, 5, head),
-            (1, 2, 5, head),
-            (1, 2, 5, head),
+    # Lowering fuses the updates of the caches and the attention into one operator.
+    for head in (6, 8, 10, 12):
+        yield Case(
+            "sdpa_with_kv_cache.default",
+            f"head_dim {head}",
+            partial(_attention, head),
+            partial(_attended, head),
         )
+
+
+def _attended(head: int) -> tuple[Tensor, ...]:
+    import torch
+
+    q, k, v = (torch.randn(1, 3, 2, head) for _ in range(3))
+    return q, k, v, torch.tensor([2])
+
+
+def _attention(head: int) -> Any:
+    import torch
+    from torch import nn
+
+    from planner.executorch.libraries import load_libraries
+
+    load_libraries("the sweep", ["llama.update_cache", "llama.custom_sdpa"])
+
+    class Attention(nn.Module):
+        """Caches of keys and values that are written at a position, and attended to."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("keys", torch.zeros(1, 16, 2, head))
+            self.register_buffer("values", torch.zeros(1, 16, 2, head))
+
+        def forward(self, q: Any, k: Any, v: Any, position: Any) -> Any:
+            start = position[0].item()
+            check: Any = torch._check
+            check(start >= 0)
+            check(start < 12)
+            torch.ops.llama.update_cache(k, self.keys, start)
+            torch.ops.llama.update_cache(v, self.values, start)
+            return torch.ops.llama.custom_sdpa(q, self.keys, self.values, start, None, 0.0, True)
+
+    return Attention()
 
 
 def _images(of: Any, net: Any) -> Iterator[Case]:

@@ -155,10 +155,9 @@ def test_what_no_representation_avoids_is_warned_of() -> None:
 
 def test_a_row_is_for_a_gpu() -> None:
     row = {"operators": [SOFTMAX], "representations": ["texture"], "gpus": ["Adreno"]}
-    options = {"avoid": avoiding(row), "runtime": "1.5"}
     data = softmax(TEX_W)
     for gpu, met in (("Adreno (TM) 740", 1), ("Mali-G715", 0), (None, 0)):
-        planned = replan(data, "x", make_options(**options, gpu=gpu))  # type: ignore[arg-type]
+        planned = replan(data, "x", make_options(avoid=avoiding(row), runtime="1.5", gpu=gpu))
         assert len(planned.report.delegates[0].mended) == met
 
 
