@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Final
@@ -103,28 +104,28 @@ def plan_graph(
     in wall-clock time; the deterministic limit should be reached first, so that a graph has the
     same plan on every machine.
 
-    Kernels with known faults are avoided. Where no plan avoids them all, each operator by itself
-    having a way to, none is. Raises ``NoRepresentationError`` where the limits leave no plan,
-    ``InputError`` for tensors that are too large to be priced, ``PlannerError`` where the search
-    finds no plan in its time.
+    Kernels with known faults are avoided, before textures are preferred. Where no plan avoids them
+    all, each operator by itself having a way to, none is. Raises ``NoRepresentationError`` where
+    the limits leave no plan, ``InputError`` for tensors that are too large to be priced,
+    ``PlannerError`` where the search finds no plan in its time.
     """
-    for faults in _fewer_and_fewer(limits.faults):
+    for faults, textures_first in _wishes(graph, limits.faults):
+        wanted = replace(graph, textures_first=textures_first)
         within = replace(limits, faults=faults)
-        try:
-            return _plan_graph(graph, within, costs, search_time, search_seconds)
-        except NoRepresentationError:
-            if not faults.rows:
-                raise
-    raise AssertionError("there is a plan without faults, or an error")
+        with suppress(NoRepresentationError):
+            return _plan_graph(wanted, within, costs, search_time, search_seconds)
+    return _plan_graph(graph, replace(limits, faults=Faults()), costs, search_time, search_seconds)
 
 
-def _fewer_and_fewer(faults: Faults) -> Iterator[Faults]:
-    """The faults; then less those of any operator, which reach furthest; then none."""
-    if faults.rows:
-        yield faults
-        if left := tuple(row for row in faults.rows if not row.is_of_any_operator):
-            yield Faults(left)
-    yield Faults()
+def _wishes(graph: LayoutGraph, faults: Faults) -> Iterator[tuple[Faults, bool]]:
+    """Faults to avoid, and whether textures come first: what a plan should keep, best first.
+
+    The faults; then less those of any operator, which reach furthest.
+    """
+    named = Faults(tuple(row for row in faults.rows if not row.is_of_any_operator))
+    for wanted in dict.fromkeys((faults, named)):
+        if wanted.rows:
+            yield from ((wanted, first) for first in dict.fromkeys((graph.textures_first, False)))
 
 
 def _plan_graph(
