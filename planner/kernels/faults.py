@@ -42,7 +42,7 @@ _ROW: Final = frozenset(
 _SIDES: Final[tuple[Side, ...]] = ("argument", "output")
 _SCALAR: Final = (str, int, float, type(None))
 _WHEN: Final = frozenset(
-    {"size", "rank", "dtype", "value", "dims", "workgroup_x", "in_place", *_TESTS}
+    {"size", "rank", "dtype", "value", "members", "dims", "workgroup_x", "in_place", *_TESTS}
 )
 
 
@@ -52,9 +52,10 @@ class Condition:
 
     ``what`` of ``operand`` (a side, and the index there) stands in the relation ``test`` to
     ``value``: a ``size`` at ``index`` from the end, the ``rank``, the ``dtype``, a literal
-    ``value``, the ``dims`` that a literal names, counted from the end of ``argument 0``, or the
-    invocations along x (``workgroup_x``) of a kernel's workgroups over the tensor as the texture
-    of label ``index``; or whether it is an output that is also an argument (``in_place``).
+    ``value``, the ``members`` of a list of tensors (their number, empty ones counted), the ``dims``
+    that a literal names, counted from the end of ``argument 0``, or the invocations along x
+    (``workgroup_x``) of a kernel's workgroups over the tensor as the texture of label ``index``; or
+    whether it is an output that is also an argument (``in_place``).
     """
 
     what: str
@@ -211,6 +212,10 @@ def _values(condition: Condition, operator: Operator, tensors: Sequence[Tensor])
         if literal is _ABSENT:
             return
         yield literal if condition.what == "value" else _from_end(literal, operator, tensors)
+        return
+    if condition.what == "members":
+        listed = operator.args[position : position + 1] if side == "argument" else ()
+        yield from (len(a.tensors) for a in listed if isinstance(a, TensorListArg))
         return
     if condition.what == "in_place":
         made = _members(side, position, operator)

@@ -18,6 +18,7 @@ from planner.verify.layouts import are_compatible, texels
 from planner.verify.operands import Demand, Operand, breaks_limits, literal
 from planner.verify.program import Program, fail
 from schema import VkTensor
+from schema.vkgraph import ValueList
 
 
 def check_faults(program: Program, demands: Iterable[Demand], limits: Limits) -> None:
@@ -113,6 +114,7 @@ def _is_true(program: Program, index: int, condition: Condition) -> bool:
 def _subjects(program: Program, index: int, condition: Condition) -> Iterator[Any]:
     call = program.calls[index]
     side, position = condition.operand
+    ids: tuple[int, ...] = ()
     if side == "output":
         tensors = program.outputs(call)[position : position + 1]
     else:
@@ -126,6 +128,10 @@ def _subjects(program: Program, index: int, condition: Condition) -> Iterator[An
                 else (_from_end(program, call.args[0], value) for value in found)
             )
             return
+    if condition.what == "members":
+        listed = (program.graph.values[i] for i in ids)
+        yield from (len(value.items) for value in listed if isinstance(value, ValueList))
+        return
     if condition.what == "in_place":
         yield any(t in members for t in tensors for _, members in program.arguments(call))
         return
