@@ -10,12 +10,14 @@ import fcntl
 import logging
 import sqlite3
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from sqlalchemy import NullPool, create_engine, func, make_url, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.store.database import Database
 from api.wording import HTTP
@@ -36,6 +38,8 @@ _APPLICATION: Final = "layout-planner"
 _QUEUE: Final = "plans"
 _WORKFLOW: Final = "run_task"
 _POLL_SECONDS: Final = 0.1
+_STRAY_SECONDS: Final = 5.0
+"""How long a worker may have a task in the queue and not be at it."""
 _BLOCK: Final = 500
 # "queues" in ASCII: see ``database``.
 _PREPARE_LOCK: Final = 0x717565756573
@@ -138,12 +142,14 @@ class Consumer:
         attempt: Callable[[str], Awaitable[None]],
         give_up: Callable[[str, str], Awaitable[None]],
         may_pass: tuple[type[Exception], ...],
+        lose: Callable[[], NoReturn],
     ) -> None:
         """Prepares to do tasks; there can be one in a process.
 
         ``attempt`` does the task of an id, and is cancelled with it. It is called again if it
         raises one of ``may_pass``; for other errors, and after too many, ``give_up`` gets the id
-        and the reason.
+        and the reason. ``lose`` ends this process where it and the queue are at odds, as they can
+        be after a crash of the database: what the queue has given it goes on at another.
         """
         from dbos import DBOS
         from dbos import error as errors
@@ -163,6 +169,9 @@ class Consumer:
             }
         )
         self._dbos = DBOS
+        self._id, self._lose = id_, lose
+        self._doing: set[str] = set()
+        self._strays: dict[str, float] = {}
 
         async def once(task_id: str) -> None:
             await attempt(task_id)
@@ -180,14 +189,21 @@ class Consumer:
         @DBOS.workflow(name=_WORKFLOW, max_recovery_attempts=RECOVERIES)
         async def run_task(task_id: str) -> None:
             # A task's failure is recorded in our tables, not in the queue.
+            self._doing.add(task_id)
             try:
                 await step(task_id)
             except (errors.DBOSWorkflowCancelledError, errors.DBOSWorkflowConflictIDError):
                 raise
             except errors.DBOSMaxStepRetriesExceeded as error:
                 await give_up(task_id, f"{error.errors[-1]} ({ATTEMPTS} times)")
+            except (SQLAlchemyError, errors.DBOSException):
+                # The queue's own, so it says nothing of the task.
+                traceback.print_exc()
+                lose()
             except Exception as error:
                 await give_up(task_id, _reason(error))
+            finally:
+                self._doing.discard(task_id)
 
     def launch(self) -> None:
         """Starts to do tasks."""
@@ -198,16 +214,24 @@ class Consumer:
         """Gives back to the queue what runs at a worker that is not alive; returns how many.
 
         Several may do this at once: each task goes back once, and what its former worker still
-        reports of it does not count.
+        reports of it does not count. What this one has and is not at, it loses.
         """
         pending = self._dbos.list_workflows(
             status="PENDING", app_version=PLANNER, load_input=False, load_output=False
         )
+        self._look_for_strays({w.workflow_id for w in pending if w.executor_id == self._id})
         gone: Sequence[str] = sorted(
             {w.executor_id for w in pending if w.executor_id is not None}.difference(alive)
         )
         # Not resume_workflow, which is public, but starts a task again that another has taken over.
         return len(self._dbos._recover_pending_workflows(list(gone))) if gone else 0
+
+    def _look_for_strays(self, mine: Collection[str]) -> None:
+        """The queue gave this worker a task, and the answer was lost in a crash of the database."""
+        now = time.monotonic()
+        self._strays = {id_: self._strays.get(id_, now) for id_ in set(mine) - self._doing}
+        if any(now - since > _STRAY_SECONDS for since in self._strays.values()):
+            self._lose()
 
 
 def _prepare(url: str) -> None:

@@ -40,6 +40,8 @@ AWAY: Final = (UnreachableError, OperationalError, InterfaceError)
 """What is raised while a database does not answer."""
 GIVEN_UP_CODE: Final = 75
 """The exit code of a worker that others take for dead."""
+LOST_CODE: Final = 74
+"""The exit code of a worker that is at odds with the queue."""
 _RECONCILE_SECONDS: Final = 2.0
 _RECONCILE_CHANCE: Final = 0.1
 _CLAIM_SECONDS: Final = 0.2
@@ -76,6 +78,7 @@ class Worker:
             self._attempt,
             self._give_up,
             (LostProcessError, OvertimeError),
+            lambda: self.end(LOST_CODE),
         )
         self._beaten = _seconds()
 

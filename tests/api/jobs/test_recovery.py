@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,7 @@ import pytest
 from sqlalchemy import create_engine, text, update
 
 from api.jobs.engine import RECOVERIES
+from api.jobs.jobs import JobStatus
 from api.jobs.reconcile import reconcile
 from api.store.tables import Task, WorkerRecord
 from tests.api import postgres
@@ -43,8 +46,34 @@ def test_a_job_outlives_a_crash_of_its_database(tmp_path: Path) -> None:
         time.sleep(1)
         cluster.start()
         items = site.finished(job)
-        assert {item.state for item in items.values()} == {"done"}
+        assert {(item.state, item.task.error) for item in items.values()} == {("done", None)}
         assert site.store.page().total == 20
+
+
+def in_the_queue(site: Plant, job: JobStatus, change: str, value: object) -> None:
+    """Changes how the job's net stands in the queue, behind everyone's back."""
+    queue = create_engine(site.engine.url)
+    with queue.begin() as connection:
+        table = "dbos.workflow_status" if queue.name == "postgresql" else "workflow_status"
+        connection.execute(
+            text(f"UPDATE {table} SET {change} WHERE workflow_uuid = :id"),
+            {"value": value, "id": site.items(job)["net"].task.id},
+        )
+    queue.dispose()
+
+
+def test_a_task_that_its_worker_does_not_know_of_goes_on_at_another(site: Plant) -> None:
+    """As when the database crashes right after it has given a task out."""
+    workers = site.hire()
+    wait(lambda: len(site.register.alive()) == 1)
+    (pid,), (before,) = workers.pids(), site.register.alive()
+    job = site.note({"net": graph(8)})
+    os.kill(pid, signal.SIGSTOP)
+    site.engine.start(site.jobs.queued(job.id))
+    in_the_queue(site, job, "status = 'PENDING', executor_id = :value", before.id)
+    os.kill(pid, signal.SIGCONT)
+    assert site.finished(job)["net"].state == "done"
+    assert before.id not in {worker.id for worker in site.register.alive()}
 
 
 def test_a_task_whose_workers_die_again_and_again_is_given_up(site: Plant) -> None:
@@ -52,14 +81,7 @@ def test_a_task_whose_workers_die_again_and_again_is_given_up(site: Plant) -> No
     job, (stuck,) = site.submit_stuck(net=graph(8))
     wait(lambda: site.status(job.id).counts["running"] > 0)
     # As if it had been taken over as often as that already.
-    queue = create_engine(site.engine.url)
-    with queue.begin() as connection:
-        table = "dbos.workflow_status" if queue.name == "postgresql" else "workflow_status"
-        connection.execute(
-            text(f"UPDATE {table} SET recovery_attempts = :n WHERE workflow_uuid = :id"),
-            {"n": RECOVERIES + 1, "id": site.items(job)["net"].task.id},
-        )
-    queue.dispose()
+    in_the_queue(site, job, "recovery_attempts = :value", RECOVERIES + 1)
     (pid,) = first.pids()
     plant.kill(pid)
 
