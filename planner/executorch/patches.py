@@ -48,8 +48,12 @@ class Hook(Enum):
     """Fuses operators of a delegate."""
     ROPE_PATTERNS = (patterns.fusable_patterns.get("export_llama_rope"), "get_graphs_fn")
     """Makes the graphs of a rotary embedding that are fused."""
+    SDPA_PATTERN = (patterns.fusable_patterns.get("causal_sdpa"), "detector_fn")
+    """Finds attention to fuse with the writes into its caches."""
     HF_ROPE_PATTERNS = (patterns.fusable_patterns.get("hf_rope"), "get_graphs_fn")
     """Makes those of the other one."""
+    PASSES = (etvk, "apply_passes")
+    """Runs passes over a delegate's program."""
     LAYOUT_PASS = (etvk, "TagMemoryMetaPass")
     """Makes the pass that chooses layouts and inserts transitions."""
     MEMORY_PLANNER = (etvk, "greedy")

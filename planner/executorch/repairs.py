@@ -13,6 +13,7 @@ from torch.fx.passes.infra.pass_base import PassBase, PassResult
 
 from planner.executorch.baseline import detached_copy
 from planner.executorch.fusion import kept_patterns
+from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
 from planner.executorch.vkgraph import tensor_names
@@ -141,6 +142,7 @@ def mending(repeats: int = 1) -> Iterator[Mended]:
 
     hooks: dict[Hook, Wrapper] = {
         **kept_patterns(),
+        **lowerable(),
         Hook.SUPPORT: noting_unplaced(mended.unplaced),
         Hook.LAYOUT_PASS: timing,
         Hook.MEMORY_PLANNER: ordered_memory,

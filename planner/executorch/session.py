@@ -27,6 +27,7 @@ from planner.errors import (
 )
 from planner.executorch.baseline import detached_copy, run_baseline
 from planner.executorch.fusion import kept_patterns
+from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
 from planner.executorch.reader import FxGraph, read_graph_module
@@ -300,6 +301,7 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
 
     return {
         **kept_patterns(),
+        **lowerable(),
         Hook.PARTITION: partitioning,
         Hook.SUPPORT: noting_unplaced(session.unplaced),
         Hook.COMPILE_OPTIONS: beginning,
