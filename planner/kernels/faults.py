@@ -2,6 +2,8 @@
 
 A row names an operator, the representations in which it fails, and the calls that it concerns. The
 built-in rows are ``faults.json`` beside this module; ``docs/kernels.md`` describes the fields.
+``shaders.json`` has kernels by operator, and for which dtypes and storages their shaders are made:
+the runtime picks one by its name, and does not load a program that asks for another.
 """
 
 from __future__ import annotations
@@ -31,10 +33,19 @@ from planner.kernels.releases import RELEASES, Release, Runtime, parse_runtime
 from schema import VkDataType
 
 _BUILT_IN: Final = Path(__file__).with_name("faults.json")
+_SHADERS: Final = Path(__file__).with_name("shaders.json")
+DTYPES: Final = {
+    "float": (VkDataType.FLOAT32,),
+    "half": (VkDataType.FLOAT16,),
+    "int32": (VkDataType.INT32,),
+    "int8": (VkDataType.INT8,),
+    "uint8": (VkDataType.UINT8, VkDataType.BOOL),
+}
+"""A shader's dtype as its name has it. Source: ``ShaderNameUtils.cpp`` (``add_dtype_suffix``)."""
 
 _ANY: Final = "*"
 EFFECTS: Final = ("wrong values", "does not load", "unstable")
-_TESTS: Final = ("is", "is_not", "more_than", "less_than", "not_multiple_of", "has")
+_TESTS: Final = ("is", "is_not", "is_none_of", "more_than", "less_than", "not_multiple_of", "has")
 _ROW: Final = frozenset(
     {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
     | {"state", "seen"}
@@ -141,7 +152,29 @@ def _named(gpu: str | None, name: str) -> bool:
 @cache
 def builtin_faults() -> Faults:
     """The rows that ship with the planner."""
-    return parse_faults(_BUILT_IN.read_text("utf-8"), _BUILT_IN.name)
+    table = parse_faults(_BUILT_IN.read_text("utf-8"), _BUILT_IN.name)
+    return Faults((*table.rows, *_without_shader()))
+
+
+def _without_shader() -> Iterator[Fault]:
+    """A row for each operator and storage: dtypes for which its kernel has no shader."""
+    found = json.loads(_SHADERS.read_text("utf-8"))
+    for kernel in found["kernels"]:
+        operand = _operand(kernel["dtype_of"])
+        for storage, names in kernel["dtypes"].items():
+            dtypes = tuple(dtype.name for name in names for dtype in DTYPES[name])
+            yield Fault(
+                operators=tuple(kernel["operators"]),
+                representations=_representations((storage,)),
+                operands=(operand,),
+                when=(Condition("dtype", operand, 0, "is_none_of", dtypes),),
+                releases=(found["release"],),
+                gpus=(),
+                effect="does not load",
+                source=f"{found['source']}/impl/{kernel['source']}",
+                state="open",
+                seen=f"shaders {kernel['shader']} are made for {', '.join(names)}",
+            )
 
 
 def load_faults(path: str | Path) -> Faults:
@@ -290,6 +323,8 @@ def _compare(test: str, found: Any, value: Any) -> bool:
     if test in ("is", "is_not"):
         same = tuple(found) == value if isinstance(found, (list, tuple)) else found == value
         return bool(same) == (test == "is")
+    if test == "is_none_of":
+        return found not in value
     if isinstance(found, bool) or not isinstance(found, (int, float)):
         return False
     if test == "more_than":
@@ -394,8 +429,12 @@ def _condition(fields: Any) -> Condition:
         isinstance(value, bool) or not isinstance(value, (int, float)) or value == 0
     ):
         raise ValueError(f"{test} should be a number other than 0")
-    if what == "dtype" and value not in VkDataType.__members__:
-        raise ValueError(f"unknown dtype {value!r}: use one of {', '.join(VkDataType.__members__)}")
+    if test == "is_none_of" and not isinstance(value, tuple):
+        raise ValueError("is_none_of should be a list")
+    for dtype in (value if isinstance(value, tuple) else (value,)) if what == "dtype" else ():
+        if dtype not in VkDataType.__members__:
+            known = ", ".join(VkDataType.__members__)
+            raise ValueError(f"unknown dtype {dtype!r}: use one of {known}")
     if what == "size" and not (isinstance(at, int) and at < 0):
         raise ValueError("size needs at: -1 for the last dimension, -2 for the one before it")
     if what == "workgroup_x":

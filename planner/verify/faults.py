@@ -98,6 +98,8 @@ def _is_true(program: Program, index: int, condition: Condition) -> bool:
                 true = found == wanted
             case "is_not":
                 true = found != wanted
+            case "is_none_of":
+                true = found not in wanted
             case "has":
                 true = isinstance(found, tuple) and wanted in found
             case "more_than":
