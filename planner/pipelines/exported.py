@@ -6,7 +6,9 @@ import io
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from time import perf_counter
+from traceback import extract_tb
 from typing import Any, Final
 
 from planner.errors import InputError, NoRepresentationError, Remedy
@@ -84,7 +86,7 @@ def lower_exported(
                 )
                 lowered: bytes = edge.to_executorch().buffer
             except Exception as error:
-                cause = _cause(error)
+                cause = cause_of(error)
                 for node, operator in mended.unplaced.items():
                     if re.search(rf"\b{re.escape(node)}\b", cause):
                         what = f"{name}: {operator} exceeds the limits, and cannot run on the CPU"
@@ -120,12 +122,12 @@ def _load(data: bytes, name: str, imports: Iterable[str]) -> Any:
         return torch.export.load(io.BytesIO(data))
     except Exception as error:
         raise InputError(
-            f"torch {torch.__version__} cannot load {name}: {_cause(error)} "
+            f"torch {torch.__version__} cannot load {name}: {cause_of(error)} "
             "(export again with this release of torch, with tensors as inputs and outputs)"
         ) from error
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
     """What went wrong at first, in a line; with the node at which it did, where torch says so.
 
     A pass that fails is reported as one that failed, whatever the reason: what it raised is behind
@@ -135,6 +137,14 @@ def _cause(error: BaseException) -> str:
     while (behind := chain[-1].__cause__) is not None and behind not in chain:
         chain.append(behind)
     node = next((m[1] for e in reversed(chain) if (m := _NODE.search(str(e)))), None)
-    lines = str(chain[-1]).strip().splitlines()
-    cause = type(chain[-1]).__name__ + (f": {lines[0][:300]}" if lines else "")
+    first = chain[-1]
+    lines = str(first).strip().splitlines()
+    if lines:
+        cause = f"{type(first).__name__}: {lines[0][:300]}"
+    elif frames := extract_tb(first.__traceback__):
+        # An assertion without a text: what it asserts is in the source.
+        place = f"{Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        cause = f"{type(first).__name__}: {frames[-1].line} ({place})"
+    else:
+        cause = type(first).__name__
     return cause if node is None else f"{cause} (at {node})"
