@@ -16,7 +16,7 @@ from api.bench import zoo
 from api.bench.background import serving
 from api.terminal.console import stdout
 from api.terminal.plan import plan_table
-from planner.errors import OptionError, PlannerError
+from planner.errors import PlannerError
 from planner.extras import require
 from planner.result.report import read_report
 from schema import plan
@@ -30,8 +30,7 @@ def run(name: str, size: zoo.Size) -> None:
     On a terminal the service then goes on until Ctrl-C; else it stops. Raises ``OptionError`` for a
     model that is not there and ``PlannerError`` if the service fails.
     """
-    if name not in zoo.names():
-        raise OptionError(f"unknown model {name!r}: use one of {', '.join(zoo.names())}")
+    zoo.chosen([name])
     require("demo", "transformers", "torch", "executorch", "fastapi", "uvicorn", "sqlalchemy")
     console = stdout()
     with tempfile.TemporaryDirectory() as folder:

@@ -13,8 +13,8 @@ from api.bench import zoo
 from api.files import write_whole
 from api.terminal.figures import cost, ratio
 from api.terminal.markdown import row
-from planner.errors import OptionError
 from planner.options import PlanOptions
+from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import Planned
 from planner.result.report import Report
@@ -33,6 +33,7 @@ _HEADINGS = (
     "ExecuTorch's pass, ms",
     "planning, ms",
     "times faster",
+    "lacking in the runtime",
 )
 _CPSAT_HEADINGS = ("CP-SAT alone, s", "CP-SAT's optimum")
 
@@ -65,17 +66,15 @@ def models(
 
     Raises ``OptionError`` for a model that is not there.
     """
-    unknown = [name for name in names if name not in zoo.names()]
-    if unknown:
-        raise OptionError(f"unknown model {unknown[0]!r}: use one of {', '.join(zoo.names())}")
+    chosen = zoo.chosen(names)
     headings = _HEADINGS + (_CPSAT_HEADINGS if cpsat_seconds else ())
     lines = [row(headings), row(["---"] * len(headings))]
     console = Console(width=250, highlight=False)
     for line in lines:
         console.print(line, markup=False)
-    for name in names or zoo.names():
+    for name in chosen:
         planned = plan_exported(zoo.save(name, size), name, options, repeats=repeats)
-        cells = _figures(name, planned.report)
+        cells = (*_figures(name, planned.report), _lacking(name, planned))
         if cpsat_seconds:
             cells += _by_cpsat(planned, cpsat_seconds).cells()
         lines.append(row(cells))
@@ -100,6 +99,13 @@ def _figures(name: str, report: Report) -> tuple[str, ...]:
         f"{total.plan_seconds * 1e3:.1f}",
         f"{total.baseline_seconds / total.plan_seconds:.1f}",
     )
+
+
+def _lacking(name: str, planned: Planned) -> str:
+    """The operators for which ExecuTorch's runtime has no kernel: such a program does not load."""
+    report = check_program(planned.data, name)
+    missing = (f.place for f in report.findings if f.text.startswith("does not load"))
+    return ", ".join(dict.fromkeys(place.partition("(")[2].rstrip(")") for place in missing))
 
 
 def _by_cpsat(planned: Planned, seconds: float) -> _CpSat:

@@ -31,21 +31,22 @@ if TYPE_CHECKING:
     import torch
 
 _RANDOM_PLANS: Final = 2
-_WITH_ATTENTION: Final = ("segformer_b0", "segformer_b0_int8", "swin_t", "vit_b")
-"""Their default attention has masks, for which the runtime lacks an operator."""
 _KINDS: Final = ("float32", "float16", "int8", "dynamic", "in place")
 
 
 @dataclass(frozen=True, slots=True)
 class Net:
-    """A program to lower: what to call it, how, and what it computes of its inputs."""
+    """A program to lower: what to call it, how, and what it computes of its inputs.
+
+    ``exported`` is the program where it is exported already.
+    """
 
     name: str
     kind: str
     module: Any
     inputs: tuple[Any, ...]
     dynamic: Any = None
-    expected: tuple[Any, ...] | None = None
+    exported: Any = None
 
 
 def make_programs(folder: Path, models: Sequence[str], nets: int) -> list[Program]:
@@ -95,6 +96,8 @@ def _cell(found: Sequence[Judged]) -> str:
 
 
 def _programs(folder: Path, net: Net) -> Iterator[Program]:
+    from torch.utils._pytree import tree_leaves
+
     from planner.pipelines.lowered import replan
 
     pte = _lowered(net)
@@ -118,7 +121,7 @@ def _programs(folder: Path, net: Net) -> Iterator[Program]:
             raise InputError(f"{plan}: {error}") from error
         name = f"{stem}-{plan.replace(' ', '_')}"
         program = Program(name, net.name, plan, net.kind, "", "", (), (), reference, noise)
-        yield write_program(folder, program, data, net.inputs, expected)
+        yield write_program(folder, program, data, tree_leaves(net.inputs), expected)
 
 
 def _random(pte: bytes, name: str, options: PlanOptions, seed: int) -> bytes:
@@ -133,10 +136,11 @@ def _noise(net: Net) -> float:
     0 where a program has constants of its own in float32, and so no other precision.
     """
     import torch
+    from torch.utils._pytree import tree_map
 
     exact = copy.deepcopy(net.module).double()
     once = copy.deepcopy(net.module)
-    doubles = [t.double() if t.is_floating_point() else t for t in net.inputs]
+    doubles = tree_map(lambda t: t.double() if t.is_floating_point() else t, net.inputs)
     try:
         with torch.no_grad():
             pairs = zip(outputs_of(once(*net.inputs)), outputs_of(exact(*doubles)), strict=True)
@@ -153,33 +157,38 @@ def _lowered(net: Net) -> bytes:
 
     from planner.executorch.repairs import mending
     from planner.files.lowered import delegates_of
+    from planner.pipelines.exported import cause_of
 
     options = {"float16": {"force_fp16": True}, "in place": {"alias_buffer_mutations": True}}
     dynamic = {"dynamic_shapes": net.dynamic} if net.dynamic is not None else {}
     try:
         with mending():
             edge = to_edge_transform_and_lower(
-                torch.export.export(net.module, net.inputs, **dynamic),
+                net.exported or torch.export.export(net.module, net.inputs, **dynamic),
                 partitioner=[VulkanPartitioner(options.get(net.kind, {}))],
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
             )
             lowered: bytes = edge.to_executorch().buffer
     except Exception as error:
-        text = str(error).strip().splitlines()
-        raise InputError(f"ExecuTorch cannot lower it: {text[0] if text else error!r}") from error
+        raise InputError(f"ExecuTorch cannot lower it: {cause_of(error)}") from error
     delegates_of(lowered, net.name)
     return lowered
 
 
 def _all(models: Sequence[str], nets: int) -> Iterator[Net]:
     for name in models:
-        kind = "int8" if name.endswith("int8") else "float32"
-        for attention in (None, "eager") if name in _WITH_ATTENTION else (None,):
-            exported = zoo.export(name, "small", lively=True, attention=attention)
-            words = name if attention is None else f"{name}, {attention} attention"
-            yield Net(words, kind, exported.module(), tuple(exported.example_inputs[0]))
+        exported = zoo.export(name, "small", lively=True)
+        inputs = tuple(exported.example_inputs[0])
+        kind = "int8" if "int8" in name else "dynamic" if _varies(exported) else "float32"
+        yield Net(name, kind, exported.module(), inputs, exported=exported)
     for seed in range(nets):
         yield _random_net(seed)
+
+
+def _varies(exported: Any) -> bool:
+    """Whether inputs of a program have sizes that may vary."""
+    inputs = [n for n in exported.graph.nodes if n.name in exported.graph_signature.user_inputs]
+    return any(not isinstance(size, int) for n in inputs for size in n.meta["val"].shape)
 
 
 # Random nets.

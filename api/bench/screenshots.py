@@ -18,7 +18,7 @@ from api.bench.browser import chromium
 from api.client.jobs import Client
 from api.client.manifest import Submission
 from api.files import write_whole
-from planner.errors import OptionError, PlannerError
+from planner.errors import PlannerError
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -48,9 +48,7 @@ def screenshots(folder: Path, models: Sequence[str], size: zoo.Size) -> None:
 
     Raises ``OptionError`` for a model that is not there, and without a browser.
     """
-    unknown = [name for name in models if name not in zoo.names()]
-    if unknown:
-        raise OptionError(f"unknown model {unknown[0]!r}: use one of {', '.join(zoo.names())}")
+    zoo.chosen(models)
     folder.mkdir(exist_ok=True)
     with TemporaryDirectory(prefix="layout-planner-") as work, chromium() as browser:
         sources = {f"{n}.pt2": _export(n, Path(work), size) for n in models or MODELS}

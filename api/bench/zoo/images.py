@@ -1,18 +1,13 @@
-"""Models to plan in benchmarks and tests: architectures from transformers with random weights.
-
-Nothing is downloaded. ``small`` variants are for tests: the same blocks, fewer and narrower.
-"""
+"""Models of images: architectures from transformers."""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
-from planner.extras import quiet, require
-
-Size = Literal["small", "full"]
+from api.bench.zoo.sample import Build, Sample, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +53,10 @@ FULL: Final[dict[str, Model]] = {
     "swin_t": _model("SwinForImageClassification", "SwinConfig", 224),
     "vit_b": _model("ViTForImageClassification", "ViTConfig", 224),
 }
+
+_EAGER: Final = ("segformer_b0", "vit_b")
+"""Models that are here with eager attention as well: the masks of ``sdpa`` need an operator that
+ExecuTorch's runtime lacks."""
 
 SMALL: Final[dict[str, Model]] = {
     "mobilenet_v2": _model(
@@ -126,53 +125,15 @@ SMALL: Final[dict[str, Model]] = {
 }
 
 
-def names() -> tuple[str, ...]:
-    """Names of the models."""
-    return tuple(FULL)
-
-
-def export(
-    name: str, size: Size = "full", *, lively: bool = False, attention: str | None = None
-) -> Any:
-    """The ``torch.export.ExportedProgram`` of a model, quantized where its name says so.
-
-    Transformers' initial weights are so small that deep models compute next to nothing; ``lively``
-    ones are of He's variance. ``attention`` is one of transformers' implementations.
-    """
-    import torch
-
-    model = (FULL if size == "full" else SMALL)[name]
-    if attention is not None:
-        options = {**model.options, "attn_implementation": attention}
-        model = replace(model, options=options)
-    module, inputs = _module(model), (torch.randn(1, 3, model.image, model.image),)
-    if lively:
-        for parameter in module.parameters():
-            if parameter.dim() > 1:
-                torch.nn.init.kaiming_normal_(parameter)
-    if model.int8:
-        module = quantized(module, inputs)
-    return torch.export.export(module, inputs)
-
-
-def save(name: str, size: Size = "full") -> bytes:
-    """The bytes of a model's ``.pt2`` file. Raises ``MissingExtraError``."""
-    require(f"the model {name}", "transformers", "torch", "torchao", "executorch")
-    with quiet():
-        import torch
-
-        buffer = io.BytesIO()
-        torch.export.save(export(name, size), buffer)
-    return buffer.getvalue()
-
-
-def _module(model: Model) -> Any:
+def _sample(name: str, attention: str | None, size: Size) -> Sample:
     import torch
     import transformers
 
+    model = (FULL if size == "full" else SMALL)[name]
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
-    config = getattr(transformers, model.config)(**model.options)
+    chosen = {} if attention is None else {"attn_implementation": attention}
+    config = getattr(transformers, model.config)(**model.options, **chosen)
     net = getattr(transformers, model.architecture)(config).eval()
 
     class Logits(torch.nn.Module):
@@ -186,27 +147,12 @@ def _module(model: Model) -> Any:
             logits: torch.Tensor = self.net(pixel_values=pixels).logits
             return logits
 
-    return Logits(net).eval()
+    image = torch.randn(1, 3, model.image, model.image)
+    return Sample(Logits(net).eval(), (image,), int8=model.int8)
 
 
-def quantized(module: Any, inputs: tuple[Any, ...]) -> Any:
-    """Static int8: per-channel weights, calibrated on the example input."""
-    import torch
-    from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
-        XNNPACKQuantizer,
-        get_symmetric_quantization_config,
-    )
-    from torchao.quantization.pt2e import MinMaxObserver
-    from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    # The default observer searches a histogram for a second an activation. Layouts do not depend
-    # on the scales that it finds.
-    activation = replace(
-        config.input_activation, observer_or_fake_quant_ctr=MinMaxObserver.with_args(eps=2**-12)
-    )
-    config = replace(config, input_activation=activation, output_activation=activation)
-    quantizer = XNNPACKQuantizer().set_global(config)
-    prepared = prepare_pt2e(torch.export.export(module, inputs).module(), quantizer)
-    prepared(*inputs)
-    return convert_pt2e(prepared)
+IMAGES: Final[dict[str, Build]] = {
+    **{name: partial(_sample, name, None) for name in FULL},
+    **{f"{name}_eager": partial(_sample, name, "eager") for name in _EAGER},
+}
+"""The models by name."""
