@@ -93,12 +93,12 @@ class Operator:
 class PinnedReprs:
     """The representations that an operator keeps, by argument and output.
 
-    None is for one without a representation: no tensor, a constant, or a tensor whose
-    representation the runtime chooses. ``direct`` are the arguments that are the tensors
-    themselves, where a copy of them would not do.
+    An argument has one for each of its tensors, in their order. None is for one without a
+    representation: no tensor, a constant, or a tensor whose representation the runtime chooses.
+    ``direct`` are the arguments that are the tensors themselves, where a copy would not do.
     """
 
-    args: Mapping[int, TensorRepr | None]
+    args: Mapping[int, tuple[TensorRepr | None, ...]]
     outs: tuple[TensorRepr | None, ...]
     direct: frozenset[int] = frozenset()
 
@@ -141,6 +141,10 @@ class Repacked(Protocol):
     """A repack, of a plan or of a file: its users read the target."""
 
     @property
+    def tensor(self) -> int:
+        """The tensor that is copied."""
+
+    @property
     def target(self) -> TensorRepr:
         """The representation of the copy."""
 
@@ -160,10 +164,10 @@ def representations_of(
     made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]
 ) -> Representations:
     """The representation of each operand, where tensors are made and repacked like this."""
-    copied = {user: repack.target for repack in repacks for user in repack.users}
+    copied = {(user, repack.tensor): repack.target for repack in repacks for user in repack.users}
 
     def represented(operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
-        copy = copied.get(Operand(operator, index)) if side == "argument" else None
+        copy = copied.get((Operand(operator, index), tensor)) if side == "argument" else None
         return made[tensor] if copy is None else copy
 
     return represented

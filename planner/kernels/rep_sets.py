@@ -9,13 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from planner.errors import InputError
-from planner.ir.graph import Operator, PinnedReprs, Side, Tensor
+from planner.ir.graph import Operator, Side, Tensor
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import (
     ANY_STORAGE_INCL_PACKED_INT8,
     COMPATIBILITY_CLASSES,
     NO_STORAGE,
-    TensorRepr,
     TensorRepSet,
     labels_of,
 )
@@ -191,38 +190,6 @@ def _is_feasible(
 
 def _classes(mask: int) -> set[int]:
     return {COMPATIBILITY_CLASSES[label] for label in labels_of(mask)}
-
-
-def pinned_rep_sets(
-    operator: Operator,
-    pinned: PinnedReprs,
-    tensors: Sequence[Tensor],
-    texture_limits: ImageExtents,
-) -> OpRepSets:
-    """The sets of an operator that keeps its representations: one for each operand.
-
-    A set is empty where a texture exceeds the limits (texels).
-    """
-
-    def only(representation: TensorRepr | None, members: tuple[int, ...]) -> TensorRepSet | None:
-        if representation is None:
-            return None
-        kept = TensorRepSet.from_reprs([representation])
-        for member in members:
-            kept &= fitting(tensors[member].shape, texture_limits)
-        return kept
-
-    args: list[TensorRepSet | None] = [None] * len(operator.args)
-    for index, members in operator.tensor_args():
-        args[index] = only(pinned.args.get(index), members)
-    return OpRepSets(
-        args=tuple(args),
-        outs=tuple(only(r, (out,)) for r, out in zip(pinned.outs, operator.outputs, strict=True)),
-        sync_args=False,
-        sync_primary_io=False,
-        sync_outs=False,
-        primary_arg=None,
-    )
 
 
 def _common(sets: RepSets, others: RepSets) -> RepSets:

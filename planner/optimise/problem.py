@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from planner.costs.model import CostModel, PricedOperand
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
-from planner.ir.graph import LayoutGraph, Operator, Representations, Side, Tensor
+from planner.ir.graph import (
+    LayoutGraph,
+    Operator,
+    PinnedReprs,
+    Representations,
+    Side,
+    Tensor,
+    TensorArg,
+    TensorListArg,
+)
+from planner.ir.physical import fitting
 from planner.ir.representation import (
     ANY_TEXTURE,
     CHANNELS,
@@ -27,16 +37,12 @@ from planner.ir.representation import (
     REPRS,
     PackedDimInfo,
     TensorRepr,
+    TensorRepSet,
     labels_of,
 )
 from planner.kernels.limits import Limits
 from planner.kernels.registry import CLONE, written_args
-from planner.kernels.rep_sets import (
-    OpRepSets,
-    op_rep_sets,
-    pinned_rep_sets,
-    without_faults,
-)
+from planner.kernels.rep_sets import OpRepSets, op_rep_sets, without_faults
 from planner.optimise.constraints import none_left, possible
 from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
@@ -138,14 +144,12 @@ class _Builder:
         tensors, limits = self.graph.tensors, self.limits
         for index, operator in enumerate(self.graph.operators):
             if index in self.graph.pinned:
-                sets: OpRepSets | None = pinned_rep_sets(
-                    operator, self.graph.pinned[index], tensors, limits.texture
-                )
-            else:
-                sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
-                faults = limits.faults.of(operator, tensors) if sets is not None else ()
-                if sets is not None and faults:
-                    sets = without_faults(sets, operator, faults, self._possible_of_all)
+                self._add_pinned(index, operator, self.graph.pinned[index])
+                continue
+            sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
+            faults = limits.faults.of(operator, tensors) if sets is not None else ()
+            if sets is not None and faults:
+                sets = without_faults(sets, operator, faults, self._possible_of_all)
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()
@@ -207,8 +211,7 @@ class _Builder:
         if not slots:
             return
         self.slots.extend(slots)
-        if index not in self.graph.pinned:
-            self.slots_of.append(slots)
+        self.slots_of.append(slots)
 
         # If the primary argument is a constant, all synchronised arguments take its place.
         groups: list[list[int]] = []
@@ -226,6 +229,37 @@ class _Builder:
         # A clone that changed its layout would be read as a transition.
         classes = _SAME if operator.name == CLONE else COMPATIBILITY_CLASSES
         self.synced.extend((tuple(group), classes) for group in groups if len(group) > 1)
+
+    def _add_pinned(self, index: int, operator: Operator, pinned: PinnedReprs) -> None:
+        """An operator that keeps its representations, each member of a list its own."""
+
+        def add(is_output: bool, position: int, t: int, kept: TensorRepr | None) -> Slot | None:
+            if kept is None:
+                return None
+            accepted = TensorRepSet.from_reprs([kept])
+            accepted &= fitting(self.graph.tensors[t].shape, self.limits.texture)
+            slot = self._add_slot(index, is_output, position, (t,), accepted.mask)
+            self.slots.append(slot)
+            return slot
+
+        for argument, kept in pinned.args.items():
+            # Lists with a member left out as well, which are no arguments to operators with sets.
+            read = operator.args[argument]
+            members: tuple[int | None, ...] = ()
+            if isinstance(read, TensorListArg):
+                members = read.tensors
+            elif isinstance(read, TensorArg):
+                members = (read.tensor,)
+            for t, representation in dict(zip(members, kept, strict=True)).items():
+                slot = None if t is None else add(False, argument, t, representation)
+                if t is not None and slot is not None:
+                    self.readers[t].append(slot)
+        for j, (t, representation) in enumerate(zip(operator.outputs, pinned.outs, strict=True)):
+            slot = add(True, j, t, representation)
+            if slot is not None:
+                self.makers[t].append(slot.variable)
+                if self.producers[t] is None:
+                    self.producers[t] = slot.variable
 
     def _add_slot(
         self, operator: int, is_output: bool, index: int, members: tuple[int, ...], accepted: int

@@ -333,8 +333,8 @@ class _Reader:
             wrong = None
             if any(r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in found if r):
                 wrong = "PACKED_INT8_CONV2D becomes another one when the program is loaded"
-            elif not is_output and len(set(found)) > 1:
-                wrong = "members of a list differ"
+            elif not is_output and self._is_in_two_representations(members, found):
+                wrong = "it reads one tensor in two of them by one argument"
             if wrong is not None:
                 raise InputError(
                     f"{place_of(self.name, self.file, position)}, "
@@ -344,7 +344,7 @@ class _Reader:
             kept.append(found)
         tensors = (members_of(self.file, value_id) for value_id in args[:-1])
         return PinnedReprs(
-            args={argument: found[0] for argument, found in enumerate(kept[:-1]) if found},
+            args={a: found for a, found in enumerate(kept[:-1]) if any(found)},
             outs=tuple(
                 r
                 for i, r in zip(members_of(self.file, args[-1]), kept[-1], strict=True)
@@ -356,6 +356,14 @@ class _Reader:
                 if self.copies.keys().isdisjoint(members)
             ),
         )
+
+    def _is_in_two_representations(
+        self, members: Sequence[int], found: Sequence[TensorRepr | None]
+    ) -> bool:
+        """Whether a list has a tensor and a copy of it."""
+        tensors = (self.tensor_of.get(self.copies.get(i, i)) for i in members)
+        pairs = {(t, r) for t, r in zip(tensors, found, strict=True) if t is not None}
+        return len({t for t, _ in pairs}) < len(pairs)
 
     def _has_tensors(self, position: int) -> bool:
         return any(

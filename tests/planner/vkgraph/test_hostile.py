@@ -555,11 +555,26 @@ def test_unknown_operators_cannot_keep_what_the_runtime_replaces() -> None:
         graph([tensor(), dynamic], (UNKNOWN, (0, 1))),
         rf"operator 0 \({UNKNOWN}\), output: .* but PACKED_INT8_CONV2D becomes another one",
     )
-    values: list[Value] = [tensor(), tensor(BUF_W), ValueList((0, 1)), tensor()]
+    values: list[Value] = [tensor(TEX_C), Null(), tensor(BUF_W), ValueList((0, 2)), tensor()]
     refuses(
-        graph(values, (RELU, (0, 1)), (UNKNOWN, (2, 3))),
-        rf"operator 1 \({UNKNOWN}\), argument 0: .* but members of a list differ",
+        graph(values, (CLONE, (0, 1, 2)), (UNKNOWN, (3, 4))),
+        rf"operator 1 \({UNKNOWN}\), argument 0: .* but it reads one tensor in two of them",
     )
+
+
+@pytest.mark.parametrize("others", [(), (5,)], ids=["full", "with a hole"])
+def test_unknown_operators_keep_each_member_of_a_list(others: tuple[int, ...]) -> None:
+    values: list[Value] = [tensor(TEX_C), tensor(TEX_C), tensor(BUF_W), tensor(BUF_W)]
+    values += [tensor(TEX_C), Null(), ValueList((1, 2, *others))]
+    chain = (RELU, (0, 1)), (RELU, (3, 2)), (UNKNOWN, (6, 4))
+    after = written(graph(values, *chain, inputs=(0, 3), outputs=(4,)))
+    read = after.values[after.chain[-1].args[0]]
+    assert isinstance(read, ValueList)
+    kept = [after.values[member] for member in read.items]
+    assert [v.memory_layout for v in kept[:2] if isinstance(v, VkTensor)] == [
+        TEX_C.memory_layout,
+        BUF_W.memory_layout,
+    ]
 
 
 def test_the_operator_without_representation_is_named_by_its_place_in_the_file() -> None:
