@@ -347,7 +347,9 @@ def write_program(
 
 
 def write_list(folder: Path, programs: Sequence[Program]) -> None:
-    """Notes the programs of a sweep in its folder."""
+    """Notes the programs of a sweep in its folder. Raises ``OptionError`` if there are none."""
+    if not programs:
+        raise OptionError("no program could be made: there is nothing to run")
     listed = json.dumps([asdict(program) for program in programs], indent=1)
     write_whole(folder / _LIST, listed.encode())
 

@@ -110,12 +110,9 @@ def _sweep(
     """Makes the programs of a folder, unless it has them, runs them, and prints what came of it."""
     from api.bench.kernels import is_sweep, judge_sweep, read_sweep, run_sweep
     from api.files import check_writable, write_whole
-    from planner.errors import InputError
 
     check_writable(output)
     programs = read_sweep(folder) if is_sweep(folder) else make()
-    if not programs:
-        raise InputError("no program could be made: there is nothing to run")
     if command is not None:
         run_sweep(folder, programs, command)
     text = tables(judge_sweep(folder, programs))

@@ -52,6 +52,12 @@ def forget(folder: Path, programs: list[Program]) -> None:
         (folder / program.folder / "rc").unlink(missing_ok=True)
 
 
+def test_a_sweep_of_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="no program could be made"):
+        make_sweep(tmp_path / "sweep", ["nothing"])
+    assert not [*tmp_path.glob("sweep/*")]
+
+
 def test_an_operator_is_pinned_to_each_representation_that_it_accepts(
     sweep: tuple[Path, list[Program]],
 ) -> None:

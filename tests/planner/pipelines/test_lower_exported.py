@@ -19,7 +19,7 @@ from planner.errors import InputError
 from planner.files.listing import read_listing
 from planner.files.lowered import delegates_of, graphs_of
 from planner.options import make_options
-from planner.pipelines.exported import lower_exported, plan_exported
+from planner.pipelines.exported import cause_of, lower_exported, plan_exported
 from planner.pipelines.lowered import replan
 from schema import DelegatePlan, Repack, Transition
 from tests.planner.programs import NETS, exported, lower
@@ -148,3 +148,16 @@ def test_the_cause_of_a_failed_pass_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         r"dimensions, but self is 3D \(at t\)$",
     ):
         lower_exported(exported("mixed"), "x.pt2")
+
+
+def test_a_cause_without_a_text_is_the_line_that_raised_it() -> None:
+    def fail() -> None:
+        raise AssertionError
+
+    with pytest.raises(AssertionError) as caught:
+        fail()
+    assert re.fullmatch(
+        r"AssertionError: raise AssertionError \(test_lower_exported\.py:\d+\)",
+        cause_of(caught.value),
+    )
+    assert cause_of(AssertionError()) == "AssertionError"
