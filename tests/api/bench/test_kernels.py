@@ -9,7 +9,14 @@ import pytest
 from click.testing import CliRunner
 
 from api.bench.kernel_cases import cases
-from api.bench.kernels import Program, judge_sweep, make_sweep, read_sweep, run_sweep
+from api.bench.kernels import (
+    Program,
+    judge_sweep,
+    make_sweep,
+    read_sweep,
+    run_sweep,
+    write_list,
+)
 from api.cli import main
 from planner.errors import InputError, OptionError
 from planner.kernels.registry import lookup
@@ -54,8 +61,8 @@ def forget(folder: Path, programs: list[Program]) -> None:
 
 def test_a_sweep_of_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="no program could be made"):
-        make_sweep(tmp_path / "sweep", ["nothing"])
-    assert not [*tmp_path.glob("sweep/*")]
+        write_list(tmp_path, [])
+    assert not [*tmp_path.iterdir()]
 
 
 def test_an_operator_is_pinned_to_each_representation_that_it_accepts(
