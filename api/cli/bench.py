@@ -54,6 +54,19 @@ def bench_models(
     models(names, "small" if small else "full", options, repeats, cpsat, output)
 
 
+@bench_group.command("lowering")
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@click.option("--small", is_flag=True, help="Their small variants.")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_lowering(names: tuple[str, ...], small: bool, output: Path | None) -> None:
+    """Lower models of the zoo: seconds by ExecuTorch alone, and by us with the planning."""
+    from api.bench.lowering import lowering
+    from api.files import check_writable
+
+    check_writable(output)
+    lowering(names, "small" if small else "full", output)
+
+
 @bench_group.command("kernels")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--run", "command", metavar="CMD", help="Run each program by this command.")
