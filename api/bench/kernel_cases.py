@@ -21,6 +21,7 @@ class Case:
     """A call: the operator's name in a VkGraph, what makes it, and the inputs of a program of it.
 
     ``module`` is called for the program, ``inputs`` for its example inputs, both after a seed.
+    ``noise`` is the relative error that is no fault.
     """
 
     operator: str
@@ -29,6 +30,7 @@ class Case:
     inputs: Callable[[], tuple[Tensor, ...]]
     int8: bool = False
     float16: bool = False
+    noise: float = 0.0
 
     @property
     def name(self) -> str:
@@ -66,7 +68,9 @@ def cases() -> Iterator[Case]:
     yield from _shapes(of)
     yield from _linear(of, net)
     yield from _images(of, net)
+    yield from _attention(net)
     yield from _int8(net)
+    yield from _int4(net)
 
 
 _CLASSES = {
@@ -104,6 +108,7 @@ def _unary(of: Any) -> Iterator[Case]:
         "log10": lambda x: torch.log10(x.abs() + 1),
         "pow.Tensor_Scalar": lambda x: torch.pow(x.abs() + 1, 2.5),
         "clone": lambda x: x.clone() + 0,
+        "full_like": lambda x: torch.full_like(x, 0.5) + x,
     }
     for name, call in calls.items():
         operator = f"aten.{name}" if "." in name else f"aten.{name}.default"
@@ -120,6 +125,7 @@ def _binary(of: Any) -> Iterator[Case]:
         "sub.Tensor": torch.sub,
         "mul.Tensor": torch.mul,
         "div.Tensor": lambda x, y: torch.div(x, y.abs() + 1),
+        "div.Tensor_mode": lambda x, y: torch.div(x, y.abs() + 1, rounding_mode="floor"),
         "minimum": torch.minimum,
         "pow.Tensor_Tensor": lambda x, y: torch.pow(x.abs() + 1, y),
         "eq.Tensor": torch.eq,
@@ -303,14 +309,66 @@ def _linear(of: Any, net: Any) -> Iterator[Case]:
     yield from net(
         "aten.native_layer_norm.default", "3d", lambda: nn.LayerNorm(10), (2, 5, 10), float16=True
     )
+
+
+def _attention(net: Any) -> Iterator[Case]:
+    import torch
+    from executorch.examples.models.llama import norm, rope
+
     # Lowering fuses the updates of the caches and the attention into one operator.
     for head in (6, 8, 10, 12):
         yield Case(
             "sdpa_with_kv_cache.default",
             f"head_dim {head}",
-            partial(_attention, head),
+            partial(_attending, head),
             partial(_attended, head),
         )
+        yield Case(
+            "llama.custom_sdpa.default",
+            f"head_dim {head}",
+            partial(_attending, head, True),
+            partial(_attended, head),
+        )
+
+    rms_norm: Callable[[int], Any] = norm.RMSNorm
+
+    class Rotary(torch.nn.Module):
+        def __init__(self, apply: Any) -> None:
+            super().__init__()
+            self.apply_to = apply
+
+        def forward(self, q: Any, k: Any, cos: Any, sin: Any) -> Any:
+            return self.apply_to(q, k, cos, sin)
+
+    for shape in ((1, 5, 64), (2, 5, 10), (1, 3, 2050)):
+        yield from net(
+            "et_vk.rms_norm.default",
+            "x".join(map(str, shape)),
+            partial(rms_norm, shape[-1]),
+            shape,
+        )
+    for head in (8, 12):
+        tokens, half = (1, 3, 2, head), (3, head // 2)
+        yield from net(
+            "et_vk.apply_rotary_emb.default",
+            f"head_dim {head}",
+            lambda: Rotary(rope.apply_rotary_emb),
+            *(tokens, tokens, half, half),
+        )
+        yield Case(
+            "et_vk.apply_rotary_emb_hf.default",
+            f"head_dim {head}",
+            lambda: Rotary(rope.hf_apply_rotary_emb),
+            partial(_rotated, head),
+        )
+
+
+def _rotated(head: int) -> tuple[Tensor, ...]:
+    """Both halves of a head are turned by the same angles."""
+    import torch
+
+    angles = torch.randn(3, head // 2).repeat(1, 2)
+    return *(torch.randn(1, 3, 2, head) for _ in range(2)), angles.cos(), angles.sin()
 
 
 def _attended(head: int) -> tuple[Tensor, ...]:
@@ -320,7 +378,8 @@ def _attended(head: int) -> tuple[Tensor, ...]:
     return q, k, v, torch.tensor([2])
 
 
-def _attention(head: int) -> Any:
+def _attending(head: int, apart: bool = False) -> Any:
+    """Attention with caches; ``apart``, so that lowering does not fuse it with their updates."""
     import torch
     from torch import nn
 
@@ -343,7 +402,11 @@ def _attention(head: int) -> Any:
             check(start < 12)
             torch.ops.llama.update_cache(k, self.keys, start)
             torch.ops.llama.update_cache(v, self.values, start)
-            return torch.ops.llama.custom_sdpa(q, self.keys, self.values, start, None, 0.0, True)
+            keys: Any = self.keys
+            values: Any = self.values
+            if apart:
+                keys, values = (x.transpose(1, 2).transpose(1, 2) for x in (keys, values))
+            return torch.ops.llama.custom_sdpa(q, keys, values, start, None, 0.0, True)
 
     return Attention()
 
@@ -436,6 +499,55 @@ def _int8(net: Any) -> Iterator[Case]:
         int8=True,
     )
     yield from net("et_vk.q8ta_add.default", "residual", _residual, image, int8=True)
+    quantize = "quantized_decomposed.{}quantize_per_tensor.default"
+    chains: tuple[tuple[str, int, Callable[[], Any]], ...] = (
+        (quantize.format(""), 12, lambda: nn.Conv2d(8, 12, 3, padding=1)),
+        (quantize.format("de"), 12, lambda: nn.Conv2d(8, 12, 1)),
+        ("et_vk.q8ta_conv2d_transposed.default", 12, lambda: nn.ConvTranspose2d(8, 12, 2, 2)),
+        ("et_vk.q8ta_pixel_shuffle.default", 4, _shuffled),
+    )
+    for operator, channels, make in chains:
+        yield from net(
+            operator,
+            "in a chain",
+            lambda m=make, n=channels: nn.Sequential(m(), nn.Conv2d(n, 8, 3, padding=1)),
+            image,
+            int8=True,
+        )
+
+
+def _int4(net: Any) -> Iterator[Case]:
+    """Weights of four bits, by groups: alone, and with activations that are quantized as well."""
+    import torch
+    from torch import nn
+    from torchao.quantization import quantize_
+    from torchao.quantization.granularity import PerGroup
+    from torchao.quantization.quant_api import (
+        Int8DynamicActivationIntxWeightConfig,
+        IntxWeightOnlyConfig,
+    )
+
+    def make(config: Any) -> Any:
+        module = nn.Sequential(nn.Linear(64, 24))
+        quantize_(module, config)
+        return module
+
+    group, int4 = PerGroup(32), getattr(torch, "int4")  # noqa: B009 - torch does not declare it
+    weights = IntxWeightOnlyConfig(weight_dtype=int4, granularity=group)
+    both = Int8DynamicActivationIntxWeightConfig(weight_dtype=int4, weight_granularity=group)
+    # Activations on the edge of a step of int8 are rounded to either side.
+    for operator, config, noise in (
+        ("et_vk.linear_q4gsw.default", weights, 0.0),
+        ("et_vk.linear_dq8ca_q4gsw.default", both, 2 / 255),
+    ):
+        for rows, words in ((1, "one row"), (6, "rows")):
+            yield from net(operator, words, lambda c=config: make(c), (rows, 64), noise=noise)
+
+
+def _shuffled() -> Any:
+    from torch import nn
+
+    return nn.Sequential(nn.Conv2d(8, 16, 1), nn.PixelShuffle(2))
 
 
 def _residual() -> Any:

@@ -239,7 +239,9 @@ def _programs(case: Case, folder: Path) -> Iterator[Program]:
             reference = name
         dtype = "int8" if case.int8 else "float16" if case.float16 else "float32"
         program = Program(
-            name, case.operator, case.shapes, dtype, *given, (), (), reference=reference
+            *(name, case.operator, case.shapes, dtype, *given, (), ()),
+            reference=reference,
+            noise=case.noise,
         )
         yield write_program(folder, program, data, inputs, expected)
 
