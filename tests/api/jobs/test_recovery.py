@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +18,7 @@ from sqlalchemy import create_engine, text, update
 from api.jobs.engine import RECOVERIES
 from api.jobs.jobs import JobStatus
 from api.jobs.reconcile import reconcile
+from api.jobs.worker import LOST_CODE
 from api.store.tables import Task, WorkerRecord
 from tests.api import postgres
 from tests.api.graphs import graph
@@ -74,6 +77,33 @@ def test_a_task_that_its_worker_does_not_know_of_goes_on_at_another(site: Plant)
     os.kill(pid, signal.SIGCONT)
     assert site.finished(job)["net"].state == "done"
     assert before.id not in {worker.id for worker in site.register.alive()}
+
+
+BROKEN = """
+import os, sys, time
+from sqlalchemy.exc import OperationalError
+from api.jobs.engine import Consumer, Engine
+from api.jobs.worker import LOST_CODE
+from api.store.database import Database
+
+async def attempt(id_):
+    raise OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
+
+async def give_up(id_, reason):
+    os._exit(1)
+
+engine = Engine(Database(sys.argv[1]))
+consumer = Consumer(engine.url, "worker", attempt, give_up, (), lambda: os._exit(LOST_CODE))
+engine.start(["task"])
+consumer.launch()
+time.sleep(600)
+"""
+
+
+def test_an_error_of_the_database_is_no_failure_of_the_task(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'plans.sqlite'}"
+    ended = subprocess.run([sys.executable, "-c", BROKEN, url], check=False, capture_output=True)
+    assert ended.returncode == LOST_CODE, ended.stderr.decode()
 
 
 def test_a_task_whose_workers_die_again_and_again_is_given_up(site: Plant) -> None:
