@@ -6,6 +6,7 @@ import math
 from time import perf_counter
 
 from solver.conflict import behind, smallest_conflict
+from solver.dominance import undominated
 from solver.eliminate import DeadEndError, eliminate
 from solver.lanes import Packed, pack, unpack
 from solver.order import Order, elimination_order
@@ -16,6 +17,9 @@ from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Sta
 TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**10
 """The table limit if a core is left: CP-SAT prefers many small tables to few large ones."""
+
+EASY_TABLE = 2**14
+"""Entries of a table that is eliminated sooner than dominated labels are looked for."""
 
 CONFLICT_WORK = 200_000
 """Most factors, over all attempts, in the search for a small conflict: a few seconds. After that
@@ -77,6 +81,12 @@ def _solve(
     reduced = reduce(problem, table_limit)
     times.append(perf_counter())
     order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+    if order.core or order.largest > EASY_TABLE:
+        smaller = undominated(problem)
+        if smaller is not None:
+            problem = smaller
+            reduced = reduce(problem, table_limit)
+            order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
     if order.core and table_limit > CORE_TABLE_LIMIT:
         order = elimination_order(reduced.sizes, reduced.scopes, CORE_TABLE_LIMIT)
     times.append(perf_counter())
