@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-import executorch.backends.vulkan
 import pytest
 import yaml
 
@@ -21,7 +21,10 @@ from planner.kernels.registry import lookup
 from planner.kernels.releases import LATEST, Runtime
 from schema import VkDataType
 
-GLSL = Path(*executorch.backends.vulkan.__path__) / "runtime" / "graph" / "ops" / "glsl"
+# Found without importing ExecuTorch, which takes seconds.
+_EXECUTORCH = find_spec("executorch")
+assert _EXECUTORCH is not None and _EXECUTORCH.submodule_search_locations is not None
+GLSL = Path(*_EXECUTORCH.submodule_search_locations, "backends/vulkan/runtime/graph/ops/glsl")
 TABLE = json.loads((Path(*planner.kernels.__path__) / "shaders.json").read_text())
 STORAGES = {"buffer": "buffer", "texture": "texture3d", "any": ""}
 
