@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from api.terminal.figures import cost
-from planner.explore.folder import MANIFEST
+from planner.explore.folder import MANIFEST, variant_name
 from planner.explore.variants import Variant
 
 
@@ -33,7 +33,7 @@ def explored_table(folder: Path, variants: Sequence[Variant]) -> Table:
         table.add_column(heading, justify="right")
     for number, variant in enumerate(variants, 1):
         table.add_row(
-            f"variant-{number}.pte",
+            variant_name(number, variant.program),
             str(variant.transitions),
             cost(variant.predicted, "ns"),
             "–" if variant.saving is None else cost(max(0.0, variant.saving), "ns"),

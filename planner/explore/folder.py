@@ -1,7 +1,7 @@
 """An exploration's folder: variants to run on a device, and a manifest that describes them.
 
-Each ``variant-N.pte`` is run with ExecuTorch's event tracer, and its ETDump is stored next to it as
-``variant-N.etdump``. The folder can then be imported as a whole.
+Each ``variant-N.pte`` (``.bpte`` of a bundled program) is run with ExecuTorch's event tracer, and
+its ETDump is stored next to it as ``variant-N.etdump``. The folder can then be imported as a whole.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from planner.errors import InputError
 from planner.explore.variants import Variant
+from planner.files.kinds import FileKind, kind_of
 from planner.options import PlanOptions
 
 MANIFEST: Final = "manifest.json"
@@ -33,6 +34,11 @@ class MeasuredVariant:
     etdump: bytes | None = field(repr=False)
 
 
+def variant_name(number: int, program: bytes) -> str:
+    """The file of a variant, whose numbers begin with 1."""
+    return f"variant-{number}.{'bpte' if kind_of(program) is FileKind.BUNDLED else 'pte'}"
+
+
 def exploration_files(
     variants: Sequence[Variant], source: str, data: bytes, options: PlanOptions, seed: int
 ) -> dict[str, bytes]:
@@ -43,7 +49,7 @@ def exploration_files(
     files = {}
     described = []
     for number, variant in enumerate(variants, 1):
-        name = f"variant-{number}.pte"
+        name = variant_name(number, variant.program)
         files[name] = variant.program
         described.append(
             {

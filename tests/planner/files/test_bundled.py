@@ -16,6 +16,8 @@ from executorch.devtools.bundled_program.serialize import (
 )
 
 from planner.errors import InputError
+from planner.explore.folder import exploration_files
+from planner.explore.variants import explore
 from planner.files.kinds import FileKind, kind_of
 from planner.files.listing import read_listing
 from planner.options import make_options
@@ -57,6 +59,8 @@ def test_the_program_in_a_bundle_is_planned(tmp_path: Path) -> None:
     assert result.report.total.repack_cost == expected.report.total.repack_cost
     assert result.report.kind == "pte"
     assert plan_program(result.data, "net.bpte", OPTIONS).data == result.data
+    (variant,) = explore(data, "net.bpte", make_options("default"), 1)
+    assert "variant-1.bpte" in exploration_files([variant], "net.bpte", data, OPTIONS, 0)
     shown = read_listing(result.data, "net.bpte")
     assert (shown.kind, len(shown.delegates)) == (FileKind.BUNDLED, 1)
 
