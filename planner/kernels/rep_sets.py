@@ -31,13 +31,12 @@ class OpRepSets:
     """The representations that one call of an operator accepts, given its operands' shapes.
 
     ``args[i]`` is None if argument ``i`` is not a tensor, or a weight that the operator prepacks
-    itself; ``outs[i]`` is None if a pinned output has no representation. ``primary_arg`` is the
-    first argument with a set. The three rules require compatible representations: of all
-    arguments; of the primary argument and the first output; of all outputs.
+    itself. ``primary_arg`` is the first argument with a set. The three rules require compatible
+    representations: of all arguments; of the primary argument and the first output; of all outputs.
     """
 
     args: tuple[TensorRepSet | None, ...]
-    outs: tuple[TensorRepSet | None, ...]
+    outs: tuple[TensorRepSet, ...]
     sync_args: bool
     sync_primary_io: bool
     sync_outs: bool

@@ -199,10 +199,7 @@ class _Builder:
                 self.readers[t].append(slot)
         outs = []
         for j, t in enumerate(operator.outputs):
-            accepted = sets.outs[j]
-            if accepted is None:
-                continue
-            slot = self._add_slot(index, True, j, (t,), accepted.mask)
+            slot = self._add_slot(index, True, j, (t,), sets.outs[j].mask)
             slots.append(slot)
             outs.append(slot.variable)
             if self.producers[t] is None:
