@@ -6,6 +6,9 @@ READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 FUZZ_EXAMPLES ?= 80000
 
+# Tests start many processes: each would compile every module anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
