@@ -174,7 +174,11 @@ class Consumer:
         self._strays: dict[str, float] = {}
 
         async def once(task_id: str) -> None:
-            await attempt(task_id)
+            try:
+                await attempt(task_id)
+            except SQLAlchemyError as error:
+                # Told apart from those that the queue itself raises.
+                raise RuntimeError(str(error)) from error
 
         step = DBOS.step(
             name="attempt",
@@ -197,7 +201,7 @@ class Consumer:
             except errors.DBOSMaxStepRetriesExceeded as error:
                 await give_up(task_id, f"{error.errors[-1]} ({ATTEMPTS} times)")
             except (SQLAlchemyError, errors.DBOSException):
-                # The queue's own, so it says nothing of the task.
+                # The queue's own: it says nothing of the task.
                 traceback.print_exc()
                 lose()
             except Exception as error:

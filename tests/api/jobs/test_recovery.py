@@ -85,13 +85,22 @@ from sqlalchemy.exc import OperationalError
 from api.jobs.engine import Consumer, Engine
 from api.jobs.worker import LOST_CODE
 from api.store.database import Database
+from dbos._sys_db import SystemDatabase
 
-async def attempt(id_):
+GIVEN_UP = 3
+
+def fail(*args, **kw):
     raise OperationalError("SELECT 1", {}, Exception("the server closed the connection"))
 
-async def give_up(id_, reason):
-    os._exit(1)
+async def attempt(id_):
+    if sys.argv[2] == "task":
+        fail()
 
+async def give_up(id_, reason):
+    os._exit(GIVEN_UP if "the server closed" in reason else 1)
+
+if sys.argv[2] == "queue":
+    SystemDatabase.record_operation_result = fail
 engine = Engine(Database(sys.argv[1]))
 consumer = Consumer(engine.url, "worker", attempt, give_up, (), lambda: os._exit(LOST_CODE))
 engine.start(["task"])
@@ -100,10 +109,14 @@ time.sleep(600)
 """
 
 
-def test_an_error_of_the_database_is_no_failure_of_the_task(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("whose", "code"), [("queue", LOST_CODE), ("task", 3)])
+def test_an_error_of_the_queue_is_no_failure_of_the_task(
+    tmp_path: Path, whose: str, code: int
+) -> None:
     url = f"sqlite:///{tmp_path / 'plans.sqlite'}"
-    ended = subprocess.run([sys.executable, "-c", BROKEN, url], check=False, capture_output=True)
-    assert ended.returncode == LOST_CODE, ended.stderr.decode()
+    command = [sys.executable, "-c", BROKEN, url, whose]
+    ended = subprocess.run(command, check=False, capture_output=True)
+    assert ended.returncode == code, ended.stderr.decode()
 
 
 def test_a_task_whose_workers_die_again_and_again_is_given_up(site: Plant) -> None:
