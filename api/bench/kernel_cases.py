@@ -532,7 +532,8 @@ def _int4(net: Any) -> Iterator[Case]:
         quantize_(module, config)
         return module
 
-    group, int4 = PerGroup(32), getattr(torch, "int4")  # noqa: B009 - torch does not declare it
+    dtypes: Any = torch  # which does not declare this one
+    group, int4 = PerGroup(32), dtypes.int4
     weights = IntxWeightOnlyConfig(weight_dtype=int4, granularity=group)
     both = Int8DynamicActivationIntxWeightConfig(weight_dtype=int4, weight_granularity=group)
     # Activations on the edge of a step of int8 are rounded to either side.

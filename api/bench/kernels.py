@@ -12,7 +12,7 @@ import re
 import shlex
 import subprocess
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -248,28 +248,38 @@ def _programs(case: Case, folder: Path) -> Iterator[Program]:
 
 def _lowered(case: Case) -> tuple[Any, tuple[Any, ...], bytes]:
     import torch
-    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
     from api.bench.zoo import quantized
-    from planner.executorch.repairs import mending
 
     module, inputs = case.module().eval(), case.inputs()
     if case.int8:
         module = quantized(module, inputs)
     options = {"force_fp16": True} if case.float16 else {}
+    return module, inputs, lower(lambda: torch.export.export(module, inputs), options)
+
+
+def lower(export: Callable[[], Any], options: Mapping[str, Any]) -> bytes:
+    """A program with ExecuTorch's own layouts, by options of ``VulkanPartitioner``.
+
+    Raises ``InputError`` for what cannot be exported or lowered.
+    """
+    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
+
+    from planner.executorch.repairs import mending
+    from planner.pipelines.exported import cause_of
+
     try:
         with mending():
             edge = to_edge_transform_and_lower(
-                torch.export.export(module, inputs),
-                partitioner=[VulkanPartitioner(options)],
+                export(),
+                partitioner=[VulkanPartitioner(dict(options))],
                 compile_config=EdgeCompileConfig(_check_ir_validity=False),
             )
             lowered: bytes = edge.to_executorch().buffer
     except Exception as error:
-        text = str(error).strip().splitlines()
-        raise InputError(f"ExecuTorch cannot lower it: {text[0] if text else error!r}") from error
-    return module, inputs, lowered
+        raise InputError(f"ExecuTorch cannot lower it: {cause_of(error)}") from error
+    return lowered
 
 
 def _calls(source: ContractedGraph) -> set[str]:

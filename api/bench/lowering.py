@@ -85,27 +85,26 @@ def lowering(names: Sequence[str], size: zoo.Size, output: Path | None) -> None:
         for name in chosen:
             path = Path(folder) / "model.pt2"
             path.write_bytes(zoo.save(name, size))
-            theirs, ours = _seconds(_BY_EXECUTORCH, path), _seconds(_BY_US, path)
-            assert ours is not None
+            try:
+                theirs: Sequence[float | None] = _seconds(_BY_EXECUTORCH, path)
+            except PlannerError:
+                theirs = (None, None)
             cells = [name]
-            for turn in range(2):
-                they = None if theirs is None else theirs[turn]
+            for they, we in zip(theirs, _seconds(_BY_US, path), strict=True):
                 cells.append("fails" if they is None else f"{they:.1f}")
-                cells.append(f"{ours[turn]:.1f}")
-                cells.append("" if they is None else f"{ours[turn] / they:.2f}")
+                cells.append(f"{we:.1f}")
+                cells.append("" if they is None else f"{we / they:.2f}")
             lines.append(row(cells))
             console.print(lines[-1], markup=False)
     if output is not None:
         write_whole(output, ("\n".join(lines) + "\n").encode())
 
 
-def _seconds(program: str, path: Path) -> list[float] | None:
-    """Seconds of the first and the second time in a new process; None if ExecuTorch fails."""
+def _seconds(program: str, path: Path) -> list[float]:
+    """Seconds of the first and the second time in a new process; raises ``PlannerError``."""
     command = [sys.executable, "-c", program + _TIMED, str(path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode:
-        if program is _BY_EXECUTORCH:
-            return None
         raise PlannerError(f"lowering failed: {ended.stderr.strip().splitlines()[-1]}")
     found: list[float] = json.loads(ended.stdout.splitlines()[-1])
     return found

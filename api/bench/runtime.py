@@ -19,7 +19,7 @@ import numpy as np
 from rich.console import Console
 
 from api.bench import zoo
-from api.bench.kernels import Judged, Program, outputs_of, write_list, write_program
+from api.bench.kernels import Judged, Program, lower, outputs_of, write_list, write_program
 from api.terminal.markdown import row
 from planner.errors import InputError, PlannerError
 from planner.explore.simulation import RandomCosts
@@ -152,25 +152,15 @@ def _noise(net: Net) -> float:
 
 def _lowered(net: Net) -> bytes:
     import torch
-    from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-    from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    from planner.executorch.repairs import mending
     from planner.files.lowered import delegates_of
-    from planner.pipelines.exported import cause_of
 
     options = {"float16": {"force_fp16": True}, "in place": {"alias_buffer_mutations": True}}
     dynamic = {"dynamic_shapes": net.dynamic} if net.dynamic is not None else {}
-    try:
-        with mending():
-            edge = to_edge_transform_and_lower(
-                net.exported or torch.export.export(net.module, net.inputs, **dynamic),
-                partitioner=[VulkanPartitioner(options.get(net.kind, {}))],
-                compile_config=EdgeCompileConfig(_check_ir_validity=False),
-            )
-            lowered: bytes = edge.to_executorch().buffer
-    except Exception as error:
-        raise InputError(f"ExecuTorch cannot lower it: {cause_of(error)}") from error
+    lowered = lower(
+        lambda: net.exported or torch.export.export(net.module, net.inputs, **dynamic),
+        options.get(net.kind, {}),
+    )
     delegates_of(lowered, net.name)
     return lowered
 

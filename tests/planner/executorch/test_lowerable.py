@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
@@ -34,29 +31,20 @@ class Mask(nn.Module):
 class Transposed(Attention):
     """Caches are transposed, and back, between their writes and the attention."""
 
-    def forward(self, x: Tensor, position: Tensor) -> Tensor:
-        start = position[0].item()
-        torch._check(start >= 0)  # type: ignore[no-untyped-call]
-        torch._check(start < 12)  # type: ignore[no-untyped-call]
-        q, k, v = self.qkv(x).view(1, x.shape[1], 6, self.head).split(2, dim=2)
-        torch.ops.llama.update_cache(k, self.keys, start)
-        torch.ops.llama.update_cache(v, self.values, start)
-        keys, values = (c.transpose(1, 2).transpose(1, 2) for c in (self.keys, self.values))
-        found: Tensor = torch.ops.llama.custom_sdpa(q, keys, values, start, None, 0.0, True)
-        return found.reshape(1, x.shape[1], 2 * self.head)
+    def read(self, cache: Tensor) -> Tensor:
+        return cache.transpose(1, 2).transpose(1, 2)
 
 
-def exported(make: Callable[[], nn.Module]) -> Any:
+INPUTS: dict[type[nn.Module], tuple[Tensor, ...]] = {
+    Mask: (torch.randn(1, 8),),
+    Transposed: (torch.randn(1, 3, 16), torch.tensor([2])),
+}
+
+
+def lower(kind: type[nn.Module]) -> bytes:
     load_libraries("net", ["llama.update_cache", "llama.custom_sdpa"])
-    net = make().eval()
-    if isinstance(net, Mask):
-        return torch.export.export(net, (torch.randn(1, 8),))
-    return torch.export.export(net, (torch.randn(1, 3, 16), torch.tensor([2])))
-
-
-def lower(program: Any) -> bytes:
     edge = to_edge_transform_and_lower(
-        program,
+        torch.export.export(kind().eval(), INPUTS[kind]),
         partitioner=[VulkanPartitioner()],
         compile_config=EdgeCompileConfig(_check_ir_validity=False),
     )
@@ -64,13 +52,13 @@ def lower(program: Any) -> bytes:
     return lowered
 
 
-@pytest.mark.parametrize("make", [Mask, Transposed])
-def test_executorch_fails_and_we_do_not(make: Callable[[], nn.Module]) -> None:
+@pytest.mark.parametrize("kind", INPUTS)
+def test_executorch_fails_and_we_do_not(kind: type[nn.Module]) -> None:
     with pytest.raises(Exception, match="An error occurred"), replaced(kept_patterns()):
-        lower(exported(make))
+        lower(kind)
     with mending():
-        greedy = lower(exported(make))
+        greedy = lower(kind)
     with planning(make_options("bytes")):
-        ours = lower(exported(make))
+        ours = lower(kind)
     for data in (greedy, ours):
         assert check_program(data, "net.pte").findings == ()
