@@ -74,7 +74,8 @@ def models(
         console.print(line, markup=False)
     for name in chosen:
         planned = plan_exported(zoo.save(name, size), name, options, repeats=repeats)
-        cells = (*_figures(name, planned.report), _lacking(name, planned))
+        lacking = ", ".join(check_program(planned.data, name).unloadable)
+        cells = (*_figures(name, planned.report), lacking)
         if cpsat_seconds:
             cells += _by_cpsat(planned, cpsat_seconds).cells()
         lines.append(row(cells))
@@ -99,13 +100,6 @@ def _figures(name: str, report: Report) -> tuple[str, ...]:
         f"{total.plan_seconds * 1e3:.1f}",
         f"{total.baseline_seconds / total.plan_seconds:.1f}",
     )
-
-
-def _lacking(name: str, planned: Planned) -> str:
-    """The operators for which ExecuTorch's runtime has no kernel: such a program does not load."""
-    report = check_program(planned.data, name)
-    missing = (f.place for f in report.findings if f.text.startswith("does not load"))
-    return ", ".join(dict.fromkeys(place.partition("(")[2].rstrip(")") for place in missing))
 
 
 def _by_cpsat(planned: Planned, seconds: float) -> _CpSat:

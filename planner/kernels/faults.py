@@ -2,8 +2,9 @@
 
 A row names an operator, the representations in which it fails, and the calls that it concerns. The
 built-in rows are ``faults.json`` beside this module; ``docs/kernels.md`` describes the fields.
-``shaders.json`` has kernels by operator, and for which dtypes and storages their shaders are made:
-the runtime picks one by its name, and does not load a program that asks for another.
+``shaders.json`` has kernels by operator, and the dtypes for which their shaders are made, alike for
+buffers and textures: the runtime picks one by its name, and does not load a program that asks for
+another.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ DTYPES: Final = {
 """A shader's dtype as its name has it. Source: ``ShaderNameUtils.cpp`` (``add_dtype_suffix``)."""
 
 _ANY: Final = "*"
-EFFECTS: Final = ("wrong values", "does not load", "unstable")
+DOES_NOT_LOAD: Final = "does not load"
+EFFECTS: Final = ("wrong values", DOES_NOT_LOAD, "unstable")
 _TESTS: Final = ("is", "is_not", "is_none_of", "more_than", "less_than", "not_multiple_of", "has")
 _ROW: Final = frozenset(
     {"operators", "representations", "operands", "when", "runtime", "gpus", "effect", "source"}
@@ -157,24 +159,23 @@ def builtin_faults() -> Faults:
 
 
 def _without_shader() -> Iterator[Fault]:
-    """A row for each operator and storage: dtypes for which its kernel has no shader."""
+    """A row for each kernel: the dtypes for which it has no shader."""
     found = json.loads(_SHADERS.read_text("utf-8"))
     for kernel in found["kernels"]:
-        operand = _operand(kernel["dtype_of"])
-        for storage, names in kernel["dtypes"].items():
-            dtypes = tuple(dtype.name for name in names for dtype in DTYPES[name])
-            yield Fault(
-                operators=tuple(kernel["operators"]),
-                representations=_representations((storage,)),
-                operands=(operand,),
-                when=(Condition("dtype", operand, 0, "is_none_of", dtypes),),
-                releases=(found["release"],),
-                gpus=(),
-                effect="does not load",
-                source=f"{found['source']}/impl/{kernel['source']}",
-                state="open",
-                seen=f"shaders {kernel['shader']} are made for {', '.join(names)}",
-            )
+        operand, names = _operand(kernel["dtype_of"]), kernel["dtypes"]
+        dtypes = tuple(dtype.name for name in names for dtype in DTYPES[name])
+        yield Fault(
+            operators=tuple(kernel["operators"]),
+            representations=_representations(("any",)),
+            operands=(operand,),
+            when=(Condition("dtype", operand, 0, "is_none_of", dtypes),),
+            releases=(found["release"],),
+            gpus=(),
+            effect=DOES_NOT_LOAD,
+            source=f"{found['source']}/impl/{kernel['source']}",
+            state="open",
+            seen=f"shaders {kernel['shader']} are made for {', '.join(names)}",
+        )
 
 
 def load_faults(path: str | Path) -> Faults:

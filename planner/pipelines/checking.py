@@ -9,7 +9,7 @@ from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
 from planner.ir.graph import representations_of
 from planner.ir.physical import image_extents, padded_bytes
-from planner.kernels.faults import Faults, builtin_faults, met_faults
+from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, builtin_faults, met_faults
 from planner.kernels.gpus import Gpu
 from planner.kernels.limits import Limits
 from planner.kernels.releases import RELEASES, Runtime
@@ -42,8 +42,14 @@ def check_program(
     files = list(graphs_of(data, name))
     graphs = [read_vkgraph(file, f"delegate {i}") for i, file in enumerate(files)]
     found: list[Finding] = []
+    unloadable = set[str]()
     for index, (file, source) in enumerate(zip(files, graphs, strict=True)):
-        check = _Check(index, file, source, runtime, faults, gpu)
+        given = representations_of(source.made, source.transitions)
+        met = tuple(met_faults(source.graph, faults, given))
+        unloadable |= {
+            source.graph.operators[m.operator].name for m in met if m.fault.effect == DOES_NOT_LOAD
+        }
+        check = _Check(index, file, source, runtime, met, gpu)
         found += check.operators()
         found += check.limits()
         found += check.memory()
@@ -56,6 +62,7 @@ def check_program(
         operators=sum(len(g.graph.operators) for g in graphs),
         taken_by=tuple(taken),
         unknown=tuple(sorted({n for g in graphs for n in g.unknown})),
+        unloadable=tuple(sorted(unloadable)),
         findings=tuple(dict.fromkeys(found)),
     )
 
@@ -68,7 +75,7 @@ class _Check:
     file: VkGraph
     source: ContractedGraph
     runtime: Runtime
-    faults: Faults
+    met: tuple[MetFault, ...]
     gpu: Gpu | None
 
     def _finding(self, place: str, kind: FindingKind, text: str, source: str = "") -> Finding:
@@ -81,8 +88,7 @@ class _Check:
             for refusal in refusals(self.source, release):
                 place = graph.place_of(refusal.operator)
                 yield self._finding(place, refusal.kind, f"ExecuTorch {release} {refusal.text}")
-        given = representations_of(self.source.made, self.source.transitions)
-        for met in met_faults(graph, self.faults, given):
+        for met in self.met:
             text = f"{met.fault.effect} in {met.representation}"
             yield self._finding(graph.place_of(met.operator), "fault", text, met.fault.source)
 

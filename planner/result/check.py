@@ -45,6 +45,8 @@ class CheckReport:
     """The releases that accept every operator and representation, faults aside."""
     unknown: tuple[str, ...]
     """The operators that no release registers, of which nothing can be said."""
+    unloadable: tuple[str, ...]
+    """The operators with a known fault for which the program does not load."""
     findings: tuple[Finding, ...]
 
     def document(self) -> dict[str, Any]:

@@ -71,6 +71,14 @@ def test_a_known_fault_is_found(given: TensorRepr, wrong: bool) -> None:
         assert finding.source.startswith("https://")
 
 
+def test_what_has_no_kernel_does_not_load() -> None:
+    data = softmax(TEX_W, new="aten.logical_not.default")
+    found = check_program(data, "x")
+    assert found.unloadable == ("aten.logical_not.default",)
+    assert [f.text for f in found.findings] == ["does not load in texture:WIDTH_PACKED"]
+    assert check_program(embedding(TEX_H), "x").unloadable == ()
+
+
 def test_images_and_buffers_beyond_a_gpu() -> None:
     gpu = Gpu("Small 1", "Small", 2048, 2**20, "its maker")
     s = Sketch()
