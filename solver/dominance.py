@@ -3,7 +3,7 @@
 If every variable that has label ``a`` takes ``b`` instead, all at once, and no factor costs more
 for it, whatever the other labels are, then ``a`` can go: each assignment has one without it that is
 as good. Costs are compared by levels, and so are their sums: a sum of vectors none of which is
-positive is not positive. So ties stay decided as they were.
+positive is not positive. So the optimum stays the same at every level.
 """
 
 from __future__ import annotations
@@ -14,15 +14,7 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 
-from solver.problem import (
-    FORBIDDEN,
-    Costs,
-    CostTable,
-    Factor,
-    Problem,
-    SharedCopies,
-    Variable,
-)
+from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, SharedCopies, Variable
 
 _ATTEMPTS = 64
 """Most substitutions that are tried at once; then each label is tried alone."""
