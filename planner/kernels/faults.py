@@ -2,9 +2,9 @@
 
 A row names an operator, the representations in which it fails, and the calls that it concerns. The
 built-in rows are ``faults.json`` beside this module; ``docs/kernels.md`` describes the fields.
-``shaders.json`` has kernels by operator, and the dtypes for which their shaders are made, alike for
-buffers and textures: the runtime picks one by its name, and does not load a program that asks for
-another.
+``shaders.json`` has kernels by operator, how their shaders are named from a release on, and the
+dtypes for which these are made, alike for buffers and textures: the runtime picks one by its name,
+and does not load a program that asks for another.
 """
 
 from __future__ import annotations
@@ -159,22 +159,23 @@ def builtin_faults() -> Faults:
 
 
 def _without_shader() -> Iterator[Fault]:
-    """A row for each kernel: the dtypes for which it has no shader."""
+    """A row for each kernel: the dtypes for which it has no shader, in any release that has it."""
     found = json.loads(_SHADERS.read_text("utf-8"))
     for kernel in found["kernels"]:
         operand, names = _operand(kernel["dtype_of"]), kernel["dtypes"]
+        first, shader = min(kernel["shaders"]), kernel["shaders"][max(kernel["shaders"])]
         dtypes = tuple(dtype.name for name in names for dtype in DTYPES[name])
         yield Fault(
             operators=tuple(kernel["operators"]),
             representations=_representations(("any",)),
             operands=(operand,),
             when=(Condition("dtype", operand, 0, "is_none_of", dtypes),),
-            releases=(found["release"],),
+            releases=parse_runtime(f"{first}+").releases,
             gpus=(),
             effect=DOES_NOT_LOAD,
             source=f"{found['source']}/impl/{kernel['source']}",
             state="open",
-            seen=f"shaders {kernel['shader']} are made for {', '.join(names)}",
+            seen=f"shaders {shader} are made for {', '.join(names)}",
         )
 
 

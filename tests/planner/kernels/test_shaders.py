@@ -1,9 +1,8 @@
-"""The table of shaders against the tables of the installed release, from which they are made."""
+"""The table of shaders against those of each release, from which its shaders are made."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
@@ -17,14 +16,15 @@ import yaml
 import planner.kernels
 from planner.ir.graph import Operator, Tensor, TensorArg
 from planner.kernels.faults import DTYPES, builtin_faults
-from planner.kernels.registry import lookup
-from planner.kernels.releases import LATEST, Runtime
+from planner.kernels.registry import releases_of
+from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from schema import VkDataType
+from tests.planner.kernels.wheels import delegate_of
 
 # Found without importing ExecuTorch, which takes seconds.
 _EXECUTORCH = find_spec("executorch")
 assert _EXECUTORCH is not None and _EXECUTORCH.submodule_search_locations is not None
-GLSL = Path(*_EXECUTORCH.submodule_search_locations, "backends/vulkan/runtime/graph/ops/glsl")
+INSTALLED = Path(*_EXECUTORCH.submodule_search_locations, "backends/vulkan")
 TABLE = json.loads((Path(*planner.kernels.__path__) / "shaders.json").read_text())
 
 
@@ -54,28 +54,49 @@ def variants(template: dict[str, Any]) -> Iterator[str]:
 
 
 @cache
-def shaders() -> frozenset[str]:
-    """Names of all shaders of the installed release."""
-    files = sorted(GLSL.glob("*.yaml"))
-    assert len(files) > 150
+def shaders(release: Release) -> frozenset[str]:
+    """Names of all shaders of a release."""
+    delegate = INSTALLED if release == LATEST else delegate_of(release)
+    files = sorted((delegate / "runtime/graph/ops/glsl").glob("*.yaml"))
+    assert len(files) > 100
     templates = (t for file in files for t in yaml.safe_load(file.read_text()).values())
     return frozenset(name for template in templates for name in variants(template))
 
 
-def test_the_table_is_of_the_installed_release() -> None:
-    assert TABLE["release"] == LATEST
+def shader_of(kernel: dict[str, Any], release: Release) -> str | None:
+    """How a kernel's shaders are named in a release."""
+    since = [first for first in kernel["shaders"] if first <= release]
+    return kernel["shaders"][max(since)] if since else None
+
+
+def dtypes_of(shader: str, storage: str, release: Release) -> list[str]:
+    """The dtypes for which shaders of this name are made."""
+    names = {dtype: shader.format(storage=storage, dtype=dtype) for dtype in DTYPES}
+    return [dtype for dtype in names if names[dtype] in shaders(release)]
+
+
+def test_the_table_is_of_many_operators() -> None:
     assert len({name for k in TABLE["kernels"] for name in k["operators"]}) > 60
 
 
-@pytest.mark.parametrize(
-    "kernel", TABLE["kernels"], ids=lambda k: re.sub(r"_?{\w+}", "", k["shader"])
-)
-def test_the_table_has_the_shaders_that_there_are(kernel: dict[str, Any]) -> None:
-    assert all(lookup(name) is not None for name in kernel["operators"])
-    assert kernel["dtypes"]
-    for storage in ("buffer", "texture3d"):
-        names = {d: kernel["shader"].format(storage=storage, dtype=d) for d in DTYPES}
-        assert kernel["dtypes"] == [d for d in names if names[d] in shaders()]
+@pytest.mark.xdist_group("wheels")
+@pytest.mark.parametrize("release", RELEASES)
+def test_the_table_has_the_shaders_that_there_are(release: Release) -> None:
+    for kernel in TABLE["kernels"]:
+        shader = shader_of(kernel, release)
+        for storage in ("buffer", "texture3d"):
+            if shader is not None:
+                assert dtypes_of(shader, storage, release) == kernel["dtypes"], shader
+            else:
+                latest = kernel["shaders"][max(kernel["shaders"])]
+                assert not dtypes_of(latest, storage, release), latest
+
+
+def test_a_release_that_registers_an_operator_has_its_shaders() -> None:
+    for kernel in TABLE["kernels"]:
+        for name in kernel["operators"]:
+            assert releases_of(name)
+            assert all(shader_of(kernel, release) for release in releases_of(name)), name
 
 
 @pytest.mark.parametrize(
@@ -95,3 +116,11 @@ def test_what_has_no_shader_does_not_load(name: str, dtype: VkDataType, lacks: b
     call = Operator(name, (TensorArg(0), TensorArg(0)), (0,))
     found = builtin_faults().for_device(Runtime(), None).of(call, tensors)
     assert any("shaders" in row.seen for row in found) is lacks
+
+
+def test_what_an_older_release_has_no_shader_for_does_not_load_there() -> None:
+    call = Operator("aten._softmax.default", (TensorArg(0),), (0,))
+    tensors = [Tensor("x", (4, 4), VkDataType.INT32)]
+    for release in RELEASES:
+        found = builtin_faults().for_device(Runtime(release, release), None).of(call, tensors)
+        assert any("shaders" in row.seen for row in found), release
