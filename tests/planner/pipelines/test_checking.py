@@ -71,6 +71,16 @@ def test_a_known_fault_is_found(given: TensorRepr, wrong: bool) -> None:
         assert finding.source.startswith("https://")
 
 
+@pytest.mark.parametrize(("keys", "wrong"), [(7, True), (8, False)])
+def test_attention_over_buffers_needs_keys_by_fours(keys: int, wrong: bool) -> None:
+    s = Sketch()
+    q, k, v = (s.input((1, 2, n, 8), BUF_W) for n in (5, keys, keys))
+    x = s.call("et_vk.sdpa.default", q, k, v, None, None, s.tensor((1, 2, 5, 8), BUF_W))
+    data = vkgraph.encode(s.finish(x).after)
+    assert kinds(data) == ["fault"] * wrong
+    assert kinds(replan(data, "x").data) == []
+
+
 def test_what_has_no_kernel_does_not_load() -> None:
     data = softmax(TEX_W, new="aten.logical_not.default")
     found = check_program(data, "x")

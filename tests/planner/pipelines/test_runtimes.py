@@ -22,7 +22,7 @@ from schema import VkTensor, vkgraph
 from tests.planner.verify.sketches import BUF_W, TEX_C, TEX_H, TEX_W, Sketch
 
 SOFTMAX = "aten._softmax.default"
-IN_BUFFERS = "quantized_decomposed.dequantize_per_token.default"
+IN_BUFFERS = "dim_order_ops._to_dim_order_copy.default"
 
 
 def softmax(given: TensorRepr, *, new: str | None = None) -> bytes:
