@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from api.bench.kernel_calls import direct_calls
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -62,6 +64,26 @@ def cases() -> Iterator[Case]:
     ) -> Iterator[Case]:
         yield Case(operator, shapes, make, lambda: tuple(r(*i) for i in inputs), **options)
 
+    def direct(
+        operator: str,
+        shapes: str,
+        f: Callable[..., Any],
+        inputs: Callable[[], tuple[Tensor, ...]],
+        constants: Callable[[], tuple[Tensor, ...]] = tuple,
+    ) -> Case:
+        class Call(torch.nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.names = []
+                for number, constant in enumerate(constants()):
+                    self.names.append(f"constant_{number}")
+                    self.register_buffer(self.names[-1], constant)
+
+            def forward(self, *args: Any) -> Any:
+                return f(*args, *(getattr(self, name) for name in self.names))
+
+        return Case(operator, shapes, Call, inputs)
+
     yield from _unary(of)
     yield from _binary(of)
     yield from _reductions(of)
@@ -71,6 +93,7 @@ def cases() -> Iterator[Case]:
     yield from _attention(net)
     yield from _int8(net)
     yield from _int4(net)
+    yield from direct_calls(direct)
 
 
 _CLASSES = {
@@ -80,6 +103,7 @@ _CLASSES = {
     "batch": (2, 3, 5, 6),
     "one element": (1, 1, 1, 1),
     "long row": (1, 2, 3, 2050),
+    "20,000 rows": (20_000, 3),
 }
 
 
@@ -149,6 +173,9 @@ def _binary(of: Any) -> Iterator[Case]:
             yield from of(operator, "broadcast of both", call, (1, 3, 5, 1), (1, 1, 5, 6))
             yield from of(operator, "one element", call, (1, 1, 1, 1), (1, 1, 1, 1))
             yield from of(operator, "long row", call, (1, 1, 2, 2050), (1, 1, 2, 2050))
+            yield from of(operator, "20,000 rows", call, (20_000, 3), (20_000, 3))
+        if name in ("add.Tensor", "sub.Tensor", "mul.Tensor", "div.Tensor", "minimum"):
+            yield from of(operator, "batch", call, (2, 3, 5, 6), (2, 3, 5, 6), float16=True)
     scalars = {"eq": torch.eq, "ne": torch.ne, "lt": torch.lt, "le": torch.le}
     for name, compare in {**scalars, "ge": torch.ge, "gt": torch.gt}.items():
         yield from of(f"aten.{name}.Scalar", "batch", lambda x, c=compare: c(x, 0.25), (2, 3, 5, 6))
@@ -172,6 +199,7 @@ def _reductions(of: Any) -> Iterator[Case]:
                 shapes = f"over {words}{extra}"
                 yield from of(name, shapes, lambda x, d=dim, c=call: c(x, dim=d), shape)
         yield from of(name, "2d", lambda x, c=call: c(x, dim=-1), (3, 10))
+        yield from of(name, "20,000 rows", lambda x, c=call: c(x, dim=-1), (20_000, 3))
         yield from of(name, "long row", lambda x, c=call: c(x, dim=-1), (1, 2, 3, 2050))
         yield from of(
             name, "over width", lambda x, c=call: c(x, dim=-1), (1, 6, 5, 7), float16=True
@@ -191,6 +219,16 @@ def _reductions(of: Any) -> Iterator[Case]:
                 )
         yield from of(
             name, "over images", lambda x, c=call: c(x, dim=(-1, -2), keepdim=True), (2, 6, 5, 7)
+        )
+        yield from of(
+            name, "20,000 rows", lambda x, c=call: c(x, dim=(-1,), keepdim=True), (20_000, 3)
+        )
+        yield from of(
+            name,
+            "over width",
+            lambda x, c=call: c(x, dim=(-1,), keepdim=True),
+            (1, 6, 5, 7),
+            float16=True,
         )
         yield from of(name, "without the dimension", lambda x, c=call: c(x, dim=(-1,)), (2, 5, 6))
         yield from of(
@@ -237,6 +275,20 @@ def _shapes(of: Any) -> Iterator[Case]:
             x4,
         )
         yield from of("aten.flip.default", f"of {words}", lambda x, d=dim: torch.flip(x, [d]), x4)
+    for name, call in {
+        "permute_copy.default": lambda x: x.permute(0, 2, 3, 1) + 0,
+        "view_copy.default": lambda x: x.reshape(6, 30) + 0,
+        "cat.default": lambda x: torch.cat([x, x + 1], 1),
+        "slice_copy.Tensor": lambda x: x.narrow(1, 1, 1) + 0,
+        "select_copy.int": lambda x: x.select(1, 1) + 0,
+        "repeat.default": lambda x: x.repeat(1, 2, 1, 3),
+        "constant_pad_nd.default": lambda x: f.pad(x, (1, 2, 0, 3)),
+    }.items():
+        yield from of(f"aten.{name}", "batch", call, x4, float16=True)
+    tall = (20_000, 3)
+    yield from of("aten.permute_copy.default", "20,000 rows", lambda x: x.permute(1, 0) + 0, tall)
+    yield from of("aten.cat.default", "20,000 rows", lambda x, y: torch.cat([x, y], 1), tall, tall)
+    yield from of("aten.slice_copy.Tensor", "20,000 rows", lambda x: x.narrow(0, 9, 11) + 0, tall)
     yield from of("aten.repeat.default", "batch", lambda x: x.repeat(1, 2, 1, 3), x4)
     yield from of("aten.repeat.default", "of batches", lambda x: x.repeat(2, 1, 1, 1), x4)
     yield from of("aten.constant_pad_nd.default", "batch", lambda x: f.pad(x, (1, 2, 0, 3)), x4)
@@ -277,6 +329,26 @@ def _shapes(of: Any) -> Iterator[Case]:
     yield from of(
         "aten.arange.start_step", "1d", lambda x: x + torch.arange(0, 7, dtype=torch.float32), (7,)
     )
+    for name, made in {
+        "ones": lambda x: x + torch.ones(2, 3, 5, 6),
+        "ones_like": lambda x: x + torch.ones_like(x),
+        "zeros": lambda x: x + torch.zeros(2, 3, 5, 6),
+        "zeros_like": lambda x: x + torch.zeros_like(x),
+        "scalar_tensor": lambda x: x + torch.scalar_tensor(3.0),
+        "copy": lambda x: torch.ops.aten.copy(torch.zeros_like(x), x) + x,
+        "alias_copy": lambda x: torch.ops.aten.alias_copy(x + 1) + x,
+    }.items():
+        yield from of(f"aten.{name}.default", "batch", made, x4)
+    yield from of("aten.t_copy.default", "2d", lambda x: torch.t(x) + 0, (3, 10))
+    yield from of("aten.permute.default", "batch", lambda x: x.permute(0, 2, 3, 1) + 0, x4)
+    for name, order in (
+        ("_clone_dim_order", lambda x: x.clone(memory_format=torch.channels_last) + 0),
+        ("_to_dim_order_copy", lambda x: x.to(memory_format=torch.channels_last) + 0),
+    ):
+        yield from of(f"dim_order_ops.{name}.default", "to channels last", order, x4)
+    yield from of(
+        "dim_order_ops._to_dim_order_copy.default", "to int", lambda x: (x * 9).to(torch.int32), x4
+    )
     yield from of("aten._to_copy.default", "to int", lambda x: (x * 9).to(torch.int32), x4)
     yield from of("aten.unfold_copy.default", "of a row", lambda x: x.unfold(1, 4, 2) + 0, (3, 10))
 
@@ -290,6 +362,7 @@ def _linear(of: Any, net: Any) -> Iterator[Case]:
         ((5,), 10, 7, "odd"),
         ((2, 5), 10, 7, "3d odd"),
         ((3,), 2050, 6, "long row"),
+        ((20_000,), 8, 4, "20,000 rows"),
     ):
         yield from net(
             "aten.linear.default",
@@ -300,9 +373,15 @@ def _linear(of: Any, net: Any) -> Iterator[Case]:
     yield from net("aten.linear.default", "odd", lambda: nn.Linear(10, 7), (5, 10), float16=True)
     yield from of("aten.mm.default", "odd", torch.mm, (5, 10), (10, 7))
     yield from of("aten.bmm.default", "odd", torch.bmm, (2, 5, 10), (2, 10, 7))
+    yield from of("aten.bmm.default", "odd", torch.bmm, (2, 5, 10), (2, 10, 7), float16=True)
     yield from of("aten.bmm.default", "one batch", torch.bmm, (1, 5, 8), (1, 8, 4))
     yield from of("aten.addmm.default", "odd", torch.addmm, (7,), (5, 10), (10, 7))
-    for shape, words in (((2, 5, 10), "3d"), ((2, 3, 5, 6), "batch"), ((1, 3, 2050), "long row")):
+    for shape, words in (
+        ((2, 5, 10), "3d"),
+        ((2, 3, 5, 6), "batch"),
+        ((1, 3, 2050), "long row"),
+        ((20_000, 8), "20,000 rows"),
+    ):
         yield from net(
             "aten.native_layer_norm.default", words, lambda n=shape[-1]: nn.LayerNorm(n), shape
         )
@@ -323,12 +402,13 @@ def _attention(net: Any) -> Iterator[Case]:
             partial(_attending, head),
             partial(_attended, head),
         )
-        yield Case(
-            "llama.custom_sdpa.default",
-            f"head_dim {head}",
-            partial(_attending, head, True),
-            partial(_attended, head),
-        )
+        for operator in ("llama.custom_sdpa.default", "update_cache.default"):
+            yield Case(
+                operator,
+                f"head_dim {head}",
+                partial(_attending, head, True),
+                partial(_attended, head),
+            )
 
     rms_norm: Callable[[int], Any] = norm.RMSNorm
 
@@ -438,8 +518,15 @@ def _images(of: Any, net: Any) -> Iterator[Case]:
         "aten.avg_pool2d.default", "without a stride", lambda x: f.avg_pool2d(x, 2), image
     )
     pool = "aten.max_pool2d_with_indices.default"
+    for operator, call in {
+        "aten.avg_pool2d.default": lambda x: f.avg_pool2d(x, 2, 2),
+        pool: lambda x: f.max_pool2d(x, 2, 2),
+        "aten.upsample_nearest2d.vec": lambda x: f.interpolate(x, scale_factor=2.0),
+    }.items():
+        yield from of(operator, "one", call, image, float16=True)
     yield from of(pool, "with a stride", lambda x: f.max_pool2d(x, 2, 2), image)
     yield from of(pool, "without a stride", lambda x: torch.max_pool2d(x, 2), image)
+    yield from of("aten.max_pool2d.default", "one", lambda x: torch.max_pool2d(x, 2, 2), image)
     yield from of(
         "aten.upsample_nearest2d.vec", "twice", lambda x: f.interpolate(x, scale_factor=2.0), image
     )
@@ -499,12 +586,21 @@ def _int8(net: Any) -> Iterator[Case]:
         int8=True,
     )
     yield from net("et_vk.q8ta_add.default", "residual", _residual, image, int8=True)
+    for rows, words in ((1, "one row"), (6, "rows")):
+        yield from net(
+            "et_vk.linear_q8ta_q8csw.default",
+            words,
+            lambda: nn.Sequential(nn.Linear(16, 12), nn.Sigmoid()),
+            (rows, 16),
+            int8=True,
+        )
     quantize = "quantized_decomposed.{}quantize_per_tensor.default"
     chains: tuple[tuple[str, int, Callable[[], Any]], ...] = (
         (quantize.format(""), 12, lambda: nn.Conv2d(8, 12, 3, padding=1)),
         (quantize.format("de"), 12, lambda: nn.Conv2d(8, 12, 1)),
         ("et_vk.q8ta_conv2d_transposed.default", 12, lambda: nn.ConvTranspose2d(8, 12, 2, 2)),
         ("et_vk.q8ta_pixel_shuffle.default", 4, _shuffled),
+        ("et_vk.q8ta_relu.default", 12, lambda: nn.Sequential(nn.Conv2d(8, 12, 1), nn.ReLU())),
     )
     for operator, channels, make in chains:
         yield from net(

@@ -29,6 +29,7 @@ from planner.ir.graph import Side, representations_of
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.ir.representation import NO_STORAGE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.faults import Fault, Faults
+from planner.kernels.registry import SYMBOLIC, lookup, registered_names
 from planner.kernels.releases import RELEASES, Runtime
 from planner.options import PlanOptions
 
@@ -73,24 +74,39 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of a program: ``error`` is relative to the largest value expected."""
+    """What became of a program: ``error`` is relative to the largest value expected.
+
+    ``foretold`` is whether a check of the program had found something, without running it.
+    """
 
     program: Program
     verdict: Verdict
     error: float = 0.0
     reason: str = ""
+    foretold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Untried:
+    """An operator of which no program of these shapes could be made, and why."""
+
+    operator: str
+    shapes: str
+    reason: str
 
 
 def make_sweep(folder: Path, only: Sequence[str] = ()) -> list[Program]:
     """Writes the programs of the sweep, those of operators whose names hold one of ``only``.
 
-    Raises ``OptionError`` where there is no such operator.
+    What could not be tried is noted beside them. Raises ``OptionError`` where there is no such
+    operator.
     """
     require("The sweep of kernels", "torch", "torchao", "executorch")
     import torch
 
     console = Console(highlight=False, stderr=True)
     programs: list[Program] = []
+    untried: list[Untried] = []
     with quiet():
         for case in cases():
             if only and not any(text in case.operator for text in only):
@@ -100,13 +116,20 @@ def make_sweep(folder: Path, only: Sequence[str] = ()) -> list[Program]:
                 made = list(_programs(case, folder))
             except InputError as error:
                 console.print(f"{case.operator}, {case.shapes}: {error}", markup=False)
+                untried.append(Untried(case.operator, case.shapes, str(error)))
                 continue
             programs += made
             words = f"{case.operator}, {case.shapes}: {len(made)} programs"
             console.print(words, markup=False)
-    if not programs:
+    if not programs and not untried:
         raise OptionError(f"no operator of the sweep is called {' or '.join(only)}")
-    write_list(folder, programs)
+    cases_of = {*(p.operator for p in programs), *(one.operator for one in untried)}
+    untried += [
+        Untried(name, "", "the sweep has no call of it")
+        for name in _without_case(cases_of)
+        if not only or any(text in name for text in only)
+    ]
+    write_list(folder, programs, untried)
     return programs
 
 
@@ -117,10 +140,6 @@ def is_sweep(folder: Path) -> bool:
 
 def read_sweep(folder: Path) -> list[Program]:
     """The programs of a sweep that was written; raises ``InputError`` for another folder."""
-    try:
-        listed = json.loads((folder / _LIST).read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} holds no sweep of kernels: {error}") from error
     return [
         Program(
             **{
@@ -129,8 +148,22 @@ def read_sweep(folder: Path) -> list[Program]:
                 "outputs": tuple((dtype, tuple(shape)) for dtype, shape in entry["outputs"]),
             }
         )
-        for entry in listed
+        for entry in _read_list(folder)["programs"]
     ]
+
+
+def read_untried(folder: Path) -> list[Untried]:
+    """What a sweep that was written could not try; raises ``InputError`` for another folder."""
+    return [Untried(**entry) for entry in _read_list(folder)["untried"]]
+
+
+def _read_list(folder: Path) -> Any:
+    try:
+        found = json.loads((folder / _LIST).read_text("utf-8"))
+        found["programs"], found["untried"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{folder} holds no sweep of kernels: {error}") from error
+    return found
 
 
 def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
@@ -165,24 +198,43 @@ def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
 
 def judge_sweep(folder: Path, programs: Sequence[Program]) -> list[Judged]:
     """What became of each program."""
-    return [_judge(folder, program) for program in programs]
+    from planner.pipelines.checking import check_program
+
+    judged = []
+    for program in programs:
+        data = (folder / program.folder / _PROGRAM).read_bytes()
+        found = check_program(data, program.folder, Runtime()).findings
+        judged.append(replace(_judge(folder, program), foretold=bool(found)))
+    return judged
 
 
-def sweep_tables(judged: Sequence[Judged]) -> str:
-    """The map, operator by representation, and what was not right, as Markdown."""
+def sweep_tables(judged: Sequence[Judged], untried: Sequence[Untried] = ()) -> str:
+    """The map, operator by representation, what was not right or not tried, as Markdown."""
     by_pair: dict[tuple[str, str], list[Judged]] = {}
     for one in judged:
         for given in dict.fromkeys((one.program.argument, one.program.output)):
             by_pair.setdefault((one.program.operator, given), []).append(one)
-    operators = sorted({operator for operator, _ in by_pair})
+    tried = {operator for operator, _ in by_pair}
+    operators = sorted(tried | {one.operator for one in untried})
+    accepted = {operator: _accepted(operator) for operator in operators}
     counts = ", ".join(
         f"{n:,} {verdict}" for verdict, n in Counter(o.verdict for o in judged).items()
     )
-    names = [str(r) for r in REPRS if any(given == str(r) for _, given in by_pair)]
-    lines = [f"{len(judged):,} programs: {counts}.", ""]
+    names = [str(r) for r in REPRS]
+    right = [one.foretold for one in judged if one.verdict == "right"]
+    not_right = [one.foretold for one in judged if one.verdict not in ("right", "not tried")]
+    lines = [
+        f"{len(judged):,} programs: {counts}. `layout-planner check` finds something in",
+        f"{sum(not_right):,} of the {len(not_right):,} that are not right, and in {sum(right):,} "
+        f"of the {len(right):,} that are.",
+        "",
+    ]
     lines += [row(("operator", *names)), row(["---"] * (len(names) + 1))]
     for operator in operators:
-        cells = [_cell(by_pair.get((operator, name), [])) for name in names]
+        cells = [
+            _cell(by_pair.get((operator, name), [])) or "not tried" * (name in accepted[operator])
+            for name in names
+        ]
         lines.append(row((f"`{operator}`", *cells)))
     lines += ["", row(("operator", "shapes", "dtype", "argument → output", "seen"))]
     lines.append(row(["---"] * 5))
@@ -194,7 +246,30 @@ def sweep_tables(judged: Sequence[Judged]) -> str:
             lines.append(
                 row((f"`{p.operator}`", p.shapes, p.dtype, change, f"{one.verdict}: {seen}"))
             )
+    if untried:
+        lines += ["", row(("not tried", "shapes", "why")), row(["---"] * 3)]
+        lines += [row((f"`{one.operator}`", one.shapes, one.reason)) for one in untried]
     return "\n".join(lines) + "\n"
+
+
+def _without_case(cases_of: Collection[str]) -> list[str]:
+    """Operators of the registry that make tensors, and are in no case."""
+    bare = {name.rpartition(".")[0].rpartition(".")[2] for name in cases_of}
+    return [
+        name
+        for name in registered_names()
+        if name not in (*SYMBOLIC, *cases_of) and name.rpartition(".")[2] not in bare
+    ]
+
+
+def _accepted(operator: str) -> set[str]:
+    """The representations that an operator's first argument or output may have, by its registry.
+
+    None are known of one whose sets depend on the call, beyond those that it is registered with.
+    """
+    features = lookup(operator)
+    sets = (*features.inputs[:1], *features.outputs[:1]) if features is not None else ()
+    return {str(r) for found in sets for r in found}
 
 
 def _cell(found: Sequence[Judged]) -> str:
@@ -217,10 +292,14 @@ def _programs(case: Case, folder: Path) -> Iterator[Program]:
     from planner.vkgraph.reader import read_vkgraph
 
     module, inputs, pte = _lowered(case)
-    graphs = list(graphs_of(pte, case.name))
+    try:
+        graphs = list(graphs_of(pte, case.name))
+    except InputError as error:
+        raise InputError("ExecuTorch delegates nothing of it") from error
     sources = [read_vkgraph(graph) for graph in graphs]
-    if not any(case.operator in _calls(source) for source in sources):
-        raise InputError("ExecuTorch does not delegate it")
+    if not any(case.operator in _names(source) for source in sources):
+        made = ", ".join(dict.fromkeys(name for source in sources for name in _names(source)))
+        raise InputError(f"ExecuTorch makes {made} of it")
     expected = None if case.int8 else outputs_of(module(*inputs))
     seen: set[tuple[str, str]] = set()
     reference = ""
@@ -282,8 +361,8 @@ def lower(export: Callable[[], Any], options: Mapping[str, Any]) -> bytes:
     return lowered
 
 
-def _calls(source: ContractedGraph) -> set[str]:
-    return {operator.name for operator in source.graph.operators}
+def _names(source: ContractedGraph) -> list[str]:
+    return [operator.name for operator in source.graph.operators]
 
 
 def _pins(operator: str, sources: Sequence[ContractedGraph]) -> Iterator[Faults]:
@@ -358,12 +437,12 @@ def write_program(
     return replace(program, inputs=tuple(names), outputs=outputs)
 
 
-def write_list(folder: Path, programs: Sequence[Program]) -> None:
+def write_list(folder: Path, programs: Sequence[Program], untried: Sequence[Untried] = ()) -> None:
     """Notes the programs of a sweep in its folder. Raises ``OptionError`` if there are none."""
     if not programs:
         raise OptionError("no program could be made: there is nothing to run")
-    listed = json.dumps([asdict(program) for program in programs], indent=1)
-    write_whole(folder / _LIST, listed.encode())
+    listed = {"programs": [*map(asdict, programs)], "untried": [*map(asdict, untried)]}
+    write_whole(folder / _LIST, json.dumps(listed, indent=1).encode())
 
 
 def _judge(folder: Path, program: Program) -> Judged:
@@ -387,7 +466,8 @@ def _judge(folder: Path, program: Program) -> Judged:
             return Judged(program, "wrong", error=float("inf"))
         if wanted.size == 0:
             continue
-        a, b = wanted.astype(np.float64), found.astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            a, b = wanted.astype(np.float64), found.astype(np.float64)
         largest = max(float(np.abs(a).max()), 1e-6)
         apart = float(np.abs(a - b).max()) / largest
         error = max(error, float("inf") if np.isnan(apart) else apart)

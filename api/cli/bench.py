@@ -83,9 +83,12 @@ def bench_kernels(
     --model_path={pte} --inputs={inputs} --output_file={outputs} --etdump_path={etdump}'. What has
     run is judged: the map of operators and representations is printed.
     """
-    from api.bench.kernels import make_sweep, sweep_tables
+    from api.bench.kernels import make_sweep, read_untried, sweep_tables
 
-    _sweep(folder, lambda: make_sweep(folder, only), command, sweep_tables, output)
+    def tables(judged: Sequence[Judged]) -> str:
+        return sweep_tables(judged, read_untried(folder))
+
+    _sweep(folder, lambda: make_sweep(folder, only), command, tables, output)
 
 
 @bench_group.command("runtime")

@@ -50,6 +50,12 @@ _WRITTEN_ARGS: Final = {
 }
 """The arguments that an operator writes into, by its name without namespace and overload."""
 
+SYMBOLIC: Final = (
+    *("getitem", "sym_size.int", "add", "sub", "floordiv", "mul", "lt", "gt", "ge", "le", "eq"),
+    *("_assert_scalar.default", "sym_constrain_range_for_size.default"),
+)
+"""Operators that are registered and make no tensor, so that their sets never bind one."""
+
 
 @dataclass(frozen=True, slots=True)
 class OpFeatures:
@@ -238,10 +244,7 @@ _register(
     *_aten("cat", "select_copy.int", "slice_copy.Tensor", "split_with_sizes_copy", "where.self"),
     *_aten("arange.start_step", "constant_pad_nd", "full", "full_like", "ones", "ones_like"),
     *_aten("zeros", "zeros_like", "pixel_shuffle", "repeat"),
-    # Symbolic arithmetic: these make no tensor, so their sets never bind one.
-    *("getitem", "sym_size.int", "add", "sub", "floordiv", "mul"),
-    *("lt", "gt", "ge", "le", "eq"),
-    *("_assert_scalar.default", "sym_constrain_range_for_size.default"),
+    *SYMBOLIC,
 )
 _register(ANY_STORAGE, *_aten("_to_copy"), pick=_pick_to_copy)
 _register(ANY_STORAGE, *_aten("index.Tensor"), pick=_pick_index)

@@ -14,12 +14,14 @@ from api.bench.kernels import (
     judge_sweep,
     make_sweep,
     read_sweep,
+    read_untried,
     run_sweep,
+    sweep_tables,
     write_list,
 )
 from api.cli import main
 from planner.errors import InputError, OptionError
-from planner.kernels.registry import lookup
+from planner.kernels.registry import SYMBOLIC, lookup, registered_names
 from planner.pipelines.checking import check_program
 
 pytestmark = [pytest.mark.lowering, pytest.mark.xdist_group("kernels")]
@@ -112,6 +114,16 @@ def test_the_command_runs_and_prints_the_map(
     assert again.output == done.output
 
 
+def test_what_a_check_finds_without_a_device_is_counted(sweep: tuple[Path, list[Program]]) -> None:
+    folder, programs = sweep
+    forget(folder, programs)
+    run_sweep(folder, programs[:1], command(folder, "obeys"))
+    judged = judge_sweep(folder, programs)
+    assert {one.program.shapes for one in judged if one.foretold} == {"over channels of batches"}
+    found = "finds something in\n0 of the 0 that are not right, and in 0 of the 1 that are."
+    assert found in sweep_tables(judged)
+
+
 def test_a_command_that_is_not_there(sweep: tuple[Path, list[Program]]) -> None:
     folder, programs = sweep
     forget(folder, programs)
@@ -131,4 +143,23 @@ def test_cases_have_names_of_their_own_and_operators_of_the_registry() -> None:
     names = [case.name for case in found]
     assert sorted(set(names)) == sorted(names)
     assert all(lookup(case.operator) is not None for case in found)
-    assert len({case.operator for case in found}) > 80
+
+
+def test_every_operator_that_makes_tensors_is_in_a_case() -> None:
+    # Custom operators are registered without their overload, and under either of two namespaces.
+    called = {case.operator for case in cases()}
+    bare = {name.rpartition(".")[0].rpartition(".")[2] for name in called}
+    left = [name for name in registered_names() if name not in (*called, *SYMBOLIC)]
+    assert [name for name in left if name.rpartition(".")[2] not in bare] == []
+
+
+def test_what_cannot_be_tried_is_said_with_the_reason(tmp_path: Path) -> None:
+    programs = make_sweep(tmp_path, ["hardshrink", "aten.bmm"])
+    assert {program.operator for program in programs} == {"aten.bmm.default"}
+    untried = read_untried(tmp_path)
+    made = "ExecuTorch makes aten.abs.default, aten.le.Scalar, aten.where.self of it"
+    assert {(one.operator, one.reason) for one in untried} == {("aten.hardshrink.default", made)}
+    table = sweep_tables(judge_sweep(tmp_path, programs), untried)
+    row, *_ = (one for one in table.splitlines() if one.startswith("| `aten.hardshrink.default`"))
+    assert row.split(" | ")[1:7] == ["not tried"] * 6
+    assert f"| `aten.hardshrink.default` | batch | {made} |" in table
