@@ -1,4 +1,4 @@
-"""The names of ExecuTorch that are replaced while a body runs: all of them, and only here.
+"""The names of ExecuTorch and torch that are replaced while a body runs: all, and only here.
 
 ExecuTorch's Vulkan backend has no hook for its layout pass. So what lowers with our plans replaces
 names of its preprocessing for the thread that runs the body; every other thread sees ExecuTorch as
@@ -20,6 +20,8 @@ from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanPartitioner,
     VulkanSupportedOperators,
 )
+from torch.export import ExportedProgram
+from torch.fx.traceback import NodeSource
 
 from planner.errors import PlannerError
 
@@ -42,6 +44,10 @@ class Hook(Enum):
     """Whether the delegate takes an operator."""
     COMPILE_OPTIONS = (etvk, "parse_compile_spec")
     """Reads a delegate's compile options: its preprocessing begins."""
+    DECOMPOSITION = (ExportedProgram, "run_decompositions")
+    """Decomposes operators, which traces the program anew."""
+    NODE_HISTORY = (NodeSource, "__init__")
+    """Notes which node another one is made from, and what that was made from."""
     FUSABLE = (patterns, "get_all_fusable_subgraphs")
     """Finds operators to fuse in a program that is partitioned."""
     FUSION = (patterns, "replace_all_fusable_subgraphs")

@@ -16,6 +16,7 @@ from planner.executorch.fusion import kept_patterns
 from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
+from planner.executorch.shortcuts import shortcuts
 from planner.executorch.vkgraph import tensor_names
 from planner.stopwatch import stopwatch
 from schema import split_delegate
@@ -142,6 +143,7 @@ def mending(repeats: int = 1) -> Iterator[Mended]:
 
     hooks: dict[Hook, Wrapper] = {
         **kept_patterns(),
+        **shortcuts(),
         **lowerable(),
         Hook.SUPPORT: noting_unplaced(mended.unplaced),
         Hook.LAYOUT_PASS: timing,

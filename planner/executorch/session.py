@@ -32,6 +32,7 @@ from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
 from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.repairs import Scalars, ordered_memory
+from planner.executorch.shortcuts import shortcuts
 from planner.executorch.vkgraph import as_schema, tensor_names
 from planner.executorch.writer import write_graph_module
 from planner.ir.physical import ImageExtents
@@ -301,6 +302,7 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
 
     return {
         **kept_patterns(),
+        **shortcuts(),
         **lowerable(),
         Hook.PARTITION: partitioning,
         Hook.SUPPORT: noting_unplaced(session.unplaced),

@@ -62,7 +62,8 @@ def test_needed_operators_are_in_every_pattern() -> None:
     made = {name: entry for name, entry in fusable_patterns.items() if entry.get_graphs_fn}
     assert [*made.values()] == [hook.value[0] for hook in NEEDED]
     for hook, needed in NEEDED.items():
-        for pattern in hook.value[0].get_graphs_fn():
+        entry: Any = hook.value[0]
+        for pattern in entry.get_graphs_fn():
             calls = (node for node in pattern.graph.nodes if node.op == "call_function")
             assert needed <= {node.target.__name__ for node in calls}
 

@@ -1,0 +1,107 @@
+"""What is left out of ExecuTorch's lowering changes no byte of the program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
+from executorch.exir import to_edge_transform_and_lower
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+from torch.fx.traceback import NodeSource
+
+from planner.executorch.fusion import kept_patterns
+from planner.executorch.patches import replaced
+from planner.executorch.shortcuts import shortcuts
+
+
+class _Attention(nn.Module):
+    """Operators to decompose, some that the delegate keeps, and one that it does not take."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(16)
+        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
+        self.linear = nn.Linear(16, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm(x)
+        y, _ = self.attention(y, y, y)
+        y = torch.nn.functional.gelu(self.linear(x + torch.sort(y)[0]))
+        return torch.nn.functional.scaled_dot_product_attention(y, y, y)
+
+
+class _Pooled(nn.Module):
+    """A convolution with batch norm, resized and pooled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Hardswish())
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.nn.functional.interpolate(self.conv(x), scale_factor=2.0, mode="bilinear")
+        return torch.nn.functional.adaptive_avg_pool2d(y, 1).flatten(1)
+
+
+def _lowered(program: ExportedProgram) -> bytes:
+    edge = to_edge_transform_and_lower(program, partitioner=[VulkanPartitioner()])
+    data: bytes = edge.to_executorch().buffer
+    return data
+
+
+@pytest.mark.parametrize(
+    ("make", "shape", "dynamic"),
+    [
+        (_Attention, (2, 5, 16), None),
+        (_Attention, (2, 5, 16), {"x": {1: Dim("tokens", min=2, max=9)}}),
+        (_Pooled, (1, 3, 8, 8), None),
+    ],
+    ids=["attention", "of any length", "pooled"],
+)
+def test_shortcuts_change_no_byte(
+    make: Callable[[], nn.Module], shape: tuple[int, ...], dynamic: Any
+) -> None:
+    torch.manual_seed(0)
+    net, x = make().eval(), torch.randn(shape)
+    program = torch.export.export(net, (x,), dynamic_shapes=dynamic)
+    with replaced(kept_patterns()):
+        plain = _lowered(program)
+    with replaced({**kept_patterns(), **shortcuts()}):
+        assert _lowered(program) == plain
+
+
+def test_a_program_is_traced_only_to_decompose_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    traced: list[bool] = []
+    decompose: Any = ExportedProgram.run_decompositions
+
+    def noting(program: ExportedProgram, table: Any = None, **kw: Any) -> Any:
+        traced.append(bool(table))
+        return decompose(program, table, **kw)
+
+    program = torch.export.export(_Pooled().eval(), (torch.randn(1, 3, 8, 8),))
+    monkeypatch.setattr(ExportedProgram, "run_decompositions", noting)
+    with replaced(kept_patterns()):
+        _lowered(program)
+    theirs = traced.copy()
+    traced.clear()
+    with replaced({**kept_patterns(), **shortcuts()}):
+        _lowered(program)
+    # The functional program has to be made in any case.
+    assert traced[0] is theirs[0] is False
+    assert len(traced) < len(theirs)
+
+
+def test_a_node_shares_the_history_of_the_one_that_it_is_made_from() -> None:
+    graph = torch.fx.Graph()
+    first = graph.placeholder("x")
+    first.meta["from_node"] = [NodeSource(None, "loaded")]
+    copied = NodeSource(first, "traced")
+    with replaced(shortcuts()):
+        shared = NodeSource(first, "traced")
+    assert shared.to_dict() == copied.to_dict()
+    assert copied.from_node[0] is not first.meta["from_node"][0]
+    assert shared.from_node is first.meta["from_node"]
+    assert NodeSource(None, "made").from_node == []
