@@ -118,6 +118,11 @@ def test_figures_are_those_of_the_run() -> None:
     assert all([*row, "loads"] in page for row in quoted)
 
 
+def test_the_seconds_of_lowering_are_those_of_the_run() -> None:
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    assert (ROOT / "benchmarks" / "lowering.md").read_text() in page
+
+
 def _table(page: Path, heading: str) -> list[list[str]]:
     """The rows of the table whose first column has a heading."""
     lines = page.read_text().splitlines()
