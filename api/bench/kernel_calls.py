@@ -30,6 +30,13 @@ def direct_calls(call: Any) -> Iterator[Any]:
     yield from _quantized(call)
 
 
+def _scales(*shape: int) -> Tensor:
+    """Scales of quantization."""
+    import torch
+
+    return torch.rand(shape) * 0.05 + 0.01
+
+
 def _images(call: Any) -> Iterator[Any]:
     import torch
 
@@ -106,9 +113,6 @@ def _linear(call: Any) -> Iterator[Any]:
     def integers(low: int, high: int, shape: tuple[int, ...], dtype: Any) -> Tensor:
         return torch.randint(low, high, shape).to(dtype)
 
-    def scales(*shape: int) -> Tensor:
-        return torch.rand(shape) * 0.05 + 0.01
-
     for rows, width, out, words in (
         (1, 16, 8, "one row"),
         (6, 32, 12, "rows"),
@@ -119,14 +123,14 @@ def _linear(call: Any) -> Iterator[Any]:
             words,
             torch.ops.aten._weight_int8pack_mm,
             lambda n=rows, i=width: (r(n, i),),
-            lambda i=width, o=out: (integers(-128, 128, (o, i), torch.int8), scales(o)),
+            lambda i=width, o=out: (integers(-128, 128, (o, i), torch.int8), _scales(o)),
         )
         yield call(
             "et_vk.linear_qcs4w.default",
             words,
             ops.et_vk.linear_qcs4w,
             lambda n=rows, i=width: (r(n, i),),
-            lambda i=width, o=out: (integers(0, 256, (o, i // 2), torch.uint8), scales(o)),
+            lambda i=width, o=out: (integers(0, 256, (o, i // 2), torch.uint8), _scales(o)),
         )
     for indices in ((5,), (2, 6), (1, 6), (2, 1, 4)):
         yield call(
@@ -134,7 +138,7 @@ def _linear(call: Any) -> Iterator[Any]:
             "x".join(map(str, indices)),
             lambda i, w, s: ops.et_vk.embedding_q4gsw(w, s, 32, i),
             lambda s=indices: (torch.randint(0, 50, s),),
-            lambda: (integers(0, 256, (50, 32), torch.uint8), scales(50, 2)),
+            lambda: (integers(0, 256, (50, 32), torch.uint8), _scales(50, 2)),
         )
         yield call(
             "quantized_decomposed.embedding_4bit.dtype",
@@ -143,7 +147,7 @@ def _linear(call: Any) -> Iterator[Any]:
                 w, s, None, -8, 7, i, dtype=torch.float32
             ),
             lambda s=indices: (torch.randint(0, 50, s),),
-            lambda: (integers(0, 256, (50, 32), torch.uint8), scales(50, 2)),
+            lambda: (integers(0, 256, (50, 32), torch.uint8), _scales(50, 2)),
         )
 
 
@@ -160,7 +164,7 @@ def _training(call: Any) -> Iterator[Any]:
             lambda n=rows: (r(n, 24),),
             lambda: (
                 torch.randint(0, 256, (24, 32)).to(torch.uint8),
-                torch.rand(2, 24) * 0.05 + 0.01,
+                _scales(2, 24),
             ),
         )
         yield call(
@@ -186,7 +190,7 @@ def _training(call: Any) -> Iterator[Any]:
         "et_vk.q4gsw_requant.default",
         "rows",
         lambda x, s: ops.et_vk.q4gsw_requant(x, s, 32),
-        lambda: (r(24, 64), torch.rand(2, 24) * 0.05 + 0.01),
+        lambda: (r(24, 64), _scales(2, 24)),
     )
 
 
@@ -204,10 +208,10 @@ def _quantized(call: Any) -> Iterator[Any]:
         tokens = shape[:-1]
 
         def per_channel(size: int = n) -> tuple[Tensor, ...]:
-            return torch.rand(size) * 0.05 + 0.01, torch.randint(-8, 8, (size,))
+            return _scales(size), torch.randint(-8, 8, (size,))
 
         def per_token(of: tuple[int, ...] = tokens) -> tuple[Tensor, ...]:
-            return torch.rand(*of, 1) * 0.05 + 0.01, torch.randint(-8, 8, (*of, 1))
+            return _scales(*of, 1), torch.randint(-8, 8, (*of, 1))
 
         yield call(
             "quantized_decomposed.quantize_per_channel.default",

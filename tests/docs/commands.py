@@ -23,6 +23,7 @@ PARSED: Final = {
     "gpu bench": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",
     "replay": "needs a Vulkan driver; tests/api/cli/test_gpu.py runs it",
     "bench models": "takes minutes; tests/api/cli/test_cli.py runs it on small models",
+    "bench lowering": "takes minutes; tests/api/bench/test_lowering.py runs it on a small model",
     "bench replan": "takes minutes; tests/api/cli/test_cli.py runs it on small graphs",
     "bench dashboard": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
