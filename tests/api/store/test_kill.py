@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -20,11 +21,23 @@ pytestmark = pytest.mark.chaos
 _KILLED = (sys.executable, "-m", "tests.api.store.killed")
 
 
+def _environment(folder: Path) -> dict[str, str]:
+    """That of a process which leaves its temporary files behind, as one does that is killed."""
+    return {**os.environ, "TMPDIR": str(folder)}
+
+
 def test_a_process_killed_at_any_seam_leaves_nothing_half_visible(
     tmp_path: Path, database_url: str
 ) -> None:
     command = [*_KILLED, str(tmp_path), database_url, "seams"]
-    ended = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+    ended = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env=_environment(tmp_path),
+    )
     killed, first_seen = map(int, ended.stdout.split())
     # Only after the commit the plan is to be seen: next to the end.
     assert killed > 30
@@ -47,6 +60,7 @@ def test_processes_killed_at_any_time_leave_nothing_half_visible(
                 stdout=subprocess.PIPE,
                 text=True,
                 cwd=ROOT,
+                env=_environment(tmp_path),
             )
             for label in (f"{number}", f"{number} too")
         ]
