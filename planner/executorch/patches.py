@@ -21,6 +21,7 @@ from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanSupportedOperators,
 )
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 from torch.fx.traceback import NodeSource
 
 from planner.errors import PlannerError
@@ -46,6 +47,8 @@ class Hook(Enum):
     """Reads a delegate's compile options: its preprocessing begins."""
     DECOMPOSITION = (ExportedProgram, "run_decompositions")
     """Decomposes operators, which traces the program anew."""
+    CODE = (GraphModule, "recompile")
+    """Writes a graph as Python, which is what runs when its module is called."""
     NODE_HISTORY = (NodeSource, "__init__")
     """Notes which node another one is made from, and what that was made from."""
     FUSABLE = (patterns, "get_all_fusable_subgraphs")

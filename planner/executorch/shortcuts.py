@@ -1,25 +1,32 @@
 """Work of ExecuTorch's lowering that changes nothing in the program, and is left out.
 
 A program is traced anew to decompose its operators, also where it has none to decompose any more.
-And each new node copies the whole history of the one that it is made from, which nothing changes
-once it is written.
+Each new node copies the whole history of the one that it is made from, which nothing changes once
+it is written. And each graph is written as Python whenever a pass has changed it, though passes
+read the graph: its code is needed only by those who call the module.
 """
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 from executorch.exir.graph_module import contains_any_call_fn_target_op
 from torch.export import ExportedProgram
+from torch.fx import GraphModule
 
 from planner.executorch.patches import Hook, Wrapper
 
 
 def shortcuts() -> dict[Hook, Wrapper]:
     """What takes the same program there with less work."""
-    return {Hook.DECOMPOSITION: _only_what_is_there, Hook.NODE_HISTORY: _sharing}
+    return {
+        Hook.DECOMPOSITION: _only_what_is_there,
+        Hook.NODE_HISTORY: _sharing,
+        Hook.CODE: _when_it_is_read,
+    }
 
 
 def _only_what_is_there(decompose: Any) -> Callable[..., Any]:
@@ -45,3 +52,54 @@ def _sharing(remember: Any) -> Callable[..., Any]:
         source.from_node = node.meta["from_node"]
 
     return remember_without_copy
+
+
+_OF_CODE: Final = (
+    *("forward", "_code", "_lineno_map", "_prologue_start"),
+    *("__reduce__", "__reduce_package__"),
+)
+"""What a graph module has its code for, by the names of ``GraphModule``'s attributes."""
+
+
+def _when_it_is_read(write: Callable[[GraphModule], Any]) -> Callable[[GraphModule], Any]:
+    def defer(module: GraphModule) -> Any:
+        kind = type(module)  # torch makes a class for each graph module, for the sake of its code
+        if kind.__mro__[1] is not GraphModule:
+            return write(module)
+        codegen: Any = module.graph._codegen
+        if hasattr(codegen, "pytree_info"):
+            module._in_spec = codegen.pytree_info.in_spec
+            module._out_spec = codegen.pytree_info.out_spec
+        for name in _OF_CODE:
+            vars(module).pop(name, None)
+            setattr(kind, name, _Unwritten(name, module, write))
+        module._recompile_submodules()
+        return _UnwrittenCode(module, write)
+
+    return defer
+
+
+class _Unwritten:
+    """An attribute of a graph module whose code is written as soon as the attribute is read."""
+
+    def __init__(self, name: str, module: GraphModule, write: Callable[[GraphModule], Any]) -> None:
+        self._name, self._module, self._write = name, weakref.ref(module), write
+
+    def __get__(self, instance: GraphModule | None, kind: type[GraphModule]) -> Any:
+        module = self._module()
+        for name in _OF_CODE:
+            if isinstance(vars(kind).get(name), _Unwritten):
+                delattr(kind, name)
+        if module is not None:
+            self._write(module)
+        return getattr(kind if instance is None else instance, self._name)
+
+
+class _UnwrittenCode:
+    """The code of a graph module, which is written as soon as something of it is read."""
+
+    def __init__(self, module: GraphModule, write: Callable[[GraphModule], Any]) -> None:
+        self._module, self._write = module, write
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._write(self._module), name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -105,3 +106,40 @@ def test_a_node_shares_the_history_of_the_one_that_it_is_made_from() -> None:
     assert copied.from_node[0] is not first.meta["from_node"][0]
     assert shared.from_node is first.meta["from_node"]
     assert NodeSource(None, "made").from_node == []
+
+
+def test_a_graph_is_written_as_python_when_that_is_read() -> None:
+    written: list[torch.fx.GraphModule] = []
+    write = torch.fx.GraphModule.recompile
+
+    def noting(module: torch.fx.GraphModule) -> Any:
+        written.append(module)
+        return write(module)
+
+    x = torch.ones(2)
+    inner = torch.fx.symbolic_trace(lambda x: x + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.fx.GraphModule, "recompile", noting)
+        with replaced(shortcuts()):
+            graph = torch.fx.Graph()
+            graph.output(graph.call_module("inner", (graph.placeholder("x"),)))
+            module = torch.fx.GraphModule({"inner": inner}, graph)
+            (add,) = (n for n in inner.graph.nodes if n.op == "call_function")
+            add.args = (add.args[0], 5)
+            module.recompile()
+            assert not written
+            assert module(x).tolist() == [6, 6]
+            assert written == [module, inner]
+            assert "self.inner(x)" in module.code and "x + 5" in inner.code
+            assert len(written) == 2
+            # Changed once more, it is as if it had not been written.
+            add.args = (add.args[0], 7)
+            inner.recompile()
+            assert "x + 7" in inner.code and module(x).tolist() == [8, 8]
+            copied = torch.fx.GraphModule(inner, inner.graph)
+            assert pickle.loads(pickle.dumps(copied))(x).tolist() == [8, 8]
+            left = torch.fx.GraphModule(inner, inner.graph)
+            known = len(written)
+    # What nobody has read until then is written where it is read.
+    assert type(left).forward(left, x).tolist() == [8, 8]
+    assert len(written) == known + 1
