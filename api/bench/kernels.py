@@ -25,7 +25,7 @@ from api.files import write_whole
 from api.terminal.markdown import row
 from planner.errors import InputError, NoRepresentationError, OptionError
 from planner.extras import quiet, require
-from planner.ir.graph import Side, representations_of
+from planner.ir.graph import Side
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.ir.representation import NO_STORAGE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.faults import Fault, Faults
@@ -393,7 +393,7 @@ def _only(operator: str, operands: Collection[tuple[Side, int]], kept: TensorRep
 def _given(operator: str, sources: Sequence[ContractedGraph]) -> tuple[str, str] | None:
     """The representations of the operator's first tensor argument, and of its output."""
     for source in sources:
-        given = representations_of(source.made, source.transitions)
+        given = source.layouts()
         for index, call in enumerate(source.graph.operators):
             if call.name == operator:
                 arguments = (

@@ -1,21 +1,25 @@
-"""What ExecuTorch's own pass does with the same graph, priced with the same costs."""
+"""What ExecuTorch's own pass does with the same graph."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch.fx import GraphModule, Node
 
-from planner.costs.model import CostModel, transition_price
 from planner.executorch.reader import FxGraph, get_repr
-from planner.ir.graph import Operand
-from planner.ir.representation import TensorRepr
-from planner.optimise.plan import Transition, operator_prices
-from planner.optimise.problem import Slot
-from planner.result.program import Baseline
+from planner.ir.graph import Layouts, Operand, Repack
 from planner.stopwatch import stopwatch
+
+
+@dataclass(frozen=True, slots=True)
+class GreedyRun:
+    """The layouts that the greedy pass chose, and how many seconds it took."""
+
+    layouts: Layouts
+    seconds: float
 
 
 def detached_copy(graph_module: GraphModule) -> GraphModule:
@@ -34,16 +38,12 @@ def detached_copy(graph_module: GraphModule) -> GraphModule:
     return GraphModule(graph_module, graph)
 
 
-def run_baseline(
-    graph_module: GraphModule,
-    greedy: Callable[[GraphModule], object],
-    fx: FxGraph,
-    slots: Sequence[Slot],
-    costs: CostModel,
-) -> Baseline:
+def run_greedy(
+    graph_module: GraphModule, greedy: Callable[[GraphModule], object], fx: FxGraph
+) -> GreedyRun:
     """Runs the greedy pass on a detached copy of the graph that ``fx`` was read from.
 
-    Its transitions are the nodes that it adds. ``slots`` are the operands that cost something.
+    Its transitions are the nodes that it adds.
     """
     originals = {node.name for node in graph_module.graph.nodes}
     with stopwatch() as watch:
@@ -58,28 +58,13 @@ def run_baseline(
             continue
         source, (made,), (target,) = node.args[0], get_repr(node.args[0]), get_repr(node)
         assert made is not None and target is not None
-        tensor, users = tensor_of[source.name], tuple(_readers(node, operator_of))
-        price = transition_price(costs, fx.graph.tensors[tensor], made, target)
-        repacks.append(Transition(tensor, made, target, price.cost, users, price.origin))
-
-    def representation(slot: Slot) -> TensorRepr | None:
-        node = by_name[fx.nodes[slot.operator].name]
-        if slot.is_output:
-            return get_repr(node)[slot.index]
-        arg = node.args[slot.index]
-        return get_repr(arg[0] if isinstance(arg, (list, tuple)) else arg)[0]
-
-    return Baseline(
-        made=tuple(
-            None if tensor.constant else get_repr(by_name[maker.name])[place or 0]
-            for tensor, (maker, place) in zip(fx.graph.tensors, fx.makers, strict=True)
-        ),
-        repacks=tuple(repacks),
-        operator_cost=sum(
-            price.cost for price in operator_prices(fx.graph, slots, costs, representation)
-        ),
-        seconds=watch.seconds,
+        users = tuple(_readers(node, operator_of))
+        repacks.append(Repack(tensor_of[source.name], made, target, users))
+    made_as = tuple(
+        None if tensor.constant else get_repr(by_name[maker.name])[place or 0]
+        for tensor, (maker, place) in zip(fx.graph.tensors, fx.makers, strict=True)
     )
+    return GreedyRun(Layouts(made_as, repacks), watch.seconds)
 
 
 def _readers(copy: Node, operator_of: Mapping[str, int]) -> Iterator[Operand]:

@@ -25,7 +25,7 @@ from planner.errors import (
     PlannerError,
     VerificationError,
 )
-from planner.executorch.baseline import detached_copy, run_baseline
+from planner.executorch.baseline import detached_copy, run_greedy
 from planner.executorch.fusion import kept_patterns
 from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
@@ -130,18 +130,25 @@ class Planning:
         untagged = detached_copy(graph_module)
         aliases = _aliases(graph_module, program, begun.options)
 
+        def read(target: GraphModule) -> FxGraph:
+            return read_graph_module(
+                target,
+                name=f"delegate {len(self.delegates)}",
+                downcast_64_bit=begun.options.get("downcast_64_bit", True),
+                force_fp16=greedy.force_fp16,
+                aliases=aliases,
+            )
+
+        fx = read(untagged)
+        check_operators(fx.graph, limits.runtime)
+        runs = (run_greedy(detached_copy(untagged), greedy.call, fx) for _ in range(self.repeats))
+        theirs = min(runs, key=lambda run: run.seconds)
+
         def lay(target: GraphModule) -> _Laid:
             costs = self.options.cost_model()
             with stopwatch() as watch:
-                fx = read_graph_module(
-                    target,
-                    name=f"delegate {len(self.delegates)}",
-                    downcast_64_bit=begun.options.get("downcast_64_bit", True),
-                    force_fp16=greedy.force_fp16,
-                    aliases=aliases,
-                )
-                check_operators(fx.graph, limits.runtime)
-                plan = plan_graph(fx.graph, limits, costs)
+                fx = read(target)
+                plan = plan_graph(fx.graph, limits, costs, theirs.layouts)
                 clones = write_graph_module(fx, plan)
             return _Laid(fx, plan, clones, watch.seconds)
 
@@ -150,12 +157,8 @@ class Planning:
         laid = lay(graph_module)
         laid = _Laid(laid.fx, laid.plan, laid.clones, min([*tried, laid.seconds]))
         costs, slots = self.options.cost_model(), laid.plan.layout.slots
-        baselines = (
-            run_baseline(detached_copy(untagged), greedy.call, laid.fx, slots, costs)
-            for _ in range(self.repeats)
-        )
-        fastest = min(baselines, key=lambda found: found.seconds)
-        self._stage = _Planned(limits, untagged, laid, fastest)
+        baseline = Baseline.of(theirs.layouts, fx.graph, slots, costs, theirs.seconds)
+        self._stage = _Planned(limits, untagged, laid, baseline)
 
     def build(self, make_builder: Callable[..., Any], program: Any, *args: Any, **kw: Any) -> Any:
         """Makes ExecuTorch's builder of the VkGraph, and the graph as it was before planning."""

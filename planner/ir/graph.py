@@ -138,11 +138,15 @@ class Operand:
 
 
 class Repacked(Protocol):
-    """A repack, of a plan or of a file: its users read the target."""
+    """A repack of a plan, of a file or of ExecuTorch's pass: its users read the target."""
 
     @property
     def tensor(self) -> int:
         """The tensor that is copied."""
+
+    @property
+    def source(self) -> TensorRepr:
+        """The representation in which the tensor is made."""
 
     @property
     def target(self) -> TensorRepr:
@@ -153,6 +157,16 @@ class Repacked(Protocol):
         """The operands that read the copy."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repack:
+    """A repack that is there: ``tensor`` is copied from ``source`` to ``target`` for ``users``."""
+
+    tensor: int
+    source: TensorRepr
+    target: TensorRepr
+    users: tuple[Operand, ...]
+
+
 Representations = Callable[[int, Side, int, int], TensorRepr | None]
 """Answers which representation an operator's argument or output has, and so a tensor of it.
 
@@ -160,14 +174,20 @@ Asked for the operator's index, the side, the operand's index there, and the ten
 """
 
 
-def representations_of(
-    made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]
-) -> Representations:
-    """The representation of each operand, where tensors are made and repacked like this."""
-    copied = {(user, repack.tensor): repack.target for repack in repacks for user in repack.users}
+class Layouts:
+    """The ``Representations`` of a graph whose tensors are made and repacked like this.
 
-    def represented(operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
-        copy = copied.get((Operand(operator, index), tensor)) if side == "argument" else None
-        return made[tensor] if copy is None else copy
+    ``made[t]`` is the representation in which tensor ``t`` is made; None if it is not known.
+    """
 
-    return represented
+    def __init__(self, made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]) -> None:
+        self.made, self.repacks = tuple(made), tuple(repacks)
+        self._copied = {
+            (user, repack.tensor): repack.target for repack in self.repacks for user in repack.users
+        }
+
+    def __call__(self, operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
+        """The representation of an operator's argument or output, and so of a tensor of it."""
+        operand = Operand(operator, index), tensor
+        copy = self._copied.get(operand) if side == "argument" else None
+        return self.made[tensor] if copy is None else copy

@@ -10,7 +10,7 @@ from typing import Final
 
 from planner.costs.model import CostModel, transition_price
 from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
-from planner.ir.graph import LayoutGraph, Operand
+from planner.ir.graph import LayoutGraph, Layouts, Operand
 from planner.ir.representation import LABELS, REPRS, TensorRepr
 from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
@@ -92,11 +92,12 @@ def plan_graph(
     graph: LayoutGraph,
     limits: Limits,
     costs: CostModel,
+    given: Layouts | None = None,
     *,
     search_time: float = SEARCH_TIME,
     search_seconds: float = SEARCH_SECONDS,
 ) -> LayoutPlan:
-    """The cheapest representations for a graph.
+    """The cheapest representations for a graph; of several, those nearest to the ``given`` ones.
 
     Exact reductions solve real models. Any rest goes to a search of at most ``search_time`` units
     of deterministic time (about a second each). If that ends without a proof, the plan is the best
@@ -113,8 +114,9 @@ def plan_graph(
         wanted = replace(graph, textures_first=textures_first)
         within = replace(limits, faults=faults)
         with suppress(NoRepresentationError):
-            return _plan_graph(wanted, within, costs, search_time, search_seconds)
-    return _plan_graph(graph, replace(limits, faults=Faults()), costs, search_time, search_seconds)
+            return _plan_graph(wanted, within, costs, given, search_time, search_seconds)
+    within = replace(limits, faults=Faults())
+    return _plan_graph(graph, within, costs, given, search_time, search_seconds)
 
 
 def _wishes(graph: LayoutGraph, faults: Faults) -> Iterator[tuple[Faults, bool]]:
@@ -129,9 +131,14 @@ def _wishes(graph: LayoutGraph, faults: Faults) -> Iterator[tuple[Faults, bool]]
 
 
 def _plan_graph(
-    graph: LayoutGraph, limits: Limits, costs: CostModel, search_time: float, search_seconds: float
+    graph: LayoutGraph,
+    limits: Limits,
+    costs: CostModel,
+    given: Layouts | None,
+    search_time: float,
+    search_seconds: float,
 ) -> LayoutPlan:
-    layout = build_problem(graph, limits, costs)
+    layout = build_problem(graph, limits, costs, given)
     try:
         solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
     except NoSolutionFoundError as error:

@@ -19,6 +19,7 @@ from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
 from planner.ir.graph import (
     LayoutGraph,
+    Layouts,
     Operator,
     PinnedReprs,
     Representations,
@@ -48,7 +49,7 @@ from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 
 LEVELS: Final = 4
-"""Levels of costs, compared in order: cost, transitions, preferred representations, fixed order."""
+"""Levels of costs, compared in order: cost, transitions, departures, a fixed order of labels."""
 
 _RESOLVES_CONV2D: Final = frozenset({"et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default"})
 """Operators for whose input the runtime replaces PACKED_INT8_CONV2D by a layout that they accept.
@@ -115,22 +116,31 @@ class LayoutProblem:
     readers: tuple[tuple[Slot, ...], ...]
 
 
-def build_problem(graph: LayoutGraph, limits: Limits, costs: CostModel) -> LayoutProblem:
+def build_problem(
+    graph: LayoutGraph, limits: Limits, costs: CostModel, given: Layouts | None = None
+) -> LayoutProblem:
     """The layout problem of a graph.
+
+    Among plans of equal cost, those are preferred that keep the ``given`` layouts of what is not
+    int8; where none are given, textures. Of int8 layouts, PACKED_INT8_4C1W is.
 
     Raises ``NoRepresentationError``, naming the operator and the operand, where limits and
     exclusions leave an operand no representation.
     """
-    return _Builder(graph, limits, costs).build()
+    return _Builder(graph, limits, costs, given).build()
 
 
 class _Builder:
-    def __init__(self, graph: LayoutGraph, limits: Limits, costs: CostModel) -> None:
+    def __init__(
+        self, graph: LayoutGraph, limits: Limits, costs: CostModel, given: Layouts | None
+    ) -> None:
         self.graph = graph
         self.limits = limits
         self.costs = costs
+        self.given = given or Layouts((None,) * len(graph.tensors), ())
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
+        self.kept: list[int | None] = []  # by variable: the label that it should keep
         self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
         self.slots_of: list[list[Slot]] = []  # by operator
         self.producers: list[int | None] = [None] * len(graph.tensors)
@@ -138,7 +148,7 @@ class _Builder:
         self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
         self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], NDArray[np.int64]] = {}
-        self._preferences: dict[int, NDArray[np.int64]] = {}
+        self._preferences: dict[tuple[int, int | None], NDArray[np.int64]] = {}
 
     def build(self) -> LayoutProblem:
         tensors, limits = self.graph.tensors, self.limits
@@ -160,7 +170,7 @@ class _Builder:
         ]
         factors.extend(Agree(scope, _SAME) for scope in self._written_in_place())
         factors.extend(
-            CostTable((variable,), self._preference(self.masks[variable]))
+            CostTable((variable,), self._preference(variable))
             for variable in range(len(self.masks))
             if len(domains[variable]) > 1
         )
@@ -177,8 +187,10 @@ class _Builder:
             readers=tuple(map(tuple, self.readers)),
         )
 
-    def _variable(self, mask: int) -> int:
+    def _variable(self, mask: int, tensor: int, given: TensorRepr | None) -> int:
         self.masks.append(mask)
+        is_int8 = self.graph.tensors[tensor].dtype == VkDataType.INT8
+        self.kept.append(None if given is None or is_int8 else LABELS[given])
         return len(self.masks) - 1
 
     def _add_operator(self, index: int, operator: Operator, sets: OpRepSets) -> None:
@@ -268,7 +280,10 @@ class _Builder:
             mask &= ANY_TEXTURE.mask
         if not mask:
             raise self._no_representation(operator, is_output, index, members, accepted)
-        return Slot(operator, is_output, index, members, self._variable(mask))
+        side: Side = "output" if is_output else "argument"
+        given = self.given(operator, side, index, members[0])
+        variable = self._variable(mask, members[0], given)
+        return Slot(operator, is_output, index, members, variable)
 
     def _no_representation(
         self, operator: int, is_output: bool, index: int, members: Sequence[int], accepted: int
@@ -304,7 +319,7 @@ class _Builder:
             union = 0
             for slot in slots:
                 union |= self.masks[slot.variable]
-            self.producers[t] = self._variable(union)
+            self.producers[t] = self._variable(union, t, self.given.made[t])
 
     def _written_in_place(self) -> list[tuple[int, ...]]:
         """Groups of variables that must be equal: tensors that are written into have no copies.
@@ -361,14 +376,15 @@ class _Builder:
                 self.masks[v] &= ~_CONV2D
         return resolved
 
-    def _preference(self, mask: int) -> NDArray[np.int64]:
-        found = self._preferences.get(mask)
+    def _preference(self, variable: int) -> NDArray[np.int64]:
+        key = mask, kept = self.masks[variable], self.kept[variable]
+        found = self._preferences.get(key)
         if found is None:
             labels = np.array(labels_of(mask))
             found = np.zeros((LEVELS, len(labels)), dtype=np.int64)
-            found[2] = _NOT_PREFERRED[labels]
+            found[2] = _NOT_PREFERRED[labels] if kept is None else labels != kept
             found[3] = labels
-            self._preferences[mask] = found
+            self._preferences[key] = found
         return found
 
     def _shared_copies(self, t: int, resolves_conv2d: bool) -> SharedCopies | None:

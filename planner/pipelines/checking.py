@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
-from planner.ir.graph import representations_of
 from planner.ir.physical import image_extents, padded_bytes
 from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, builtin_faults, met_faults
 from planner.kernels.gpus import Gpu
@@ -44,7 +43,7 @@ def check_program(
     found: list[Finding] = []
     unloadable = set[str]()
     for index, (file, source) in enumerate(zip(files, graphs, strict=True)):
-        given = representations_of(source.made, source.transitions)
+        given = source.layouts()
         met = tuple(met_faults(source.graph, faults, given))
         unloadable |= {
             source.graph.operators[m.operator].name for m in met if m.fault.effect == DOES_NOT_LOAD

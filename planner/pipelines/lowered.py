@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from planner.costs.model import CostModel, transition_price
+from planner.costs.model import CostModel
 from planner.costs.standins import CONV2D
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
@@ -19,7 +19,6 @@ from planner.files.lowered import (
     vulkan_blobs,
     with_limits,
 )
-from planner.ir.graph import representations_of
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.limits import Limits
@@ -27,7 +26,7 @@ from planner.kernels.releases import Runtime
 from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
-from planner.optimise.plan import LayoutPlan, Transition, operator_prices, plan_graph, read_plan
+from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
 from planner.options import PlanOptions
 from planner.result.program import (
     Baseline,
@@ -318,9 +317,10 @@ class _Delegate:
         file, source = self.read.file, self.read.source
         # What ExecuTorch's layout pass does, too: neither decodes, places in memory or encodes.
         with stopwatch() as watch:
-            planned = plan_graph(source.graph, self.limits, self.costs)
+            given = source.layouts()
+            planned = plan_graph(source.graph, self.limits, self.costs, given)
             if self.chooser is not None:
-                chosen = plan_graph(source.graph, self.limits, self.chooser)
+                chosen = plan_graph(source.graph, self.limits, self.chooser, given)
                 planned = self._priced(source, planned, chosen.solution.assignment)
             elif planned.status is SolverStatus.FEASIBLE:
                 planned = self._no_worse_than_file(source, planned)
@@ -386,7 +386,7 @@ class _Delegate:
 
     def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan, or the layouts of the file where those are valid and cost no more."""
-        layout, given = planned.layout, representations_of(source.made, source.transitions)
+        layout, given = planned.layout, source.layouts()
         chosen = [_NO_LABEL] * len(layout.problem.variables)
         for t, producer in enumerate(layout.producers):
             if producer is not None:
@@ -451,25 +451,13 @@ class _Delegate:
         if not _has_layouts(source, planned):
             cost = sum(price.cost for price in planned.operators)
             return Baseline(planned.made, planned.transitions, cost, seconds=0.0)
-        repacks = []
-        for t in source.transitions:
-            tensor = source.graph.tensors[t.tensor]
-            price = transition_price(self.costs, tensor, t.source, t.target)
-            repacks.append(
-                Transition(t.tensor, t.source, t.target, price.cost, t.users, price.origin)
-            )
-        given = representations_of(source.made, source.transitions)
         slots = planned.layout.slots
-        operators = operator_prices(
-            source.graph, slots, self.costs, lambda slot: slot.represented(given)
-        )
-        cost = sum(price.cost for price in operators)
-        return Baseline(source.made, tuple(repacks), cost, seconds=0.0)
+        return Baseline.of(source.layouts(), source.graph, slots, self.costs, seconds=0.0)
 
 
 def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
     """Whether a file says of every operand that has a representation which one it is."""
-    given = representations_of(source.made, source.transitions)
+    given = source.layouts()
     return all(slot.represented(given) is not None for slot in planned.layout.slots)
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import planner
+from planner.costs.model import CostModel, transition_price
 from planner.costs.profile import DeviceProfile
-from planner.ir.graph import LayoutGraph, representations_of
+from planner.ir.graph import LayoutGraph, Layouts
 from planner.ir.representation import TensorRepr
 from planner.kernels.faults import Faults, met_faults
 from planner.kernels.limits import Limits
-from planner.optimise.plan import LayoutPlan
+from planner.optimise.plan import LayoutPlan, operator_prices
 from planner.optimise.plan import Transition as PlannedTransition
+from planner.optimise.problem import Slot
 from planner.options import PlanOptions
 from planner.vkgraph.places import WrittenPlaces
 from schema import (
@@ -53,6 +55,28 @@ class Baseline:
     repacks: tuple[PlannedTransition, ...]
     operator_cost: int
     seconds: float
+
+    @classmethod
+    def of(
+        cls,
+        layouts: Layouts,
+        graph: LayoutGraph,
+        slots: Sequence[Slot],
+        costs: CostModel,
+        seconds: float,
+    ) -> Baseline:
+        """What layouts of a graph cost; ``slots`` are the operands that cost something."""
+        repacks = []
+        for found in layouts.repacks:
+            made, target = found.source, found.target
+            price = transition_price(costs, graph.tensors[found.tensor], made, target)
+            users = tuple(found.users)
+            repacks.append(
+                PlannedTransition(found.tensor, made, target, price.cost, users, price.origin)
+            )
+        prices = operator_prices(graph, slots, costs, lambda slot: slot.represented(layouts))
+        operator_cost = sum(price.cost for price in prices)
+        return cls(layouts.made, tuple(repacks), operator_cost, seconds)
 
     @property
     def repack_cost(self) -> int:
@@ -146,7 +170,7 @@ def faults_of(
         return [
             f"{graph.place_of(m.operator)}: {m.fault.effect} in {m.representation} "
             f"({m.fault.source})"
-            for m in met_faults(graph, faults, representations_of(made, repacks))
+            for m in met_faults(graph, faults, Layouts(made, repacks))
         ]
 
     now, before = met(plan.made, plan.transitions), met(baseline.made, baseline.repacks)

@@ -9,6 +9,7 @@ from planner.errors import InputError
 from planner.ir.graph import (
     Argument,
     LayoutGraph,
+    Layouts,
     Operand,
     Operator,
     PinnedReprs,
@@ -81,6 +82,10 @@ class ContractedGraph:
     made: tuple[TensorRepr | None, ...]
     transitions: tuple[PresentTransition, ...]
     unknown: tuple[str, ...]
+
+    def layouts(self) -> Layouts:
+        """The layouts that the file has."""
+        return Layouts(self.made, self.transitions)
 
 
 def read_vkgraph(graph: VkGraph, name: str = "") -> ContractedGraph:

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Final, Literal
 
 from planner.errors import InputError, Remedy
-from planner.ir.graph import LayoutGraph, representations_of
+from planner.ir.graph import LayoutGraph
 from planner.kernels.registry import registrations, releases_of
 from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
 from planner.kernels.rep_sets import op_rep_sets
@@ -83,7 +83,7 @@ def refusals(
     Of all operators, or of those with these indices ``only``.
     """
     graph, runtime = source.graph, Runtime(release, release)
-    representation = representations_of(source.made, source.transitions)
+    representation = source.layouts()
     for index in range(len(graph.operators)) if only is None else only:
         operator = graph.operators[index]
         known = releases_of(operator.name)

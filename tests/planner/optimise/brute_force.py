@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from planner.costs.model import CostModel, PricedOperand
 from planner.errors import NoRepresentationError
-from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg, TensorListArg
-from planner.ir.representation import LABELS, TensorRepr, TensorRepSet, compatible
+from planner.ir.graph import LayoutGraph, Layouts, Operator, Tensor, TensorArg, TensorListArg
+from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet, compatible
 from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.plan import LayoutPlan, plan_graph
@@ -76,6 +76,13 @@ def graphs(draw: st.DrawFn) -> LayoutGraph:
     return LayoutGraph("random", tuple(tensors), tuple(operators), tuple(inputs), ())
 
 
+@st.composite
+def layouts(draw: st.DrawFn, graph: LayoutGraph) -> Layouts:
+    """Representations of a graph's tensors, whether operators take them or not; no repacks."""
+    floats = [r for r in REPRS if not r.is_packed_int8]
+    return Layouts([draw(st.sampled_from([None, *floats])) for _ in graph.tensors], ())
+
+
 def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
     return tensor.dtype == INT8 or not representation.is_packed_int8
 
@@ -83,8 +90,10 @@ def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
 class BruteForce:
     """Tries every representation for every operand, and adds up costs from the definitions."""
 
-    def __init__(self, graph: LayoutGraph, limits: Limits, costs: CostModel) -> None:
-        self.graph, self.costs = graph, costs
+    def __init__(
+        self, graph: LayoutGraph, limits: Limits, costs: CostModel, given: Layouts
+    ) -> None:
+        self.graph, self.costs, self.given = graph, costs, given
         self.domains: list[list[TensorRepr]] = []
         self.rules: list[tuple[int, ...]] = []
         self.slots: list[tuple[int, bool, tuple[int, ...]]] = []
@@ -145,9 +154,27 @@ class BruteForce:
             ):
                 yield choice
 
-    def cost(self, choice: tuple[TensorRepr, ...]) -> tuple[int, int] | None:
-        """Cost and number of transitions; None if a copy or CONV2D is not possible."""
+    def departs(self, t: int, representation: TensorRepr) -> bool:
+        """Whether a tensor's representation is another one than the one preferred."""
+        layout, given = representation.memory_layout, self.given.made[t]
+        if self.graph.tensors[t].dtype == INT8:
+            preferred = (VkMemoryLayout.PACKED_INT8_4C1W, VkMemoryLayout.PACKED_INT8_CONV2D)
+            return representation.is_buffer and layout not in preferred
+        return representation.is_buffer if given is None else representation != given
+
+    def cost(self, choice: tuple[TensorRepr, ...]) -> tuple[int, int, int] | None:
+        """Cost, transitions and departures; None if a copy or CONV2D is not possible.
+
+        Departures are counted where there is a choice.
+        """
         total = count = 0
+        departures = sum(
+            self.departs(members[0], chosen)
+            for (_, _, members), domain, chosen in zip(
+                self.slots, self.domains, choice, strict=True
+            )
+            if len(domain) > 1
+        )
         for index, slots in enumerate(self.operands):
             operands = []
             for s in slots:
@@ -171,34 +198,50 @@ class BruteForce:
                 r.memory_layout == VkMemoryLayout.PACKED_INT8_CONV2D for r in on_tensor
             ):
                 return None
-            best: tuple[int, int] | None = None
+            best: tuple[int, int, int] | None = None
             for source in sources:
                 copies = [r for r in wanted if r != source]
                 if source and any(r.is_packed_int8 != source.is_packed_int8 for r in copies):
                     continue
                 prices = self.costs.transition(tensor.shape, tensor.dtype)
                 price = sum(int(prices[LABELS[source], LABELS[r]]) for r in copies if source)
-                best = min(best or (price, len(copies)), (price, len(copies)))
+                # A tensor that comes from outside has a choice of its own, if several read it.
+                has_choice = not makers and len(readers) > 1 and len(free) > 1
+                departs = source is not None and has_choice and self.departs(t, source)
+                found = price, len(copies), int(departs)
+                best = min(best or found, found)
             if best is None:
                 return None
             total, count = total + best[0], count + best[1]
-        return total, count
+            departures += best[2]
+        return total, count, departures
 
 
 def optimal_plan(
-    graph: LayoutGraph, costs: CostModel, excluded: tuple[VkMemoryLayout, ...] = ()
+    graph: LayoutGraph,
+    costs: CostModel,
+    excluded: tuple[VkMemoryLayout, ...] = (),
+    given: Layouts | None = None,
 ) -> LayoutPlan | None:
     """The plan of a graph, after showing that no other is better; None where there is none."""
     limits = Limits(excluded_layouts=frozenset(excluded))
-    brute = BruteForce(graph, limits, costs)
+    given = given or Layouts([None] * len(graph.tensors), ())
+    brute = BruteForce(graph, limits, costs, given)
     assume(brute.combinations() <= 20_000)
     best = min((c for choice in brute.valid() if (c := brute.cost(choice))), default=None)
     try:
-        plan = plan_graph(graph, limits, costs)
+        plan = plan_graph(graph, limits, costs, given)
     except NoRepresentationError:
         assert best is None
         return None
-    assert best == (plan.cost, len(plan.transitions))
+    assert best is not None and best[:2] == (plan.cost, len(plan.transitions))
+    chosen = {
+        (slot.operator, slot.is_output, slot.index): REPRS[plan.solution.assignment[slot.variable]]
+        for slot in plan.layout.slots
+    }
+    places = zip(brute.slots, brute.places, strict=True)
+    choice = tuple(chosen[operator, is_output, i] for (operator, is_output, _), i in places)
+    assert brute.cost(choice) == best
     assert plan.status is Status.OPTIMAL and plan.bound == plan.cost
     whole = solve_whole(plan.layout.problem)
     assert whole.status is Status.OPTIMAL and whole.cost == plan.solution.cost

@@ -24,12 +24,16 @@ from torch import Tensor, nn
 
 from planner.errors import InputError, NoRepresentationError, OptionError
 from planner.files.lowered import delegates_of, graph_of, lowered_limits
+from planner.ir.graph import Layouts
+from planner.ir.representation import TensorRepr
 from planner.options import make_options
 from planner.pipelines.dispatch import plan_program
 from planner.pipelines.lowered import Planned, replan
+from planner.result.program import DelegateResult
 from schema import VkDataType, VkGraph, VkStorageType, VkTensor, join_delegate, vkgraph
 from schema import plan as plan_schema
 from schema.vkgraph import Null, OperatorCall
+from tests.api.graphs import graph
 from tests.planner.programs import (
     PROGRAMS,
     ROUTES,
@@ -62,6 +66,29 @@ def test_it_reaches_the_cost_that_planning_the_export_reaches(name: str) -> None
         for program in (replanned(name).program, lower(name).planned.program)
     ]
     assert baselines[0] == baselines[1]
+    ours, scripts = replanned(name).delegates, lower(name).planned.delegates
+    assert list(map(chosen, ours)) == list(map(chosen, scripts))
+
+
+def chosen(delegate: DelegateResult) -> list[tuple[str, list[TensorRepr | None]]]:
+    """The operators of a delegate, and the representations of the operands that have a choice."""
+    plan, graph = delegate.layout_plan, delegate.graph
+    given = Layouts(plan.made, plan.transitions)
+    operands: list[list[TensorRepr | None]] = [[] for _ in graph.operators]
+    for slot in plan.layout.slots:
+        operands[slot.operator].append(slot.represented(given))
+    return [(op.name, found) for op, found in zip(graph.operators, operands, strict=True)]
+
+
+@pytest.mark.parametrize("storage", [VkStorageType.BUFFER, VkStorageType.TEXTURE_3D])
+def test_nothing_moves_without_a_gain(storage: VkStorageType) -> None:
+    best = vkgraph.decode(replan(graph(), "x", OPTIONS).data)
+    values = [
+        replace(value, storage_type=storage) if isinstance(value, VkTensor) else value
+        for value in best.values
+    ]
+    data = vkgraph.encode(replace(best, values=tuple(values)))
+    assert replan(data, "x", OPTIONS).data == data
 
 
 @pytest.mark.parametrize(("route", "name"), ROUTES)
