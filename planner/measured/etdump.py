@@ -22,6 +22,7 @@ from planner.extras import quiet, require
 
 _IDENTIFIER: Final = b"ED00"
 _EXECUTE: Final = "Execute"
+_METHOD: Final = "Method::execute"
 _DELEGATE_BEGINS: Final = "ETVK_COPY_INPUTS"
 _STAGING: Final = ("nchw_to_", "_to_nchw")
 _MOST_NS: Final = 1e15
@@ -66,19 +67,41 @@ class DelegateRun:
     dispatches: tuple[Dispatch, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Executions:
+    """A program's executions: its Vulkan delegates, and ns of each as a whole, CPU and waits too.
+
+    ``wall_ns`` is empty where the runtime did not time the method.
+    """
+
+    delegates: tuple[DelegateRun, ...]
+    wall_ns: tuple[float, ...]
+
+
 def read_etdump(data: bytes, name: str) -> tuple[DelegateRun, ...]:
     """The Vulkan delegates' runs in an ETDump, in the order in which they were executed.
+
+    Raises as ``read_executions`` does.
+    """
+    return read_executions(data, name).delegates
+
+
+def read_executions(data: bytes, name: str) -> Executions:
+    """The executions in an ETDump.
 
     Raises ``InputError`` for bytes that are not an ETDump, are damaged, or have no dispatches, and
     ``MissingExtraError`` without ExecuTorch and torch, which read the file.
     """
-    runs = tuple(_delegates(_events(data, name), name))
+    events = _events(data, name)
+    runs = tuple(_delegates(events, name))
     if not any(run.dispatches for run in runs):
         raise InputError(
             f"{name} has no dispatches of the Vulkan delegate: run the model with a runtime that "
             "is built with ET_EVENT_TRACER_ENABLED and the Vulkan backend"
         )
-    return runs
+    whole = next((event for event in events if event.name == _METHOD), None)
+    wall = () if whole is None else tuple(float(t) for t in whole.perf_data.raw)
+    return Executions(runs, wall)
 
 
 def _events(data: bytes, name: str) -> list[Any]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from planner.errors import InputError
 from planner.ir.representation import PackedDimInfo
 from planner.measured.calls import Call, GraphCall, Operands, calls_of
-from planner.measured.etdump import DelegateRun, Dispatch
+from planner.measured.etdump import DelegateRun, Dispatch, Executions
 from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkMemoryLayout, VkTensor
 
@@ -116,6 +116,21 @@ def join(runs: Sequence[DelegateRun], graphs: Sequence[VkGraph], name: str) -> J
                 _check_tensors(graph, found, dispatches[0], f"{name}, delegate {delegate}")
             steps.append(Step(delegate, found, _sample(found, dispatches, times)))
     return Join(tuple(steps), unknown)
+
+
+def inference_ns(executions: Executions, name: str) -> tuple[float, float]:
+    """The median times of an inference in ns: of all dispatches, and of the whole method.
+
+    The second is 0 where the runtime did not time it. Raises ``InputError`` for a damaged profile.
+    """
+    gpu = 0.0
+    for run in executions.delegates:
+        if run.dispatches:
+            times = np.sum([d.ns for d in run.dispatches], axis=0)[_counted(run, name)]
+            gpu += float(np.median(times))
+    # The first execution compiles shaders.
+    whole = executions.wall_ns[1:] or executions.wall_ns
+    return gpu, float(np.median(whole)) if whole else 0.0
 
 
 def _call_at(
