@@ -12,15 +12,15 @@ import numpy as np
 from api.bench.profiles import recorded
 from api.terminal.markdown import head, print_and_write, row
 from planner.costs.profile import DeviceProfile
-from planner.explore.corpus import Recording
-from planner.explore.simulation import RandomCosts, SimulatedDevice
-from planner.explore.variants import explore
 from planner.files.lowered import graphs_of
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.join import Sample
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
+from planner.tuning.corpus import Recording
+from planner.tuning.simulation import RandomCosts, SimulatedDevice
+from planner.tuning.variants import explore
 from schema import VkGraph
 
 _CLOSE: Final = 1.02

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shlex
-import subprocess
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -32,6 +30,7 @@ from planner.kernels.faults import Fault, Faults
 from planner.kernels.registry import SYMBOLIC, lookup, registered_names
 from planner.kernels.releases import RELEASES, Runtime
 from planner.options import PlanOptions
+from planner.tuning.runners import RunFailedError, run_command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,16 +181,11 @@ def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
             "outputs": str(place / "out"),
             "etdump": str(place / "run.etdump"),
         }
-        parts = [part.format(**words) for part in shlex.split(command)]
         try:
-            ended = subprocess.run(parts, capture_output=True, timeout=_SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            code, said = -1, b"it did not end in time"
-        except OSError as error:
-            raise OptionError(f"cannot run {parts[0]}: {error}") from error
-        else:
-            code, said = ended.returncode, ended.stdout + ended.stderr
-        (place / "log").write_bytes(said)
+            code, said = 0, run_command(command, words, _SECONDS)
+        except RunFailedError as failed:
+            code, said = failed.code or -1, failed.said or str(failed)
+        (place / "log").write_text(said, "utf-8")
         (place / "run.etdump").unlink(missing_ok=True)
         (place / "rc").write_text(str(code))
 

@@ -13,14 +13,14 @@ import numpy as np
 from api.terminal.markdown import head, print_and_write, row
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
-from planner.explore.corpus import Recording, read_corpus
-from planner.explore.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
 from planner.files.lowered import graphs_of
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import Join
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
+from planner.tuning.corpus import Recording, read_corpus
+from planner.tuning.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
 from schema import CostOrigin, VkGraph
 
 RECORDED: Final = Path(__file__).parents[2] / "benchmarks" / "profiles"

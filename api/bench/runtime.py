@@ -22,10 +22,10 @@ from api.bench import zoo
 from api.bench.kernels import Judged, Program, lower, outputs_of, write_list, write_program
 from api.terminal.markdown import row
 from planner.errors import InputError, PlannerError
-from planner.explore.simulation import RandomCosts
 from planner.extras import quiet, require
 from planner.kernels.releases import Runtime
 from planner.options import PlanOptions
+from planner.tuning.simulation import RandomCosts
 
 if TYPE_CHECKING:
     import torch

@@ -61,8 +61,8 @@ def _profiled(etdump: Path, graph: Path | None) -> ProfiledFiles:
 
 def _measured_variants(folder: Path, graph: Path | None) -> list[ProfiledFiles]:
     from planner.errors import InputError, OptionError
-    from planner.explore.folder import read_exploration
     from planner.measured.importing import ProfiledFiles
+    from planner.tuning.folder import read_exploration
 
     if graph is not None:
         raise OptionError("--graph is for one run: a folder's variants have programs of their own")
@@ -133,9 +133,9 @@ def explore(source: Path, output: Path, count: int, seed: int, options: PlanOpti
     from api.files import check_new_folder, read_input, write_folder
     from api.terminal.console import stdout
     from api.terminal.variants import explored_table
-    from planner.explore.folder import exploration_files
-    from planner.explore.variants import explore as variants_of
     from planner.pipelines.dispatch import plan_program
+    from planner.tuning.folder import exploration_files
+    from planner.tuning.variants import explore as variants_of
     from schema.executorch_program import is_executorch_program
 
     check_new_folder(output)

@@ -9,8 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from api.terminal.figures import cost
-from planner.explore.folder import MANIFEST, variant_name
-from planner.explore.variants import Variant
+from planner.tuning.folder import MANIFEST, variant_name
+from planner.tuning.variants import Variant
 
 
 def explored_table(folder: Path, variants: Sequence[Variant]) -> Table:

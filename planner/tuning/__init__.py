@@ -1,1 +1,1 @@
-"""The variants of a program to measure next, and the accuracy of predictions."""
+"""Tuning a program on a device: what to measure next, measuring it, and what it proves."""

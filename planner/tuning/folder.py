@@ -14,9 +14,9 @@ from pathlib import Path, PurePath
 from typing import Any, Final
 
 from planner.errors import InputError
-from planner.explore.variants import Variant
 from planner.files.kinds import FileKind, kind_of
 from planner.options import PlanOptions
+from planner.tuning.variants import Variant
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = "layout-planner-exploration"

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 
 from planner.costs.model import Costs, PricedOperand
+from planner.files.lowered import graphs_of
 from planner.ir.graph import Operator, Tensor
-from planner.ir.representation import REPRS
-from planner.measured.calls import Call, Place, calls_of
+from planner.ir.representation import REPRS, TensorRepr
+from planner.measured.calls import Call, GraphCall, Place, calls_of
+from planner.measured.etdump import DelegateRun, Dispatch, Executions
 from planner.measured.join import Sample
-from planner.measured.timemodel import Prediction, TimeModel, counted_domains
+from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_domains, labels_of
+from planner.tuning.device import Measurement
+from planner.tuning.runners import RunFailedError
+from planner.tuning.tensors import TensorType
 from schema import CostOrigin, VkDataType, VkGraph
 
 _COUNT: Final = 5
 _DRAWN: Final = 1000
+_EXECUTION_NOISE: Final = 0.02
+_WARM_UP: Final = 3.0
+_OVERHEAD_NS: Final = 1e5
+_THROTTLED_RUNS: Final = 7
+OUTPUT: Final = TensorType("float32", (8,))
+"""What every program computes on a simulated device."""
 
 
 class RandomCosts:
@@ -66,6 +79,7 @@ class SimulatedDevice:
         self._seed = seed
         self._noise = run_noise, step_noise
         self._random = np.random.default_rng(seed)
+        self._true: dict[tuple[Call, Labels], float] = {}
 
     def knows(self, operator: str) -> bool:
         """Whether the real runs measured an operator."""
@@ -94,12 +108,103 @@ class SimulatedDevice:
         of_run, of_step = self._noise
         speed = of_run * self._random.standard_normal()
         samples = []
-        for graph in graphs:
-            for call in calls_of(graph):
-                if not self.knows(call.call.operator):
-                    continue
-                places, domains = counted_domains(call.operands)
-                ns = float(self.predict(call.call, places, domains).ns.flat[0])
-                ns *= np.exp(speed + of_step * self._random.standard_normal())
-                samples.append(Sample(call.call, call.operands, ("simulated",), ns, 0.0, _COUNT))
+        for _, call, ns in self._steps(graphs):
+            noisy = ns * np.exp(speed + of_step * self._random.standard_normal())
+            samples.append(Sample(call.call, call.operands, ("simulated",), noisy, 0.0, _COUNT))
         return tuple(samples)
+
+    def executions(
+        self, graphs: Sequence[VkGraph], inferences: int, slow: float = 0.0
+    ) -> Executions:
+        """The executions of a noisy run, this much slower than usual (a logarithm).
+
+        The first one takes longer, since it compiles shaders.
+        """
+        of_run, of_step = self._noise
+        speed = slow + of_run * self._random.standard_normal()
+        delegates: list[list[Dispatch]] = [[] for _ in graphs]
+        wall = np.full(inferences, _OVERHEAD_NS)
+        for delegate, call, ns in self._steps(graphs):
+            noise = _EXECUTION_NOISE * self._random.standard_normal(inferences)
+            times = ns * np.exp(speed + of_step * self._random.standard_normal() + noise)
+            times[0] *= _WARM_UP
+            wall += times
+            dispatch = Dispatch("simulated", call.node_id, call.call.operator, tuple(times))
+            delegates[delegate].append(dispatch)
+        runs = tuple(DelegateRun(tuple(dispatches)) for dispatches in delegates)
+        return Executions(runs, tuple(wall))
+
+    def _steps(self, graphs: Sequence[VkGraph]) -> Iterator[tuple[int, GraphCall, float]]:
+        """The calls that the device knows, by delegate, and their true times in ns."""
+        for delegate, call in _calls(graphs):
+            if self.knows(call.call.operator):
+                key = call.call, labels_of(call.operands)
+                if key not in self._true:
+                    predicted = self.predict(call.call, *counted_domains(call.operands))
+                    self._true[key] = float(predicted.ns.flat[0])
+                yield delegate, call, self._true[key]
+
+
+@dataclass(frozen=True, slots=True)
+class Behaviour:
+    """How a simulated device differs from one that only computes.
+
+    Calls of these operators in these representations give ``wrong`` outputs, or end the process
+    (``crashing``). ``flaky`` is the part of the runs that fail for no reason; ``throttling`` how
+    much slower the device gets and recovers again, as a logarithm.
+    """
+
+    wrong: frozenset[tuple[str, TensorRepr]] = frozenset()
+    crashing: frozenset[tuple[str, TensorRepr]] = frozenset()
+    flaky: float = 0.0
+    throttling: float = 0.0
+
+
+class SimulatedRuns:
+    """A simulated device that runs programs as ExecuTorch's runtime does on a real one."""
+
+    def __init__(self, device: SimulatedDevice, behaviour: Behaviour, seed: int) -> None:
+        """``device`` has the times, and their noise."""
+        self._device, self._behaviour = device, behaviour
+        self._random = np.random.default_rng(seed)
+        self.runs = 0
+
+    def execute(self, program: Path, inferences: int, seconds: float) -> Measurement:
+        """Runs a program; raises ``RunFailedError`` where it crashes."""
+        self.runs += 1
+        graphs = tuple(graphs_of(program.read_bytes(), program.name))
+        if self._random.random() < self._behaviour.flaky:
+            raise RunFailedError("crash", "the connection was lost")
+        is_wrong = False
+        for _, call in _calls(graphs):
+            met = {(call.call.operator, r) for _, r in call.operands}
+            if met & self._behaviour.crashing:
+                raise RunFailedError("crash", f"Could not run {call.call.operator}")
+            is_wrong = is_wrong or bool(met & self._behaviour.wrong)
+        slow = self._behaviour.throttling * (1 + np.sin(self.runs / _THROTTLED_RUNS))
+        executions = self._device.executions(graphs, inferences, slow)
+        outputs = np.arange(8, dtype=np.float32) + np.float32(is_wrong)
+        return Measurement(executions, (outputs,), _as_bytes(executions))
+
+    def executions(self, etdump: bytes, name: str) -> Executions:
+        """The executions in what the simulated device writes, which is no ETDump."""
+        written = json.loads(etdump)
+        delegates = (
+            DelegateRun(tuple(Dispatch(k, node, op, tuple(ns)) for k, node, op, ns in dispatches))
+            for dispatches in written["delegates"]
+        )
+        return Executions(tuple(delegates), tuple(written["wall_ns"]))
+
+
+def _as_bytes(executions: Executions) -> bytes:
+    delegates = [
+        [[d.kernel, d.node_id, d.operator, d.ns] for d in run.dispatches]
+        for run in executions.delegates
+    ]
+    return json.dumps({"delegates": delegates, "wall_ns": executions.wall_ns}).encode()
+
+
+def _calls(graphs: Sequence[VkGraph]) -> Iterator[tuple[int, GraphCall]]:
+    for delegate, graph in enumerate(graphs):
+        for call in calls_of(graph):
+            yield delegate, call

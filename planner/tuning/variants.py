@@ -70,8 +70,11 @@ class Variant:
 class HopefulModel:
     """Optimistic prices, for calls that are neither measured nor ``tried``."""
 
-    def __init__(self, model: TimeModel, tried: Iterable[Tried], seed: int) -> None:
-        self.model = model
+    def __init__(
+        self, model: TimeModel, tried: Iterable[Tried], seed: int, optimism: float = OPTIMISM
+    ) -> None:
+        """``optimism`` are the standard errors by which times are less than the guess."""
+        self.model, self.optimism = model, optimism
         self.tried: dict[Call, set[Labels]] = {}
         for call, labels in tried:
             self.tried.setdefault(call, set()).add(labels)
@@ -86,7 +89,7 @@ class HopefulModel:
     ) -> Prediction:
         """Times in ns: low ones for untried calls, the model's own for the rest."""
         if self.model.knows(call.operator):
-            hopeful = self.model.predict(call, places, domains, -OPTIMISM)
+            hopeful = self.model.predict(call, places, domains, -self.optimism)
             careful = self.model.predict(call, places, domains, _TRIED).ns
         else:
             hopeful = self._drawn(call, places, domains)
@@ -113,9 +116,16 @@ class HopefulModel:
 
 
 def explore(
-    program: bytes, name: str, options: PlanOptions, count: int, seed: int = 0
+    program: bytes,
+    name: str,
+    options: PlanOptions,
+    count: int,
+    seed: int = 0,
+    optimism: float = OPTIMISM,
 ) -> Iterator[Variant]:
     """At most ``count`` variants of a lowered program; fewer once no other would try anything new.
+
+    The more ``optimism``, in standard errors, the more is tried that is less likely to pay.
 
     If nothing was measured yet, the first one is the program with its present layouts. Raises
     the errors of ``replan``.
@@ -129,9 +139,8 @@ def explore(
     best = replan(program, name, options).program.total.objective_cost
     tried: set[Tried] = set()
     for number in range(count):
-        hopeful = LearnedCosts(
-            times, options.profile, "latency", HopefulModel(times.model, tried, seed + number)
-        )
+        prices = HopefulModel(times.model, tried, seed + number, optimism)
+        hopeful = LearnedCosts(times, options.profile, "latency", prices)
         variant = program
         if not is_first or number:
             variant = replan(program, name, options, chooser=hopeful).data

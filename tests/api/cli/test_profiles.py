@@ -13,7 +13,7 @@ from click.testing import CliRunner, Result
 from api.bench.profiles import RECORDED
 from api.cli import main
 from planner.errors import InputError
-from planner.explore.corpus import Recording, read_corpus
+from planner.tuning.corpus import Recording, read_corpus
 
 MODEL = "mv2_xs_int8"
 

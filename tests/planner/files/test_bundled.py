@@ -16,13 +16,13 @@ from executorch.devtools.bundled_program.serialize import (
 )
 
 from planner.errors import InputError
-from planner.explore.folder import exploration_files
-from planner.explore.variants import explore
 from planner.files.kinds import FileKind, kind_of
 from planner.files.listing import read_listing
 from planner.options import make_options
 from planner.pipelines.dispatch import plan_program
 from planner.pipelines.lowered import replan
+from planner.tuning.folder import exploration_files
+from planner.tuning.variants import explore
 from schema import SchemaError
 from schema.bundled_program import program_in, with_program
 from tests.planner.programs import greedy

@@ -10,9 +10,6 @@ import numpy as np
 import pytest
 
 from planner.errors import InputError
-from planner.explore.folder import MANIFEST, exploration_files, read_exploration
-from planner.explore.simulation import RandomCosts, SimulatedDevice
-from planner.explore.variants import HopefulModel, Variant, explore
 from planner.files.lowered import graphs_of
 from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
@@ -21,6 +18,9 @@ from planner.measured.pricing import price_graph
 from planner.measured.timemodel import counted_domains, labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
+from planner.tuning.folder import MANIFEST, exploration_files, read_exploration
+from planner.tuning.simulation import RandomCosts, SimulatedDevice
+from planner.tuning.variants import HopefulModel, Variant, explore
 from schema import CostOrigin, Status, VkGraph
 from tests.paths import PROFILES
 

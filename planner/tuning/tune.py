@@ -1,0 +1,608 @@
+"""Tunes a program on a device: measures, learns, plans, and measures again.
+
+Every step is decided by what was measured before, so a tuning that is broken off goes on from its
+journal: runs that ended are not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import numpy as np
+
+from planner.costs.profile_file import load_profile
+from planner.errors import InputError, NoRepresentationError, VerificationError
+from planner.files.lowered import graphs_of
+from planner.kernels.faults import DOES_NOT_LOAD, Faults, parse_faults
+from planner.kernels.registry import CLONE
+from planner.measured.costs import DeviceTimes, MeasuredSource
+from planner.measured.database import CostDatabase, Run
+from planner.measured.join import STAGING, Join, inference_ns, join
+from planner.measured.pricing import price_graph
+from planner.measured.timemodel import labels_of
+from planner.options import PlanOptions
+from planner.pipelines.lowered import Planned, replan
+from planner.tuning.bisection import Suspect, culprits, mixed, rows_of, suspects
+from planner.tuning.device import Device
+from planner.tuning.journal import Journal, RunRecord, Verdict, digest
+from planner.tuning.prediction import TRANSITIONS, noise
+from planner.tuning.runners import RunFailedError
+from planner.tuning.statistics import Gain, gain_of
+from planner.tuning.subject import Subject
+from planner.tuning.tensors import Array, Difference, compare, read_outputs
+from planner.tuning.variants import OPTIMISM, Tried, explore
+
+BASELINE: Final = "ExecuTorch's plan"
+FEWEST: Final = "fewest repacks"
+COSTS: Final = "costs.sqlite"
+AVOID: Final = "avoid.json"
+REPORT: Final = "report.json"
+
+_RETRY_SECONDS: Final = 2.0
+_FEWEST_BLOCKS: Final = 7
+_NO_PLAN: Final = (NoRepresentationError, VerificationError)
+_MOST_BLAMED: Final = 40
+"""Runs to find what is wrong with a plan: what is left after that is avoided as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class TuneSettings:
+    """How much is tried. ``budget`` are seconds that the device may be busy; None is no limit.
+
+    Each round measures ``variants`` plans and the best one by what is known. The ``finalists`` run
+    against ExecuTorch's plan in ``blocks``, ``inferences`` at a time, and one is faster if the
+    interval at this ``confidence`` says so, for all of them together. A run may take ``seconds``,
+    and is repeated ``retries`` times if it fails.
+    """
+
+    rounds: int = 3
+    variants: int = 3
+    finalists: int = 3
+    blocks: int = 9
+    inferences: int = 20
+    seconds: float = 600.0
+    retries: int = 2
+    budget: float | None = None
+    confidence: float = 0.95
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A plan that was measured: ns of an inference, predicted before it ran and measured then."""
+
+    name: str
+    round: int
+    program: bytes = field(repr=False)
+    transitions: int
+    predicted: float | None
+    run: RunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What a round taught: plans measured, calls measured for the first time, and the best plan.
+
+    ``least`` is the least ns of an inference by all that is known after it; ``saving`` what its
+    variants could save at best, as a part of that.
+    """
+
+    number: int
+    measured: int
+    new_calls: int
+    least: float
+    saving: float
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """A plan of the last comparison: its gains over ExecuTorch's plan, on the GPU and of all.
+
+    ``predicted`` is the gain by the costs that were learned.
+    """
+
+    candidate: Candidate
+    gain: Gain
+    wall: Gain
+    predicted: float
+
+    @property
+    def is_faster(self) -> bool:
+        """Whether it is faster on the GPU beyond noise, and not slower as a whole."""
+        return self.gain.is_faster and not self.wall.is_slower
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The result: the program to ship, which is ExecuTorch's where no other was proven faster."""
+
+    program: bytes = field(repr=False)
+    winner: Finalist | None
+    finalists: tuple[Finalist, ...]
+    candidates: tuple[Candidate, ...]
+    rounds: tuple[Round, ...]
+    classes: Mapping[str, tuple[float, float]]
+    avoided: tuple[dict[str, Any], ...]
+    baseline_error: float | None
+    seconds: float
+    ended: str
+
+
+class Watcher(Protocol):
+    """Is told how a tuning goes."""
+
+    def stage(self, text: str) -> None:
+        """What is done now."""
+
+    def measured(self, candidate: Candidate, baseline: Candidate | None) -> None:
+        """A plan that was measured, and ExecuTorch's."""
+
+
+class BudgetError(Exception):
+    """The device's time is used up."""
+
+
+class Tuning:
+    """One tuning; ``result`` does it."""
+
+    def __init__(
+        self,
+        subject: Subject,
+        device: Device,
+        name: str,
+        options: PlanOptions,
+        settings: TuneSettings,
+        folder: Path,
+        watcher: Watcher,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Opens the folder; raises ``OptionError`` for one of another tuning.
+
+        ``clock`` tells the seconds that the device is busy.
+        """
+        self._subject, self._device, self._name = subject, device, name
+        self._options, self._settings, self._watcher = options, settings, watcher
+        self.journal = Journal(
+            folder,
+            {
+                "program": {"name": subject.name, "sha256": digest(subject.program)},
+                "device": name,
+                "inputs": [digest(path.read_bytes()) for path in subject.inputs],
+                "seed": settings.seed,
+                "inferences": settings.inferences,
+                "variants": settings.variants,
+            },
+        )
+        self._expected: list[Sequence[Array]] = []
+        self._baseline_error: float | None = None
+        self._baseline_outputs = folder / "baseline"
+        self._joins: dict[tuple[str, str], Join] = {}
+        self._candidates: list[Candidate] = []
+        self._rows: list[dict[str, Any]] = []
+        self._learned: tuple[int, DeviceTimes] | None = None
+        self._spent, self._clock = 0.0, clock
+
+    def result(self) -> Tuned:
+        """Tunes the program. What was learned is kept, however this ends.
+
+        Raises ``InputError`` if ExecuTorch's own plan does not run, or cannot be measured.
+        """
+        try:
+            tuned = self._tune()
+        finally:
+            self._keep_costs()
+        self.journal.write(REPORT, json.dumps(document(tuned), indent=2).encode() + b"\n")
+        return tuned
+
+    def _tune(self) -> Tuned:
+        self._watcher.stage("ExecuTorch's plan")
+        baseline = self._measure(BASELINE, 0, self._subject.program, None)
+        if baseline.run.verdict != "right":
+            raise InputError(
+                f"{self._subject.name} does not run on {self._name} as ExecuTorch lays it out: "
+                f"{baseline.run.said}"
+            )
+        rounds: list[Round] = []
+        ended = "all rounds are done"
+        try:
+            for number in range(1, self._settings.rounds + 1):
+                found = self._round(number)
+                rounds.append(found)
+                if number > 1 and found.saving <= noise(self._times()):
+                    ended = "another round would gain no more than noise"
+                    break
+                if not found.measured:
+                    ended = "there is nothing left to try"
+                    break
+        except BudgetError:
+            ended = "the device's time is used up"
+        finalists = self._compare(baseline)
+        faster = [f for f in finalists if f.is_faster]
+        winner = max(faster, key=lambda f: f.gain.median, default=None)
+        return Tuned(
+            program=self._subject.program if winner is None else winner.candidate.program,
+            winner=winner,
+            finalists=tuple(finalists),
+            candidates=tuple(self._candidates),
+            rounds=tuple(rounds),
+            classes=self._classes(baseline, winner),
+            avoided=tuple(self._rows),
+            baseline_error=self._baseline_error,
+            seconds=self._spent,
+            ended=ended,
+        )
+
+    # Rounds.
+
+    def _round(self, number: int) -> Round:
+        self._watcher.stage(f"round {number}")
+        before, rows = self._known(), len(self._rows)
+        settings, measured, saving = self._settings, 0, 0.0
+        program, name = self._subject.program, self._subject.name
+        if number == 1 and (fewest := self._planned(self._plan_options())) is not None:
+            measured += self._try(FEWEST, number, fewest.data, None)
+        options, seed = self._learned_options(), settings.seed + number * settings.variants
+        # The likely gains first; later rounds look where a gain is less likely.
+        optimism = OPTIMISM * 2 ** (number - 1)
+        with suppress(*_NO_PLAN):
+            found = explore(program, name, options, settings.variants, seed, optimism)
+            for place, variant in enumerate(found, 1):
+                saving = max(saving, (variant.saving or 0.0) / max(variant.predicted, 1.0))
+                title = f"variant {number}.{place}"
+                measured += self._try(title, number, variant.program, variant.predicted)
+                if len(self._rows) > rows:
+                    break  # the others could fail in the same way
+        best = self._planned(self._learned_options())
+        if best is not None:
+            predicted = best.program.total.objective_cost
+            measured += self._try(f"learned {number}", number, best.data, predicted)
+        least = self._planned(self._learned_options())
+        return Round(
+            number,
+            measured,
+            len(self._known() - before),
+            0.0 if least is None else least.program.total.objective_cost,
+            saving,
+        )
+
+    def _planned(self, options: PlanOptions) -> Planned | None:
+        """A plan by these options; None where what is avoided leaves none."""
+        with suppress(*_NO_PLAN):
+            return replan(self._subject.program, self._subject.name, options)
+        return None
+
+    def _try(self, name: str, number: int, program: bytes, predicted: float | None) -> bool:
+        """Measures a plan, unless it was measured; finds out what is wrong with one that is."""
+        if any(c.program == program for c in self._candidates):
+            return False
+        candidate = self._measure(name, number, program, predicted)
+        if candidate.run.verdict in ("wrong", "crash", "time-out"):
+            self._watcher.stage(f"what is wrong with {name}")
+            self._blame(candidate)
+        return True
+
+    def _measure(
+        self, name: str, number: int, program: bytes, predicted: float | None
+    ) -> Candidate:
+        run = self._run("learn", program)
+        graphs = tuple(graphs_of(program, self._subject.name))
+        transitions = sum(call.name == CLONE for graph in graphs for call in graph.chain)
+        candidate = Candidate(name, number, program, transitions, predicted, run)
+        baseline = self._candidates[0] if self._candidates else None
+        self._candidates.append(candidate)
+        self._watcher.measured(candidate, baseline)
+        return candidate
+
+    def _blame(self, bad: Candidate) -> None:
+        """Finds the operator that makes a plan wrong; its representations are avoided then."""
+        base, name = self._subject.program, self._subject.name
+        options, last, asked = self._plan_options(), bad.run, 0
+
+        def is_bad(some: Sequence[Suspect]) -> bool:
+            nonlocal last, asked
+            asked += 1
+            if asked > _MOST_BLAMED:
+                return False
+            with suppress(*_NO_PLAN):
+                run = self._run("blame", mixed(base, bad.program, name, options, some))
+                if run.verdict != "right":
+                    last = run
+                    return True
+            return False
+
+        guilty = culprits(suspects(base, bad.program, name), is_bad)
+        is_wrong = last.verdict == "wrong"
+        effect = "wrong values" if is_wrong else DOES_NOT_LOAD
+        seen = f"off by {last.error:.3g}" if is_wrong else last.said
+        rows = rows_of(guilty, effect, f"tuning on {self._name}", seen)
+        self._rows += [row for row in rows if row not in self._rows]
+        self.journal.write(AVOID, json.dumps(self._rows, indent=2).encode() + b"\n")
+
+    # Runs.
+
+    def _run(self, purpose: str, program: bytes) -> RunRecord:
+        """What a program's run gave, now or before the tuning was broken off."""
+        key = digest(program)
+        record = self.journal.of(purpose, key)
+        if record is None:
+            self._check_budget(purpose)
+            record = self._attempts(purpose, program, key)
+            if record.verdict != "away":
+                self.journal.add(record)
+        self._spent += record.seconds
+        if record.verdict == "away":
+            raise InputError(
+                f"{self._name} is away: {record.said} (what was measured is kept in "
+                f"{self.journal.folder}: go on with the same command)"
+            )
+        if not self._expected and record.verdict == "right":
+            self._expect(read_outputs(self._baseline_outputs, self._subject.signature.outputs))
+        return record
+
+    def _check_budget(self, purpose: str) -> None:
+        """Leaves time for the last comparison."""
+        budget = self._settings.budget
+        if budget is None or purpose.startswith("final") or not self._candidates:
+            return
+        each = self._candidates[0].run.seconds
+        if self._spent + each * (1 + 2 * _FEWEST_BLOCKS) > budget:
+            raise BudgetError
+
+    def _attempts(self, purpose: str, program: bytes, key: str) -> RunRecord:
+        path, etdump = self.journal.program(program), self.journal.etdump(purpose, key)
+        record, seconds = None, 0.0
+        for attempt in range(self._settings.retries + 1):
+            if attempt:
+                time.sleep(_RETRY_SECONDS if record and record.verdict == "away" else 0.0)
+            start = self._clock()
+            record = self._attempt(purpose, path, key, etdump)
+            seconds += self._clock() - start
+            if record.verdict in ("right", "wrong"):
+                break
+        assert record is not None
+        return replace(record, seconds=seconds)
+
+    def _attempt(self, purpose: str, path: Path, key: str, etdump: Path) -> RunRecord:
+        try:
+            found = self._device.execute(path, self._settings.inferences, self._settings.seconds)
+            graphs = tuple(graphs_of(path.read_bytes(), path.name))
+            joined = join(found.executions.delegates, graphs, path.name)
+            ns, wall = inference_ns(found.executions, path.name)
+        except RunFailedError as failure:
+            return RunRecord(purpose, key, failure.kind, 0.0, said=str(failure))
+        except InputError as failure:
+            return RunRecord(purpose, key, "unreadable", 0.0, said=str(failure))
+        difference = self._judge(found.outputs)
+        verdict: Verdict = "right" if difference.is_within else "wrong"
+        self._joins[purpose, key] = joined
+        etdump.write_bytes(found.etdump)
+        return RunRecord(
+            *(purpose, key, verdict, 0.0, ns, wall, difference.error),
+            temperature=found.state.temperature,
+            clock=found.state.clock,
+        )
+
+    def _judge(self, found: Sequence[Array]) -> Difference:
+        """How far outputs are from those expected: eager's, or ExecuTorch's plan's."""
+        if not self._expected:
+            # Kept for when the tuning goes on.
+            for number, array in enumerate(found):
+                self.journal.write(f"{self._baseline_outputs.name}-{number}.bin", array.tobytes())
+            self._expect(found)
+        differences = [compare(expected, found) for expected in self._expected]
+        return min(differences, key=lambda d: (not d.is_within, d.error))
+
+    def _expect(self, baseline: Sequence[Array]) -> None:
+        """From the outputs of ExecuTorch's plan: what others are compared with.
+
+        Eager's where there are any; ExecuTorch's own as well if those are others, as they can be
+        for quantized programs, or where its plan meets a kernel that is wrong.
+        """
+        eager = self._subject.eager
+        if eager is None:
+            self._expected = [baseline]
+            return
+        difference = compare(eager, baseline)
+        self._baseline_error = difference.error
+        self._expected = [eager] if difference.is_within else [eager, baseline]
+
+    # What is known.
+
+    def _join(self, purpose: str, key: str) -> Join:
+        """A run's times joined to its program; read anew where the tuning goes on."""
+        found = self._joins.get((purpose, key))
+        if found is None:
+            etdump = self.journal.etdump(purpose, key).read_bytes()
+            program = (self.journal.folder / "programs" / f"{key[:16]}.pte").read_bytes()
+            graphs = tuple(graphs_of(program, self._subject.name))
+            executions = self._device.executions(etdump, f"the run of {key[:16]}.pte")
+            found = self._joins[purpose, key] = join(executions.delegates, graphs, key[:16])
+        return found
+
+    def _right(self) -> list[Candidate]:
+        return [c for c in self._candidates if c.run.verdict == "right"]
+
+    def _times(self) -> DeviceTimes:
+        runs = [self._join("learn", c.run.program).samples for c in self._right()]
+        if self._learned is None or self._learned[0] != len(runs):
+            self._learned = len(runs), DeviceTimes.of(self._name, runs)
+        return self._learned[1]
+
+    def _known(self) -> set[Tried]:
+        joins = (self._join("learn", c.run.program) for c in self._right())
+        return {(s.call, labels_of(s.operands)) for found in joins for s in found.samples}
+
+    def _plan_options(self) -> PlanOptions:
+        """The options of a plan, which avoids what was found to be wrong on this device."""
+        if not self._rows:
+            return self._options
+        rows = parse_faults(json.dumps(self._rows), AVOID).rows
+        return replace(self._options, avoid=Faults((*self._options.avoid.rows, *rows)))
+
+    def _learned_options(self) -> PlanOptions:
+        """The options of a plan for the least time, by all that was measured."""
+        profile = self._options.profile
+        if profile.unit != "ns":
+            profile = load_profile("default")
+        source = MeasuredSource(self._times(), profile)
+        return replace(self._plan_options(), costs=source, objective="latency")
+
+    # The last comparison.
+
+    def _compare(self, baseline: Candidate) -> list[Finalist]:
+        options = self._learned_options()
+        costs = options.cost_model()
+
+        def price(candidate: Candidate) -> float:
+            graphs = graphs_of(candidate.program, self._subject.name)
+            steps = (step.cost for graph in graphs for step in price_graph(graph, costs))
+            return options.profile.in_units(sum(steps))
+
+        prices = {c.run.program: price(c) for c in self._right()}
+        chosen = sorted(self._right()[1:], key=lambda c: prices[c.run.program])
+        blocks, count = self._affordable(baseline, len(chosen))
+        chosen = chosen[:count]
+        self._watcher.stage(f"the best {len(chosen)} against ExecuTorch's plan, in turn")
+        runs: dict[str, list[RunRecord]] = defaultdict(list)
+        order = [baseline, *chosen]
+        for block in range(blocks if chosen else 0):
+            random.Random(f"{self._settings.seed} {block}").shuffle(order)
+            for candidate in order:
+                runs[candidate.run.program].append(self._run(f"final {block}", candidate.program))
+        finalists = []
+        for candidate in chosen:
+            pairs = zip(runs[baseline.run.program], runs[candidate.run.program], strict=True)
+            both = [(a, b) for a, b in pairs if a.verdict == "right"]
+            if not both or any(b.verdict != "right" for _, b in both):
+                continue
+            confidence = 1 - (1 - self._settings.confidence) / len(chosen)
+            finalists.append(
+                Finalist(
+                    candidate,
+                    gain_of([a.ns for a, _ in both], [b.ns for _, b in both], confidence),
+                    gain_of([a.wall_ns for a, _ in both], [b.wall_ns for _, b in both], confidence),
+                    prices[baseline.run.program] / prices[candidate.run.program],
+                )
+            )
+        return finalists
+
+    def _affordable(self, baseline: Candidate, most: int) -> tuple[int, int]:
+        """Blocks and finalists for which there is time left."""
+        blocks, count = self._settings.blocks, min(self._settings.finalists, most)
+        budget = self._settings.budget
+        if budget is None:
+            return blocks, count
+        runs = int((budget - self._spent) / max(baseline.run.seconds, 1e-9))
+        while count and runs < blocks * (count + 1):
+            if count > 1:
+                count -= 1
+            elif blocks > _FEWEST_BLOCKS:
+                blocks -= 1
+            else:
+                count = 0
+        return blocks, count
+
+    def _classes(
+        self, baseline: Candidate, winner: Finalist | None
+    ) -> dict[str, tuple[float, float]]:
+        """ns of an inference by operator, of ExecuTorch's plan and of the winner."""
+        if winner is None:
+            return {}
+        sums = []
+        for candidate in (baseline, winner.candidate):
+            found: dict[str, list[float]] = defaultdict(list)
+            for record in self.journal:
+                is_final = record.purpose.startswith("final")
+                if is_final and record.program == candidate.run.program:
+                    for kind, ns in _by_class(self._join(record.purpose, record.program)).items():
+                        found[kind].append(ns)
+            sums.append({kind: float(np.median(times)) for kind, times in found.items()})
+        kinds = sorted(sums[0].keys() | sums[1].keys())
+        return {kind: (sums[0].get(kind, 0.0), sums[1].get(kind, 0.0)) for kind in kinds}
+
+    def _keep_costs(self) -> None:
+        """Adds the runs that computed what they should to the folder's cost database."""
+        runs = [
+            (
+                Run(
+                    self._name,
+                    "unknown",
+                    f"{purpose} {key[:16]}",
+                    digest(self.journal.etdump(purpose, key).read_bytes()),
+                    key,
+                ),
+                found,
+            )
+            for (purpose, key), found in self._joins.items()
+            if (record := self.journal.of(purpose, key)) is not None and record.verdict == "right"
+        ]
+        with CostDatabase(self.journal.folder / COSTS) as costs:
+            costs.add_all(runs)
+
+
+def _by_class(found: Join) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for step in found.steps:
+        if step.graph_call is None:
+            kind = STAGING.operator
+        elif step.graph_call.is_transition or step.graph_call.call.operator == CLONE:
+            kind = TRANSITIONS
+        else:
+            kind = step.graph_call.call.operator
+        sums[kind] += step.sample.median
+    return sums
+
+
+def document(tuned: Tuned) -> dict[str, Any]:
+    """The result as a JSON document; times are ns per inference."""
+
+    def gain(found: Gain) -> dict[str, float | None]:
+        high = None if found.high == float("inf") else found.high
+        return {"median": found.median, "low": found.low, "high": high}
+
+    return {
+        "winner": BASELINE if tuned.winner is None else tuned.winner.candidate.name,
+        "ended": tuned.ended,
+        "device_seconds": tuned.seconds,
+        "baseline_error": tuned.baseline_error,
+        "finalists": [
+            {
+                "name": f.candidate.name,
+                "gain": gain(f.gain),
+                "wall_gain": gain(f.wall),
+                "predicted_gain": f.predicted,
+                "is_faster": f.is_faster,
+            }
+            for f in tuned.finalists
+        ],
+        "plans": [
+            {
+                "name": c.name,
+                "round": c.round,
+                "sha256": c.run.program,
+                "transitions": c.transitions,
+                "predicted_ns": c.predicted,
+                "verdict": c.run.verdict,
+                "ns": c.run.ns,
+                "wall_ns": c.run.wall_ns,
+                "error": c.run.error if math.isfinite(c.run.error) else None,
+                "said": c.run.said,
+            }
+            for c in tuned.candidates
+        ],
+        "rounds": [asdict(each) for each in tuned.rounds],
+        "operators": {
+            kind: {"executorch_ns": before, "ns": after}
+            for kind, (before, after) in tuned.classes.items()
+        },
+        "avoided": list(tuned.avoided),
+    }

@@ -1,0 +1,152 @@
+"""Whole tunings on made-up devices, whose best plan is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from planner.errors import InputError, OptionError
+from planner.files.lowered import graphs_of
+from planner.ir.representation import REPRS
+from planner.kernels.faults import load_faults
+from planner.measured.calls import calls_of
+from planner.measured.costs import load_costs
+from planner.pipelines.lowered import replan
+from planner.tuning.device import Measurement
+from planner.tuning.runners import RunFailedError
+from planner.tuning.simulation import Behaviour, SimulatedRuns
+from planner.tuning.tune import BASELINE, COSTS, REPORT, Tuned, TuneSettings
+from tests.planner.tuning import devices
+from tests.planner.tuning.devices import Interrupted, Watching, program, true_time, tuning
+
+RELU = "aten.relu.default"
+
+
+def used(data: bytes) -> set[str]:
+    calls = (call for g in graphs_of(data, "graph") for call in calls_of(g))
+    return {str(r) for call in calls if call.call.operator == RELU for _, r in call.operands}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_comes_near_to_the_best_plan(tmp_path: Path, seed: int) -> None:
+    tuned = devices.tuned(tmp_path / "t", seed, Behaviour(flaky=0.05, throttling=0.1))
+    best, now = devices.least_time(seed), true_time(tuned.program, seed)
+    assert now <= 1.02 * best < true_time(program(), seed)
+    assert tuned.winner is not None
+    gain = true_time(program(), seed) / now
+    assert tuned.winner.gain.low <= 1.02 * gain and tuned.winner.gain.high >= gain / 1.02
+    assert tuned.winner.predicted == pytest.approx(gain, rel=0.1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_noise_alone_makes_no_winner(tmp_path: Path, seed: int) -> None:
+    # The plan that is tuned is the best one already.
+    best = devices.tuned(tmp_path / "first", 0, Behaviour()).program
+    where = SimulatedRuns(devices.device(0, 0.2), Behaviour(), seed)
+    tune = tuning(tmp_path / "again", where, TuneSettings(seed=seed))
+    tune._subject = replace(tune._subject, program=best)
+    tuned = tune.result()
+    assert tuned.winner is None and tuned.program == best
+
+
+def fastest() -> str:
+    """The representation that the best plan uses."""
+    (found,) = {str(r) for r in REPRS if devices.weight(REPRS.index(r)) == 0} & {
+        str(r) for r in REPRS if not r.is_packed_int8
+    }
+    return found
+
+
+@pytest.mark.parametrize("kind", ["wrong", "crashing"])
+def test_a_kernel_that_fails_is_named_and_avoided(tmp_path: Path, kind: str) -> None:
+    (bad,) = (r for r in REPRS if str(r) == fastest())
+    met = frozenset({(RELU, bad)})
+    behaviour = Behaviour(wrong=met) if kind == "wrong" else Behaviour(crashing=met)
+    tuned = devices.tuned(tmp_path / "t", 0, behaviour)
+    assert str(bad) not in used(tuned.program)
+    verdicts = {c.run.verdict for c in tuned.candidates}
+    assert verdicts == {"right", "wrong" if kind == "wrong" else "crash"}
+    named = {(row["operators"][0], row["representations"][0]) for row in tuned.avoided}
+    assert named == {(RELU, str(bad))}
+    # The rows are a table that plans take.
+    rows = load_faults(tmp_path / "t" / "avoid.json")
+    options = replace(devices.OPTIONS, avoid=rows)
+    assert str(bad) not in used(replan(program(), "graph", options).data)
+    assert len(rows.rows) == len(tuned.avoided)
+
+
+def test_what_ends_in_the_midst_goes_on(tmp_path: Path) -> None:
+    whole, parts = (SimulatedRuns(devices.device(1), Behaviour(), 1) for _ in range(2))
+    expected = tuning(tmp_path / "whole", whole).result()
+    while True:
+        interrupted = Interrupted(parts, 5)
+        try:
+            found = tuning(tmp_path / "parts", interrupted).result()
+        except KeyboardInterrupt:
+            # What was learned is there.
+            assert load_costs(tmp_path / "parts" / COSTS).times.model.drift
+        else:
+            break
+    assert parts.runs == whole.runs > 20
+    assert found.program == expected.program and found.rounds == expected.rounds
+    gains = ([f.gain for f in tuned.finalists] for tuned in (found, expected))
+    assert next(gains) == next(gains)
+    report = json.loads((tmp_path / "parts" / REPORT).read_text())
+    assert report["winner"] == (found.winner.candidate.name if found.winner else BASELINE)
+
+
+def test_a_folder_of_another_tuning_is_refused(tmp_path: Path) -> None:
+    runs = SimulatedRuns(devices.device(0), Behaviour(), 0)
+    tuning(tmp_path / "t", runs)
+    with pytest.raises(OptionError, match="a tuning with another seed"):
+        tuning(tmp_path / "t", runs, TuneSettings(seed=1))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "file").write_text("")
+    with pytest.raises(OptionError, match="is not empty, and no tuning's"):
+        tuning(tmp_path / "other", runs)
+
+
+def test_a_budget_leaves_time_for_the_comparison(tmp_path: Path) -> None:
+    # A clock that goes on by a second with each run.
+    def budgeted(seconds: float) -> Tuned:
+        runs = SimulatedRuns(devices.device(0), Behaviour(), 0)
+        settings = TuneSettings(budget=seconds)
+        folder = tmp_path / f"{seconds}"
+        return tuning(folder, runs, settings, clock=lambda: float(runs.runs)).result()
+
+    whole = budgeted(1000)
+    assert len(whole.finalists) == 3 and whole.ended != "the device's time is used up"
+    for seconds in (16, 17, 18):
+        tuned = budgeted(seconds)
+        assert tuned.ended == "the device's time is used up"
+        assert tuned.winner is not None and tuned.seconds <= seconds
+    short = budgeted(10)
+    assert short.winner is None and short.program == program() and short.seconds <= 10
+
+
+def test_a_program_that_does_not_run(tmp_path: Path) -> None:
+    calls = (call for g in graphs_of(program(), "graph") for call in calls_of(g))
+    met = frozenset((call.call.operator, r) for call in calls for _, r in call.operands)
+    runs = SimulatedRuns(devices.device(0), Behaviour(crashing=met), 0)
+    with pytest.raises(InputError, match="does not run on made up as ExecuTorch lays it out: cra"):
+        tuning(tmp_path / "t", runs).result()
+
+
+def test_a_device_that_is_away_loses_nothing(tmp_path: Path) -> None:
+    class Away(SimulatedRuns):
+        def execute(self, program: Path, inferences: int, seconds: float) -> Measurement:
+            if self.runs >= 3:
+                raise RunFailedError("away", "no devices found")
+            return super().execute(program, inferences, seconds)
+
+    settings = TuneSettings(retries=0)
+    with pytest.raises(InputError, match=r"made up is away: .*no devices found.*the same command"):
+        tuning(tmp_path / "t", Away(devices.device(0), Behaviour(), 0), settings).result()
+    runs = SimulatedRuns(devices.device(0), Behaviour(), 0)
+    watching = Watching()
+    tuned = tuning(tmp_path / "t", runs, settings, watching).result()
+    assert tuned.winner is not None
+    assert runs.runs == len(watching.candidates) - 3 + 9 * (1 + len(tuned.finalists))
