@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, compare, gpu, jobs, models, planning, profiles, service, views
+from api.cli import bench, compare, gpu, jobs, models, planning, profiles, service, tune, views
 from api.cli.options import Group
 
 
@@ -33,6 +33,7 @@ for command in (
     gpu.calibrate,
     profiles.profile_group,
     profiles.explore,
+    tune.tune,
     bench.bench_group,
 ):
     main.add_command(command)

@@ -200,6 +200,24 @@ def bench_explore(
     exploring(folder, load_profile(profile), count, rounds, devices, output)
 
 
+@bench_group.command("tune")
+@click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@click.option("--devices", type=click.IntRange(min=1), default=10, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the first device.")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_tune(folder: Path | None, devices: int, seed: int, output: Path | None) -> None:
+    """Tune simulated devices: how near to the best plan, and never slower than ExecuTorch's.
+
+    The devices are made from recorded runs, as for 'bench profiles'; they are noisy, throttle, lose
+    their connection, and have kernels that are wrong or crash.
+    """
+    from api.bench.tune import tuning
+    from api.files import check_writable
+
+    check_writable(output)
+    tuning(folder, devices, seed, output)
+
+
 @bench_group.command("jobs")
 @click.argument("source", metavar="[FILE]", required=False, type=PATH)
 @click.option("--tasks", type=click.IntRange(min=2), default=100, show_default=True)

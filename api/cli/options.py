@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from planner.result.program import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
+Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 USER_ERROR = 2
 UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PATH = click.Path(dir_okay=False, path_type=Path)
@@ -29,6 +30,75 @@ PROFILE = click.option(
     show_default=True,
     metavar="NAME|FILE",
     help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
+)
+
+
+_COSTS: Final[tuple[Decorator, ...]] = (
+    PROFILE,
+    click.option(
+        "--objective",
+        default="repack",
+        show_default=True,
+        metavar="repack|latency",
+        help="Least cost of transitions, or of transitions and operators.",
+    ),
+    click.option(
+        "--costs",
+        type=PATH,
+        metavar="FILE",
+        help="Take costs from what a device measured: a database that 'profile import' made. "
+        "The profile answers for what is not in it.",
+    ),
+    click.option("--device", metavar="NAME", help="The device in --costs [default: the only one]."),
+)
+_LIMITS: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--texture-limits",
+        metavar="X,Y,Z",
+        help="Largest image extents in texels [default: ExecuTorch's, 16384,16384,2048].",
+    ),
+    click.option(
+        "--buffer-limit",
+        type=int,
+        metavar="N",
+        help="Fewest elements that are too many for a buffer [default: no limit].",
+    ),
+    click.option(
+        "--without-layout",
+        "without_layouts",
+        multiple=True,
+        metavar="NAME",
+        help="Plan without this layout, to see what it buys. May be repeated.",
+    ),
+    click.option(
+        "--runtime",
+        metavar="R",
+        help="The release of ExecuTorch that is to run the plan: 1.1 to 1.5, or as in 1.3+ "
+        "that and later ones [default: of a .pt2 the installed one, of a .pte those that take "
+        "it as it is].",
+    ),
+    click.option("--gpu", metavar="NAME", help="Avoid what is known to fail on this GPU, too."),
+    click.option(
+        "--avoid",
+        type=PATH,
+        metavar="FILE",
+        help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
+    ),
+    click.option("--force-fp16", is_flag=True, help="Lower a .pt2 to float16 in GPU memory."),
+    click.option(
+        "--compile-option",
+        "compile_options",
+        multiple=True,
+        metavar="NAME[=false]",
+        help="Lower a .pt2 with this option of VulkanPartitioner. May be repeated.",
+    ),
+    click.option(
+        "--import",
+        "imports",
+        multiple=True,
+        metavar="MODULE|FILE.py",
+        help="Import this first: it defines operators of a .pt2. May be repeated.",
+    ),
 )
 
 
@@ -69,16 +139,22 @@ def _fail(text: str, code: int) -> NoReturn:
 
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of planning; the command gets them together, as ``options``."""
+    return _planning_options(command, _COSTS + _LIMITS)
 
+
+def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of planning that say what a plan may be, and not what it is to cost."""
+    return _planning_options(command, _LIMITS)
+
+
+def _planning_options(
+    command: Callable[..., None], chosen: Sequence[Decorator]
+) -> Callable[..., None]:
     @wraps(command)
     def with_options(
-        profile: str,
-        objective: str,
         texture_limits: str | None,
         buffer_limit: int | None,
         without_layouts: tuple[str, ...],
-        costs: Path | None,
-        device: str | None,
         runtime: str | None,
         gpu: str | None,
         avoid: Path | None,
@@ -89,13 +165,17 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     ) -> None:
         from planner.options import make_options
 
+        profile, objective, costs = "default", "repack", None
+        if _COSTS[0] in chosen:
+            profile, objective = others.pop("profile"), others.pop("objective")
+            costs = read_costs(others.pop("costs"), others.pop("device"), profile)
         options = make_options(
             profile,
             objective,
             texture_limits,
             without_layouts,
             buffer_limit,
-            read_costs(costs, device, profile),
+            costs,
             runtime,
             gpu,
             avoid,
@@ -104,75 +184,8 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         command(options=options, **others)
 
-    options = (
-        PROFILE,
-        click.option(
-            "--objective",
-            default="repack",
-            show_default=True,
-            metavar="repack|latency",
-            help="Least cost of transitions, or of transitions and operators.",
-        ),
-        click.option(
-            "--texture-limits",
-            metavar="X,Y,Z",
-            help="Largest image extents in texels [default: ExecuTorch's, 16384,16384,2048].",
-        ),
-        click.option(
-            "--buffer-limit",
-            type=int,
-            metavar="N",
-            help="Fewest elements that are too many for a buffer [default: no limit].",
-        ),
-        click.option(
-            "--without-layout",
-            "without_layouts",
-            multiple=True,
-            metavar="NAME",
-            help="Plan without this layout, to see what it buys. May be repeated.",
-        ),
-        click.option(
-            "--costs",
-            type=PATH,
-            metavar="FILE",
-            help="Take costs from what a device measured: a database that 'profile import' made. "
-            "The profile answers for what is not in it.",
-        ),
-        click.option(
-            "--device", metavar="NAME", help="The device in --costs [default: the only one]."
-        ),
-        click.option(
-            "--runtime",
-            metavar="R",
-            help="The release of ExecuTorch that is to run the plan: 1.1 to 1.5, or as in 1.3+ "
-            "that and later ones [default: of a .pt2 the installed one, of a .pte those that take "
-            "it as it is].",
-        ),
-        click.option("--gpu", metavar="NAME", help="Avoid what is known to fail on this GPU, too."),
-        click.option(
-            "--avoid",
-            type=PATH,
-            metavar="FILE",
-            help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
-        ),
-        click.option("--force-fp16", is_flag=True, help="Lower a .pt2 to float16 in GPU memory."),
-        click.option(
-            "--compile-option",
-            "compile_options",
-            multiple=True,
-            metavar="NAME[=false]",
-            help="Lower a .pt2 with this option of VulkanPartitioner. May be repeated.",
-        ),
-        click.option(
-            "--import",
-            "imports",
-            multiple=True,
-            metavar="MODULE|FILE.py",
-            help="Import this first: it defines operators of a .pt2. May be repeated.",
-        ),
-    )
-    found = with_options
-    for option in reversed(options):
+    found: Callable[..., None] = with_options
+    for option in reversed(chosen):
         found = option(found)
     return found
 

@@ -27,6 +27,8 @@ PARSED: Final = {
     "bench replan": "takes minutes; tests/api/cli/test_cli.py runs it on small graphs",
     "bench dashboard": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
+    "tune": "needs ExecuTorch's runtime; tests/api/cli/test_tune.py has a stand-in for it",
+    "bench tune": "takes minutes; tests/api/bench/test_tune.py runs it on one device",
     "profile import variants": "needs runs of them; tests/api/cli/test_profiles.py has some",
 }
 """Commands of ``layout-planner`` whose arguments are checked, but which are not run."""

@@ -1,0 +1,158 @@
+"""The command that tunes a program on a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from api.cli.options import FOLDER, PATH, limiting_options, progress_bar
+
+if TYPE_CHECKING:
+    from planner.options import PlanOptions
+    from planner.tuning.runners import Runner
+
+_ANDROID = "/data/local/tmp"
+_INTERRUPTED = 130
+
+
+@click.command()
+@click.argument("source", metavar="MODEL.pt2|MODEL.pte", type=PATH)
+@click.option(
+    "--run",
+    "command",
+    metavar="CMD",
+    help="Runs one program: {pte}, {etdump}, {inputs}, {outputs} and {runs} stand in it.",
+)
+@click.option(
+    "--adb",
+    is_flag=False,
+    flag_value="",
+    metavar="[SERIAL]",
+    help="Run on an Android phone, by adb.",
+)
+@click.option("--ssh", metavar="HOST", help="Run on another machine, by ssh.")
+@click.option(
+    "--runner",
+    metavar="PATH",
+    help=f"ExecuTorch's executor_runner there [default: executor_runner, for adb in {_ANDROID}].",
+)
+@click.option("-o", "--output", type=PATH, help="The best program [default: MODEL.tuned.pte].")
+@click.option(
+    "--folder", type=FOLDER, help="Where runs are kept, to go on [default: MODEL.tuning]."
+)
+@click.option("--device", default="device", show_default=True, metavar="NAME", help="Its name.")
+@click.option(
+    "--input",
+    "inputs",
+    multiple=True,
+    type=PATH,
+    help="A file of raw elements for each input, in order [default: drawn by the seed].",
+)
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True)
+@click.option(
+    "--budget", type=click.FloatRange(min=1), metavar="SECONDS", help="The device's time, at most."
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long one run may take.",
+)
+@click.option(
+    "--inferences",
+    type=click.IntRange(min=3),
+    default=20,
+    show_default=True,
+    help="In each run.",
+)
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=7),
+    default=9,
+    show_default=True,
+    help="How often each of the best runs against ExecuTorch's plan.",
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@limiting_options
+def tune(
+    source: Path,
+    command: str | None,
+    adb: str | None,
+    ssh: str | None,
+    runner: str | None,
+    output: Path | None,
+    folder: Path | None,
+    device: str,
+    inputs: tuple[Path, ...],
+    rounds: int,
+    budget: float | None,
+    timeout: float,
+    inferences: int,
+    blocks: int,
+    seed: int,
+    options: PlanOptions,
+) -> None:
+    """Find the fastest plan of a program on a device, by measuring it there.
+
+    ExecuTorch's plan runs first. Each round then tries what might pay, learns from what it takes,
+    and plans again. The best are run against ExecuTorch's plan, in turn; the one that is proven
+    faster, with the same outputs, is written, or ExecuTorch's own. Run again, it goes on where it
+    was broken off.
+    """
+    from api.files import read_input, write_whole
+    from api.terminal.console import stdout
+    from api.terminal.tuning import LiveTuning, tuned_report
+    from planner.tuning.device import MeasuringDevice
+    from planner.tuning.subject import subject_of
+    from planner.tuning.tune import COSTS, TuneSettings, Tuning
+
+    chosen = _runner(command, adb, ssh, runner)
+    output = output or source.with_suffix(".tuned.pte")
+    folder = folder or source.with_suffix(".tuning")
+    data = read_input(source)
+    settings = TuneSettings(
+        rounds=rounds,
+        blocks=blocks,
+        inferences=inferences,
+        seconds=timeout,
+        budget=budget,
+        seed=seed,
+    )
+    with progress_bar() as progress:
+        subject = subject_of(data, source.name, options, inputs, seed, folder / "inputs", progress)
+    console = stdout()
+    where = MeasuringDevice(chosen, subject)
+    try:
+        with LiveTuning(console) as live:
+            tuned = Tuning(subject, where, device, options, settings, folder, live).result()
+    except KeyboardInterrupt:
+        click.echo(
+            f"What was measured is kept in {folder}, and what was learned in {folder / COSTS}: the "
+            "same command goes on from there.",
+            err=True,
+        )
+        raise SystemExit(_INTERRUPTED) from None
+    write_whole(output, tuned.program)
+    console.print(tuned_report(tuned))
+    console.print(f"{output} is written; {folder} has every run, costs.sqlite what was learned.")
+
+
+def _runner(command: str | None, adb: str | None, ssh: str | None, runner: str | None) -> Runner:
+    from planner.errors import OptionError
+    from planner.tuning.runners import Adb, CommandRunner, RemoteRunner, Ssh
+
+    if sum(way is not None for way in (command, adb, ssh)) != 1:
+        raise OptionError("say how a program runs on the device: by one of --run, --adb and --ssh")
+    if command is not None:
+        if runner is not None:
+            raise OptionError("--runner is for --adb and --ssh: the command names its own")
+        return CommandRunner(command)
+    if adb is not None:
+        path = runner or f"{_ANDROID}/executor_runner"
+        return RemoteRunner(Adb(adb or None), path, f"{_ANDROID}/layout-planner")
+    assert ssh is not None
+    return RemoteRunner(Ssh(ssh), runner or "executor_runner", "/tmp/layout-planner")
