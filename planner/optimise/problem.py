@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from planner.costs.model import CostModel, PricedOperand
 from planner.costs.standins import CONV2D
-from planner.errors import NoRepresentationError
+from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import (
     LayoutGraph,
     Layouts,
@@ -55,6 +55,12 @@ _RESOLVES_CONV2D: Final = frozenset({"et_vk.q8ta_conv2d.default", "et_vk.q8ta_co
 """Operators for whose input the runtime replaces PACKED_INT8_CONV2D by a layout that they accept.
 
 On any other tensor it becomes the layout of its neighbours. Source: ``runtime/ResolveLayouts.cpp``.
+"""
+
+_TAKES_PRODUCERS: Final = frozenset({"et_vk.q8ta_conv2d_transposed.default"})
+"""Operators whose input is PACKED_INT8_CONV2D and is not resolved: it gets its producer's layout.
+
+Source: ``runtime/ResolveLayouts.cpp``.
 """
 
 _SAME = tuple(range(len(REPRS)))
@@ -289,13 +295,17 @@ class _Builder:
         self, operator: int, is_output: bool, index: int, members: Sequence[int], accepted: int
     ) -> NoRepresentationError:
         op, tensors = self.graph.operators[operator], self.graph.tensors
-        shapes = ", ".join(tensors[t].shape_text for t in members[:4])
+        what = self._operand(operator, is_output, index, members)
+        ids = {t for _, args in op.tensor_args() for t in args}.union(op.outputs)
+        return none_left(what, accepted, [tensors[t] for t in ids], self.limits)
+
+    def _operand(self, operator: int, is_output: bool, index: int, members: Sequence[int]) -> str:
+        """An operand, for messages."""
+        shapes = ", ".join(self.graph.tensors[t].shape_text for t in members[:4])
         more = ", ..." if len(members) > 4 else ""
         place = f"{self.graph.name}, " if self.graph.name else ""
         place += self.graph.place_of(operator)
-        what = f"{place}, {'output' if is_output else 'argument'} {index} ({shapes}{more})"
-        ids = {t for _, args in op.tensor_args() for t in args}.union(op.outputs)
-        return none_left(what, accepted, [tensors[t] for t in ids], self.limits)
+        return f"{place}, {'output' if is_output else 'argument'} {index} ({shapes}{more})"
 
     def _possible(self, tensor: Tensor) -> int:
         key = tensor.shape, tensor.dtype
@@ -364,16 +374,20 @@ class _Builder:
             if self.graph.operators[slot.operator].name in _RESOLVES_CONV2D and slot.index == 0
         }
         for t, readers in enumerate(self.readers):
-            if t in resolved:
+            names = {self.graph.operators[slot.operator].name for slot in readers}
+            if t in resolved or not names.isdisjoint(_TAKES_PRODUCERS):
                 continue
-            ends = [slot.variable for slot in readers]
-            producer = self.producers[t]
-            if producer is not None:
-                ends.append(producer)
-            if any(self.masks[v] == _CONV2D for v in ends):
-                continue
-            for v in ends:
-                self.masks[v] &= ~_CONV2D
+            for v in (self.producers[t], *(slot.variable for slot in readers)):
+                if v is not None:
+                    self.masks[v] &= ~_CONV2D
+        for slot in self.slots:
+            if not self.masks[slot.variable]:
+                what = self._operand(slot.operator, slot.is_output, slot.index, slot.tensors)
+                raise NoRepresentationError(
+                    f"{what} is left nothing but {PACKED_INT8_CONV2D_BUFFER}, which no operator "
+                    "that reads it makes a layout of",
+                    Remedy.EXCLUDE_FEWER_LAYOUTS,
+                )
         return resolved
 
     def _preference(self, variable: int) -> NDArray[np.int64]:
