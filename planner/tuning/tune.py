@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -39,7 +39,7 @@ from planner.tuning.runners import RunFailedError
 from planner.tuning.statistics import Gain, gain_of
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, compare, read_outputs
-from planner.tuning.variants import OPTIMISM, Tried, explore
+from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
 
 BASELINE: Final = "ExecuTorch's plan"
 FEWEST: Final = "fewest repacks"
@@ -50,6 +50,7 @@ REPORT: Final = "report.json"
 _RETRY_SECONDS: Final = 2.0
 _FEWEST_BLOCKS: Final = 7
 _NO_PLAN: Final = (NoRepresentationError, VerificationError)
+_MOST_CHOSEN: Final = 5
 _MOST_BLAMED: Final = 40
 """Runs to find what is wrong with a plan: what is left after that is avoided as a whole."""
 
@@ -217,7 +218,9 @@ class Tuning:
             for number in range(1, self._settings.rounds + 1):
                 found = self._round(number)
                 rounds.append(found)
-                if number > 1 and found.saving <= noise(self._times()):
+                # The blocks of the last comparison tell smaller gains apart than two runs do.
+                chance = noise(self._times()) / math.sqrt(self._settings.blocks)
+                if number > 1 and found.saving <= chance:
                     ended = "another round would gain no more than noise"
                     break
                 if not found.measured:
@@ -245,22 +248,13 @@ class Tuning:
 
     def _round(self, number: int) -> Round:
         self._watcher.stage(f"round {number}")
-        before, rows = self._known(), len(self._rows)
-        settings, measured, saving = self._settings, 0, 0.0
-        program, name = self._subject.program, self._subject.name
+        before, measured, saving = self._known(), 0, 0.0
         if number == 1 and (fewest := self._planned(self._plan_options())) is not None:
             measured += self._try(FEWEST, number, fewest.data, None)
-        options, seed = self._learned_options(), settings.seed + number * settings.variants
-        # The likely gains first; later rounds look where a gain is less likely.
-        optimism = OPTIMISM * 2 ** (number - 1)
-        with suppress(*_NO_PLAN):
-            found = explore(program, name, options, settings.variants, seed, optimism)
-            for place, variant in enumerate(found, 1):
-                saving = max(saving, (variant.saving or 0.0) / max(variant.predicted, 1.0))
-                title = f"variant {number}.{place}"
-                measured += self._try(title, number, variant.program, variant.predicted)
-                if len(self._rows) > rows:
-                    break  # the others could fail in the same way
+        for place, variant in enumerate(self._variants(number), 1):
+            saving = max(saving, (variant.saving or 0.0) / max(variant.predicted, 1.0))
+            title = f"variant {number}.{place}"
+            measured += self._try(title, number, variant.program, variant.predicted)
         best = self._planned(self._learned_options())
         if best is not None:
             predicted = best.program.total.objective_cost
@@ -273,6 +267,23 @@ class Tuning:
             0.0 if least is None else least.program.total.objective_cost,
             saving,
         )
+
+    def _variants(self, number: int) -> Iterator[Variant]:
+        """The variants of a round; chosen anew once something of one was found to be wrong."""
+        program, name, settings = self._subject.program, self._subject.name, self._settings
+        # The likely gains first; later rounds look where a gain is less likely.
+        optimism, seed = OPTIMISM * 2 ** (number - 1), settings.seed + number * settings.variants
+        left, rows = settings.variants, -1
+        with suppress(*_NO_PLAN):
+            for _ in range(_MOST_CHOSEN):
+                if left <= 0 or rows == len(self._rows):
+                    return
+                rows, options = len(self._rows), self._learned_options()
+                for variant in explore(program, name, options, left, seed, optimism):
+                    yield variant
+                    if len(self._rows) > rows:
+                        break  # the others could fail in the same way
+                    left -= 1
 
     def _planned(self, options: PlanOptions) -> Planned | None:
         """A plan by these options; None where what is avoided leaves none."""
