@@ -58,6 +58,7 @@ def extras() -> dict[str, str]:
     for requirement in wanted:
         if match := _OPTIONAL.match(requirement):
             found.setdefault(_normal(match["package"]), match["extra"])
+    found.pop(_normal(PROJECT), None)  # extras that are made of others
     return found
 
 

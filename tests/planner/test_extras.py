@@ -20,7 +20,7 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_metadata_say_which_extra_has_each_package() -> None:
     known = {d.package: d.extra for d in dependencies() if d.extra}
-    assert extras.extras() == {**known, "layout-planner": "models"}
+    assert extras.extras() == known
 
 
 def test_a_module_that_is_missing_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ def test_intervals_have_the_gain_as_often_as_they_say(noise: str) -> None:
     assert faster > (0.9 if noise == "normal" else 0.5) and slower == 0
 
 
+@pytest.mark.slow
 def test_too_few_blocks_say_nothing() -> None:
     found = gain_of([2.0] * 5, [1.0] * 5, CONFIDENCE)
     assert (found.median, found.low, found.high) == (2.0, 0.0, float("inf"))

@@ -22,6 +22,8 @@ from planner.tuning.tune import BASELINE, COSTS, REPORT, Tuned, TuneSettings
 from tests.planner.tuning import devices
 from tests.planner.tuning.devices import Interrupted, Watching, program, true_time, tuning
 
+pytestmark = pytest.mark.slow
+
 RELU = "aten.relu.default"
 
 
