@@ -54,7 +54,7 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
 	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
 	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
-	$(BIN)/layout-planner bench tune -o benchmarks/tune.md
+	$(BIN)/layout-planner bench tune --devices 4 -o benchmarks/tune.md
 	$(BIN)/layout-planner bench jobs -o benchmarks/jobs.md
 	$(BIN)/layout-planner bench dashboard -o benchmarks/dashboard.md
 

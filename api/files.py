@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from planner.errors import InputError, OptionError
+from planner.files.whole import write_whole
 
 
 def read_input(path: Path) -> bytes:
@@ -54,19 +55,4 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
         temporary.replace(path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file under a temporary name first, so that half of it is never seen."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
         raise

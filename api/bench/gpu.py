@@ -10,11 +10,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from api.files import write_whole
 from api.terminal.markdown import head, print_and_write, row
 from gpu.bench import HARDWARE_SHAPES, SOFTWARE_SHAPES, Conversion, Timing, conversions, run
 from gpu.calibrate import Calibration, calibrate
 from gpu.device import AdapterInfo, Backend, open_gpu
+from planner.files.whole import write_whole
 
 _DTYPES: Final = {1: "int8", 2: "float16", 4: "float32"}
 _QUANTILES: Final = (0.5, 0.9, 1.0)

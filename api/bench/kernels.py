@@ -8,7 +8,6 @@ them with a command of his own, here or elsewhere, and has the outputs judged he
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from rich.console import Console
 
 from api.bench.kernel_cases import Case, cases
-from api.files import write_whole
 from api.terminal.markdown import row
 from planner.errors import InputError, NoRepresentationError, OptionError
 from planner.extras import quiet, require
+from planner.files.whole import write_whole
 from planner.ir.graph import Side
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS
 from planner.ir.representation import NO_STORAGE, REPRS, TensorRepr, TensorRepSet
@@ -30,7 +29,8 @@ from planner.kernels.faults import Fault, Faults
 from planner.kernels.registry import SYMBOLIC, lookup, registered_names
 from planner.kernels.releases import RELEASES, Runtime
 from planner.options import PlanOptions
-from planner.tuning.runners import RunFailedError, run_command
+from planner.tuning.runners import RunFailedError, reason_of, run_command
+from planner.tuning.tensors import TOLERANCE, TensorType, compare, read_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -42,12 +42,8 @@ Verdict = Literal["right", "wrong", "does not load", "not tried"]
 _LIST: Final = "sweep.json"
 _PROGRAM: Final = "program.pte"
 _ERROR: Final = "error"
-_TOLERANCE: Final = {"float16": 2e-2, "float32": 2e-3}
-"""The largest error, relative to the largest value expected."""
 _NOISE_FACTOR: Final = 20
 _SECONDS: Final = 120
-_NOISE: Final = re.compile(r"^[EF] [\d:.]+ |^what\(\): |(?:/[\w.+-]+)+/")
-"""Times, and folders of the machine that a runner was built on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -447,35 +443,21 @@ def _judge(folder: Path, program: Program) -> Judged:
         return Judged(program, "not tried")
     files = sorted(place.glob("out-*.bin"))
     if (place / "rc").read_text().strip() != "0" or not files:
-        return Judged(program, "does not load", reason=_reason(place / "log"))
+        said = (place / "log").read_text("utf-8")
+        return Judged(program, "does not load", reason=reason_of(said) or "no output")
     if program.reference:
         theirs = sorted((folder / program.reference).glob("out-*.bin"))
         same = [f.read_bytes() for f in files] == [f.read_bytes() for f in theirs]
         return Judged(program, "right" if same else "wrong", error=0.0 if same else 1.0)
-    error = 0.0
-    for index, (dtype, _) in enumerate(program.outputs):
-        wanted = np.frombuffer((place / f"expected-{index}.bin").read_bytes(), dtype)
-        found = np.frombuffer((place / f"out-{index}.bin").read_bytes(), dtype)
-        if found.shape != wanted.shape:
-            return Judged(program, "wrong", error=float("inf"))
-        if wanted.size == 0:
-            continue
-        with np.errstate(invalid="ignore"):
-            a, b = wanted.astype(np.float64), found.astype(np.float64)
-        largest = max(float(np.abs(a).max()), 1e-6)
-        apart = float(np.abs(a - b).max()) / largest
-        error = max(error, float("inf") if np.isnan(apart) else apart)
-    tolerance = _TOLERANCE["float16" if program.dtype == "float16" else "float32"]
+    wanted = [
+        np.frombuffer((place / f"expected-{index}.bin").read_bytes(), dtype)
+        for index, (dtype, _) in enumerate(program.outputs)
+    ]
+    types = [TensorType(dtype, shape) for dtype, shape in program.outputs]
+    try:
+        error = compare(wanted, read_outputs(place / "out", types)).error
+    except InputError:
+        error = float("inf")
+    tolerance = TOLERANCE["float16" if program.dtype == "float16" else "float32"]
     tolerance += _NOISE_FACTOR * program.noise
     return Judged(program, "right" if error <= tolerance else "wrong", error=error)
-
-
-def _reason(log: Path) -> str:
-    """The line of a runner's log that says why it ended."""
-    lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
-    telling = ("Exception raised", "Missing operator", "Could not", "raised from", "E 00:")
-    for i, line in enumerate(lines):
-        if any(word in line for word in telling):
-            said = " ".join(" ".join(lines[i : i + 2]).split())
-            return _NOISE.sub("", said)[:200]
-    return lines[-1][:200] if lines else "no output"

@@ -13,9 +13,9 @@ from typing import Final
 from rich.console import Console
 
 from api.bench import zoo
-from api.files import write_whole
 from api.terminal.markdown import row
 from planner.errors import PlannerError
+from planner.files.whole import write_whole
 
 _HEADINGS: Final = (
     *("model", "ExecuTorch, s", "ours, s", "ratio"),

@@ -10,9 +10,9 @@ from time import perf_counter
 from rich.console import Console
 
 from api.bench import zoo
-from api.files import write_whole
 from api.terminal.figures import cost, ratio
 from api.terminal.markdown import row
+from planner.files.whole import write_whole
 from planner.options import PlanOptions
 from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported

@@ -14,10 +14,10 @@ from typing import Final
 
 from rich.console import Console
 
-from api.files import write_whole
 from api.terminal.markdown import head, row
 from planner.extras import quiet
 from planner.files.lowered import delegates_of, graph_of
+from planner.files.whole import write_whole
 from planner.options import make_options
 from planner.pipelines.lowered import replan
 from planner.stopwatch import stopwatch

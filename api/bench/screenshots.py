@@ -17,8 +17,8 @@ from api.bench.background import serving
 from api.bench.browser import chromium
 from api.client.jobs import Client
 from api.client.manifest import Submission
-from api.files import write_whole
 from planner.errors import PlannerError
+from planner.files.whole import write_whole
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -125,7 +125,8 @@ def _sweep(
 ) -> None:
     """Makes the programs of a folder, unless it has them, runs them, and prints what came of it."""
     from api.bench.kernels import is_sweep, judge_sweep, read_sweep, run_sweep
-    from api.files import check_writable, write_whole
+    from api.files import check_writable
+    from planner.files.whole import write_whole
 
     check_writable(output)
     programs = read_sweep(folder) if is_sweep(folder) else make()

@@ -62,10 +62,11 @@ def compare(
 
     A.etdump and B.etdump are of ExecuTorch's Vulkan runtime; --graphs names the programs that ran.
     """
-    from api.files import check_writable, read_input, write_whole
+    from api.files import check_writable, read_input
     from api.terminal.picture import check_picture
     from planner.compare.comparison import document
     from planner.compare.runs import compare_runs, read_run
+    from planner.files.whole import write_whole
     from planner.options import make_options
 
     for path in (output, picture):

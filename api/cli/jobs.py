@@ -148,7 +148,8 @@ def watch(job_id: str, server: str) -> None:
 def results(job_id: str, server: str, output: Path | None, as_json: bool) -> None:
     """Print the results of a job."""
     from api.client.jobs import Client
-    from api.files import check_writable, write_whole
+    from api.files import check_writable
+    from planner.files.whole import write_whole
 
     check_writable(output)
     client = Client(server)

@@ -16,7 +16,8 @@ from api.cli.options import PATH
 def zoo(name: str, output: Path, small: bool) -> None:
     """Export a model with random weights to plan: convnext_t, llama_decode, unet, ..."""
     from api.bench import zoo as models
-    from api.files import check_writable, write_whole
+    from api.files import check_writable
+    from planner.files.whole import write_whole
 
     models.chosen([name])
     check_writable(output)

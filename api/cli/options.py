@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -16,6 +17,7 @@ from planner.errors import MissingExtraError, OptionError, PlannerError
 
 if TYPE_CHECKING:
     from planner.costs.model import CostSource
+    from planner.options import PlanOptions
     from planner.result.program import Progress
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -139,19 +141,30 @@ def _fail(text: str, code: int) -> NoReturn:
 
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of planning; the command gets them together, as ``options``."""
-    return _planning_options(command, _COSTS + _LIMITS)
+
+    @wraps(command)
+    def with_costs(
+        profile: str,
+        objective: str,
+        costs: Path | None,
+        device: str | None,
+        options: PlanOptions,
+        **others: Any,
+    ) -> None:
+        from planner.options import make_options
+
+        priced = make_options(profile, objective, costs=read_costs(costs, device, profile))
+        options = replace(options, costs=priced.costs, objective=priced.objective)
+        command(options=options, **others)
+
+    return _decorated(limiting_options(with_costs), _COSTS)
 
 
 def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
     """The options of planning that say what a plan may be, and not what it is to cost."""
-    return _planning_options(command, _LIMITS)
 
-
-def _planning_options(
-    command: Callable[..., None], chosen: Sequence[Decorator]
-) -> Callable[..., None]:
     @wraps(command)
-    def with_options(
+    def with_limits(
         texture_limits: str | None,
         buffer_limit: int | None,
         without_layouts: tuple[str, ...],
@@ -165,29 +178,25 @@ def _planning_options(
     ) -> None:
         from planner.options import make_options
 
-        profile, objective, costs = "default", "repack", None
-        if _COSTS[0] in chosen:
-            profile, objective = others.pop("profile"), others.pop("objective")
-            costs = read_costs(others.pop("costs"), others.pop("device"), profile)
         options = make_options(
-            profile,
-            objective,
-            texture_limits,
-            without_layouts,
-            buffer_limit,
-            costs,
-            runtime,
-            gpu,
-            avoid,
-            (*compile_options, *(["force_fp16"] * force_fp16)),
-            imports,
+            texture_limits=texture_limits,
+            without_layouts=without_layouts,
+            buffer_limit=buffer_limit,
+            runtime=runtime,
+            gpu=gpu,
+            avoid=avoid,
+            compile_options=(*compile_options, *(["force_fp16"] * force_fp16)),
+            imports=imports,
         )
         command(options=options, **others)
 
-    found: Callable[..., None] = with_options
-    for option in reversed(chosen):
-        found = option(found)
-    return found
+    return _decorated(with_limits, _LIMITS)
+
+
+def _decorated(command: Callable[..., None], options: Sequence[Decorator]) -> Callable[..., None]:
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def read_costs(costs: Path | None, device: str | None, profile: str) -> CostSource | None:

@@ -39,7 +39,8 @@ def plan(
 
     Its layouts are compared with those of ExecuTorch's own pass, or with those that it came with.
     """
-    from api.files import check_writable, read_input, write_whole
+    from api.files import check_writable, read_input
+    from planner.files.whole import write_whole
     from planner.pipelines.dispatch import plan_program
 
     for path in (output, plan_path, pte, report_path):

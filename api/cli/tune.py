@@ -103,9 +103,10 @@ def tune(
     faster, with the same outputs, is written, or ExecuTorch's own. Run again, it goes on where it
     was broken off.
     """
-    from api.files import read_input, write_whole
+    from api.files import read_input
     from api.terminal.console import stdout
     from api.terminal.tuning import LiveTuning, tuned_report
+    from planner.files.whole import write_whole
     from planner.tuning.device import MeasuringDevice
     from planner.tuning.subject import subject_of
     from planner.tuning.tune import COSTS, TuneSettings, Tuning

@@ -100,8 +100,9 @@ def trace_command(read: Callable[[], TimedProgram], output: Path, end_to_end: bo
     FILE is a .pte, a VkGraph or a planned program: its operators and transitions, as long as they
     are predicted to take and, with --etdump, as long as they took.
     """
-    from api.files import check_writable, write_whole
+    from api.files import check_writable
     from planner.export.perfetto import trace
+    from planner.files.whole import write_whole
 
     check_writable(output)
     program = read()
@@ -126,8 +127,9 @@ def overlay_command(read: Callable[[], TimedProgram], output: Path) -> None:
     FILE is a .pte, a VkGraph or a planned program. The graph goes to DIR/graph.json; a file for
     each set of node data goes beside it: representation, transition, cost, origin, measured.
     """
-    from api.files import check_writable, write_whole
+    from api.files import check_writable
     from planner.export.model_explorer import GRAPH, documents
+    from planner.files.whole import write_whole
 
     check_writable(output / "graph.json" if output.is_dir() else output)
     program = read()

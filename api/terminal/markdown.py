@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from api.files import write_whole
+from planner.files.whole import write_whole
 
 
 def head(cells: Sequence[str], texts: int = 1) -> Iterator[str]:

@@ -10,7 +10,6 @@ from typing import Any, Final
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from api.files import write_whole
 from api.terminal.console import visible
 from api.terminal.figures import cost, ratio
 from api.terminal.markdown import head, row
@@ -19,6 +18,7 @@ from gpu.replay import Replayed, replay
 from gpu.steps import ReplayStep, read_steps
 from planner.costs.model import ratio as cost_ratio
 from planner.costs.profile import DeviceProfile
+from planner.files.whole import write_whole
 
 
 def run(

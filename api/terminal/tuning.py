@@ -99,7 +99,7 @@ def _finalists(tuned: Tuned) -> Table:
         table.add_row(
             escape(finalist.candidate.name),
             gain_text(finalist.gain),
-            gain_text(finalist.wall),
+            "–" if finalist.wall is None else gain_text(finalist.wall),
             f"{finalist.predicted:.3f}",
             "the winner"
             if finalist is tuned.winner

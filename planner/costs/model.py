@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from planner.costs.profile import DeviceProfile
 from planner.ir.graph import Operator, Tensor
-from planner.ir.representation import LABELS, TensorRepr
+from planner.ir.representation import LABELS, REPRS, TensorRepr
 from schema import CostOrigin, VkDataType
 
 Objective = Literal["repack", "latency"]
@@ -76,6 +76,26 @@ class CostModel(Protocol):
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
         """The origin of an operator's cost, for operands with one label each."""
+
+
+class FreeTransitions:
+    """The part of a ``CostModel`` that only chooses representations: repacks cost nothing."""
+
+    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
+        """Zeros (labels, labels)."""
+        return np.zeros((len(REPRS), len(REPRS)), np.int64)
+
+    def transition_origin(
+        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
+    ) -> CostOrigin:
+        """Always ``MODELLED``."""
+        return CostOrigin.MODELLED
+
+    def operator_origin(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> CostOrigin:
+        """Always ``MODELLED``."""
+        return CostOrigin.MODELLED
 
 
 class CostSource(Protocol):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from planner.costs.model import CostModel, Price, PricedOperand, transition_price
+from planner.costs.profile import DeviceProfile
 from planner.ir.graph import Operator
 from planner.ir.representation import LABELS, TensorRepr
 from planner.measured.calls import GraphCall, Place, calls_in
@@ -38,6 +39,11 @@ def price_contracted(
 ) -> tuple[PricedCall, ...]:
     """Prices the calls of a graph that was already read as ``source``."""
     return tuple(_priced(graph, source, costs))
+
+
+def priced_total(graphs: Iterable[VkGraph], costs: CostModel, profile: DeviceProfile) -> float:
+    """What all calls of a program's graphs cost together, in the profile's unit."""
+    return profile.in_units(sum(p.cost for graph in graphs for p in price_graph(graph, costs)))
 
 
 def _priced(graph: VkGraph, source: ContractedGraph, costs: CostModel) -> Iterator[PricedCall]:

@@ -8,14 +8,13 @@ from typing import Any, Final
 
 import numpy as np
 
-from planner.costs.model import Costs, PricedOperand
+from planner.costs.model import Costs, FreeTransitions, PricedOperand
 from planner.files.lowered import graphs_of
 from planner.ir.graph import Operator, Side, Tensor
 from planner.ir.representation import REPRS, TensorRepr
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.vkgraph.reader import read_vkgraph
-from schema import CostOrigin, VkDataType
 
 _DEPARTURE: Final = 1000
 
@@ -87,21 +86,18 @@ def culprits(
 
 def rows_of(found: Iterable[Suspect], effect: str, source: str, seen: str) -> list[dict[str, Any]]:
     """Rows of a table of faults: these operands of their operators in these representations."""
-    rows: list[dict[str, Any]] = []
-    for suspect in found:
-        side, index = suspect.operand
-        row = {
+    return [
+        {
             "operators": [suspect.operator],
             "representations": [str(suspect.representation)],
-            "operands": [f"{side} {index}"],
+            "operands": [f"{suspect.operand[0]} {suspect.operand[1]}"],
             "effect": effect,
             "source": source,
             "state": "open",
             "seen": seen,
         }
-        if row not in rows:
-            rows.append(row)
-    return rows
+        for suspect in found
+    ]
 
 
 def _operators(program: bytes, name: str) -> Iterator[tuple[Key, Chosen]]:
@@ -124,21 +120,11 @@ def _key(operator: Operator, tensors: Sequence[Tensor]) -> Key:
     return operator, tuple(tensors[t] for t in members)
 
 
-class _Towards:
+class _Towards(FreeTransitions):
     """Prices that make a plan choose given representations wherever it may."""
 
     def __init__(self, wanted: Mapping[Key, Chosen]) -> None:
         self._wanted = wanted
-
-    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """Zeros (labels, labels): transitions are free."""
-        return np.zeros((len(REPRS), len(REPRS)), np.int64)
-
-    def transition_origin(
-        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
-    ) -> CostOrigin:
-        """Always ``MODELLED``."""
-        return CostOrigin.MODELLED
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
@@ -150,9 +136,3 @@ class _Towards:
             target = wanted.get((side, operand.index))
             departs = [REPRS[label] != target for label in operand.domain]
             yield (index,), _DEPARTURE * np.array(departs, np.int64)
-
-    def operator_origin(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> CostOrigin:
-        """Always ``MODELLED``."""
-        return CostOrigin.MODELLED

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from planner.errors import OptionError
+from planner.files.whole import write_whole
 
 Verdict = Literal["right", "wrong", "crash", "time-out", "away", "unreadable"]
 """What became of a run. ``unreadable`` is one whose ETDump or outputs are not of the program."""
@@ -64,7 +65,7 @@ class Journal:
             elif any(found.name != INPUTS for found in folder.iterdir()):
                 raise OptionError(f"{folder} is not empty, and no tuning's: choose another folder")
             else:
-                _write_whole(path, json.dumps(state, indent=2).encode() + b"\n")
+                write_whole(path, json.dumps(state, indent=2).encode() + b"\n")
         except OSError as error:
             raise OptionError(f"cannot write to {folder}: {error.strerror}") from error
 
@@ -107,11 +108,15 @@ class Journal:
 
     def program(self, data: bytes) -> Path:
         """The file of a program, written if it is not there."""
-        path = self.folder / "programs" / f"{digest(data)[:16]}.pte"
+        path = self.program_of(digest(data))
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            _write_whole(path, data)
+            write_whole(path, data)
         return path
+
+    def program_of(self, key: str) -> Path:
+        """Where the program of this SHA-256 is."""
+        return self.folder / "programs" / f"{key[:16]}.pte"
 
     def etdump(self, purpose: str, program: str) -> Path:
         """Where the ETDump of a run is."""
@@ -121,16 +126,10 @@ class Journal:
 
     def write(self, name: str, data: bytes) -> Path:
         """Writes a file of the folder, whole or not at all."""
-        _write_whole(self.folder / name, data)
+        write_whole(self.folder / name, data)
         return self.folder / name
 
 
 def digest(data: bytes) -> str:
     """The SHA-256 of a program, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(data)
-    part.replace(path)

@@ -11,7 +11,7 @@ import numpy as np
 
 from planner.kernels.registry import CLONE
 from planner.measured.costs import DeviceTimes, MeasuredSource
-from planner.measured.join import STAGING, Join
+from planner.measured.join import STAGING, Join, Step
 from planner.measured.pricing import price_graph
 from schema import CostOrigin, VkGraph
 
@@ -84,6 +84,14 @@ class PredictedRun:
         return tuple(dict.fromkeys(step.kind for step in self.steps))
 
 
+def kind_of(step: Step) -> str:
+    """The class of a run's step."""
+    if step.graph_call is None:
+        return STAGING.operator
+    operator = step.graph_call.call.operator
+    return TRANSITIONS if step.graph_call.is_transition or operator == CLONE else operator
+
+
 def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) -> PredictedRun:
     """Predicts each step of a run; raises ``OptionError`` for a profile that is not in ns."""
     times, profile = source.times, source.profile
@@ -98,12 +106,11 @@ def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) ->
         measured = step.sample.median
         if step.graph_call is None:
             origin = CostOrigin.MEASURED if times.model.staging else CostOrigin.MODELLED
-            steps.append(PredictedStep(STAGING.operator, measured, times.model.staging, origin))
+            steps.append(PredictedStep(kind_of(step), measured, times.model.staging, origin))
             continue
         found = priced[step.delegate, step.graph_call.position]
-        operator = step.graph_call.call.operator
-        kind = TRANSITIONS if step.graph_call.is_transition or operator == CLONE else operator
-        steps.append(PredictedStep(kind, measured, profile.in_units(found.cost), found.origin))
+        predicted = profile.in_units(found.cost)
+        steps.append(PredictedStep(kind_of(step), measured, predicted, found.origin))
     return PredictedRun(tuple(steps))
 
 

@@ -18,10 +18,8 @@ from planner.errors import OptionError, PlannerError
 FailureKind = Literal["crash", "time-out", "away"]
 """Why a run gave nothing: the program failed, it did not end, or the device was not there."""
 
-WORDS: Final = ("pte", "etdump", "inputs", "outputs", "runs")
-"""What a command's template may name."""
-
-_SAID: Final = 4000
+_LONGEST: Final = 200
+_NOISE: Final = re.compile(r"^[EF] [\d:.]+ |^what\(\): |(?:/[\w.+-]+)+/")
 _TELLING: Final = ("Exception raised", "Missing operator", "Could not", "raised from", "E 00:")
 _COPY_SECONDS: Final = 300.0
 _SSH_FAILED: Final = 255
@@ -55,7 +53,7 @@ class RunRequest:
     """A program to run, and where its results are to be.
 
     ``outputs`` is what the names of the files of outputs begin with: ``-0.bin`` is the first. The
-    program runs ``runs`` times in one process; ``etdump`` is None where nothing is traced.
+    program runs ``runs`` times in one process, and is traced into ``etdump``.
     """
 
     program: Path
@@ -126,18 +124,25 @@ def _output(parts: Sequence[str], seconds: float) -> str:
 
 
 def reason_of(said: str) -> str:
-    """The line of what a runner said that tells why it ended; empty if it said nothing."""
-    lines = [line.strip() for line in said[-_SAID:].splitlines() if line.strip()]
-    telling = (line for line in lines if any(word in line for word in _TELLING))
-    return next(telling, lines[-1] if lines else "")[:300]
+    """What a runner said that tells why it ended; empty if it said nothing.
+
+    Without times, and folders of the machine that it was built on.
+    """
+    lines = [line for line in said.splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        if any(word in line for word in _TELLING):
+            # The reason may be on the next line.
+            told = " ".join(" ".join(lines[number : number + 2]).split())
+            return _NOISE.sub("", told)[:_LONGEST]
+    return lines[-1].strip()[:_LONGEST] if lines else ""
 
 
 @dataclass(frozen=True, slots=True)
 class CommandRunner:
-    """A command of the user's own, in which the words of ``WORDS`` stand in braces.
+    """A command of the user's own, in which ``{pte}``, ``{etdump}`` and so on stand.
 
     ``{inputs}`` are files with commas between them; ``{outputs}`` is what files of outputs are to
-    be called, before ``-0.bin`` and so on.
+    be called, before ``-0.bin`` and so on; ``{runs}`` is how often the program is to run.
     """
 
     template: str
@@ -245,6 +250,7 @@ class RemoteRunner:
         self._transport, self._runner = transport, runner
         self._folder = PurePosixPath(folder)
         self._there: set[str] | None = None
+        self._names: dict[tuple[Path, int, int], str] = {}
 
     def run(self, request: RunRequest, seconds: float) -> None:
         """Runs a program there and brings its results; raises ``RunFailedError``."""
@@ -282,7 +288,11 @@ class RemoteRunner:
 
     def _push(self, path: Path) -> str:
         """The name of a file there, which is copied if it is not."""
-        name = hashlib.sha256(path.read_bytes()).hexdigest()[:20] + path.suffix
+        stat = path.stat()
+        known = path, stat.st_mtime_ns, stat.st_size
+        if known not in self._names:
+            self._names[known] = hashlib.sha256(path.read_bytes()).hexdigest()[:20] + path.suffix
+        name = self._names[known]
         if self._there is None:
             folder = shlex.quote(str(self._folder))
             said = self._transport.shell(f"mkdir -p {folder} && ls {folder}", _COPY_SECONDS)

@@ -11,10 +11,10 @@ from typing import Final
 
 import numpy as np
 
-from planner.costs.model import Costs, PricedOperand
+from planner.costs.model import Costs, FreeTransitions, PricedOperand
 from planner.files.lowered import graphs_of
 from planner.ir.graph import Operator, Tensor
-from planner.ir.representation import REPRS, TensorRepr
+from planner.ir.representation import TensorRepr
 from planner.measured.calls import Call, GraphCall, Place, calls_of
 from planner.measured.etdump import DelegateRun, Dispatch, Executions
 from planner.measured.join import Sample
@@ -22,7 +22,7 @@ from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_do
 from planner.tuning.device import Measurement
 from planner.tuning.runners import RunFailedError
 from planner.tuning.tensors import TensorType
-from schema import CostOrigin, VkDataType, VkGraph
+from schema import CostOrigin, VkGraph
 
 _COUNT: Final = 5
 _DRAWN: Final = 1000
@@ -34,21 +34,11 @@ OUTPUT: Final = TensorType("float32", (8,))
 """What every program computes on a simulated device."""
 
 
-class RandomCosts:
+class RandomCosts(FreeTransitions):
     """A cost model that draws prices at random, so that the best plan is a random valid one."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.default_rng(seed)
-
-    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        """Zeros (labels, labels): transitions are free."""
-        return np.zeros((len(REPRS), len(REPRS)), np.int64)
-
-    def transition_origin(
-        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
-    ) -> CostOrigin:
-        """Always ``MODELLED``."""
-        return CostOrigin.MODELLED
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
@@ -56,12 +46,6 @@ class RandomCosts:
         """A random price for each representation of each operand."""
         for index, operand in enumerate(operands):
             yield (index,), self._random.integers(0, _DRAWN, len(operand.domain))
-
-    def operator_origin(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> CostOrigin:
-        """Always ``MODELLED``."""
-        return CostOrigin.MODELLED
 
 
 class SimulatedDevice:

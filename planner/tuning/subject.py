@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from planner.errors import InputError
 from planner.files.kinds import FileKind, kind_of
 from planner.options import PlanOptions
 from planner.result.program import Progress
@@ -46,10 +47,12 @@ def subject_of(
 
     Without ``inputs``, files of raw elements, they are drawn by the ``seed`` and written into the
     ``folder``. Raises ``InputError`` for a program that cannot be lowered or whose inputs are not
-    tensors, ``OptionError`` for inputs that are not the program's.
+    tensors, and for other kinds of files; ``OptionError`` for inputs that are not the program's.
     """
-    program = data
-    is_exported = kind_of(data) is FileKind.EXPORTED
+    program, kind = data, kind_of(data)
+    if kind not in (FileKind.EXPORTED, FileKind.LOWERED):
+        raise InputError(f"{name} is neither a .pt2 nor a .pte, and only these run on a device")
+    is_exported = kind is FileKind.EXPORTED
     if is_exported:
         from planner.pipelines.exported import lower_exported
 

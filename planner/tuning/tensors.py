@@ -134,8 +134,8 @@ class Difference:
     is_within: bool
 
 
-def compare(expected: Sequence[Array], found: Sequence[Array], noise: float = 0.0) -> Difference:
-    """Compares outputs by the tolerance of their types, or by this much ``noise`` if that is more.
+def compare(expected: Sequence[Array], found: Sequence[Array]) -> Difference:
+    """Compares outputs by the tolerance of their types.
 
     Where something else than a finite number was expected, just that must be found.
     """
@@ -156,5 +156,5 @@ def compare(expected: Sequence[Array], found: Sequence[Array], noise: float = 0.
         error = float(apart.max(initial=0.0)) / scale
         error = float("inf") if np.isnan(error) else error
         largest = max(largest, error)
-        is_within &= error <= max(TOLERANCE[wanted.dtype.name], noise)
+        is_within &= error <= TOLERANCE[wanted.dtype.name]
     return Difference(largest, is_within)

@@ -20,26 +20,27 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from planner.costs.profile_file import load_profile
-from planner.errors import InputError, NoRepresentationError, VerificationError
+from planner.errors import InputError, NoRepresentationError
 from planner.files.lowered import graphs_of
 from planner.kernels.faults import DOES_NOT_LOAD, Faults, parse_faults
-from planner.kernels.registry import CLONE
+from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.database import CostDatabase, Run
-from planner.measured.join import STAGING, Join, inference_ns, join
-from planner.measured.pricing import price_graph
+from planner.measured.join import Join, inference_ns, join
+from planner.measured.pricing import priced_total
 from planner.measured.timemodel import labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.tuning.bisection import Suspect, culprits, mixed, rows_of, suspects
 from planner.tuning.device import Device
 from planner.tuning.journal import Journal, RunRecord, Verdict, digest
-from planner.tuning.prediction import TRANSITIONS, noise
+from planner.tuning.prediction import kind_of, noise
 from planner.tuning.runners import RunFailedError
 from planner.tuning.statistics import Gain, gain_of
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, compare, read_outputs
 from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
+from schema import VkGraph
 
 BASELINE: Final = "ExecuTorch's plan"
 FEWEST: Final = "fewest repacks"
@@ -49,8 +50,8 @@ REPORT: Final = "report.json"
 
 _RETRY_SECONDS: Final = 2.0
 _FEWEST_BLOCKS: Final = 7
-_NO_PLAN: Final = (NoRepresentationError, VerificationError)
 _MOST_CHOSEN: Final = 5
+"""How often a round's variants are chosen, where some of them are wrong."""
 _MOST_BLAMED: Final = 40
 """Runs to find what is wrong with a plan: what is left after that is avoided as a whole."""
 
@@ -93,8 +94,8 @@ class Candidate:
 class Round:
     """What a round taught: plans measured, calls measured for the first time, and the best plan.
 
-    ``least`` is the least ns of an inference by all that is known after it; ``saving`` what its
-    variants could save at best, as a part of that.
+    ``least`` is the least ns of an inference by all that is known after it; ``saving`` what one of
+    its variants could save at best, as a part of what it was predicted to take.
     """
 
     number: int
@@ -108,18 +109,19 @@ class Round:
 class Finalist:
     """A plan of the last comparison: its gains over ExecuTorch's plan, on the GPU and of all.
 
-    ``predicted`` is the gain by the costs that were learned.
+    ``wall`` is None where the runtime did not time the whole. ``predicted`` is the gain by the
+    costs that were learned.
     """
 
     candidate: Candidate
     gain: Gain
-    wall: Gain
+    wall: Gain | None
     predicted: float
 
     @property
     def is_faster(self) -> bool:
         """Whether it is faster on the GPU beyond noise, and not slower as a whole."""
-        return self.gain.is_faster and not self.wall.is_slower
+        return self.gain.is_faster and not (self.wall is not None and self.wall.is_slower)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,6 +188,7 @@ class Tuning:
         self._expected: list[Sequence[Array]] = []
         self._baseline_error: float | None = None
         self._baseline_outputs = folder / "baseline"
+        self._decoded: dict[str, tuple[VkGraph, ...]] = {}
         self._joins: dict[tuple[str, str], Join] = {}
         self._candidates: list[Candidate] = []
         self._rows: list[dict[str, Any]] = []
@@ -274,7 +277,7 @@ class Tuning:
         # The likely gains first; later rounds look where a gain is less likely.
         optimism, seed = OPTIMISM * 2 ** (number - 1), settings.seed + number * settings.variants
         left, rows = settings.variants, -1
-        with suppress(*_NO_PLAN):
+        with suppress(NoRepresentationError):
             for _ in range(_MOST_CHOSEN):
                 if left <= 0 or rows == len(self._rows):
                     return
@@ -287,7 +290,7 @@ class Tuning:
 
     def _planned(self, options: PlanOptions) -> Planned | None:
         """A plan by these options; None where what is avoided leaves none."""
-        with suppress(*_NO_PLAN):
+        with suppress(NoRepresentationError):
             return replan(self._subject.program, self._subject.name, options)
         return None
 
@@ -305,8 +308,8 @@ class Tuning:
         self, name: str, number: int, program: bytes, predicted: float | None
     ) -> Candidate:
         run = self._run("learn", program)
-        graphs = tuple(graphs_of(program, self._subject.name))
-        transitions = sum(call.name == CLONE for graph in graphs for call in graph.chain)
+        graphs = self._graphs(program)
+        transitions = sum(call.is_transition for graph in graphs for call in calls_of(graph))
         candidate = Candidate(name, number, program, transitions, predicted, run)
         baseline = self._candidates[0] if self._candidates else None
         self._candidates.append(candidate)
@@ -323,8 +326,9 @@ class Tuning:
             asked += 1
             if asked > _MOST_BLAMED:
                 return False
-            with suppress(*_NO_PLAN):
-                run = self._run("blame", mixed(base, bad.program, name, options, some))
+            with suppress(NoRepresentationError):
+                program = mixed(base, bad.program, name, options, some)
+                run = self.journal.of("learn", digest(program)) or self._run("blame", program)
                 if run.verdict != "right":
                     last = run
                     return True
@@ -375,19 +379,22 @@ class Tuning:
             if attempt:
                 time.sleep(_RETRY_SECONDS if record and record.verdict == "away" else 0.0)
             start = self._clock()
-            record = self._attempt(purpose, path, key, etdump)
+            record = self._attempt(purpose, program, path, key, etdump)
             seconds += self._clock() - start
             if record.verdict in ("right", "wrong"):
                 break
         assert record is not None
         return replace(record, seconds=seconds)
 
-    def _attempt(self, purpose: str, path: Path, key: str, etdump: Path) -> RunRecord:
+    def _attempt(
+        self, purpose: str, program: bytes, path: Path, key: str, etdump: Path
+    ) -> RunRecord:
         try:
             found = self._device.execute(path, self._settings.inferences, self._settings.seconds)
-            graphs = tuple(graphs_of(path.read_bytes(), path.name))
-            joined = join(found.executions.delegates, graphs, path.name)
+            joined = join(found.executions.delegates, self._graphs(program), path.name)
             ns, wall = inference_ns(found.executions, path.name)
+            if not ns:
+                raise InputError(f"{path.name} ran, but its dispatches took no time by the profile")
         except RunFailedError as failure:
             return RunRecord(purpose, key, failure.kind, 0.0, said=str(failure))
         except InputError as failure:
@@ -426,6 +433,13 @@ class Tuning:
         self._baseline_error = difference.error
         self._expected = [eager] if difference.is_within else [eager, baseline]
 
+    def _graphs(self, program: bytes) -> tuple[VkGraph, ...]:
+        """A program's graphs, decoded once: it runs many times."""
+        key = digest(program)
+        if key not in self._decoded:
+            self._decoded[key] = tuple(graphs_of(program, self._subject.name))
+        return self._decoded[key]
+
     # What is known.
 
     def _join(self, purpose: str, key: str) -> Join:
@@ -433,10 +447,10 @@ class Tuning:
         found = self._joins.get((purpose, key))
         if found is None:
             etdump = self.journal.etdump(purpose, key).read_bytes()
-            program = (self.journal.folder / "programs" / f"{key[:16]}.pte").read_bytes()
-            graphs = tuple(graphs_of(program, self._subject.name))
+            program = self.journal.program_of(key).read_bytes()
             executions = self._device.executions(etdump, f"the run of {key[:16]}.pte")
-            found = self._joins[purpose, key] = join(executions.delegates, graphs, key[:16])
+            found = join(executions.delegates, self._graphs(program), key[:16])
+            self._joins[purpose, key] = found
         return found
 
     def _right(self) -> list[Candidate]:
@@ -473,12 +487,10 @@ class Tuning:
         options = self._learned_options()
         costs = options.cost_model()
 
-        def price(candidate: Candidate) -> float:
-            graphs = graphs_of(candidate.program, self._subject.name)
-            steps = (step.cost for graph in graphs for step in price_graph(graph, costs))
-            return options.profile.in_units(sum(steps))
-
-        prices = {c.run.program: price(c) for c in self._right()}
+        prices = {
+            c.run.program: priced_total(self._graphs(c.program), costs, options.profile)
+            for c in self._right()
+        }
         chosen = sorted(self._right()[1:], key=lambda c: prices[c.run.program])
         blocks, count = self._affordable(baseline, len(chosen))
         chosen = chosen[:count]
@@ -496,14 +508,13 @@ class Tuning:
             if not both or any(b.verdict != "right" for _, b in both):
                 continue
             confidence = 1 - (1 - self._settings.confidence) / len(chosen)
-            finalists.append(
-                Finalist(
-                    candidate,
-                    gain_of([a.ns for a, _ in both], [b.ns for _, b in both], confidence),
-                    gain_of([a.wall_ns for a, _ in both], [b.wall_ns for _, b in both], confidence),
-                    prices[baseline.run.program] / prices[candidate.run.program],
-                )
-            )
+            gain = gain_of([a.ns for a, _ in both], [b.ns for _, b in both], confidence)
+            wall = None
+            if all(a.wall_ns and b.wall_ns for a, b in both):
+                times = [a.wall_ns for a, _ in both], [b.wall_ns for _, b in both]
+                wall = gain_of(*times, confidence)
+            predicted = prices[baseline.run.program] / prices[candidate.run.program]
+            finalists.append(Finalist(candidate, gain, wall, predicted))
         return finalists
 
     def _affordable(self, baseline: Candidate, most: int) -> tuple[int, int]:
@@ -563,13 +574,7 @@ class Tuning:
 def _by_class(found: Join) -> dict[str, float]:
     sums: dict[str, float] = defaultdict(float)
     for step in found.steps:
-        if step.graph_call is None:
-            kind = STAGING.operator
-        elif step.graph_call.is_transition or step.graph_call.call.operator == CLONE:
-            kind = TRANSITIONS
-        else:
-            kind = step.graph_call.call.operator
-        sums[kind] += step.sample.median
+        sums[kind_of(step)] += step.sample.median
     return sums
 
 
@@ -589,7 +594,7 @@ def document(tuned: Tuned) -> dict[str, Any]:
             {
                 "name": f.candidate.name,
                 "gain": gain(f.gain),
-                "wall_gain": gain(f.wall),
+                "wall_gain": None if f.wall is None else gain(f.wall),
                 "predicted_gain": f.predicted,
                 "is_faster": f.is_faster,
             }

@@ -16,12 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.model import CostModel
-from planner.costs.profile import DeviceProfile
 from planner.files.lowered import graphs_of
 from planner.measured.calls import Call, GraphCall, Place, calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
-from planner.measured.pricing import price_graph
+from planner.measured.pricing import priced_total
 from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_domains, labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
@@ -125,10 +123,9 @@ def explore(
 ) -> Iterator[Variant]:
     """At most ``count`` variants of a lowered program; fewer once no other would try anything new.
 
-    The more ``optimism``, in standard errors, the more is tried that is less likely to pay.
-
-    If nothing was measured yet, the first one is the program with its present layouts. Raises
-    the errors of ``replan``.
+    The more ``optimism``, in standard errors, the more is tried that is less likely to pay. If
+    nothing was measured yet, the first one is the program with its present layouts. Raises the
+    errors of ``replan``.
     """
     source = options.costs
     if not isinstance(source, MeasuredSource):
@@ -153,14 +150,10 @@ def explore(
             program=variant,
             graphs=graphs,
             transitions=sum(call.is_transition for graph in graphs for call in calls_of(graph)),
-            predicted=_total(graphs, costs, options.profile),
-            saving=None if is_first else best - _total(graphs, hopeful, options.profile),
+            predicted=priced_total(graphs, costs, options.profile),
+            saving=None if is_first else best - priced_total(graphs, hopeful, options.profile),
             untried=tuple(sorted(untried.values(), key=lambda trial: trial.least - trial.guess)),
         )
-
-
-def _total(graphs: Sequence[VkGraph], costs: CostModel, profile: DeviceProfile) -> float:
-    return profile.in_units(sum(p.cost for graph in graphs for p in price_graph(graph, costs)))
 
 
 def _untried(

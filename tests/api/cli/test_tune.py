@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from api.cli import main
 from planner.files.lowered import graphs_of
 from planner.measured.calls import calls_of
+from tests.api.graphs import graph
 from tests.paths import ROOT
 
 pytestmark = pytest.mark.lowering
@@ -124,9 +125,10 @@ def test_what_cannot_be_tuned(model: Path, args: tuple[str, ...], text: str) -> 
 
 
 def test_a_model_that_cannot_be_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.pte"
-    path.write_bytes(b"no program")
-    result = tune(path, "--run", "x")
-    assert result.exit_code == 2 and "x.pte" in result.output
+    for name, data in (("x.pte", b"no program"), ("graph.bin", graph())):
+        (tmp_path / name).write_bytes(data)
+        result = tune(tmp_path / name, "--run", "x")
+        assert result.exit_code == 2
+        assert f"{name} is neither a .pt2 nor a .pte" in result.output
     result = tune(tmp_path / "none.pte", "--run", "x")
     assert result.exit_code == 2 and "none.pte" in result.output

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.costs.by_profile import ProfileCosts
-from planner.costs.model import Costs, Objective, PricedOperand
+from planner.costs.model import Costs, FreeTransitions, Objective, PricedOperand
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import NoRepresentationError
@@ -19,7 +19,7 @@ from planner.ir.graph import LayoutGraph, Layouts, Operator, Tensor, TensorArg
 from planner.ir.representation import REPRS
 from planner.kernels.limits import Limits
 from planner.optimise.plan import plan_graph
-from schema import CostOrigin, VkDataType, VkMemoryLayout
+from schema import VkDataType, VkMemoryLayout
 from tests.planner.costs.curves import curved
 from tests.planner.optimise.brute_force import QUANTIZE, graphs, layouts, optimal_plan
 
@@ -44,7 +44,7 @@ def test_a_plan_is_the_brute_force_optimum(
     optimal_plan(graph, ProfileCosts(profile, objective), excluded, given_layouts)
 
 
-class AnyCosts:
+class AnyCosts(FreeTransitions):
     """Prices that follow no rule: what never pays elsewhere pays here."""
 
     def __init__(self, prices: Sequence[int]) -> None:
@@ -54,11 +54,6 @@ class AnyCosts:
         prices: Costs = self.prices[-1] * (1 - np.eye(len(REPRS), dtype=np.int64))
         return prices
 
-    def transition_origin(
-        self, shape: tuple[int, ...], dtype: VkDataType, source: int, target: int
-    ) -> CostOrigin:
-        return CostOrigin.MODELLED
-
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
@@ -66,11 +61,6 @@ class AnyCosts:
             shift = 5 * index + 3 * operand.is_output + len(operator.name)
             places = [(label * 7 + shift) % len(self.prices) for label in operand.domain]
             yield (index,), self.prices[places]
-
-    def operator_origin(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> CostOrigin:
-        return CostOrigin.MODELLED
 
 
 def convolved() -> LayoutGraph:

@@ -121,9 +121,10 @@ def tuning(
     settings: TuneSettings | None = None,
     watching: Watching | None = None,
     clock: Callable[[], float] = time.monotonic,
+    data: bytes | None = None,
 ) -> Tuning:
-    """A tuning of the program."""
-    subject = Subject("graph", program(), Signature((), (OUTPUT,)), ())
+    """A tuning of the program, or of other ``data``."""
+    subject = Subject("graph", data or program(), Signature((), (OUTPUT,)), ())
     settings = settings or TuneSettings()
     watching = watching or Watching()
     return Tuning(subject, where, "made up", OPTIONS, settings, folder, watching, clock)

@@ -14,6 +14,7 @@ from planner.ir.representation import REPRS
 from planner.kernels.faults import load_faults
 from planner.measured.calls import calls_of
 from planner.measured.costs import load_costs
+from planner.measured.etdump import DelegateRun, Executions
 from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
 from planner.tuning.runners import RunFailedError
@@ -48,9 +49,7 @@ def test_noise_alone_makes_no_winner(tmp_path: Path, seed: int) -> None:
     # The plan that is tuned is the best one already.
     best = devices.tuned(tmp_path / "first", 0, Behaviour()).program
     where = SimulatedRuns(devices.device(0, 0.2), Behaviour(), seed)
-    tune = tuning(tmp_path / "again", where, TuneSettings(seed=seed))
-    tune._subject = replace(tune._subject, program=best)
-    tuned = tune.result()
+    tuned = tuning(tmp_path / "again", where, TuneSettings(seed=seed), data=best).result()
     assert tuned.winner is None and tuned.program == best
 
 
@@ -152,3 +151,28 @@ def test_a_device_that_is_away_loses_nothing(tmp_path: Path) -> None:
     tuned = tuning(tmp_path / "t", runs, settings, watching).result()
     assert tuned.winner is not None
     assert runs.runs == len(watching.candidates) - 3 + 9 * (1 + len(tuned.finalists))
+
+
+@pytest.mark.parametrize("lacks", ["wall", "all"])
+def test_times_that_a_runtime_does_not_give(tmp_path: Path, lacks: str) -> None:
+    class Untimed(SimulatedRuns):
+        def execute(self, program: Path, inferences: int, seconds: float) -> Measurement:
+            found = super().execute(program, inferences, seconds)
+            delegates = found.executions.delegates
+            if lacks == "all":
+                none = (0.0,) * inferences
+                delegates = tuple(
+                    DelegateRun(tuple(replace(d, ns=none) for d in run.dispatches))
+                    for run in delegates
+                )
+            return replace(found, executions=Executions(delegates, ()))
+
+    tune = tuning(tmp_path / "t", Untimed(devices.device(0), Behaviour(), 0))
+    if lacks == "all":
+        with pytest.raises(InputError, match="its dispatches took no time by the profile"):
+            tune.result()
+        return
+    tuned = tune.result()
+    assert tuned.winner is not None and tuned.winner.wall is None
+    report = json.loads((tmp_path / "t" / REPORT).read_text())
+    assert report["finalists"][0]["wall_gain"] is None
