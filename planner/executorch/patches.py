@@ -20,6 +20,7 @@ from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
     VulkanPartitioner,
     VulkanSupportedOperators,
 )
+from executorch.exir.pass_base import _ExportPassBase
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
 from torch.fx.traceback import NodeSource
@@ -49,6 +50,8 @@ class Hook(Enum):
     """Decomposes operators, which traces the program anew."""
     CODE = (GraphModule, "recompile")
     """Writes a graph as Python, which is what runs when its module is called."""
+    RETRACED = (_ExportPassBase, "_fx")
+    """Calls an operator on fake tensors, and notes it, for a pass that traces a program anew."""
     NODE_HISTORY = (NodeSource, "__init__")
     """Notes which node another one is made from, and what that was made from."""
     FUSABLE = (patterns, "get_all_fusable_subgraphs")

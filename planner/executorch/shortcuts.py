@@ -2,8 +2,9 @@
 
 A program is traced anew to decompose its operators, also where it has none to decompose any more.
 Each new node copies the whole history of the one that it is made from, which nothing changes once
-it is written. And each graph is written as Python whenever a pass has changed it, though passes
-read the graph: its code is needed only by those who call the module.
+it is written. Each graph is written as Python whenever a pass has changed it, though passes read
+the graph: its code is needed only by those who call the module. And each pass that traces a
+program calls every operator on fake tensors, though it leaves nearly all of them as they are.
 """
 
 from __future__ import annotations
@@ -11,11 +12,16 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
+import torch
+from executorch.exir.delegate import executorch_call_delegate
 from executorch.exir.graph_module import contains_any_call_fn_target_op
+from executorch.exir.pass_base import ProxyValue
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.export import ExportedProgram
 from torch.fx import GraphModule
+from torch.utils import _pytree as pytree
 
 from planner.executorch.patches import Hook, Wrapper
 
@@ -26,6 +32,7 @@ def shortcuts() -> dict[Hook, Wrapper]:
         Hook.DECOMPOSITION: _only_what_is_there,
         Hook.NODE_HISTORY: _sharing,
         Hook.CODE: _when_it_is_read,
+        Hook.RETRACED: _called_once,
     }
 
 
@@ -103,3 +110,71 @@ class _UnwrittenCode:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._write(self._module), name)
+
+
+def _called_once(trace: Any) -> Callable[..., Any]:
+    known: dict[int, _Call] = {}  # by the first tensor that it returned
+
+    def trace_without_call(
+        tracing: Any, kind: str, target: Any, args: Any, kwargs: Any, meta: Any
+    ) -> Any:
+        if not _can_be_known(target):
+            return trace(tracing, kind, target, args, kwargs, meta)
+        asked = _Call.of(tracing.fake_tensor_mode, target, args, kwargs)
+        before = pytree.tree_leaves(meta.data.get("val"))
+        call = known.get(id(before[0])) if before else None
+        if call is not None and call.is_same(asked):
+            interpreter = tracing.interpreter
+            tracing.interpreter = SimpleNamespace(call_function=lambda *_: call.returned)
+            try:
+                return trace(tracing, kind, target, args, kwargs, meta)
+            finally:
+                tracing.interpreter = interpreter
+        value = trace(tracing, kind, target, args, kwargs, meta)
+        returned = pytree.tree_leaves(value.data)
+        if returned and all(isinstance(x, FakeTensor) and x.constant is None for x in returned):
+            known[id(returned[0])] = asked._replace(returned=value.data)
+        return value
+
+    return trace_without_call
+
+
+def _can_be_known(target: Any) -> bool:
+    if target is executorch_call_delegate:
+        return True
+    schema = getattr(target, "_schema", None)
+    return schema is not None and not schema.is_mutable
+
+
+_PLAIN: Final = (
+    *(bool, int, float, str, type(None)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format),
+)
+
+
+class _Call(NamedTuple):
+    """What an operator was called with, and what that returned."""
+
+    mode: Any
+    target: Any
+    leaves: list[Any]
+    structure: pytree.TreeSpec
+    returned: Any = None
+
+    @classmethod
+    def of(cls, mode: Any, target: Any, args: Any, kwargs: Any) -> _Call:
+        leaves, structure = pytree.tree_flatten((args, kwargs))
+        data = [leaf.data if isinstance(leaf, ProxyValue) else leaf for leaf in leaves]
+        return cls(mode, target, data, structure)
+
+    def is_same(self, other: _Call) -> bool:
+        """Whether it is called with the very same tensors, and with equal numbers and types."""
+        return (
+            self.mode is other.mode
+            and self.target is other.target
+            and self.structure == other.structure
+            and all(
+                a is b or (type(a) is type(b) and isinstance(a, _PLAIN) and a == b)
+                for a, b in zip(self.leaves, other.leaves, strict=True)
+            )
+        )

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
-from executorch.exir import to_edge_transform_and_lower
+from executorch.exir import to_edge, to_edge_transform_and_lower
+from executorch.exir.dialects._ops import ops as exir_ops
+from executorch.exir.dialects.edge._ops import EdgeOpOverload
+from executorch.exir.pass_base import ExportPass
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx.traceback import NodeSource
@@ -93,6 +97,49 @@ def test_a_program_is_traced_only_to_decompose_something(monkeypatch: pytest.Mon
     # The functional program has to be made in any case.
     assert traced[0] is theirs[0] is False
     assert len(traced) < len(theirs)
+
+
+def test_passes_call_an_operator_anew_only_where_something_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    called: list[str] = []
+    call = EdgeOpOverload.__call__
+
+    def noting(operator: EdgeOpOverload, *args: Any, **kw: Any) -> Any:
+        called.append(str(operator))
+        return call(operator, *args, **kw)
+
+    program = torch.export.export(_Attention().eval(), (torch.randn(2, 5, 16),))
+    monkeypatch.setattr(EdgeOpOverload, "__call__", noting)
+    with replaced(kept_patterns()):
+        _lowered(program)
+    theirs = Counter(called)
+    called.clear()
+    with replaced({**kept_patterns(), **shortcuts()}):
+        _lowered(program)
+    ours = Counter(called)
+    assert ours < theirs
+
+
+def test_a_pass_that_changes_what_an_operator_gets_has_it_called() -> None:
+    class Doubled(ExportPass):  # type: ignore[misc]
+        def call_operator(self, op: Any, args: Any, kwargs: Any, meta: Any) -> Any:
+            if op is exir_ops.edge.aten.mean.dim:
+                args = (args[0], [0, 1], *args[2:])
+            return super().call_operator(op, args, kwargs, meta)
+
+    class Mean(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(torch.mean(x, dim=(1,)))
+
+    program = torch.export.export(Mean(), (torch.randn(4, 3, 2),))
+    edge = to_edge(program)
+    with replaced(shortcuts()):
+        seen = edge.transform([ExportPass(), Doubled()]).exported_program()
+    shapes = [
+        tuple(node.meta["val"].shape) for node in seen.graph.nodes if node.op == "call_function"
+    ]
+    assert shapes == [(2,), (2,)]
 
 
 def test_a_node_shares_the_history_of_the_one_that_it_is_made_from() -> None:
