@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from api.terminal.figures import cost
+from planner.tuning.result import BASELINE, Candidate, Tuned
 from planner.tuning.statistics import Gain
-from planner.tuning.tune import BASELINE, Candidate, Tuned
 
 _CLASSES = 8
 

@@ -19,7 +19,9 @@ Verdict = Literal["right", "wrong", "crash", "time-out", "away", "unreadable"]
 INPUTS: Final = "inputs"
 """The folder's own folder of inputs that were drawn."""
 
-_STATE: Final = "tuning.json"
+STATE: Final = "tuning.json"
+"""What is tuned, where, and how."""
+
 _RUNS: Final = "runs.jsonl"
 _FORMAT: Final = "layout-planner-tuning"
 _VERSION: Final = 1
@@ -57,7 +59,7 @@ class Journal:
         self.folder = folder
         self._records: dict[tuple[str, str], RunRecord] = {}
         state = {"format": _FORMAT, "version": _VERSION, **settings}
-        path = folder / _STATE
+        path = folder / STATE
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if path.exists():

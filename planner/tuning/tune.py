@@ -11,9 +11,9 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -35,18 +35,25 @@ from planner.tuning.bisection import Suspect, culprits, mixed, rows_of, suspects
 from planner.tuning.device import Device
 from planner.tuning.journal import Journal, RunRecord, Verdict, digest
 from planner.tuning.prediction import kind_of, noise
+from planner.tuning.result import (
+    BASELINE,
+    FEWEST,
+    REPORT,
+    Candidate,
+    Finalist,
+    Round,
+    Tuned,
+    document,
+)
 from planner.tuning.runners import RunFailedError
-from planner.tuning.statistics import Gain, gain_of
+from planner.tuning.statistics import gain_of
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, compare, read_outputs
 from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
 from schema import VkGraph
 
-BASELINE: Final = "ExecuTorch's plan"
-FEWEST: Final = "fewest repacks"
 COSTS: Final = "costs.sqlite"
 AVOID: Final = "avoid.json"
-REPORT: Final = "report.json"
 
 _RETRY_SECONDS: Final = 2.0
 _FEWEST_BLOCKS: Final = 7
@@ -76,68 +83,6 @@ class TuneSettings:
     budget: float | None = None
     confidence: float = 0.95
     seed: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A plan that was measured: ns of an inference, predicted before it ran and measured then."""
-
-    name: str
-    round: int
-    program: bytes = field(repr=False)
-    transitions: int
-    predicted: float | None
-    run: RunRecord
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What a round taught: plans measured, calls measured for the first time, and the best plan.
-
-    ``least`` is the least ns of an inference by all that is known after it; ``saving`` what one of
-    its variants could save at best, as a part of what it was predicted to take.
-    """
-
-    number: int
-    measured: int
-    new_calls: int
-    least: float
-    saving: float
-
-
-@dataclass(frozen=True, slots=True)
-class Finalist:
-    """A plan of the last comparison: its gains over ExecuTorch's plan, on the GPU and of all.
-
-    ``wall`` is None where the runtime did not time the whole. ``predicted`` is the gain by the
-    costs that were learned.
-    """
-
-    candidate: Candidate
-    gain: Gain
-    wall: Gain | None
-    predicted: float
-
-    @property
-    def is_faster(self) -> bool:
-        """Whether it is faster on the GPU beyond noise, and not slower as a whole."""
-        return self.gain.is_faster and not (self.wall is not None and self.wall.is_slower)
-
-
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """The result: the program to ship, which is ExecuTorch's where no other was proven faster."""
-
-    program: bytes = field(repr=False)
-    winner: Finalist | None
-    finalists: tuple[Finalist, ...]
-    candidates: tuple[Candidate, ...]
-    rounds: tuple[Round, ...]
-    classes: Mapping[str, tuple[float, float]]
-    avoided: tuple[dict[str, Any], ...]
-    baseline_error: float | None
-    seconds: float
-    ended: str
 
 
 class Watcher(Protocol):
@@ -576,49 +521,3 @@ def _by_class(found: Join) -> dict[str, float]:
     for step in found.steps:
         sums[kind_of(step)] += step.sample.median
     return sums
-
-
-def document(tuned: Tuned) -> dict[str, Any]:
-    """The result as a JSON document; times are ns per inference."""
-
-    def gain(found: Gain) -> dict[str, float | None]:
-        high = None if found.high == float("inf") else found.high
-        return {"median": found.median, "low": found.low, "high": high}
-
-    return {
-        "winner": BASELINE if tuned.winner is None else tuned.winner.candidate.name,
-        "ended": tuned.ended,
-        "device_seconds": tuned.seconds,
-        "baseline_error": tuned.baseline_error,
-        "finalists": [
-            {
-                "name": f.candidate.name,
-                "gain": gain(f.gain),
-                "wall_gain": None if f.wall is None else gain(f.wall),
-                "predicted_gain": f.predicted,
-                "is_faster": f.is_faster,
-            }
-            for f in tuned.finalists
-        ],
-        "plans": [
-            {
-                "name": c.name,
-                "round": c.round,
-                "sha256": c.run.program,
-                "transitions": c.transitions,
-                "predicted_ns": c.predicted,
-                "verdict": c.run.verdict,
-                "ns": c.run.ns,
-                "wall_ns": c.run.wall_ns,
-                "error": c.run.error if math.isfinite(c.run.error) else None,
-                "said": c.run.said,
-            }
-            for c in tuned.candidates
-        ],
-        "rounds": [asdict(each) for each in tuned.rounds],
-        "operators": {
-            kind: {"executorch_ns": before, "ns": after}
-            for kind, (before, after) in tuned.classes.items()
-        },
-        "avoided": list(tuned.avoided),
-    }

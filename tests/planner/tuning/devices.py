@@ -18,10 +18,11 @@ from planner.measured.timemodel import labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
+from planner.tuning.result import Candidate, Tuned
 from planner.tuning.simulation import OUTPUT, Behaviour, RandomCosts, SimulatedDevice, SimulatedRuns
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Signature
-from planner.tuning.tune import Candidate, Tuned, TuneSettings, Tuning
+from planner.tuning.tune import TuneSettings, Tuning
 from tests.api.graphs import graph
 
 OPTIONS = PlanOptions()

@@ -17,9 +17,10 @@ from planner.measured.costs import load_costs
 from planner.measured.etdump import DelegateRun, Executions
 from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
+from planner.tuning.result import BASELINE, REPORT, Tuned
 from planner.tuning.runners import RunFailedError
 from planner.tuning.simulation import Behaviour, SimulatedRuns
-from planner.tuning.tune import BASELINE, COSTS, REPORT, Tuned, TuneSettings
+from planner.tuning.tune import COSTS, TuneSettings
 from tests.planner.tuning import devices
 from tests.planner.tuning.devices import Interrupted, Watching, program, true_time, tuning
 
