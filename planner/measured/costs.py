@@ -122,8 +122,9 @@ def _only(devices: Sequence[str], path: Path) -> str:
 class LearnedCosts:
     """Costs from measured times: whole nanoseconds, in the profile's steps (picoseconds).
 
-    Calls without any measurement get the profile's costs: transitions by its curves or rates,
-    operators by its access rates. Operators count only under the objective ``latency``.
+    Operators that were never measured cost what launch and work take by the others, in whatever
+    representation. Where nothing was measured, and for transitions across families, it is the
+    profile's price. Operators count only under the objective ``latency``.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class LearnedCosts:
                 "profile in ns for what was not measured"
             )
         self.model: Predictor = predictor or times.model
+        self._times = times.model
         self.profile = profile
         self._steps = profile.precision
         self._counts_operators = objective == "latency"
@@ -166,27 +168,34 @@ class LearnedCosts:
         if found is None:
             costs = self._fallback.transition(shape, dtype).copy()
             origins = np.full_like(costs, CostOrigin.MODELLED)
-            if self.model.knows(CLONE):
-                call = transition_call(shape, dtype)
-                families = _FAMILIES if dtype == VkDataType.INT8 else _FAMILIES[:1]
-                for labels in families:
+            call = transition_call(shape, dtype)
+            knows, least = self.model.knows(CLONE), self._least(call)
+            families = _FAMILIES if dtype == VkDataType.INT8 else _FAMILIES[:1]
+            for labels in families:
+                within = np.ix_(labels, labels)
+                if knows:
                     predicted = self._predict(call, TRANSITION_PLACES, (labels, labels))
-                    costs[np.ix_(labels, labels)] = self._in_steps(predicted)
-                    origins[np.ix_(labels, labels)] = predicted.origin
-                if dtype == VkDataType.INT8:
-                    _stand_in(costs, origins)
-                np.fill_diagonal(costs, 0)
+                    costs[within], origins[within] = self._in_steps(predicted), predicted.origin
+                elif least is not None:
+                    costs[within], origins[within] = least, CostOrigin.ESTIMATED
+            if knows and dtype == VkDataType.INT8:
+                _stand_in(costs, origins)
+            np.fill_diagonal(costs, 0)
             found = self._transitions[shape, dtype] = costs, origins
         return found
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """One table over the operands that count; the profile's if it was never measured."""
+        """One table over the operands that count; the profile's where nothing was measured."""
         if not self._counts_operators or not operands:
             return
         if not self.model.knows(operator.name):
-            yield from self._fallback.operator(operator, tensors, operands)
+            least = self._least(call_of(operator, tensors))
+            if least is None:
+                yield from self._fallback.operator(operator, tensors, operands)
+            else:
+                yield (0,), np.full(len(operands[0].domain), least, np.int64)
             return
         scope, predicted = self._operator(operator, tensors, operands)
         yield scope, self._in_steps(predicted)
@@ -195,16 +204,25 @@ class LearnedCosts:
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
         """The origin of an operator's cost, for operands with one label each."""
-        if not operands or not self.model.knows(operator.name):
+        if not operands:
             return CostOrigin.MODELLED
+        if not self.model.knows(operator.name):
+            least = self._least(call_of(operator, tensors))
+            return CostOrigin.MODELLED if least is None else CostOrigin.ESTIMATED
         return CostOrigin(int(self._operator(operator, tensors, operands)[1].origin.flat[0]))
 
     def call(self, call: Call, operands: Operands) -> tuple[int, CostOrigin] | None:
-        """Cost steps and origin of a call in its representations; None for unknown operators."""
+        """Cost steps and origin of a call in its representations; None where nothing is known."""
         if not self.model.knows(call.operator):
-            return None
+            least = self._least(call)
+            return None if least is None else (least, CostOrigin.ESTIMATED)
         predicted = self._predict(call, *counted_domains(operands))
         return int(self._in_steps(predicted).flat[0]), CostOrigin(int(predicted.origin.flat[0]))
+
+    def _least(self, call: Call) -> int | None:
+        """What an operator that was never measured costs, by those that were, if any was."""
+        least = self._times.least(call)
+        return None if least is None else round(least) * self._steps
 
     def _operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]

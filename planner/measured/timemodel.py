@@ -1,14 +1,16 @@
 """The times of operators on a device, learned from samples of its own runs.
 
-A measured call has the median of its samples. For the others there is one model for each operator,
-a ridge regression of the logarithm of its time on
+A measured call has the median of its samples. For the others each operator has a roofline, the
+time of its launch and of its work (``roofline``): fitted to its own calls as far as there are some,
+and else to those of all operators. What that leaves of the logarithm of the time is a ridge
+regression on
 
 - the work: bytes of all operands, and multiplications (or elements, where there are none);
 - the call: its shapes and numbers, so that a call that is slow in one representation is so in all;
 - the representation of each operand, and all of them together.
 
 A device's speed differs between runs: before samples are compared, runs are scaled to one speed by
-the calls that they share.
+the calls that they share, if these are a good part of their time.
 """
 
 from __future__ import annotations
@@ -25,22 +27,24 @@ from numpy.typing import NDArray
 from planner.ir.representation import LABELS
 from planner.measured.calls import Call, Operands, Place
 from planner.measured.join import STAGING, Sample
+from planner.measured.roofline import Floats, Roofline, weights_of
 from schema import CostOrigin
 
 Labels = tuple[tuple[Place, int], ...]
 """Operands and the labels of their representations."""
-
-Floats = NDArray[np.float64]
 
 MOST_PLACES: Final = 4
 """Most operands of an operator that count together: the first output, then the first others."""
 
 _LEAST_NS: Final = 1.0
 _MOST_NS: Final = 1e12
-_LEAST_SHARED: Final = 0.01
-"""Runs that share less of their time than this are not compared."""
+_LEAST_SHARED: Final = 0.1
+"""Runs that share less of their time than this are not compared.
 
-_WORK_PRIOR: Final = (0.5, 0.4)
+Plans of one program share 0.15 of their time or more, directly or through others; two programs
+hardly any, and the few calls that they share take other times in one than in the other.
+"""
+
 _PENALTY_MEAN: Final = 1e-6
 _PENALTY_WORK: Final = 0.1
 _PENALTY_CALL: Final = 0.3
@@ -50,6 +54,7 @@ _NO_ERROR: Final = 0.4
 """The standard error of logarithms where there are too few calls to cross-validate."""
 
 _LEAST_VALIDATED: Final = 4
+_ZERO: Final = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +146,24 @@ class TimeModel:
             middle = float(np.median(values))
             self._known[call][labels] = middle
             by_operator[call.operator].append((call, labels, middle))
+        roofline = Roofline()
+        if by_operator:
+            roofline = roofline.of_all(*_points([k for ks in by_operator.values() for k in ks]))
         self._operators = {
-            name: _OperatorModel(name, known) for name, known in sorted(by_operator.items())
+            name: _OperatorModel(name, known, roofline.of_some(*_points(known)))
+            for name, known in sorted(by_operator.items())
         }
+        self._roofline = roofline
 
     def knows(self, operator: str) -> bool:
         """Whether an operator was measured at all."""
         return operator in self._operators
+
+    def least(self, call: Call) -> float | None:
+        """The ns that a call's launch and work take, by all operators that were measured."""
+        if not self._operators:
+            return None
+        return exp(min(float(self._roofline.log_ns(_log_work(call))), log(_MOST_NS)))
 
     def measured(self, call: Call) -> Mapping[Labels, float]:
         """The measured times of a call in ns, by representations."""
@@ -178,6 +194,23 @@ class TimeModel:
         return tuple(model.validation() for model in self._operators.values())
 
 
+@dataclass(frozen=True, slots=True)
+class LikeliestTimes:
+    """Predicts without caution: what a whole program takes, and not what to rely on."""
+
+    model: TimeModel
+
+    def knows(self, operator: str) -> bool:
+        """Whether the operator was measured."""
+        return self.model.knows(operator)
+
+    def predict(
+        self, call: Call, places: Sequence[Place], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        """The likeliest times of a call, with an axis for each place."""
+        return self.model.predict(call, places, domains, 0.0)
+
+
 def _index(
     labels: Labels, places: Sequence[Place], domains: Sequence[Sequence[int]]
 ) -> tuple[int, ...] | None:
@@ -195,44 +228,55 @@ def _index(
 def _drift(times: Sequence[Mapping[tuple[Call, Labels], Sequence[float]]]) -> tuple[float, ...]:
     """The logarithm of each run's time over the median run's, for the calls that they share.
 
-    A least-squares fit of runs and calls to the times, each weighted by its part of its run's time,
-    so that a slow run does not weigh more. Runs are only compared with those that they share enough
-    time with, directly or through others.
+    Runs are only compared with those that they share enough time with, directly or through others.
     """
-    runs_with: dict[tuple[Call, Labels], int] = defaultdict(int)
-    for run in times:
-        for key in run:
-            runs_with[key] += 1
-    shared = {key: i for i, key in enumerate(k for k, n in runs_with.items() if n > 1)}
-    if not shared:
-        return (0.0,) * len(times)
-    logs, weights = np.zeros((2, len(times), len(shared)))
-    for r, run in enumerate(times):
-        medians = {key: float(np.median(values)) for key, values in run.items()}
-        total = sum(map(exp, medians.values()))
-        for key in medians.keys() & shared.keys():
-            logs[r, shared[key]] = medians[key]
-            weights[r, shared[key]] = exp(medians[key]) / total
-    of_key = weights / weights.sum(axis=0)
-    above = (weights * (logs - (of_key * logs).sum(axis=0))).sum(axis=1)
-    # Where runs share too little, noise would decide which of them is slow.
-    values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=1)) - weights @ of_key.T)
-    values, vectors = values[values > _LEAST_SHARED], vectors[:, values > _LEAST_SHARED]
-    speed = vectors @ (vectors.T @ above / values)
-    linked = weights @ (weights > 0).T > _LEAST_SHARED
-    linked |= linked.T | np.eye(len(times), dtype=bool)
+    medians = [{key: float(np.median(found)) for key, found in run.items()} for run in times]
+    keys = {key: i for i, key in enumerate(dict.fromkeys(k for run in medians for k in run))}
+    logs, weights = np.zeros((2, len(times), len(keys)))
+    for r, run in enumerate(medians):
+        total = sum(map(exp, run.values()))
+        for key, value in run.items():
+            logs[r, keys[key]], weights[r, keys[key]] = value, exp(value) / total
+    shared = weights @ (weights > 0).T
+    linked = (np.minimum(shared, shared.T) > _LEAST_SHARED) | np.eye(len(times), dtype=bool)
     for _ in range(len(times).bit_length()):
         linked = linked @ linked
+    drift = np.zeros(len(times))
     for together in np.unique(linked, axis=0):
-        speed[together] -= np.median(speed[together])
-    return tuple(speed.tolist())
+        drift[together] = _speeds(logs[together], weights[together])
+    return tuple(drift.tolist())
+
+
+def _speeds(logs: Floats, weights: Floats) -> Floats:
+    """The logarithm of each run's time over the median run's; a column for each call.
+
+    A least-squares fit of runs and calls to the times, each weighted by its part of its run's time,
+    so that a slow run does not weigh more.
+    """
+    shared = (weights > 0).sum(axis=0) > 1
+    logs, weights = logs[:, shared], weights[:, shared]
+    of_call = weights / weights.sum(axis=0)
+    above = (weights * (logs - (of_call * logs).sum(axis=0))).sum(axis=1)
+    values, vectors = np.linalg.eigh(np.diag(weights.sum(axis=1)) - weights @ of_call.T)
+    # What is left of 0 is the one direction in which all runs are slower together.
+    values, vectors = values[values > _ZERO], vectors[:, values > _ZERO]
+    speeds: Floats = vectors @ (vectors.T @ above / values)
+    return speeds - float(np.median(speeds))
+
+
+def _points(known: Sequence[tuple[Call, Labels, float]]) -> tuple[Floats, Floats, Floats]:
+    """Logarithms of work and of ns, and weights by which all calls count alike."""
+    work = np.array([_log_work(call) for call, _, _ in known])
+    return work, np.array([ns for *_, ns in known]), weights_of([call for call, _, _ in known])
 
 
 class _OperatorModel:
-    """The ridge regression of one operator."""
+    """The roofline of one operator, and the ridge regression of what it leaves."""
 
-    def __init__(self, name: str, known: Sequence[tuple[Call, Labels, float]]) -> None:
-        self.name = name
+    def __init__(
+        self, name: str, known: Sequence[tuple[Call, Labels, float]], roofline: Roofline
+    ) -> None:
+        self.name, self.roofline = name, roofline
         self.columns: dict[object, int] = {"mean": 0, "bytes": 1, "multiplications": 2}
         penalties = [_PENALTY_MEAN, _PENALTY_WORK, _PENALTY_WORK]
         for call, labels, _ in known:
@@ -245,14 +289,10 @@ class _OperatorModel:
         for row, (call, labels, _) in enumerate(known):
             design[row, :3] = 1, *(_log_work(call) - self.work)
             design[row, [self.columns[key] for key, _ in _effects(call, labels)]] = 1
-        logs = np.array([value for _, _, value in known])
-        prior = np.zeros(len(self.columns))
-        prior[1:3] = _WORK_PRIOR
+        logs = np.array([value - roofline.log_ns(_log_work(call)) for call, _, value in known])
         gram = design.T @ design + np.diag(penalties)
-        solved = np.linalg.solve(
-            gram, np.column_stack([design.T @ (logs - design @ prior), design.T])
-        )
-        self.weights = prior + solved[:, 0]
+        solved = np.linalg.solve(gram, np.column_stack([design.T @ logs, design.T]))
+        self.weights = solved[:, 0]
         # The leverage of a call gives its residual in a fit without it, without another fit.
         leverage = np.einsum("ij,ji->i", design, solved[:, 1:])
         left_out = (logs - design @ self.weights) / np.maximum(1 - leverage, 1e-9)
@@ -277,8 +317,9 @@ class _OperatorModel:
         caution: float,
     ) -> tuple[Floats, NDArray[np.int8]]:
         """Logarithms of ns, ``caution`` standard errors up, and origins, over the domains."""
-        work = _log_work(call) - self.work
-        base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
+        work = _log_work(call)
+        base = float(self.roofline.log_ns(work)) + self._weight(("call", call))
+        base += self.weights[0] + float(self.weights[1:3] @ (work - self.work))
         logs = np.full([len(domain) for domain in domains], base)
         for axis, (place, domain) in enumerate(zip(places, domains, strict=True)):
             effects = np.array([self._weight(("operand", place, label)) for label in domain])

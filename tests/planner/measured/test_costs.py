@@ -142,7 +142,11 @@ def check_origins(
             return CostOrigin.MEASURED, round(exp(median(found))) * 1000
         if together:
             return CostOrigin.INTERPOLATED, None
-        return (CostOrigin.ESTIMATED if same else CostOrigin.MODELLED), None
+        if same or not samples:
+            return (CostOrigin.ESTIMATED if same else CostOrigin.MODELLED), None
+        least = times.model.least(of)
+        assert least is not None
+        return CostOrigin.ESTIMATED, round(least) * 1000
 
     for t in plan.transitions:
         tensor = graph.tensors[t.tensor]
