@@ -11,5 +11,5 @@ ROOT: Final = Path(__file__).parents[1]
 PROFILES: Final = ROOT / "tests" / "profiles"
 """One recorded run of a device, with its graph."""
 
-RECORDED: Final = ROOT / "benchmarks" / "profiles"
+RECORDED: Final = ROOT / "benchmarks" / "profiles" / "lavapipe"
 """Archives of recorded runs, with their programs."""

@@ -14,17 +14,21 @@ from api.terminal.markdown import head, print_and_write, row
 from planner.costs.profile import DeviceProfile
 from planner.errors import InputError
 from planner.files.lowered import graphs_of
+from planner.kernels.releases import Runtime
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import Join
 from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
-from planner.tuning.corpus import Recording, read_corpus
+from planner.tuning.corpus import Recording, read_corpora, read_corpus
 from planner.tuning.prediction import TRANSITIONS, PredictedRun, noise, order_of, predict_run
 from schema import CostOrigin, VkGraph
 
-RECORDED: Final = Path(__file__).parents[2] / "benchmarks" / "profiles"
-"""The recorded runs that the repository has."""
+DEVICES: Final = Path(__file__).parents[2] / "benchmarks" / "profiles"
+"""The recorded runs that the repository has, a folder for each device."""
+
+RECORDED: Final = DEVICES / "lavapipe"
+"""Those of the device that simulated ones are made from."""
 
 _TAUGHT: Final = ("greedy", "random")
 _PLANNED_FROM: Final = "greedy"
@@ -48,17 +52,73 @@ def profiles(folder: Path | None, profile: DeviceProfile, output: Path | None) -
     Prints Markdown. Raises ``InputError`` for a folder without recorded runs.
     """
     lines = []
-    for model, recordings in recorded(folder).items():
-        runs = [_Run(r, r.join(), tuple(graphs_of(r.program, f"{r.name}.pte"))) for r in recordings]
-        lines += list(_model(model, runs, profile))
+    for device, models in recorded_by_device(folder).items():
+        runs = {
+            model: [
+                _Run(r, r.join(), tuple(graphs_of(r.program, f"{r.name}.pte"))) for r in recordings
+            ]
+            for model, recordings in models.items()
+        }
+        lines += [f"# {device}", ""]
+        for model, found in runs.items():
+            lines += list(_model(model, found, profile))
+        if len(runs) > 1:
+            lines += list(_models(runs, profile))
     print_and_write("\n".join(lines).strip() + "\n", output)
+
+
+def recorded_by_device(folder: Path | None) -> dict[str, dict[str, tuple[Recording, ...]]]:
+    """The recorded runs in a folder, by device and model; the repository's if none is named."""
+    if folder is None:
+        _check_repository()
+    return read_corpora(folder or DEVICES)
 
 
 def recorded(folder: Path | None) -> dict[str, tuple[Recording, ...]]:
     """The recorded runs in a folder, by model; the repository's where none is named."""
-    if folder is None and not RECORDED.is_dir():
-        raise InputError("the recorded runs are in the repository, not in the package: name a DIR")
+    if folder is None:
+        _check_repository()
     return read_corpus(folder or RECORDED)
+
+
+def _check_repository() -> None:
+    if not RECORDED.is_dir():
+        raise InputError("the recorded runs are in the repository, not in the package: name a DIR")
+
+
+def _models(models: Mapping[str, Sequence[_Run]], profile: DeviceProfile) -> Iterator[str]:
+    """What one model's runs teach of another's, and what all in one database do."""
+    yield "## Several models"
+    yield ""
+    yield from head(
+        [
+            *("model", "runs", "one database of all: error", "at most", "right order"),
+            *("without its own runs: error", "at most", "right order"),
+        ]
+    )
+    for model, runs in models.items():
+        taught = [run for run in runs if run.plan.startswith(_TAUGHT)]
+        others = [run for name, found in models.items() if name != model for run in found]
+        cells = [model, str(len(runs))]
+        for learned in ([*taught, *others], others):
+            times = _learn(learned)
+            source = MeasuredSource(times, profile)
+            predicted = [predict_run(run.join, run.graphs, source) for run in runs]
+            errors = [run.error for run in predicted]
+            order = order_of(predicted, noise(_learn(runs)))
+            cells += [
+                f"{np.mean(errors):+.1%}",
+                f"{max(map(abs, errors)):.1%}",
+                f"{order.clear - len(order.wrong)} of {order.clear}",
+            ]
+        yield row(cells)
+    yield ""
+    yield (
+        "Errors of the totals, on average and at most: learned from all runs of the other models "
+        f"and those of {' and '.join(_TAUGHT)} plans of this one; and from those of others alone. "
+        "The order is that of pairs that differ by more than chance."
+    )
+    yield ""
 
 
 def _model(model: str, runs: Sequence[_Run], profile: DeviceProfile) -> Iterator[str]:
@@ -127,8 +187,8 @@ def _totals(predicted: Mapping[str, PredictedRun], taught: set[str]) -> Iterator
             [
                 f"{plan} (learned from)" if plan in taught else plan,
                 str(len(run.of(TRANSITIONS).steps)),
-                f"{run.measured / 1e6:.1f} ms",
-                f"{run.predicted / 1e6:.1f} ms",
+                f"{run.measured / 1e6:.4g} ms",
+                f"{run.predicted / 1e6:.4g} ms",
                 f"{run.error:+.1%}",
                 f"{run.error_at_its_speed:+.1%}",
                 f"{run.share(CostOrigin.MEASURED):.1%}",
@@ -179,7 +239,8 @@ def _classes(predicted: Mapping[str, PredictedRun]) -> Iterator[str]:
 
 def _plan(runs: Sequence[_Run], times: DeviceTimes, profile: DeviceProfile) -> Iterator[str]:
     """The plan for least time under learned costs, next to the plans that were recorded."""
-    options = PlanOptions(MeasuredSource(times, profile), "latency")
+    # The runs are of the latest runtime: what older ones take is no matter here.
+    options = PlanOptions(MeasuredSource(times, profile), "latency", runtime=Runtime())
     costs = options.cost_model()
     source = next((run for run in runs if run.plan == _PLANNED_FROM), runs[0]).recording
     planned = replan(source.program, f"{source.name}.pte", options)
@@ -191,10 +252,10 @@ def _plan(runs: Sequence[_Run], times: DeviceTimes, profile: DeviceProfile) -> I
         for run in runs
         if not run.plan.startswith("random")
     }
-    recorded = ", ".join(f"{plan} {ns / 1e6:.1f}" for plan, ns in priced.items())
+    recorded = ", ".join(f"{plan} {ns / 1e6:.4g}" for plan, ns in priced.items())
     yield ""
     yield (
-        f"The plan for the least time by these costs: {total.objective_cost / 1e6:.1f} ms, "
+        f"The plan for the least time by these costs: {total.objective_cost / 1e6:.4g} ms, "
         f"{total.status.name}, {total.transitions} transitions. By the same costs, in ms: "
         f"{recorded}."
     )

@@ -1,7 +1,8 @@
 """Recorded runs of models under several plans, to judge learning from measurements by.
 
 A corpus is a folder with pairs of ``MODEL_PLAN.etdump`` and ``MODEL_PLAN.pte``, loose or in
-archives (``*.tar.xz``). The weights in a recorded ``.pte`` may be zeros: only its graph matters.
+archives (``*.tar.xz``), or with a folder for each device that has such pairs. The weights in a
+recorded ``.pte`` may be zeros: only its graph matters.
 """
 
 from __future__ import annotations
@@ -63,6 +64,17 @@ def read_corpus(folder: Path) -> dict[str, tuple[Recording, ...]]:
     if not found:
         raise InputError(f"{folder} has no recorded runs (NAME.etdump with NAME.pte)")
     return {model: tuple(recordings) for model, recordings in found.items()}
+
+
+def read_corpora(folder: Path) -> dict[str, dict[str, tuple[Recording, ...]]]:
+    """The recordings in a folder by device and model: a folder in it is a device.
+
+    Without any, it is of one device by its own name. Raises ``InputError`` as ``read_corpus`` does.
+    """
+    devices = (
+        [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+    )
+    return {path.name: read_corpus(path) for path in devices or [folder]}
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:

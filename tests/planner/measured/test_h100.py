@@ -1,8 +1,6 @@
 """Runs of ExecuTorch's Vulkan runtime on an NVIDIA H100, of programs that ``explore`` wrote.
 
-``profiles/h100.tar.xz`` has them with their programs, whose weights are zeros: a small ConvNeXt as
-ExecuTorch laid it out, with the fewest repacks, and with two random layouts; and an int8
-MobileNetV2 as ExecuTorch laid it out, and with the fewest repacks.
+``benchmarks/profiles/h100`` has them with their programs, whose weights are zeros.
 """
 
 from __future__ import annotations
@@ -18,19 +16,22 @@ from planner.measured.join import join
 from planner.options import make_options
 from planner.pipelines.checking import check_program
 from planner.pipelines.lowered import replan
-from tests.paths import PROFILES
+from tests.paths import RECORDED
 
 RUNS = (
-    *("convnext_xs_greedy", "convnext_xs_re", "convnext_xs_r11v2", "convnext_xs_r12v4"),
-    *("mv2_xs_int8_greedy", "mv2_xs_int8_re"),
+    *("convnext_xs_greedy", "convnext_xs_fewest", "convnext_xs_random0", "convnext_xs_random3"),
+    *("mv2_xs_int8_greedy", "mv2_xs_int8_fewest"),
 )
 
 
 @cache
 def files() -> dict[str, bytes]:
-    with tarfile.open(PROFILES / "h100.tar.xz") as archive:
-        opened = ((m.name, archive.extractfile(m)) for m in archive)
-        return {name: file.read() for name, file in opened if file is not None}
+    found = {}
+    for model in ("convnext_xs", "mv2_xs_int8"):
+        with tarfile.open(RECORDED.parent / "h100" / f"{model}.tar.xz") as archive:
+            opened = ((m.name, archive.extractfile(m)) for m in archive if m.name.startswith(RUNS))
+            found.update({name: file.read() for name, file in opened if file is not None})
+    return found
 
 
 @pytest.mark.lowering
