@@ -1,8 +1,7 @@
 """How long work takes at the least: to launch it, to move its bytes, and to compute.
 
 Small calls take what a launch takes, however little they do; large ones are bound by memory or by
-arithmetic. So the logarithm of a time does not rise with that of the work as a line does, and what
-was learned from the calls of one model holds for larger and smaller ones of another.
+arithmetic. That tells something of operators that were never measured, by those that were.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ Floats = NDArray[np.float64]
 
 _FASTEST: Final = 0.05
 _PENALTY: Final = 1e-3
-_FROM_OTHERS: Final = 0.01
-"""How much an operator's own times, against those of all, decide its roofline."""
-
 _STUCK: Final = 1e6
 _STEPS: Final = 50
 _DONE: Final = 1e-4
@@ -31,20 +27,16 @@ _DONE: Final = 1e-4
 class Roofline:
     """The logarithms of the ns to launch a call, for each byte, and for each multiplication."""
 
-    logs: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    logs: tuple[float, float, float]
 
     @classmethod
-    def of_all(cls, work: Floats, logs: Floats, weights: Floats) -> Self:
+    def of(cls, work: Floats, logs: Floats, weights: Floats) -> Self:
         """Fitted to the logarithms of times, given those of bytes and multiplications (n, 2)."""
         # What the fastest calls took: of one that is bound by its launch, nobody knows how fast it
         # moves bytes, but that it moves them so fast at the least.
         taken = np.stack([logs, logs - work[:, 0], logs - work[:, 1]])
         start = np.quantile(taken, _FASTEST, axis=1)
-        return cls._fitted(work, logs, weights, start, _PENALTY)
-
-    def of_some(self, work: Floats, logs: Floats, weights: Floats) -> Roofline:
-        """Fitted to the times of one operator, where this is that of all."""
-        return self._fitted(work, logs, weights, np.array(self.logs), _FROM_OTHERS)
+        return cls._fitted(work, logs, weights, start)
 
     def log_ns(self, work: Floats) -> Floats:
         """The logarithms of ns, given those of bytes and multiplications (..., 2)."""
@@ -55,14 +47,12 @@ class Roofline:
         return found
 
     @classmethod
-    def _fitted(
-        cls, work: Floats, logs: Floats, weights: Floats, start: Floats, penalty: float
-    ) -> Self:
+    def _fitted(cls, work: Floats, logs: Floats, weights: Floats, start: Floats) -> Self:
         """Least squares by Levenberg and Marquardt, with a pull towards the start."""
 
         def loss(at: Floats) -> float:
             missed = logs - cls._at(at).log_ns(work)
-            return float(weights @ missed**2 + penalty * np.sum((at - start) ** 2))
+            return float(weights @ missed**2 + _PENALTY * np.sum((at - start) ** 2))
 
         at, damping = start.copy(), 1e-2
         least = loss(at)
@@ -70,8 +60,8 @@ class Roofline:
             found = cls._at(at).log_ns(work)
             parts = np.stack([np.zeros(len(work)), work[:, 0], work[:, 1]], axis=1) + at
             slopes = np.exp(parts - found[:, None])
-            gradient = slopes.T @ (weights * (logs - found)) - penalty * (at - start)
-            curvature = slopes.T @ (weights[:, None] * slopes) + penalty * np.eye(3)
+            gradient = slopes.T @ (weights * (logs - found)) - _PENALTY * (at - start)
+            curvature = slopes.T @ (weights[:, None] * slopes) + _PENALTY * np.eye(3)
             tried = at + np.linalg.solve(curvature + damping * np.eye(3), gradient)
             value = loss(tried)
             if value < least:

@@ -1,13 +1,14 @@
 """The times of operators on a device, learned from samples of its own runs.
 
-A measured call has the median of its samples. For the others each operator has a roofline, the
-time of its launch and of its work (``roofline``): fitted to its own calls as far as there are some,
-and else to those of all operators. What that leaves of the logarithm of the time is a ridge
-regression on
+A measured call has the median of its samples. For the others there is one model for each operator,
+a ridge regression of the logarithm of its time on
 
 - the work: bytes of all operands, and multiplications (or elements, where there are none);
 - the call: its shapes and numbers, so that a call that is slow in one representation is so in all;
 - the representation of each operand, and all of them together.
+
+An operator that was never measured takes what a launch and its work take by all the others, by a
+roofline.
 
 A device's speed differs between runs: before samples are compared, runs are scaled to one speed by
 the calls that they share, if these are a good part of their time.
@@ -45,6 +46,7 @@ Plans of one program share 0.15 of their time or more, directly or through other
 hardly any, and the few calls that they share take other times in one than in the other.
 """
 
+_WORK_PRIOR: Final = (0.5, 0.4)
 _PENALTY_MEAN: Final = 1e-6
 _PENALTY_WORK: Final = 0.1
 _PENALTY_CALL: Final = 0.3
@@ -146,14 +148,11 @@ class TimeModel:
             middle = float(np.median(values))
             self._known[call][labels] = middle
             by_operator[call.operator].append((call, labels, middle))
-        roofline = Roofline()
-        if by_operator:
-            roofline = roofline.of_all(*_points([k for ks in by_operator.values() for k in ks]))
         self._operators = {
-            name: _OperatorModel(name, known, roofline.of_some(*_points(known)))
-            for name, known in sorted(by_operator.items())
+            name: _OperatorModel(name, known) for name, known in sorted(by_operator.items())
         }
-        self._roofline = roofline
+        known_calls = [known for found in by_operator.values() for known in found]
+        self._roofline = Roofline.of(*_points(known_calls)) if known_calls else None
 
     def knows(self, operator: str) -> bool:
         """Whether an operator was measured at all."""
@@ -161,7 +160,7 @@ class TimeModel:
 
     def least(self, call: Call) -> float | None:
         """The ns that a call's launch and work take, by all operators that were measured."""
-        if not self._operators:
+        if self._roofline is None:
             return None
         return exp(min(float(self._roofline.log_ns(_log_work(call))), log(_MOST_NS)))
 
@@ -271,12 +270,10 @@ def _points(known: Sequence[tuple[Call, Labels, float]]) -> tuple[Floats, Floats
 
 
 class _OperatorModel:
-    """The roofline of one operator, and the ridge regression of what it leaves."""
+    """The ridge regression of one operator."""
 
-    def __init__(
-        self, name: str, known: Sequence[tuple[Call, Labels, float]], roofline: Roofline
-    ) -> None:
-        self.name, self.roofline = name, roofline
+    def __init__(self, name: str, known: Sequence[tuple[Call, Labels, float]]) -> None:
+        self.name = name
         self.columns: dict[object, int] = {"mean": 0, "bytes": 1, "multiplications": 2}
         penalties = [_PENALTY_MEAN, _PENALTY_WORK, _PENALTY_WORK]
         for call, labels, _ in known:
@@ -289,10 +286,14 @@ class _OperatorModel:
         for row, (call, labels, _) in enumerate(known):
             design[row, :3] = 1, *(_log_work(call) - self.work)
             design[row, [self.columns[key] for key, _ in _effects(call, labels)]] = 1
-        logs = np.array([value - roofline.log_ns(_log_work(call)) for call, _, value in known])
+        logs = np.array([value for _, _, value in known])
+        prior = np.zeros(len(self.columns))
+        prior[1:3] = _WORK_PRIOR
         gram = design.T @ design + np.diag(penalties)
-        solved = np.linalg.solve(gram, np.column_stack([design.T @ logs, design.T]))
-        self.weights = solved[:, 0]
+        solved = np.linalg.solve(
+            gram, np.column_stack([design.T @ (logs - design @ prior), design.T])
+        )
+        self.weights = prior + solved[:, 0]
         # The leverage of a call gives its residual in a fit without it, without another fit.
         leverage = np.einsum("ij,ji->i", design, solved[:, 1:])
         left_out = (logs - design @ self.weights) / np.maximum(1 - leverage, 1e-9)
@@ -317,9 +318,8 @@ class _OperatorModel:
         caution: float,
     ) -> tuple[Floats, NDArray[np.int8]]:
         """Logarithms of ns, ``caution`` standard errors up, and origins, over the domains."""
-        work = _log_work(call)
-        base = float(self.roofline.log_ns(work)) + self._weight(("call", call))
-        base += self.weights[0] + float(self.weights[1:3] @ (work - self.work))
+        work = _log_work(call) - self.work
+        base = self.weights[0] + float(self.weights[1:3] @ work) + self._weight(("call", call))
         logs = np.full([len(domain) for domain in domains], base)
         for axis, (place, domain) in enumerate(zip(places, domains, strict=True)):
             effects = np.array([self._weight(("operand", place, label)) for label in domain])

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from planner.ir.representation import REPRS
 from planner.measured.calls import Call, Operands, Place, place
 from planner.measured.join import STAGING, Sample
-from planner.measured.roofline import Roofline
 from planner.measured.timemodel import MOST_PLACES, TimeModel, _OperatorModel, counted_places
 from schema import CostOrigin
 
@@ -217,13 +216,12 @@ def test_validation_is_that_of_fitting_without_each_call(
     # Columns that only the call that is left out has are 0 in all other rows. Their weights are
     # then 0, as if they were not there: so this holds for all calls. No guess may reach the cap.
     known = [(call(size), (("0", a), ("o0", b)), 0.2 * log(ns)) for size, a, b, ns in table]
-    roofline = Roofline((3.0, -2.0, -1.0))
-    found = _OperatorModel("op", known, roofline).validation()
+    found = _OperatorModel("op", known).validation()
     interpolated: list[float] = []
     estimated: list[float] = []
     for i, (of, labels, value) in enumerate(known):
         others = known[:i] + known[i + 1 :]
-        without = _OperatorModel("op", others, roofline)
+        without = _OperatorModel("op", others)
         (_, a), (_, b) = labels
         error = abs(exp(without.predict(of, PLACES, TABLE, 0.0)[0][a, b] - value) - 1)
         is_together = any(labels == other for _, other, _ in others)
@@ -238,22 +236,15 @@ def test_too_few_calls_to_validate() -> None:
     assert found.calls == 3 and not len(found.interpolated) and not len(found.estimated)
 
 
-def test_small_calls_take_what_a_launch_takes() -> None:
-    """What a model's small calls took holds for larger ones of another, and the other way round."""
-
+def test_what_was_never_measured_takes_its_launch_and_its_work() -> None:
     def ns(size: int) -> float:
         return 5000 + 8 * size * 0.01
 
-    small, large = (10, 100, 1000), (10**6, 10**7)
-    model = TimeModel([runs_of([(size, 0, 0, ns(size)) for size in (*small, *large)])])
-    for size in (1, 30, 3000, 10**5, 10**8):
-        assert ns_of(model, call(size), 0.0)[0, 0] == pytest.approx(ns(size), rel=0.25)
-    # An operator of which one size is known gets larger as those do that are known better.
-    other = [sample(call(100, name="other"), operands(0, 0), 6000.0)]
-    model = TimeModel([runs_of([(size, 0, 0, ns(size)) for size in (*small, *large)]), other])
-    found = ns_of(model, call(10**7, name="other"), 0.0)[0, 0]
-    assert found == pytest.approx(ns(10**7), rel=0.5)
-    assert model.least(call(1, name="unknown")) == pytest.approx(5000, rel=0.3)
+    sizes = (10, 100, 1000, 10**6, 10**7)
+    model = TimeModel([runs_of([(size, 0, 0, ns(size)) for size in sizes])])
+    for size in (1, 3000, 10**5, 10**8):
+        assert model.least(call(size, name="unknown")) == pytest.approx(ns(size), rel=0.3)
+    assert TimeModel([]).least(call(1)) is None
 
 
 @pytest.mark.parametrize("share", [0.005, 0.02, 0.05])
@@ -289,7 +280,7 @@ def test_a_law_is_recovered_for_an_unseen_shape() -> None:
         for b in LABELS:
             right = INTERPOLATED if (a, b) in SEEN else ESTIMATED
             assert guess.origin[a, b] == right
-            tolerance = 0.2 if right == INTERPOLATED else 0.4
+            tolerance = 0.1 if right == INTERPOLATED else 0.3
             assert abs(log(guess.ns[a, b] / law(8000, a, b))) < tolerance
 
 
