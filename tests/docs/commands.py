@@ -28,8 +28,6 @@ PARSED: Final = {
     "bench dashboard": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "tune": "needs ExecuTorch's runtime; tests/api/cli/test_tune.py has a stand-in for it",
-    "bench tunings": "needs the folders of tunings; tests/api/bench/test_tunings.py has some",
-    "bench defaults": "takes minutes; tests/api/bench/test_defaults.py runs it on one model",
     "bench tune": "takes minutes; tests/api/bench/test_tune.py runs it on one device",
     "profile import variants": "needs runs of them; tests/api/cli/test_profiles.py has some",
 }
