@@ -42,8 +42,8 @@ _MOST_NS: Final = 1e12
 _LEAST_SHARED: Final = 0.1
 """Runs that share less of their time than this are not compared.
 
-Plans of one program share 0.15 of their time or more, directly or through others; two programs
-hardly any, and the few calls that they share take other times in one than in the other.
+Plans of one program share more, directly or through others. Two programs share hardly any, and
+those few calls take other times in one than in the other.
 """
 
 _WORK_PRIOR: Final = (0.5, 0.4)
