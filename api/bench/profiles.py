@@ -99,13 +99,13 @@ def _models(models: Mapping[str, Sequence[_Run]], profile: DeviceProfile) -> Ite
     for model, runs in models.items():
         taught = [run for run in runs if run.plan.startswith(_TAUGHT)]
         others = [run for name, found in models.items() if name != model for run in found]
-        cells = [model, str(len(runs))]
+        cells, chance = [model, str(len(runs))], noise(_learn(runs))
         for learned in ([*taught, *others], others):
             times = _learn(learned)
             source = MeasuredSource(times, profile)
             predicted = [predict_run(run.join, run.graphs, source) for run in runs]
             errors = [run.error for run in predicted]
-            order = order_of(predicted, noise(_learn(runs)))
+            order = order_of(predicted, chance)
             cells += [
                 f"{np.mean(errors):+.1%}",
                 f"{max(map(abs, errors)):.1%}",

@@ -57,7 +57,7 @@ class Outcome:
     """
 
     executorch: float
-    fewest: float
+    least_cost: float
     random: float
     one_round: float
     tuned: float
@@ -119,7 +119,7 @@ def _row(model: str, outcomes: Sequence[Outcome]) -> str:
     return row(
         [
             model,
-            *map(of, ("executorch", "fewest", "random", "one_round", "tuned")),
+            *map(of, ("executorch", "least_cost", "random", "one_round", "tuned")),
             f"{near} of {len(outcomes)}",
             str(sum(outcome.is_slower for outcome in outcomes)),
             f"{np.median([outcome.runs for outcome in outcomes]):.0f}",
@@ -162,7 +162,7 @@ def outcome_of(
     wrong = {(operator, str(representation)) for operator, representation in behaviour.wrong}
     return Outcome(
         executorch=true_time(program) / least,
-        fewest=true_time(replan(program, "", options).data) / least,
+        least_cost=true_time(replan(program, "", options).data) / least,
         random=true_time(searched) / least,
         one_round=true_time(one.program) / least,
         tuned=true_time(tuned.program) / least,

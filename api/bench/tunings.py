@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from api.terminal.markdown import head, print_and_write, row
-from planner.tuning.result import BASELINE, FEWEST, Ended, read_ended
+from planner.tuning.result import BASELINE, LEAST_COST, Ended, read_ended
 
 _HEADINGS: Final = (
     *("model", "ExecuTorch's, ms", "repacks", "tuned: repacks", "faster, GPU", "faster, all"),
@@ -44,7 +44,7 @@ def _row(ended: Ended) -> str:
         default=None,
     )
     won = report["winner"] != BASELINE
-    fewest = plans.get(FEWEST)
+    least_cost = plans.get(LEAST_COST)
     return row(
         [
             ended.model,
@@ -54,7 +54,7 @@ def _row(ended: Ended) -> str:
             "" if best is None else _interval(best["gain"]),
             "" if best is None or best["wall_gain"] is None else _interval(best["wall_gain"]),
             "" if best is None else f"{best['predicted_gain']:.3f}",
-            f"{baseline['ns'] / fewest['ns']:.3f}" if fewest and fewest["ns"] else "",
+            f"{baseline['ns'] / least_cost['ns']:.3f}" if least_cost and least_cost["ns"] else "",
             str(len(plans)),
             str(len(report["rounds"])),
             f"{report['device_seconds']:.0f}",

@@ -169,7 +169,8 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
 def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> None:
     """Learn from recorded runs, predict the others, and print errors and the order of plans.
 
-    DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz [default: the repository's].
+    DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz, or a folder of them for each
+    device [default: the repository's].
     """
     from api.bench.profiles import profiles
     from api.files import check_writable

@@ -31,6 +31,7 @@ from planner.measured.calls import (
 from planner.measured.database import CostDatabase
 from planner.measured.join import Sample
 from planner.measured.timemodel import (
+    LikeliestTimes,
     Prediction,
     Predictor,
     TimeModel,
@@ -88,6 +89,14 @@ class MeasuredSource:
     def model(self, objective: Objective) -> LearnedCosts:
         """Learned prices; raises ``OptionError`` for a profile that does not count in ns."""
         return LearnedCosts(self.times, self.profile, objective)
+
+    def likeliest(self) -> LearnedCosts:
+        """Prices without caution: what programs take, and not what plans may rely on.
+
+        Raises ``OptionError`` for a profile that does not count in ns.
+        """
+        times = LikeliestTimes(self.times.model)
+        return LearnedCosts(self.times, self.profile, "latency", times)
 
 
 def load_costs(

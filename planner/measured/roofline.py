@@ -6,7 +6,6 @@ arithmetic. That tells something of operators that were never measured, by those
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -48,7 +47,10 @@ class Roofline:
 
     @classmethod
     def _fitted(cls, work: Floats, logs: Floats, weights: Floats, start: Floats) -> Self:
-        """Least squares by Levenberg and Marquardt, with a pull towards the start."""
+        """Least squares by Levenberg and Marquardt, with a pull towards the start.
+
+        Learned costs need no extra, and so no SciPy.
+        """
 
         def loss(at: Floats) -> float:
             missed = logs - cls._at(at).log_ns(work)
@@ -78,11 +80,3 @@ class Roofline:
     def _at(cls, logs: Floats) -> Self:
         launch, byte, multiplication = logs.tolist()
         return cls((launch, byte, multiplication))
-
-
-def weights_of(groups: Sequence[object]) -> Floats:
-    """A weight for each member of a group, so that all groups weigh alike."""
-    counts: dict[object, int] = {}
-    for group in groups:
-        counts[group] = counts.get(group, 0) + 1
-    return np.array([1 / counts[group] for group in groups])

@@ -16,7 +16,7 @@ the calls that they share, if these are a good part of their time.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from planner.ir.representation import LABELS
 from planner.measured.calls import Call, Operands, Place
 from planner.measured.join import STAGING, Sample
-from planner.measured.roofline import Floats, Roofline, weights_of
+from planner.measured.roofline import Floats, Roofline
 from schema import CostOrigin
 
 Labels = tuple[tuple[Place, int], ...]
@@ -266,7 +266,9 @@ def _speeds(logs: Floats, weights: Floats) -> Floats:
 def _points(known: Sequence[tuple[Call, Labels, float]]) -> tuple[Floats, Floats, Floats]:
     """Logarithms of work and of ns, and weights by which all calls count alike."""
     work = np.array([_log_work(call) for call, _, _ in known])
-    return work, np.array([ns for *_, ns in known]), weights_of([call for call, _, _ in known])
+    counts = Counter(call for call, _, _ in known)
+    weights = np.array([1 / counts[call] for call, _, _ in known])
+    return work, np.array([ns for *_, ns in known]), weights
 
 
 class _OperatorModel:

@@ -1,7 +1,7 @@
 """Recorded runs of models under several plans, to judge learning from measurements by.
 
 A corpus is a folder with pairs of ``MODEL_PLAN.etdump`` and ``MODEL_PLAN.pte``, loose or in
-archives (``*.tar.xz``), or with a folder for each device that has such pairs. The weights in a
+archives (``*.tar.xz``). Corpora of several devices are folders in a folder. The weights in a
 recorded ``.pte`` may be zeros: only its graph matters.
 """
 
@@ -22,6 +22,7 @@ from planner.measured.join import Join, join
 
 _RUN: Final = ".etdump"
 _PROGRAM: Final = ".pte"
+_ARCHIVE: Final = ".tar.xz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +68,21 @@ def read_corpus(folder: Path) -> dict[str, tuple[Recording, ...]]:
 
 
 def read_corpora(folder: Path) -> dict[str, dict[str, tuple[Recording, ...]]]:
-    """The recordings in a folder by device and model: a folder in it is a device.
+    """The recordings of several devices, by device and model: each has a folder in this one.
 
-    Without any, it is of one device by its own name. Raises ``InputError`` as ``read_corpus`` does.
+    A folder that has recordings itself is of one device, by its own name. Raises ``InputError`` as
+    ``read_corpus`` does.
     """
-    devices = (
-        [path for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
-    )
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise InputError(f"{folder} cannot be read: {error.strerror}") from error
+    devices = [] if any(map(_is_recorded, inside)) else [p for p in inside if p.is_dir()]
     return {path.name: read_corpus(path) for path in devices or [folder]}
+
+
+def _is_recorded(path: Path) -> bool:
+    return path.suffix == _RUN or path.name.endswith(_ARCHIVE)
 
 
 def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
@@ -82,7 +90,7 @@ def _files(folder: Path) -> Iterator[tuple[str, bytes]]:
         for path in sorted(folder.iterdir()):
             if path.suffix in (_RUN, _PROGRAM):
                 yield path.name, path.read_bytes()
-            elif path.name.endswith(".tar.xz"):
+            elif path.name.endswith(_ARCHIVE):
                 yield from _members(path).items()
     except OSError as error:
         raise InputError(f"{folder} cannot be read: {error.strerror}") from error

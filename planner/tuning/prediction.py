@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 
 from planner.kernels.registry import CLONE
-from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
+from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import STAGING, Join, Step
 from planner.measured.pricing import price_graph
-from planner.measured.timemodel import LikeliestTimes
 from schema import CostOrigin, VkGraph
 
 TRANSITIONS: Final = "transitions"
@@ -96,7 +95,7 @@ def kind_of(step: Step) -> str:
 def predict_run(run: Join, graphs: Sequence[VkGraph], source: MeasuredSource) -> PredictedRun:
     """Predicts each step of a run; raises ``OptionError`` for a profile that is not in ns."""
     times, profile = source.times, source.profile
-    costs = LearnedCosts(times, profile, "latency", LikeliestTimes(times.model))
+    costs = source.likeliest()
     priced = {
         (delegate, step.call.position): step
         for delegate, graph in enumerate(graphs)

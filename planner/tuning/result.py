@@ -14,7 +14,7 @@ from planner.tuning.journal import STATE, RunRecord
 from planner.tuning.statistics import Gain
 
 BASELINE: Final = "ExecuTorch's plan"
-FEWEST: Final = "least repack cost"
+LEAST_COST: Final = "least repack cost"
 REPORT: Final = "report.json"
 
 

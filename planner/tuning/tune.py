@@ -37,7 +37,7 @@ from planner.tuning.journal import Journal, RunRecord, Verdict, digest
 from planner.tuning.prediction import kind_of, noise
 from planner.tuning.result import (
     BASELINE,
-    FEWEST,
+    LEAST_COST,
     REPORT,
     Candidate,
     Finalist,
@@ -197,8 +197,8 @@ class Tuning:
     def _round(self, number: int) -> Round:
         self._watcher.stage(f"round {number}")
         before, measured, saving = self._known(), 0, 0.0
-        if number == 1 and (fewest := self._planned(self._plan_options())) is not None:
-            measured += self._try(FEWEST, number, fewest.data, None)
+        if number == 1 and (planned := self._planned(self._plan_options())) is not None:
+            measured += self._try(LEAST_COST, number, planned.data, None)
         for place, variant in enumerate(self._variants(number), 1):
             saving = max(saving, (variant.saving or 0.0) / max(variant.predicted, 1.0))
             title = f"variant {number}.{place}"

@@ -11,7 +11,7 @@ import pytest
 from api.bench.tunings import tunings
 from planner.errors import InputError
 from planner.tuning.journal import STATE
-from planner.tuning.result import BASELINE, FEWEST, REPORT
+from planner.tuning.result import BASELINE, LEAST_COST, REPORT
 
 
 def _gain(median: float, low: float, high: float | None) -> dict[str, float | None]:
@@ -35,7 +35,7 @@ def _folder(place: Path, model: str, device: str, **changed: Any) -> Path:
         ],
         "plans": [
             {"name": BASELINE, "ns": 3e6, "transitions": 9},
-            {"name": FEWEST, "ns": 2.5e6, "transitions": 4},
+            {"name": LEAST_COST, "ns": 2.5e6, "transitions": 4},
             {"name": "learned 1", "ns": 2.4e6, "transitions": 5},
         ],
         "rounds": [{}],

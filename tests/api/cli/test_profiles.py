@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from api.bench.profiles import RECORDED
+from api.bench.profiles import DEVICES, RECORDED
 from api.cli import main
 from planner.errors import InputError
-from planner.tuning.corpus import Recording, read_corpus
+from planner.tuning.corpus import Recording, read_corpora, read_corpus
 
 MODEL = "mv2_xs_int8"
 
@@ -160,17 +160,41 @@ def test_bench_explore(recordings: dict[str, Recording], tmp_path: Path) -> None
 
 
 def test_every_recorded_run_is_there() -> None:
-    found = read_corpus(RECORDED)
-    assert {model: len(runs) for model, runs in found.items()} == {"cvt_xs_fp32": 10, MODEL: 9}
+    found = {
+        device: {model: len(runs) for model, runs in models.items()}
+        for device, models in read_corpora(DEVICES).items()
+    }
+    assert found == {
+        "h100": {"convnext_xs": 7, "cvt_xs": 10, "mobilevit": 7, "mv2_xs_int8": 10},
+        "lavapipe": {"cvt_xs_fp32": 10, MODEL: 9},
+    }
 
 
 @pytest.mark.lowering
-@pytest.mark.parametrize("model", ["cvt_xs_fp32", MODEL])
-def test_every_recorded_run_joins_completely(model: str) -> None:
-    for recording in read_corpus(RECORDED)[model]:
+@pytest.mark.parametrize(
+    ("device", "model"),
+    [
+        *(("h100", model) for model in ("convnext_xs", "cvt_xs", "mobilevit", "mv2_xs_int8")),
+        *(("lavapipe", model) for model in ("cvt_xs_fp32", MODEL)),
+    ],
+)
+def test_every_recorded_run_joins_completely(device: str, model: str) -> None:
+    for recording in read_corpus(DEVICES / device)[model]:
         joined = recording.join()
         assert joined.share >= 0.99
         assert all(step.sample.count >= 3 for step in joined.steps)
+
+
+def test_a_folder_with_recordings_is_a_device(tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    with pytest.raises(InputError, match="more has no recorded runs"):
+        read_corpora(tmp_path)
+    shutil.copy(RECORDED / f"{MODEL}.tar.xz", tmp_path)
+    assert {d: list(models) for d, models in read_corpora(tmp_path).items()} == {
+        tmp_path.name: [MODEL]
+    }
+    with pytest.raises(InputError, match="cannot be read"):
+        read_corpora(tmp_path / "none")
 
 
 def test_corpora_that_are_wrong(tmp_path: Path) -> None:
