@@ -165,7 +165,7 @@ def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
     """Runs each program that has not run yet by a command, in which ``{pte}`` and so on stand.
 
     ``{inputs}`` are files with commas between them, ``{outputs}`` the name that files of outputs
-    begin with: ``-0.bin`` is the first.
+    begin with: ``-0.bin`` is the first; ``{runs}`` is 1.
     """
     for program in programs:
         place = folder / program.folder
@@ -176,6 +176,7 @@ def run_sweep(folder: Path, programs: Sequence[Program], command: str) -> None:
             "inputs": ",".join(str(place / name) for name in program.inputs),
             "outputs": str(place / "out"),
             "etdump": str(place / "run.etdump"),
+            "runs": "1",
         }
         try:
             code, said = 0, run_command(command, words, _SECONDS)

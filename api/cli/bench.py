@@ -127,8 +127,11 @@ def _sweep(
     from api.bench.kernels import is_sweep, judge_sweep, read_sweep, run_sweep
     from api.files import check_writable
     from planner.files.whole import write_whole
+    from planner.tuning.runners import check_command
 
     check_writable(output)
+    if command is not None:
+        check_command(command)
     programs = read_sweep(folder) if is_sweep(folder) else make()
     if command is not None:
         run_sweep(folder, programs, command)

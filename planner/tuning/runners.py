@@ -27,6 +27,9 @@ _SSH_FAILED: Final = 255
 _PHONE_AWAY: Final = re.compile(
     r"^(?:adb|error): (?:no devices|device .*(?:not found|offline|unauthorized)|closed)", re.M
 )
+_WORDS: Final = ("pte", "etdump", "inputs", "outputs", "runs")
+"""What stands in braces in a command."""
+
 _STATE: Final = (
     "dumpsys thermalservice; "
     "echo GPU clock: $(cat /sys/class/kgsl/kgsl-3d0/gpuclk /sys/class/devfreq/*mali*/cur_freq)"
@@ -82,23 +85,31 @@ class Runner(Protocol):
         """How the device is now, as far as it says."""
 
 
+def check_command(template: str) -> None:
+    """Raises ``OptionError`` for a command that names another word, or that is no command line."""
+    _filled(template, dict.fromkeys(_WORDS, ""))
+
+
 def run_command(template: str, words: Mapping[str, str], seconds: float) -> str:
-    """Runs a command in which words in braces stand for others; returns what it said.
+    """Runs a command in which ``{pte}`` and so on stand for others; returns what it said.
 
     Raises ``OptionError`` for a command that names another word or cannot be started, and
     ``RunFailedError`` if it fails or does not end in time.
     """
-    parts = [_filled(part, words, template) for part in shlex.split(template)]
-    return _output(parts, seconds)
+    return _output(_filled(template, words), seconds)
 
 
-def _filled(part: str, words: Mapping[str, str], template: str) -> str:
-    names = {name for _, name, _, _ in string.Formatter().parse(part) if name is not None}
-    unknown = sorted(names.difference(words))
+def _filled(template: str, words: Mapping[str, str]) -> list[str]:
+    try:
+        parts = shlex.split(template)
+        names = [name for part in parts for _, name, _, _ in string.Formatter().parse(part)]
+    except ValueError as error:
+        raise OptionError(f"the command {template!r} is no command line: {error}") from error
+    unknown = sorted({name for name in names if name is not None}.difference(words))
     if unknown:
         known = ", ".join(f"{{{word}}}" for word in words)
         raise OptionError(f"the command {template!r} names {{{unknown[0]}}}: there is {known}")
-    return part.format(**words)
+    return [part.format(**words) for part in parts]
 
 
 def _output(parts: Sequence[str], seconds: float) -> str:
@@ -147,8 +158,12 @@ class CommandRunner:
 
     template: str
 
+    def __post_init__(self) -> None:
+        """Raises ``OptionError`` for a wrong template, before anything is done for it."""
+        check_command(self.template)
+
     def run(self, request: RunRequest, seconds: float) -> None:
-        """Runs the command; raises ``RunFailedError``, ``OptionError`` for a wrong template."""
+        """Runs the command; raises ``RunFailedError``, ``OptionError`` if it cannot be started."""
         run_command(
             self.template,
             {

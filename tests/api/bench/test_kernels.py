@@ -163,3 +163,12 @@ def test_what_cannot_be_tried_is_said_with_the_reason(tmp_path: Path) -> None:
     row, *_ = (one for one in table.splitlines() if one.startswith("| `aten.hardshrink.default`"))
     assert row.split(" | ")[1:7] == ["not tried"] * 6
     assert f"| `aten.hardshrink.default` | batch | {made} |" in table
+
+
+@pytest.mark.parametrize("bench", ["kernels", "runtime"])
+def test_a_wrong_command_is_refused_before_anything_is_made(tmp_path: Path, bench: str) -> None:
+    folder = tmp_path / "sweep"
+    result = CliRunner().invoke(main, ["bench", bench, str(folder), "--run", "run {program}"])
+    assert result.exit_code == 2
+    assert "names {program}: there is {pte}, {etdump}, {inputs}" in result.output
+    assert not folder.exists()

@@ -111,6 +111,8 @@ def test_ctrl_c_keeps_what_was_measured(model: Path) -> None:
         (("--run", "x", "--ssh", "host"), "by one of --run, --adb and --ssh"),
         (("--run", "x", "--runner", "y"), "--runner is for --adb and --ssh"),
         (("--run", "run {model}"), "names {model}: there is {pte}, {etdump}, {inputs}"),
+        (("--run", "run '{pte}"), "is no command line: No closing quotation"),
+        (("--run", "run {pte"), "is no command line: expected '}' before end of string"),
         (("--run", "/nowhere {pte}"), "cannot run /nowhere: No such file or directory"),
         (("--run", "false"), "m.pte does not run on phone as ExecuTorch lays it out: crash: it"),
         (("--run", "true"), "m.pte does not run on phone as ExecuTorch lays it out: the run of"),
