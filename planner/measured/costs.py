@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,19 @@ _FAMILIES = tuple(
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """The times learned from a device's runs: its name, the model, and a digest of the samples."""
+    """The times learned from a device's runs: its name, and a digest of what they come from.
+
+    ``learn`` returns the model; what takes long there is done once.
+    """
 
     device: str
     digest: str
-    model: TimeModel = field(repr=False)
+    learn: Callable[[], TimeModel] = field(repr=False, compare=False)
+
+    @property
+    def model(self) -> TimeModel:
+        """The model of the times."""
+        return self.learn()
 
     @classmethod
     def of(cls, device: str, runs: Sequence[Sequence[Sample]]) -> DeviceTimes:
@@ -65,7 +74,12 @@ class DeviceTimes:
             for run in runs
         ]
         canonical = json.dumps(contents)
-        return cls(device, hashlib.sha256(canonical.encode()).hexdigest(), TimeModel(runs))
+        model = TimeModel(runs)
+        return cls(device, hashlib.sha256(canonical.encode()).hexdigest(), partial(_same, model))
+
+
+def _same(model: TimeModel) -> TimeModel:
+    return model
 
 
 @dataclass(frozen=True, slots=True)
