@@ -178,6 +178,11 @@ def make_options(
     return options
 
 
+def default_objective(*, is_measured: bool) -> Objective:
+    """The objective of a plan that names none: time, if times were measured to plan with."""
+    return "latency" if is_measured else "repack"
+
+
 def parse_objective(text: str) -> Objective:
     """The objective of this name; raises ``OptionError`` for an unknown one."""
     for objective in _OBJECTIVES:

@@ -19,7 +19,8 @@ import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
-from api.http import jobs, plans
+from api.http import devices, jobs, plans
+from api.http.measuring import DeviceService
 from api.http.models import PlanQuery, PlansQuery
 from api.http.problems import Problem, answer_errors
 from api.http.service import PlanningPool, PlanService
@@ -29,6 +30,7 @@ from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
 from api.planning.process import CrashError, OvertimeError, ProcessError
 from api.store.database import UnreachableError
+from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
 from planner.errors import MissingExtraError, PlannerError, VerificationError
 
@@ -38,6 +40,8 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     MissingExtraError: 501,
     VerificationError: 500,
     CrashError: 500,
+    UnknownDeviceError: 404,
+    ConflictError: 409,
     UnreachableError: 503,
     ProcessError: 503,
     OvertimeError: 504,
@@ -86,12 +90,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             uploads.folder.mkdir()
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
-            service = PlanService(
-                store,
-                pool or Pool(settings.workers, settings.plan_seconds),
-                uploads,
-                settings.plan_seconds,
-            )
+            planning = pool or Pool(settings.workers, settings.plan_seconds)
+            service = PlanService(store, planning, uploads, settings.plan_seconds)
+            measuring = DeviceService(store, planning, uploads)
             worker = WorkerSettings(
                 str(data_dir.absolute()),
                 settings.database_url,
@@ -99,13 +100,14 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 settings.job_seconds,
             )
             app.state.uploads = uploads
-            app.state.service = service
+            app.state.service, app.state.devices = service, measuring
             sweeping = asyncio.create_task(service.sweep())
             try:
                 async with serving_jobs(store, settings.job_workers, worker) as app.state.jobs:
                     yield
             finally:
                 await service.close()
+                await measuring.close()
                 sweeping.cancel()
                 await asyncio.wait([sweeping])
                 await run_in_threadpool(store.close)
@@ -125,6 +127,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     )
     app.include_router(plans.router)
     app.include_router(jobs.router)
+    app.include_router(devices.router)
     install_dashboard(app, lambda: app.state.service.store)
     answer_errors(app, _STATUSES, _QUERIES, error_page)
     return app

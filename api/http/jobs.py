@@ -8,6 +8,7 @@ import json
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from typing import Annotated, Final
 
 import fastapi
@@ -15,6 +16,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, R
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.http.measuring import DeviceService
 from api.http.models import (
     EXAMPLE_JOB_ID,
     Changed,
@@ -36,6 +38,7 @@ from api.jobs.jobs import JobStatus
 from api.jobs.matrix import MAX_ITEMS, Input
 from api.jobs.service import JobService
 from api.store.database import UnreachableError
+from api.store.profiles import find_profile
 
 
 def _service(request: Request) -> JobService:
@@ -88,14 +91,20 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
     responses=problems(status_422="An input was not uploaded, or an option is wrong."),
 )
 def post_job(
-    service: Service, job: JobRequest, response: Response, later: BackgroundTasks
+    request: Request,
+    service: Service,
+    job: JobRequest,
+    response: Response,
+    later: BackgroundTasks,
 ) -> JobSummary:
     """Plans every input with every combination of the options, as soon as workers come to it.
 
     What is in store already is not planned again, and what other jobs want too only once.
     """
     inputs = [Input(item.name, item.sha256) for item in job.inputs]
-    job_id = service.jobs.submit(job.name, inputs, job.matrix().choices(), job.summary())
+    devices: DeviceService = request.app.state.devices
+    matrix = job.matrix(partial(find_profile, service.store), devices.devices.known)
+    job_id = service.jobs.submit(job.name, inputs, matrix.choices(), job.summary(matrix))
     later.add_task(_start, service, job_id)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(_job(service, job_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from math import isinf
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, get_args, get_type_hints
@@ -18,14 +19,15 @@ from pydantic import (
 )
 
 from api.jobs.jobs import ItemStatus, JobStatus
-from api.jobs.matrix import MAX_ITEMS, Matrix, read_profile
+from api.jobs.matrix import MAX_ITEMS, Matrix
+from api.store.devices import KnownDevice
 from api.store.plans import FIGURES, PlanFilter, Sort
 from api.store.tables import State
 from planner.costs.model import Objective
-from planner.costs.profile_file import builtin_names
-from planner.errors import OptionError
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import builtin_names, load_profile
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
-from planner.options import PlanOptions, make_options
+from planner.options import PlanOptions, default_objective, make_options
 from planner.result.report import PlanFigures
 
 EXAMPLE_PLAN_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
@@ -82,12 +84,24 @@ class PlanQuery(BaseModel):
 
     profile: str = Field(
         "default",
-        description="The built-in device profile that prices transitions and accesses.",
-        json_schema_extra={"enum": list(builtin_names())},
+        description="The profile that prices transitions and accesses: the name of a built-in "
+        "one, or the hash that `POST /profiles` gave for another.",
+        examples=list(builtin_names()),
+        max_length=200,
     )
-    objective: str = Field(
-        "repack",
-        description="What to minimise: the cost of the transitions alone, or of the accesses too.",
+    device: str | None = Field(
+        None,
+        description="The device that is to run the plan, by its name at `/devices`: its measured "
+        "times are the costs, its limits hold, and what is wrong on it is avoided. The profile "
+        "prices what was not measured.",
+        examples=["nvidia-h100"],
+        max_length=100,
+    )
+    objective: str | None = Field(
+        None,
+        description="What to minimise: the cost of the transitions alone (`repack`), or that of "
+        "the operators and accesses as well (`latency`); left out, `latency` for a device and "
+        "`repack` without one.",
         json_schema_extra={"enum": list(get_args(Objective))},
     )
     texture_limits: str | None = Field(
@@ -137,16 +151,11 @@ class PlanQuery(BaseModel):
         examples=["mobilenet_v2.pt2"],
     )
 
-    def options(self) -> PlanOptions:
-        """The options asked for; raises ``OptionError``."""
-        # A name that is not built in would be taken for the path of a file of this machine.
-        if self.profile not in builtin_names():
-            raise OptionError(
-                f"unknown profile {self.profile!r}: use one of {', '.join(builtin_names())}"
-            )
+    def options(self, profile: DeviceProfile) -> PlanOptions:
+        """The options asked for, but for the device; raises ``OptionError``."""
         return make_options(
-            self.profile,
-            self.objective,
+            profile,
+            self.objective or default_objective(is_measured=bool(self.device)),
             self.texture_limits,
             self.without_layout,
             self.buffer_limit,
@@ -198,10 +207,25 @@ class Progress(BaseModel):
 
 
 class Profile(BaseModel):
-    """A built-in device profile."""
+    """A device profile: built in, or kept."""
 
     name: str = Field(examples=["default"])
+    hash: str = Field(description="SHA-256 of its content, in hexadecimal.")
+    unit: str = Field(description="`bytes` or `ns`.", examples=["bytes"])
     description: str
+    is_builtin: bool = Field(description="Whether `POST /plan` takes its name.")
+
+    @classmethod
+    def of(cls, profile: DeviceProfile) -> Profile:
+        """The document of a profile."""
+        return cls(
+            name=profile.name,
+            hash=profile.digest,
+            unit=profile.unit,
+            description=profile.description,
+            is_builtin=profile.name in builtin_names()
+            and profile.digest == load_profile(profile.name).digest,
+        )
 
 
 class PlansQuery(BaseModel):
@@ -216,6 +240,9 @@ class PlansQuery(BaseModel):
     )
     profile: Part | None = Field(
         None, description="The name of the device profile.", examples=["bytes"]
+    )
+    device: Part | None = Field(
+        None, description="The device that it was planned for.", examples=["nvidia-h100"]
     )
     objective: Objective | None = Field(None, description="What was minimised.")
     status: Literal["OPTIMAL", "FEASIBLE"] | None = Field(
@@ -253,6 +280,7 @@ class PlansQuery(BaseModel):
         return PlanFilter(
             self.name,
             self.profile,
+            self.device,
             self.objective,
             self.status,
             self.min_ratio,
@@ -283,6 +311,9 @@ class PlanSummary(_Figures):
         validation_alias="costs_name",
         description="What the costs are called: the profile, or the device that was measured.",
         examples=["bytes"],
+    )
+    device: str | None = Field(
+        description="The device whose measured times are the costs; null for a profile's alone."
     )
     objective: str = Field(description="What was minimised.", examples=["repack"])
     unit: str = Field(description="`bytes` or `ns`.", examples=["bytes"])
@@ -342,9 +373,22 @@ class JobRequest(BaseModel):
         ["default"],
         min_length=1,
         max_length=100,
-        description="Names of built-in profiles, or documents of others.",
+        description="Names of built-in profiles, documents of others, or the hashes of such as "
+        "`POST /profiles` has kept.",
     )
-    objectives: list[str] = Field(["repack"], min_length=1, max_length=2)
+    devices: list[str | None] = Field(
+        [None],
+        min_length=1,
+        max_length=100,
+        description="Names of devices, as `/devices` has them: each gets plans by its own measured "
+        "times; null for plans by the profile alone.",
+    )
+    objectives: list[str | None] = Field(
+        [None],
+        min_length=1,
+        max_length=3,
+        description="null is `latency` for a device, and `repack` without one.",
+    )
     texture_limits: list[str | None] = Field(
         [None],
         min_length=1,
@@ -374,10 +418,15 @@ class JobRequest(BaseModel):
         "`downcast_64_bit=false`.",
     )
 
-    def matrix(self) -> Matrix:
-        """The options in every combination; raises ``OptionError``."""
+    def matrix(
+        self,
+        find_profile: Callable[[str | dict[str, Any]], DeviceProfile],
+        find_device: Callable[[str], KnownDevice],
+    ) -> Matrix:
+        """The options in every combination; raises as what finds profiles and devices does."""
         return Matrix(
-            tuple(read_profile(profile) for profile in self.profiles),
+            tuple(map(find_profile, self.profiles)),
+            tuple(None if name is None else find_device(name) for name in self.devices),
             tuple(self.objectives),
             tuple(self.texture_limits),
             tuple(self.buffer_limits),
@@ -386,9 +435,9 @@ class JobRequest(BaseModel):
             tuple(map(tuple, self.compile_options)),
         )
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self, matrix: Matrix) -> dict[str, Any]:
         """What was asked for, without the inputs; of a profile its name."""
-        names = [read_profile(profile).name for profile in self.profiles]
+        names = [profile.name for profile in matrix.profiles]
         return self.model_dump(exclude={"inputs", "profiles"}) | {"profiles": names}
 
 
@@ -431,6 +480,11 @@ class ItemOptions(BaseModel):
 
     profile: str
     profile_hash: str
+    device: str | None = None
+    device_sha256: str | None = Field(
+        None, description="SHA-256 of the device's file: of all that was known of it."
+    )
+    gpu: str | None = None
     objective: str
     texture_limits: list[int] | None
     buffer_limit: int | None

@@ -6,10 +6,12 @@ from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
 
 import fastapi
-from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request
 from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
 
 import planner
+from api.http.measuring import DeviceService
 from api.http.models import (
     EXAMPLE_PLAN_ID,
     CheckQuery,
@@ -24,8 +26,10 @@ from api.http.models import (
 from api.http.problems import problems
 from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY
+from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
+from planner.options import PlanOptions
 from planner.result.check import CheckReport
 from planner.result.report import Report
 
@@ -119,7 +123,8 @@ async def post_plan(
     replaced. The answer comes when the plan is found and checked: in seconds to minutes. A request
     that was answered before is answered from store, by the same id.
     """
-    options, name = query.options(), query.file_name()
+    name = query.file_name()
+    options = await run_in_threadpool(_options, request, service, query)
     plan = await service.plan(request, name, options, progress_id)
     return FileResponse(
         service.store.path(plan.graph_sha256),
@@ -266,17 +271,46 @@ def get_program(service: Service, plan_id: PlanId) -> FileResponse:
 
 
 @router.get("/profiles", summary="List the device profiles")
-def get_profiles() -> list[Profile]:
-    """The built-in device profiles, by the names that `POST /plan` takes."""
-    return [
-        Profile(name=name, description=load_profile(name).description) for name in builtin_names()
-    ]
+def get_profiles(service: Service) -> list[Profile]:
+    """The device profiles: those that are built in first, then those that were kept."""
+    builtin = [Profile.of(load_profile(name)) for name in builtin_names()]
+    known = {profile.hash for profile in builtin}
+    kept = map(Profile.of, service.store.profiles())
+    return builtin + [profile for profile in kept if profile.hash not in known]
+
+
+@router.post(
+    "/profiles",
+    summary="Keep a device profile",
+    status_code=201,
+    responses=problems(status_422="The document is not a valid profile."),
+)
+def post_profile(
+    service: Service,
+    document: Annotated[
+        dict[str, Any], Body(description="A profile, as `layout-planner calibrate` writes it.")
+    ],
+) -> Profile:
+    """Keeps a profile of your own: `POST /plan` and `POST /jobs` take its hash."""
+    profile = find_profile(service.store, document)
+    with service.store.database.writing() as session:
+        service.store.keep_profile(session, profile)
+    return Profile.of(profile)
 
 
 @router.get("/health", summary="Ask whether the service runs")
 async def get_health() -> Health:
     """Answers at once, whatever is being planned."""
     return Health(status="ok", version=planner.__version__)
+
+
+def _options(request: Request, service: PlanService, query: PlanQuery) -> PlanOptions:
+    """The options that a query asks for, with the costs of the device that it names."""
+    options = query.options(find_profile(service.store, query.profile))
+    if not query.device:
+        return options
+    devices: DeviceService = request.app.state.devices
+    return devices.devices.known(query.device).options(options)
 
 
 def _plan(service: PlanService, plan_id: str) -> Plan:

@@ -96,9 +96,10 @@ class Jobs:
                 rows.setdefault(id_, _row(id_, item, options, needs))
                 items.append((item.name, id_))
         wanted = {id_ for _, id_ in items}
+        devices = {row["device_sha256"] for row in rows.values()} - {None}
         job_id, insert = uuid.uuid4().hex, self._database.insert
         with self._database.writing() as session:
-            self._store.keep_blobs(session, {item.sha256 for item in found})
+            self._store.keep_blobs(session, {item.sha256 for item in found} | devices)
             for options in choices:
                 self._store.keep_profile(session, options.profile)
             for ids in (set(rows) - wanted, wanted):
@@ -254,6 +255,7 @@ class Jobs:
 
 def _row(id_: str, item: Input, options: PlanOptions, needs: str | None) -> dict[str, Any]:
     """A new task that plans, which is not to be done yet."""
+    written = write_options(options)
     return {
         "id": id_,
         "kind": "plan",
@@ -261,7 +263,8 @@ def _row(id_: str, item: Input, options: PlanOptions, needs: str | None) -> dict
         "input_name": item.name,
         "input_sha256": item.sha256,
         "profile_hash": options.profile.digest,
-        "options": json.dumps(write_options(options)),
+        "device_sha256": written["device_sha256"],
+        "options": json.dumps(written),
         "needs": needs,
         "state": "cancelled",
         "attempts": 0,
@@ -273,6 +276,7 @@ def _lowering_row(id_: str, item: Input, options: PlanOptions) -> dict[str, Any]
     return _row(id_, item, options, None) | {
         "kind": "lower",
         "profile_hash": None,
+        "device_sha256": None,
         "options": json.dumps(options.lowering.document()),
     }
 

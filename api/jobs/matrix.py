@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from pathlib import Path
 from typing import Any
 
+from api.store.devices import KnownDevice
 from api.store.plans import plan_id
 from planner.costs.by_profile import ProfileSource
+from planner.costs.model import CostSource
 from planner.costs.profile import DeviceProfile
-from planner.costs.profile_file import builtin_names, load_profile, parse_profile
+from planner.costs.profile_file import parse_profile
 from planner.errors import OptionError
 from planner.ir.physical import ImageExtents
+from planner.kernels.faults import Faults
 from planner.kernels.releases import parse_runtime
-from planner.options import PlanOptions, make_options, parse_layout
+from planner.measured.costs import MeasuredSource
+from planner.measured.device import device_source, read_device
+from planner.options import PlanOptions, default_objective, make_options, parse_layout
 
 MAX_ITEMS = 10_000
 
@@ -33,7 +38,8 @@ class Matrix:
     """What to vary. Each option has at least one value; None stands for its default."""
 
     profiles: tuple[DeviceProfile, ...]
-    objectives: tuple[str, ...] = ("repack",)
+    devices: tuple[KnownDevice | None, ...] = (None,)
+    objectives: tuple[str | None, ...] = (None,)
     texture_limits: tuple[str | None, ...] = (None,)
     buffer_limits: tuple[int | None, ...] = (None,)
     without_layouts: tuple[tuple[str, ...], ...] = ((),)
@@ -43,8 +49,9 @@ class Matrix:
     def choices(self) -> list[PlanOptions]:
         """Each combination once; raises ``OptionError`` naming the option that is wrong."""
         found: dict[str, PlanOptions] = {}
-        for profile, objective, limits, buffer_limit, without, runtime, compiled in product(
+        for profile, device, objective, limits, buffer_limit, without, runtime, compiled in product(
             self.profiles,
+            self.devices,
             self.objectives,
             self.texture_limits,
             self.buffer_limits,
@@ -54,13 +61,15 @@ class Matrix:
         ):
             options = make_options(
                 profile,
-                objective,
+                objective or default_objective(is_measured=device is not None),
                 limits,
                 without,
                 buffer_limit,
                 runtime=runtime,
                 compile_options=compiled,
             )
+            if device is not None:
+                options = device.options(options)
             found.setdefault(plan_id("", options), options)
         return list(found.values())
 
@@ -78,25 +87,16 @@ def check_size(inputs: Iterable[Input], choices: int) -> list[Input]:
     return found
 
 
-def read_profile(written: str | dict[str, Any]) -> DeviceProfile:
-    """A profile from the name of a built-in one, or from its document; raises ``OptionError``."""
-    if isinstance(written, dict):
-        return parse_profile(json.dumps(written), "the profile of the job")
-    # Another name would be taken for the path of a file of this machine.
-    if written not in builtin_names():
-        raise OptionError(
-            f"unknown profile {written!r}: use one of {', '.join(builtin_names())}, "
-            "or a profile's JSON document"
-        )
-    return load_profile(written)
-
-
 def write_options(options: PlanOptions) -> dict[str, Any]:
     """What was asked for, as JSON; of the profile its name and hash."""
-    limits = options.texture_limits
+    limits, costs = options.texture_limits, options.costs
+    times = costs.times if isinstance(costs, MeasuredSource) else None
     return {
         "profile": options.profile.name,
         "profile_hash": options.profile.digest,
+        "device": None if times is None else times.device,
+        "device_sha256": None if times is None else times.digest,
+        "gpu": options.gpu,
         "objective": options.objective,
         "texture_limits": None if limits is None else list(limits),
         "buffer_limit": options.buffer_limit,
@@ -106,10 +106,17 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
     }
 
 
-def read_options(written: dict[str, Any], profile: str) -> PlanOptions:
-    """The options of ``write_options``, with the document of their profile."""
+def read_options(written: dict[str, Any], profile: str, device: Path | None) -> PlanOptions:
+    """The options of ``write_options``, with the document of their profile, and a device's file."""
+    costs: CostSource = ProfileSource(parse_profile(profile, written["profile"]))
+    avoid = Faults()
+    if device is not None:
+        costs = device_source(written["device"], device, costs.profile)
+        avoid = read_device(device.read_bytes(), written["device"]).faults()
     return PlanOptions(
-        costs=ProfileSource(parse_profile(profile, written["profile"])),
+        costs=costs,
+        gpu=written.get("gpu"),
+        avoid=avoid,
         objective=written["objective"],
         texture_limits=read_limits(written),
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),

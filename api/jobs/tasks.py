@@ -66,11 +66,12 @@ class Tasks:
             needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
             profile = session.get_one(Profile, task.profile_hash) if task.profile_hash else None
         path, asked = self._store.path, json.loads(task.options)
+        device = None if task.device_sha256 is None else path(task.device_sha256)
         return Begun(
             id_,
             task.input_name,
             path(task.input_sha256),
-            None if profile is None else read_options(asked, profile.document),
+            None if profile is None else read_options(asked, profile.document, device),
             None if needed is None else path(needed),
             read_lowering(asked) if profile is None else None,
         )

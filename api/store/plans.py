@@ -21,8 +21,11 @@ from api.store.clock import Ago
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.tables import Base, Blob, BlobHome, Plan, Profile
+from planner.costs.model import CostSource
 from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import parse_profile
 from planner.errors import OptionError
+from planner.measured.costs import MeasuredSource
 from planner.options import PlanOptions
 from planner.result.report import PlanFigures, Report, read_report
 from planner.result.revision import PLANNER
@@ -66,6 +69,7 @@ class PlanFilter:
 
     name: str | None = None
     profile: str | None = None
+    device: str | None = None
     objective: str | None = None
     status: str | None = None
     min_ratio: float | None = None
@@ -81,6 +85,8 @@ class PlanFilter:
             found.append(Plan.folded_name.contains(self.name.casefold(), autoescape=True))
         if self.profile is not None:
             found.append(Plan.profile_name == self.profile)
+        if self.device is not None:
+            found.append(Plan.device == self.device)
         if self.objective is not None:
             found.append(Plan.objective == self.objective)
         if self.status is not None:
@@ -239,6 +245,24 @@ class PlanStore:
         row = {"hash": profile.digest, "name": profile.name, "document": profile.to_json()}
         session.execute(self.database.insert(Profile).on_conflict_do_nothing(), [row])
 
+    def profile(self, digest: str) -> DeviceProfile | None:
+        """A profile that was kept, by its SHA-256; None where there is none."""
+        with self.database.reading() as session:
+            found = session.get(Profile, digest)
+        return None if found is None else parse_profile(found.document, found.name)
+
+    def profiles(self) -> list[DeviceProfile]:
+        """The profiles that were kept, by name."""
+        with self.database.reading() as session:
+            found = session.scalars(select(Profile).order_by(Profile.name, Profile.hash)).all()
+        return [parse_profile(profile.document, profile.name) for profile in found]
+
+    def device_names(self) -> list[str]:
+        """The names of all devices that plans were made for, sorted."""
+        names = select(Plan.device).where(Plan.device.is_not(None)).distinct().order_by(Plan.device)
+        with self.database.reading() as session:
+            return [name for name in session.scalars(names) if name is not None]
+
     def path(self, sha256: str) -> Path:
         """The file of a plan's blob, to be read only."""
         return self.blobs.path(sha256)
@@ -372,6 +396,10 @@ def _references() -> list[Column[Any]]:
     ]
 
 
+def _device(costs: CostSource) -> str | None:
+    return costs.times.device if isinstance(costs, MeasuredSource) else None
+
+
 def _columns(report: Report, options: PlanOptions) -> dict[str, Any]:
     """A plan's columns that come from what was asked for, and from the report of it."""
     total, name = report.total, report.source.name
@@ -386,6 +414,7 @@ def _columns(report: Report, options: PlanOptions) -> dict[str, Any]:
         "profile_name": options.profile.name,
         "profile_hash": options.profile.digest,
         "costs_name": options.costs.name,
+        "device": _device(options.costs),
         "costs_hash": options.costs.digest,
         "objective": report.objective,
         "texture_limits": report.texture_limits,

@@ -153,6 +153,8 @@ class Plan(Base):
     excluded_layouts: Mapped[tuple[str, ...]] = mapped_column(Names)
     runtime: Mapped[str] = mapped_column(String(16), server_default="")
     """The releases of ExecuTorch that the plan is for; empty for plans of earlier releases."""
+    device: Mapped[str | None] = mapped_column(_SORTED)
+    """The device whose measured times it was planned with; None if a profile's prices alone."""
     unit: Mapped[str] = mapped_column(String(8))
 
     status: Mapped[str] = mapped_column(String(16))
@@ -192,6 +194,7 @@ class Plan(Base):
         Index(None, "saved_cost", "id"),
         Index(None, "objective_cost", "id"),
         Index(None, "profile_name", "created", "id"),
+        Index(None, "device", "created", "id"),
     )
 
 
@@ -234,6 +237,10 @@ class Task(Base):
     state: Mapped[State] = mapped_column(String(16))
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it was begun since it was queued."""
+    device_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("blob.sha256"), index=True, default=None
+    )
+    """The file of the device that it plans for, as the device was known when it was asked for."""
     error: Mapped[str | None] = mapped_column(Text, default=None)
     worker_id: Mapped[str | None] = mapped_column("executor_id", Text, default=None)
     """The worker that began it last."""
@@ -258,6 +265,82 @@ class Item(Base):
     """Its place in the job, from 0."""
     input_name: Mapped[str] = mapped_column(Text)
     task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
+
+
+class DeviceRecord(Base):
+    """A device that runs were measured on."""
+
+    __tablename__ = "device"
+
+    name: Mapped[str] = mapped_column(_SORTED, primary_key=True)
+    created: Mapped[datetime] = mapped_column(Utc)
+    driver: Mapped[str] = mapped_column(Text)
+    gpu: Mapped[str | None] = mapped_column(Text)
+    """The name of its GPU as Vulkan gives it."""
+    texture_limits: Mapped[tuple[int, ...] | None] = mapped_column(Sizes)
+    """Width, height and depth in texels; None for those that programs are lowered with."""
+    buffer_limit: Mapped[int | None] = mapped_column(BigInteger)
+    avoid: Mapped[str] = mapped_column(Text)
+    """Rows of what is wrong on it, as a JSON list."""
+    changes: Mapped[int] = mapped_column(default=0)
+    """How often what is known of it has changed."""
+    file_sha256: Mapped[str | None] = mapped_column(
+        ForeignKey("blob.sha256"), index=True, default=None
+    )
+    """The device as a file; None if it has changed since that was written."""
+
+
+class DeviceRun(Base):
+    """A run that was measured on a device; times are ns per inference."""
+
+    __tablename__ = "device_run"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    device: Mapped[str] = mapped_column(ForeignKey("device.name", ondelete="CASCADE"))
+    created: Mapped[datetime] = mapped_column(Utc)
+    source: Mapped[str] = mapped_column(Text)
+    """What the ETDump is called."""
+    program_name: Mapped[str] = mapped_column(Text)
+    etdump_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    program_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """The program that ran, without its constants."""
+    run_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+    """The samples of the run, as JSON."""
+    total_ns: Mapped[float] = mapped_column(Double)
+    joined_ns: Mapped[float] = mapped_column(Double)
+    """The time of dispatches that belong to an operator."""
+    samples: Mapped[int]
+
+    __table_args__ = (Index(None, "device", "created", "id"),)
+
+
+class DeviceFit(Base):
+    """How well a device's times are predicted, by the file from which that was computed."""
+
+    __tablename__ = "device_fit"
+
+    file_sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True)
+    planner: Mapped[str] = mapped_column(Text, primary_key=True)
+    """The planner's release and revision."""
+    fit_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
+
+
+class TuningRecord(Base):
+    """A tuning on a device, as far as its machine has told."""
+
+    __tablename__ = "tuning"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    device: Mapped[str] = mapped_column(ForeignKey("device.name", ondelete="CASCADE"))
+    created: Mapped[datetime] = mapped_column(Utc)
+    updated: Mapped[datetime] = mapped_column(Utc)
+    program_name: Mapped[str] = mapped_column(Text)
+    ended: Mapped[str | None] = mapped_column(Text)
+    """Why it ended; None while it goes on."""
+    document: Mapped[str] = mapped_column(Text)
+    """Its plans and rounds, as JSON."""
+
+    __table_args__ = (Index(None, "device", "created", "id"),)
 
 
 class WorkerRecord(Base):

@@ -9,7 +9,7 @@ from typing import Final
 from planner.errors import InputError
 from planner.files.kinds import FileKind, kind_of
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, SMALL_TEXTURE_LIMITS, ImageExtents
-from schema import SchemaError, VkGraph, split_delegate, vkgraph
+from schema import SchemaError, VkGraph, join_delegate, split_delegate, vkgraph
 from schema.bundled_program import is_bundled_program, program_in
 from schema.executorch_program import (
     BlobKey,
@@ -17,6 +17,7 @@ from schema.executorch_program import (
     DelegateEntry,
     is_executorch_program,
     read_program,
+    replace_blobs,
     replace_compile_specs,
 )
 
@@ -128,6 +129,23 @@ def _limited(specs: Iterable[CompileSpec], limits: ImageExtents) -> tuple[Compil
         missing.pop(spec.key, None)
         kept.append(replace(spec, value=values.get(spec.key, spec.value)))
     return (*kept, *(CompileSpec(key, value) for key, value in missing.items()))
+
+
+def without_constants(data: bytes, name: str) -> bytes:
+    """The program without the constants of its Vulkan delegates: its graphs are as they were.
+
+    It says all of the layouts, and is small. It cannot run. Raises ``InputError`` for a program
+    without any Vulkan delegate, and for damaged bytes.
+    """
+    data = program_of(data, name)
+    blobs = delegates_of(data, name)
+    try:
+        if not is_executorch_program(data):
+            return graph_of(data)
+        bare = {k: join_delegate(graph_of(blob)) for k, blob in blobs.items() if k is not None}
+        return replace_blobs(data, bare)
+    except SchemaError as error:
+        raise InputError(f"{name} is damaged: {error}") from error
 
 
 def graph_of(blob: bytes) -> bytes:
