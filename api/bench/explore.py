@@ -19,7 +19,7 @@ from planner.measured.pricing import price_graph
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.corpus import Recording
-from planner.tuning.simulation import RandomCosts, SimulatedDevice
+from planner.tuning.simulation import RandomCosts, RecordedTimes, SimulatedDevice
 from planner.tuning.variants import explore
 from schema import VkGraph
 
@@ -98,9 +98,10 @@ class _Exploration:
 
     def rounds(self, count: int, rounds: int, is_random: bool) -> Iterator[float]:
         """The true time of the plan before the first round and after each, over the least."""
-        device = SimulatedDevice(self.runs, self.seed, _RUN_NOISE, _STEP_NOISE)
+        times = RecordedTimes(self.runs, self.seed)
+        device = SimulatedDevice(times, self.seed, _RUN_NOISE, _STEP_NOISE)
         empty = DeviceTimes.of("", ())
-        truth = LearnedCosts(empty, self.profile, "latency", device)
+        truth = LearnedCosts(empty, self.profile, "latency", times)
 
         def true_time(graphs: Sequence[VkGraph]) -> int:
             return sum(p.cost for graph in graphs for p in price_graph(graph, truth))

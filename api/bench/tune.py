@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -30,12 +30,21 @@ from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.join import Sample, inference_ns
 from planner.measured.pricing import price_graph
+from planner.measured.timemodel import Predictor
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
-from planner.tuning.corpus import Recording
+from planner.tuning.journal import Verdict
 from planner.tuning.result import Tuned
 from planner.tuning.runners import RunFailedError
-from planner.tuning.simulation import OUTPUT, Behaviour, RandomCosts, SimulatedDevice, SimulatedRuns
+from planner.tuning.simulation import (
+    OUTPUT,
+    Behaviour,
+    Kernel,
+    RandomCosts,
+    RecordedTimes,
+    SimulatedDevice,
+    SimulatedRuns,
+)
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Signature
 from planner.tuning.tune import TuneSettings, Tuning
@@ -45,15 +54,22 @@ _RUN_NOISE: Final = 0.04
 _STEP_NOISE: Final = 0.05
 _THROTTLING: Final = 0.2
 _FLAKY: Final = 0.05
-_CLOSE: Final = 1.02
+CLOSE: Final = 1.02
 _ONE_ROUND: Final = 1
+
+BEHAVIOUR: Final = (
+    f"runs are noisy ({_RUN_NOISE:.0%} as a whole, {_STEP_NOISE:.0%} a step), throttle by up to "
+    f"{np.expm1(2 * _THROTTLING):.0%} and fail in {_FLAKY:.0%}"
+)
+"""How the devices differ from ones that only compute."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """True times over the least possible, of what each way of choosing a plan came to.
 
-    ``is_found`` says whether the wrong kernel, where a plan met it, was named; None if none met it.
+    ``wrong_is_named`` says whether the kernel that is wrong, where a plan met it, was named, and
+    ``crash_is_named`` so of the one that ends the process; None where no plan met it.
     """
 
     executorch: float
@@ -63,7 +79,8 @@ class Outcome:
     tuned: float
     rounds: int
     runs: int
-    is_found: bool | None
+    wrong_is_named: bool | None
+    crash_is_named: bool | None
 
     @property
     def is_slower(self) -> bool:
@@ -86,14 +103,13 @@ def tuning(folder: Path | None, seeds: int, first_seed: int, output: Path | None
     """
     lines = [
         "True times over the least possible: the median of the devices, and the worst. Plans of "
-        f"{seeds} simulated devices a model; runs are noisy ({_RUN_NOISE:.0%} as a whole, "
-        f"{_STEP_NOISE:.0%} a step), throttle by up to {np.expm1(2 * _THROTTLING):.0%} and fail in "
-        f"{_FLAKY:.0%}. The random search measures as many plans as the tuning.",
+        f"{seeds} simulated devices a model; {BEHAVIOUR}. The random search measures as many plans "
+        "as the tuning.",
         "",
         *head(
             [
                 *("model", "ExecuTorch's", "least repack cost", "random search", "one round"),
-                *("tuned", f"within {_CLOSE - 1:.0%}", "slower than ExecuTorch's", "runs"),
+                *("tuned", f"within {CLOSE - 1:.0%}", "slower than ExecuTorch's", "runs"),
                 "wrong kernel named",
             ]
         ),
@@ -101,12 +117,22 @@ def tuning(folder: Path | None, seeds: int, first_seed: int, output: Path | None
     for model, recordings in recorded(folder).items():
         runs = [recording.join().samples for recording in recordings]
         start = next((r for r in recordings if r.plan == _STARTS_FROM), recordings[0])
-        drawn = range(first_seed, first_seed + seeds)
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(mp_context=context) as pool:
-            outcomes = list(pool.map(partial(outcome_of, start, runs), drawn))
-        lines.append(_row(model, outcomes))
+        of_seed = partial(_on_recorded, start.program, runs)
+        lines.append(
+            _row(model, list(in_processes(of_seed, range(first_seed, first_seed + seeds))))
+        )
     print_and_write("\n".join(lines) + "\n", output)
+
+
+def in_processes(of_seed: Callable[[int], Outcome], seeds: Iterable[int]) -> Iterator[Outcome]:
+    """The outcomes of seeds in their order, by as many processes as there are processors."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(mp_context=context) as pool:
+        yield from pool.map(of_seed, seeds)
+
+
+def _on_recorded(program: bytes, runs: Sequence[Sequence[Sample]], seed: int) -> Outcome:
+    return outcome_of(program, RecordedTimes(runs, seed), seed)
 
 
 def _row(model: str, outcomes: Sequence[Outcome]) -> str:
@@ -114,8 +140,8 @@ def _row(model: str, outcomes: Sequence[Outcome]) -> str:
         ratios = [getattr(outcome, name) for outcome in outcomes]
         return f"{np.median(ratios):.3f}, {max(ratios):.3f}"
 
-    found = [outcome.is_found for outcome in outcomes if outcome.is_found is not None]
-    near = sum(outcome.tuned <= _CLOSE for outcome in outcomes)
+    named = [o.wrong_is_named for o in outcomes if o.wrong_is_named is not None]
+    near = sum(outcome.tuned <= CLOSE for outcome in outcomes)
     return row(
         [
             model,
@@ -123,23 +149,19 @@ def _row(model: str, outcomes: Sequence[Outcome]) -> str:
             f"{near} of {len(outcomes)}",
             str(sum(outcome.is_slower for outcome in outcomes)),
             f"{np.median([outcome.runs for outcome in outcomes]):.0f}",
-            f"{sum(found)} of {len(found)}",
+            f"{sum(named)} of {len(named)}",
         ]
     )
 
 
 def outcome_of(
-    start: Recording,
-    runs: Sequence[Sequence[Sample]],
-    seed: int,
-    settings: TuneSettings | None = None,
+    program: bytes, times: Predictor, seed: int, settings: TuneSettings | None = None
 ) -> Outcome:
-    """What tuning a simulated device comes to, from a program with ExecuTorch's plan."""
+    """What tuning a program with ExecuTorch's plan comes to, on a simulated device."""
     settings = replace(settings or TuneSettings(), seed=seed)
-    options, program = PlanOptions(), start.program
-    device = SimulatedDevice(runs, seed, _RUN_NOISE, _STEP_NOISE)
+    options = PlanOptions()
     empty = DeviceTimes.of("", ())
-    truth = LearnedCosts(empty, options.profile, "latency", device)
+    truth = LearnedCosts(empty, options.profile, "latency", times)
 
     def true_time(data: bytes) -> float:
         graphs = graphs_of(data, "")
@@ -147,19 +169,21 @@ def outcome_of(
 
     by_time = replace(options, costs=MeasuredSource(empty, options.profile), objective="latency")
     best = replan(program, "", by_time, chooser=truth).data
-    behaviour = _drawn(program, best, seed)
+    behaviour = _behaviour(program, best, seed)
     possible = replace(by_time, avoid=_avoiding(behaviour))
     least = true_time(replan(program, "", possible, chooser=truth).data)
-    found = []
-    for rounds in (settings.rounds, _ONE_ROUND):
-        simulated = SimulatedRuns(device, behaviour, seed)
-        tuned = _tuned(program, simulated, options, replace(settings, rounds=rounds))
-        found.append((tuned, simulated.runs))
-    (tuned, count), (one, _) = found
-    searched = _random_search(program, SimulatedRuns(device, behaviour, seed), by_time, tuned, seed)
-    met = [c for c in tuned.candidates if c.run.verdict == "wrong"]
+
+    device = SimulatedDevice(times, seed, _RUN_NOISE, _STEP_NOISE)
+    runs, again, others = (SimulatedRuns(device, behaviour, seed) for _ in range(3))
+    tuned = _tuned(program, runs, options, settings)
+    one = _tuned(program, again, options, replace(settings, rounds=_ONE_ROUND))
+    searched = _random_search(program, others, by_time, tuned, seed)
+    verdicts = {candidate.run.verdict for candidate in tuned.candidates}
     named = {(row["operators"][0], row["representations"][0]) for row in tuned.avoided}
-    wrong = {(operator, str(representation)) for operator, representation in behaviour.wrong}
+
+    def is_named(verdict: Verdict, kernels: frozenset[Kernel]) -> bool | None:
+        return {(k[0], str(k[1])) for k in kernels} <= named if verdict in verdicts else None
+
     return Outcome(
         executorch=true_time(program) / least,
         least_cost=true_time(replan(program, "", options).data) / least,
@@ -167,8 +191,9 @@ def outcome_of(
         one_round=true_time(one.program) / least,
         tuned=true_time(tuned.program) / least,
         rounds=len(tuned.rounds),
-        runs=count,
-        is_found=wrong <= named if met else None,
+        runs=runs.runs,
+        wrong_is_named=is_named("wrong", behaviour.wrong),
+        crash_is_named=is_named("crash", behaviour.crashing),
     )
 
 
@@ -204,11 +229,10 @@ def _random_search(
     return best
 
 
-def _drawn(program: bytes, best: bytes, seed: int) -> Behaviour:
+def _behaviour(program: bytes, best: bytes, seed: int) -> Behaviour:
     """A device's faults: two kernels of the best plan that the program does not use."""
     draw = random.Random(seed)
-    used = {(name, r) for name, r in _used(best) if name != CLONE}
-    others = sorted(used.difference(_used(program)), key=str)
+    others = sorted(set(_kernels(best)).difference(_kernels(program)), key=str)
     kernels = draw.sample(others, min(2, len(others)))
     throttling = draw.uniform(0, _THROTTLING)
     return Behaviour(frozenset(kernels[:1]), frozenset(kernels[1:]), _FLAKY, throttling)
@@ -221,13 +245,14 @@ def _avoiding(behaviour: Behaviour) -> Faults:
             Fault(
                 (name,), TensorRepSet.from_reprs([r]), (), (), RELEASES, (), "unstable", *[""] * 3
             )
-            for name, r in (*behaviour.wrong, *behaviour.crashing)
+            for name, r in (k[:2] for k in (*behaviour.wrong, *behaviour.crashing))
         )
     )
 
 
-def _used(program: bytes) -> Iterator[tuple[str, TensorRepr]]:
+def _kernels(program: bytes) -> Iterator[tuple[str, TensorRepr]]:
+    """The operators of a program with the representations of their operands, but for repacks."""
     for graph in graphs_of(program, ""):
         for call in calls_of(graph):
-            for _, representation in call.operands:
-                yield call.call.operator, representation
+            if call.call.operator != CLONE:
+                yield from ((call.call.operator, r) for _, r in call.operands)

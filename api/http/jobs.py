@@ -88,7 +88,10 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
     "/jobs",
     summary="Submit a job",
     status_code=201,
-    responses=problems(status_422="An input was not uploaded, or an option is wrong."),
+    responses=problems(
+        status_404="There is no such device.",
+        status_422="An input was not uploaded, or an option is wrong.",
+    ),
 )
 def post_job(
     request: Request,

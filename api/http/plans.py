@@ -93,11 +93,13 @@ router = APIRouter()
         ),
         **problems(
             status_400="The body is neither a `.pt2` nor a `.pte` file, nor a VkGraph.",
+            status_404="There is no such device.",
             status_413="The body is larger than this service takes.",
             status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
             "Vulkan delegate supports, or has an operator that the options leave without "
             "representation.",
             status_500="The plan failed the check that every plan must pass, or planning failed.",
+            status_501="The program needs a package that is not installed here.",
             status_503="The process that planned ended, or the service shuts down.",
             status_504="Planning took longer than this service allows.",
         ),

@@ -1,7 +1,8 @@
-"""Which operand's representation makes a program wrong: found by halving what differs."""
+"""Which kernel makes a program wrong: found by halving what differs."""
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -25,39 +26,49 @@ Chosen = Mapping[Operand, TensorRepr]
 
 @dataclass(frozen=True, slots=True)
 class Suspect:
-    """An operand of an operator in a representation, wherever a program has that."""
+    """An operator in a representation, wherever a program has that, and which operands have it.
+
+    They are one suspect: those that must be laid out alike could not be told apart.
+    """
 
     operator: str
-    operand: Operand
     representation: TensorRepr
+    operands: tuple[Operand, ...]
 
 
 def suspects(program: bytes, other: bytes, name: str) -> tuple[Suspect, ...]:
-    """The operands that have other representations in ``other``, and which."""
-    pairs = zip(_operators(program, name), _operators(other, name), strict=True)
-    found = (s for (_, given), (key, chosen) in pairs for s in _departures(key, given, chosen))
-    return tuple(dict.fromkeys(found))
+    """The operators that have other representations in ``other``, and which."""
+    found = defaultdict[tuple[str, TensorRepr], dict[Operand, None]](dict)
+    for (key, given), (_, chosen) in _both(program, other, name):
+        for operand, representation in _departures(given, chosen).items():
+            found[key[0].name, representation][operand] = None
+    return tuple(Suspect(*kernel, tuple(operands)) for kernel, operands in found.items())
 
 
-def _departures(key: Key, given: Chosen, chosen: Chosen) -> Iterator[Suspect]:
-    for operand, representation in chosen.items():
-        if given.get(operand) != representation:
-            yield Suspect(key[0].name, operand, representation)
+def _both(
+    program: bytes, other: bytes, name: str
+) -> Iterator[tuple[tuple[Key, Chosen], tuple[Key, Chosen]]]:
+    return zip(_operators(program, name), _operators(other, name), strict=True)
+
+
+def _departures(given: Chosen, chosen: Chosen) -> Chosen:
+    return {operand: r for operand, r in chosen.items() if given.get(operand) != r}
 
 
 def mixed(
     program: bytes, other: bytes, name: str, options: PlanOptions, taken: Iterable[Suspect]
 ) -> bytes:
-    """The program, with the representations of ``other`` for these operands alone.
+    """The program, with the representations of ``other`` for these operators alone.
 
     Operands that must be laid out alike are, in one way or the other.
     """
-    taken, wanted = set(taken), dict[Key, Chosen]()
-    pairs = zip(_operators(program, name), _operators(other, name), strict=True)
-    for (key, given), (_, chosen) in pairs:
-        moved = taken.intersection(_departures(key, given, chosen))
-        wanted[key] = {**given, **{s.operand: s.representation for s in moved}}
-    return replan(program, name, options, chooser=_Towards(wanted)).data
+    kernels = {(suspect.operator, suspect.representation) for suspect in taken}
+    wanted = dict[Key, Chosen]()
+    for (key, given), (_, chosen) in _both(program, other, name):
+        departures = _departures(given, chosen)
+        moved = {o: r for o, r in departures.items() if (key[0].name, r) in kernels}
+        wanted[key] = {**given, **moved}
+    return replan(program, name, options, chooser=Towards(wanted)).data
 
 
 def culprits(
@@ -85,12 +96,12 @@ def culprits(
 
 
 def rows_of(found: Iterable[Suspect], effect: str, source: str, seen: str) -> list[dict[str, Any]]:
-    """Rows of a table of faults: these operands of their operators in these representations."""
+    """Rows of a table of faults: these operators in these representations."""
     return [
         {
             "operators": [suspect.operator],
             "representations": [str(suspect.representation)],
-            "operands": [f"{suspect.operand[0]} {suspect.operand[1]}"],
+            "operands": [f"{side} {index}" for side, index in suspect.operands],
             "effect": effect,
             "source": source,
             "state": "open",
@@ -111,26 +122,27 @@ def _operators(program: bytes, name: str) -> Iterator[tuple[Key, Chosen]]:
                 for side, position, members in operator.operands()
                 if (found := layouts(index, side, position, members[0])) is not None
             }
-            yield _key(operator, tensors), operands
+            yield key_of(operator, tensors), operands
 
 
-def _key(operator: Operator, tensors: Sequence[Tensor]) -> Key:
+def key_of(operator: Operator, tensors: Sequence[Tensor]) -> Key:
     """What tells operators apart: those of delegates that are alike are laid out alike."""
     members = (t for _, _, found in operator.operands() for t in found)
     return operator, tuple(tensors[t] for t in members)
 
 
-class _Towards(FreeTransitions):
+class Towards(FreeTransitions):
     """Prices that make a plan choose given representations wherever it may."""
 
     def __init__(self, wanted: Mapping[Key, Chosen]) -> None:
+        """``wanted`` are the representations of operands, by operator."""
         self._wanted = wanted
 
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
         """A price for each operand that has another representation than it should."""
-        wanted = self._wanted.get(_key(operator, tensors), {})
+        wanted = self._wanted.get(key_of(operator, tensors), {})
         for index, operand in enumerate(operands):
             side: Side = "output" if operand.is_output else "argument"
             target = wanted.get((side, operand.index))

@@ -11,7 +11,7 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,7 +46,7 @@ from planner.tuning.result import (
     document,
 )
 from planner.tuning.runners import RunFailedError
-from planner.tuning.statistics import gain_of
+from planner.tuning.statistics import Gain, gain_of
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, compare, read_outputs
 from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
@@ -57,6 +57,8 @@ AVOID: Final = "avoid.json"
 
 _RETRY_SECONDS: Final = 2.0
 _FEWEST_BLOCKS: Final = 7
+_WORTH: Final = 0.01
+"""A gain that is not worth more of the device's time, as a part of an inference."""
 _MOST_CHOSEN: Final = 5
 """How often a round's variants are chosen, where some of them are wrong."""
 _MOST_BLAMED: Final = 40
@@ -69,14 +71,16 @@ class TuneSettings:
 
     Each round measures ``variants`` plans and the best one by what is known. The ``finalists`` run
     against ExecuTorch's plan in ``blocks``, ``inferences`` at a time, and one is faster if the
-    interval at this ``confidence`` says so, for all of them together. A run may take ``seconds``,
-    and is repeated ``retries`` times if it fails.
+    interval at this ``confidence`` says so, for all of them together. While the best one is not
+    proven, and might well be faster, it runs in twice as many, for at most so many ``doublings``. A
+    run may take ``seconds``, and is repeated ``retries`` times if it fails.
     """
 
     rounds: int = 3
     variants: int = 3
     finalists: int = 3
     blocks: int = 9
+    doublings: int = 3
     inferences: int = 20
     seconds: float = 600.0
     retries: int = 2
@@ -263,6 +267,8 @@ class Tuning:
 
     def _blame(self, bad: Candidate) -> None:
         """Finds the operator that makes a plan wrong; its representations are avoided then."""
+        if self._run("again", bad.program).verdict == "right":
+            return  # it was the device, and every part of the plan would be right as well
         base, name = self._subject.program, self._subject.name
         options, last, asked = self._plan_options(), bad.run, 0
 
@@ -437,46 +443,75 @@ class Tuning:
             for c in self._right()
         }
         chosen = sorted(self._right()[1:], key=lambda c: prices[c.run.program])
-        blocks, count = self._affordable(baseline, len(chosen))
+        blocks, count, looks = self._affordable(baseline, len(chosen))
+        if not count:
+            return []
         chosen = chosen[:count]
-        self._watcher.stage(f"the best {len(chosen)} against ExecuTorch's plan, in turn")
-        runs: dict[str, list[RunRecord]] = defaultdict(list)
-        order = [baseline, *chosen]
-        for block in range(blocks if chosen else 0):
-            random.Random(f"{self._settings.seed} {block}").shuffle(order)
-            for candidate in order:
-                runs[candidate.run.program].append(self._run(f"final {block}", candidate.program))
-        finalists = []
-        for candidate in chosen:
-            pairs = zip(runs[baseline.run.program], runs[candidate.run.program], strict=True)
-            both = [(a, b) for a, b in pairs if a.verdict == "right"]
-            if not both or any(b.verdict != "right" for _, b in both):
-                continue
-            confidence = 1 - (1 - self._settings.confidence) / len(chosen)
-            gain = gain_of([a.ns for a, _ in both], [b.ns for _, b in both], confidence)
-            wall = None
-            if all(a.wall_ns and b.wall_ns for a, b in both):
-                times = [a.wall_ns for a, _ in both], [b.wall_ns for _, b in both]
-                wall = gain_of(*times, confidence)
-            predicted = prices[baseline.run.program] / prices[candidate.run.program]
-            finalists.append(Finalist(candidate, gain, wall, predicted))
-        return finalists
+        self._watcher.stage(f"the best {count} against ExecuTorch's plan, in turn")
+        # Each look at each plan may be wrong by chance: all of them together as often as one.
+        confidence = 1 - (1 - self._settings.confidence) / (count * looks)
+        # Runs of another comparison were not taken in turn with these.
+        key = digest("".join(c.run.program for c in (baseline, *chosen)).encode())[:8]
+        runs: dict[str, dict[int, RunRecord]] = defaultdict(dict)
+        found: dict[str, Finalist] = {}
+        left, done = chosen, 0
+        for look in range(looks):
+            for block in range(done, blocks << look):
+                order = [baseline, *left]
+                random.Random(f"{self._settings.seed} {block}").shuffle(order)
+                for candidate in order:
+                    record = self._run(f"final {key} {block}", candidate.program)
+                    runs[candidate.run.program][block] = record
+            done = blocks << look
+            for candidate in left:
+                found.pop(candidate.name, None)
+                of_both = runs[baseline.run.program], runs[candidate.run.program]
+                gains = self._gains(*of_both, confidence)
+                if gains is not None:
+                    predicted = prices[baseline.run.program] / prices[candidate.run.program]
+                    found[candidate.name] = Finalist(candidate, *gains, predicted)
+            best = max(found.values(), key=lambda f: f.gain.median, default=None)
+            if best is None or best.is_faster or best.gain.median < 1 + _WORTH:
+                break
+            self._watcher.stage(f"{best.candidate.name} against ExecuTorch's plan, in turn")
+            left = [best.candidate]
+        return [found[c.name] for c in chosen if c.name in found]
 
-    def _affordable(self, baseline: Candidate, most: int) -> tuple[int, int]:
-        """Blocks and finalists for which there is time left."""
-        blocks, count = self._settings.blocks, min(self._settings.finalists, most)
-        budget = self._settings.budget
-        if budget is None:
-            return blocks, count
-        runs = int((budget - self._spent) / max(baseline.run.seconds, 1e-9))
-        while count and runs < blocks * (count + 1):
-            if count > 1:
+    @staticmethod
+    def _gains(
+        before: Mapping[int, RunRecord], after: Mapping[int, RunRecord], confidence: float
+    ) -> tuple[Gain, Gain | None] | None:
+        """The gains on the GPU and of all, by runs in blocks; None for a plan that once failed."""
+        both = [(before[b], after[b]) for b in after if before[b].verdict == "right"]
+        if not both or any(b.verdict != "right" for b in after.values()):
+            return None
+        wall = None
+        if all(a.wall_ns and b.wall_ns for a, b in both):
+            wall = gain_of([a.wall_ns for a, _ in both], [b.wall_ns for _, b in both], confidence)
+        return gain_of([a.ns for a, _ in both], [b.ns for _, b in both], confidence), wall
+
+    def _affordable(self, baseline: Candidate, most: int) -> tuple[int, int, int]:
+        """Blocks, finalists, and looks at them for which there is time left."""
+        settings = self._settings
+        blocks, count = settings.blocks, min(settings.finalists, most)
+        looks = settings.doublings + 1
+        if settings.budget is None:
+            return blocks, count, looks
+        runs = int((settings.budget - self._spent) / max(baseline.run.seconds, 1e-9))
+
+        def needed() -> int:
+            return blocks * (count + 1) + 2 * ((blocks << (looks - 1)) - blocks)
+
+        while count and runs < needed():
+            if looks > 1:
+                looks -= 1
+            elif count > 1:
                 count -= 1
             elif blocks > _FEWEST_BLOCKS:
                 blocks -= 1
             else:
                 count = 0
-        return blocks, count
+        return blocks, count, looks
 
     def _classes(
         self, baseline: Candidate, winner: Finalist | None

@@ -164,8 +164,16 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
 @pytest.mark.parametrize(
     ("query", "text"),
     [
-        ({"profile": "fast"}, "unknown profile 'fast': use one of bytes, default, h200, lavapipe"),
-        ({"profile": ""}, "unknown profile '': use one of bytes, default, h200, lavapipe"),
+        (
+            {"profile": "fast"},
+            "unknown profile 'fast': use one of bytes, default, h200, lavapipe, the hash of one "
+            "that POST /profiles has kept, or in a job a profile's JSON document",
+        ),
+        (
+            {"profile": "bytes", "device": "nvidia-h100"},
+            "profile 'bytes' counts bytes, but a "
+            "device's times are ns: use a profile in ns for what was not measured",
+        ),
         ({"objective": "speed"}, "unknown objective 'speed': use repack or latency"),
         (
             {"texture_limits": "4,4"},
@@ -175,7 +183,7 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
         (
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
-            "(there are profile, objective, texture_limits, buffer_limit, without_layout, "
+            "(there are profile, device, objective, texture_limits, buffer_limit, without_layout, "
             "runtime, gpu, compile_option, name)",
         ),
     ],
@@ -197,8 +205,9 @@ def test_a_profile_is_never_a_path(server: Server, tmp_path: Path) -> None:
     for path in (f"{folder}/default.json", "/dev/stdin", str(tmp_path), "./default"):
         answer = post(server, b"", profile=path)
         assert answer.status_code == 422
-        assert (
-            detail(answer) == f"unknown profile {path!r}: use one of bytes, default, h200, lavapipe"
+        assert detail(answer) == (
+            f"unknown profile {path!r}: use one of bytes, default, h200, lavapipe, the hash of one "
+            "that POST /profiles has kept, or in a job a profile's JSON document"
         )
 
 

@@ -122,8 +122,9 @@ def test_the_workers_of_a_server_that_is_killed_end(server: Server) -> None:
         (
             {"profiles": [{"format": "x"}]},
             422,
-            "the profile of the job is not a valid device profile",
+            "the profile is not a valid device profile",
         ),
+        ({"devices": ["pixel"]}, 404, "there is no device 'pixel': GET /devices lists those"),
         ({"objectives": ["speed"]}, 422, "unknown objective 'speed'"),
         ({"without_layouts": [["X"]]}, 422, "unknown layout 'X'"),
         ({"texture_limits": ["1"]}, 422, "texture limits '1' are not three"),

@@ -19,7 +19,14 @@ from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
 from planner.tuning.result import Candidate, Tuned
-from planner.tuning.simulation import OUTPUT, Behaviour, RandomCosts, SimulatedDevice, SimulatedRuns
+from planner.tuning.simulation import (
+    OUTPUT,
+    Behaviour,
+    RandomCosts,
+    RecordedTimes,
+    SimulatedDevice,
+    SimulatedRuns,
+)
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Signature
 from planner.tuning.tune import TuneSettings, Tuning
@@ -69,19 +76,19 @@ def _recorded() -> tuple[tuple[Sample, ...], ...]:
 
 def device(seed: int, noise: float = 0.01) -> SimulatedDevice:
     """A device with noise of this size, of runs and of steps."""
-    return SimulatedDevice(_recorded(), seed, noise, noise)
+    return SimulatedDevice(RecordedTimes(_recorded(), seed), seed, noise, noise)
 
 
 def true_time(data: bytes, seed: int) -> float:
     """ns of an inference on a device without noise."""
-    truth = LearnedCosts(DeviceTimes.of("", ()), OPTIONS.profile, "latency", device(seed))
+    truth = LearnedCosts(DeviceTimes.of("", ()), OPTIONS.profile, "latency", device(seed).times)
     return sum(step.cost for g in graphs_of(data, "graph") for step in price_graph(g, truth))
 
 
 def least_time(seed: int) -> float:
     """That of the best plan there is."""
     empty = DeviceTimes.of("", ())
-    truth = LearnedCosts(empty, OPTIONS.profile, "latency", device(seed))
+    truth = LearnedCosts(empty, OPTIONS.profile, "latency", device(seed).times)
     options = replace(OPTIONS, costs=MeasuredSource(empty, OPTIONS.profile), objective="latency")
     return true_time(replan(program(), "graph", options, chooser=truth).data, seed)
 

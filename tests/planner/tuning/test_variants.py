@@ -19,7 +19,7 @@ from planner.measured.timemodel import counted_domains, labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.folder import MANIFEST, exploration_files, read_exploration
-from planner.tuning.simulation import RandomCosts, SimulatedDevice
+from planner.tuning.simulation import RandomCosts, RecordedTimes, SimulatedDevice
 from planner.tuning.variants import HopefulModel, Variant, explore
 from schema import CostOrigin, Status, VkGraph
 from tests.paths import PROFILES
@@ -142,9 +142,10 @@ def test_rounds_lead_to_the_best_plan(program: bytes) -> None:
     runs = [
         Bytes().run(replan(program, "g", OPTIONS, chooser=RandomCosts(s)).data) for s in range(3)
     ]
-    device = SimulatedDevice([Bytes().run(program), *runs], 5, 0.0, 0.0)
+    times = RecordedTimes([Bytes().run(program), *runs], 5)
+    device = SimulatedDevice(times, 5, 0.0, 0.0)
     empty = DeviceTimes.of("", ())
-    truth = LearnedCosts(empty, OPTIONS.profile, "latency", device)
+    truth = LearnedCosts(empty, OPTIONS.profile, "latency", times)
 
     def takes(data: bytes) -> int:
         return sum(priced.cost for graph in graphs(data) for priced in price_graph(graph, truth))
@@ -162,14 +163,15 @@ def test_rounds_lead_to_the_best_plan(program: bytes) -> None:
 
 def test_noise_of_a_simulated_device(program: bytes) -> None:
     run = Bytes().run(program)
-    quiet, again = (SimulatedDevice([run], 1, 0.0, 0.0) for _ in range(2))
+    times = RecordedTimes([run], 1)
+    quiet, again = (SimulatedDevice(times, 1, 0.0, 0.0) for _ in range(2))
     taken = quiet.run(graphs(program))
     assert taken == again.run(graphs(program))
     assert [s.median for s in taken] == pytest.approx([s.median for s in run])
-    loud = SimulatedDevice([run], 1, 0.3, 0.0).run(graphs(program))
+    loud = SimulatedDevice(times, 1, 0.3, 0.0).run(graphs(program))
     ratios = {round(a.median / b.median, 9) for a, b in zip(loud, taken, strict=True)}
     assert len(ratios) == 1 and ratios != {1.0}
-    other = SimulatedDevice([run], 2, 0.0, 0.0)
+    other = SimulatedDevice(RecordedTimes([run], 2), 2, 0.0, 0.0)
     drawn = replan(program, "g", OPTIONS, chooser=RandomCosts(0)).data
     assert [s.median for s in other.run(graphs(drawn))] != [
         s.median for s in quiet.run(graphs(drawn))
