@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     )
     from planner.executorch.session import planning, to_edge_transform_and_lower
     from planner.measured.costs import load_costs
+    from planner.measured.device import device_options, shipped_devices
     from planner.options import PlanOptions, make_options
     from planner.pipelines.dispatch import plan_program as plan
     from planner.pipelines.lowered import Planned, replan
@@ -44,12 +45,14 @@ __all__ = [
     "Remedy",
     "VerificationError",
     "__version__",
+    "device_options",
     "load_costs",
     "load_profile",
     "make_options",
     "plan",
     "planning",
     "replan",
+    "shipped_devices",
     "to_edge_transform_and_lower",
 ]
 
@@ -63,12 +66,14 @@ _HOMES = {
     "PlannerError": "planner.errors",
     "Remedy": "planner.errors",
     "VerificationError": "planner.errors",
+    "device_options": "planner.measured.device",
     "load_costs": "planner.measured.costs",
     "load_profile": "planner.costs.profile_file",
     "make_options": "planner.options",
     "plan": "planner.pipelines.dispatch",
     "planning": "planner.executorch.session",
     "replan": "planner.pipelines.lowered",
+    "shipped_devices": "planner.measured.device",
     "to_edge_transform_and_lower": "planner.executorch.session",
 }
 _NAMES_AT_HOME = {"plan": "plan_program"}

@@ -169,16 +169,29 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 @PROFILE
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
-def bench_profiles(folder: Path | None, profile: str, output: Path | None) -> None:
+@click.option(
+    "--write-devices",
+    "devices",
+    type=FOLDER,
+    metavar="FOLDER",
+    help="Write the files of the devices that ship with the planner here, and no tables.",
+)
+def bench_profiles(
+    folder: Path | None, profile: str, output: Path | None, devices: Path | None
+) -> None:
     """Learn from recorded runs, predict the others, and print errors and the order of plans.
 
     DIR has MODEL_PLAN.etdump with MODEL_PLAN.pte, loose or in .tar.xz, or a folder of them for each
     device [default: the repository's].
     """
+    from api.bench.devices import write_devices
     from api.bench.profiles import profiles
     from api.files import check_writable
     from planner.costs.profile_file import load_profile
 
+    if devices is not None:
+        write_devices(folder, devices)
+        return
     check_writable(output)
     profiles(folder, load_profile(profile), output)
 

@@ -28,7 +28,12 @@ from api.cli.options import AS_JSON, PATH, progress_bar, read_costs
     help="Predict by what a device measured: a database that 'profile import' made "
     "[default: learn from run A].",
 )
-@click.option("--device", metavar="NAME", help="The device in --costs [default: the only one].")
+@click.option(
+    "--device",
+    metavar="NAME|FILE",
+    help="Predict by this device: one that ships with the planner, or a device's file. With "
+    "--costs, the device in that database [default: the only one].",
+)
 @click.option(
     "--profile",
     default="default",

@@ -13,7 +13,7 @@ import click
 
 from api.client.errors import AwayError
 from api.wording import COMMAND_LINE
-from planner.errors import MissingExtraError, OptionError, PlannerError
+from planner.errors import MissingExtraError, PlannerError
 
 if TYPE_CHECKING:
     from planner.costs.model import CostSource
@@ -39,10 +39,9 @@ _COSTS: Final[tuple[Decorator, ...]] = (
     PROFILE,
     click.option(
         "--objective",
-        default="repack",
-        show_default=True,
         metavar="repack|latency",
-        help="Least cost of transitions, or of transitions and operators.",
+        help="Least cost of transitions, or of transitions and operators [default: latency where "
+        "costs are a device's, else repack].",
     ),
     click.option(
         "--costs",
@@ -51,7 +50,13 @@ _COSTS: Final[tuple[Decorator, ...]] = (
         help="Take costs from what a device measured: a database that 'profile import' made. "
         "The profile answers for what is not in it.",
     ),
-    click.option("--device", metavar="NAME", help="The device in --costs [default: the only one]."),
+    click.option(
+        "--device",
+        metavar="NAME|FILE",
+        help="Plan for this device: its costs, its limits, and without what is wrong on it. One "
+        "that ships with the planner, by name, or a file that 'profile export' made. With --costs, "
+        "the device in that database [default: the only one].",
+    ),
 )
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
@@ -145,16 +150,24 @@ def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     @wraps(command)
     def with_costs(
         profile: str,
-        objective: str,
+        objective: str | None,
         costs: Path | None,
         device: str | None,
         options: PlanOptions,
         **others: Any,
     ) -> None:
-        from planner.options import make_options
+        from planner.options import default_objective, make_options, parse_objective
 
-        priced = make_options(profile, objective, costs=read_costs(costs, device, profile))
-        options = replace(options, costs=priced.costs, objective=priced.objective)
+        is_measured = costs is not None or device is not None
+        objective = objective or default_objective(is_measured=is_measured)
+        if costs is None and device is not None:
+            from planner.measured.device import device_options
+
+            options = replace(options, costs=make_options(profile).costs)
+            options = device_options(device, options, parse_objective(objective))
+        else:
+            priced = make_options(profile, objective, costs=read_costs(costs, device, profile))
+            options = replace(options, costs=priced.costs, objective=priced.objective)
         command(options=options, **others)
 
     return _decorated(limiting_options(with_costs), _COSTS)
@@ -200,16 +213,20 @@ def _decorated(command: Callable[..., None], options: Sequence[Decorator]) -> Ca
 
 
 def read_costs(costs: Path | None, device: str | None, profile: str) -> CostSource | None:
-    """The measured costs that ``--costs`` and ``--device`` name; None without any."""
-    if costs is None:
-        if device is not None:
-            raise OptionError(
-                "a device is one of a cost database: name that as well (--costs FILE)"
-            )
-        return None
-    from planner.measured.costs import load_costs
+    """The measured costs that ``--costs`` and ``--device`` name; None without any.
 
-    return load_costs(costs, device, profile)
+    A device without a database is one that ships with the planner, or the path of a device's file.
+    """
+    if costs is not None:
+        from planner.measured.costs import load_costs
+
+        return load_costs(costs, device, profile)
+    if device is not None:
+        from planner.measured.device import device_options
+        from planner.options import make_options
+
+        return device_options(device, make_options(profile)).costs
+    return None
 
 
 def gpu_options(command: F) -> F:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -84,17 +84,25 @@ def _measured_variants(folder: Path, graph: Path | None) -> list[ProfiledFiles]:
 
 
 @profile_group.command("show")
-@click.argument("database", metavar="DB", type=PATH, default=Path("costs.sqlite"))
-@click.option("--device", metavar="NAME", help="One device [default: all].")
+@click.argument("source", metavar="DB|DEVICE", default="costs.sqlite")
+@click.option("--device", metavar="NAME", help="One device of a database [default: all].")
 @AS_JSON
-def profile_show(database: Path, device: str | None, as_json: bool) -> None:
-    """Print a cost database: its devices and runs, and how well its models predict.
+def profile_show(source: str, device: str | None, as_json: bool) -> None:
+    """Print what was measured: devices and runs, and how well what they teach predicts.
 
-    The errors are cross-validated, for each operator.
+    DB is a cost database, DEVICE the name of a device that ships with the planner or a device's
+    file. The errors are cross-validated, for each operator.
     """
-    from api.terminal.costs import costs_tables, describe_costs
+    from api.terminal.costs import costs_tables, describe_costs, describe_device
+    from planner.errors import OptionError
+    from planner.measured.device import is_device, load_device
 
-    description = describe_costs(database, device)
+    if is_device(source):
+        if device is not None:
+            raise OptionError(f"--device is for a cost database: {source} is one device")
+        description = describe_device(load_device(source))
+    else:
+        description = describe_costs(Path(source), device)
     if as_json:
         click.echo(json.dumps(description, indent=2))
         return
@@ -103,6 +111,73 @@ def profile_show(database: Path, device: str | None, as_json: bool) -> None:
     console = stdout()
     for part in costs_tables(description):
         console.print(part)
+
+
+@profile_group.command("export")
+@click.argument("database", metavar="DB", type=PATH)
+@click.option("--device", required=True, metavar="NAME", help="The device in DB.")
+@click.option("--gpu", metavar="NAME", help="Its GPU, as Vulkan names it.")
+@click.option(
+    "--avoid",
+    type=PATH,
+    metavar="FILE",
+    help="What is wrong on it: a JSON file of rows (docs/kernels.md), as 'tune' writes it.",
+)
+@click.option("--texture-limits", metavar="X,Y,Z", help="Its largest image extents in texels.")
+@click.option(
+    "--buffer-limit",
+    type=int,
+    metavar="N",
+    help="Fewest elements that are too many for one of its buffers.",
+)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="FILE.json",
+    help="The device's file to write; compressed if it ends in .json.xz.",
+)
+def profile_export(
+    database: Path,
+    device: str,
+    gpu: str | None,
+    avoid: Path | None,
+    texture_limits: str | None,
+    buffer_limit: int | None,
+    output: Path,
+) -> None:
+    """Write a device's file: all that is known of it, to hand on and to plan with (--device FILE).
+
+    It has the runs of one device of a cost database, and what else is said of it here.
+    """
+    from dataclasses import replace
+
+    from api.files import check_writable
+    from planner.errors import OptionError
+    from planner.kernels.faults import load_faults
+    from planner.measured.device import FILE_NAMES, database_device, save_device
+    from planner.options import check_buffer_limit, parse_texture_limits
+
+    check_writable(output)
+    if not output.name.endswith(FILE_NAMES):
+        raise OptionError(f"a device's file ends in {' or '.join(FILE_NAMES)}: {output} does not")
+    rows: list[dict[str, Any]] = []
+    if avoid is not None:
+        load_faults(avoid)  # refuses what are no rows
+        rows = json.loads(avoid.read_text("utf-8"))
+    known = replace(
+        database_device(database, device),
+        gpu=gpu,
+        texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
+        buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
+        avoid=tuple(rows),
+    )
+    save_device(known, output)
+    click.echo(
+        f"{output}: {device}, {len(known.runs)} runs, {len(rows)} kernels to avoid; plan with "
+        f"--device {output}"
+    )
 
 
 @click.command()

@@ -50,7 +50,10 @@ def timing_options(command: Callable[..., None]) -> Callable[..., None]:
             "The profile answers for what is not in it.",
         ),
         click.option(
-            "--device", metavar="NAME", help="The device in --costs [default: the only one]."
+            "--device",
+            metavar="NAME|FILE",
+            help="Predict by this device: one that ships with the planner, or a device's file. "
+            "With --costs, the device in that database [default: the only one].",
         ),
         click.option(
             "--profile",

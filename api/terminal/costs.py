@@ -16,6 +16,7 @@ from rich.text import Text
 
 from api.terminal.figures import cost
 from planner.measured.database import CostDatabase, RunRecord
+from planner.measured.device import Device
 from planner.measured.join import STAGING
 from planner.measured.timemodel import TimeModel, ValidationRow
 
@@ -38,6 +39,11 @@ def describe_costs(path: Path, device: str | None) -> dict[str, Any]:
     with CostDatabase.existing(path) as database:
         names = database.devices() if device is None else (device,)
         return {"devices": [_device(name, database.records(name)) for name in names]}
+
+
+def describe_device(device: Device) -> dict[str, Any]:
+    """A device's file as ``describe_costs`` describes a database with this device alone."""
+    return {"devices": [_device(device.name, device.runs)]}
 
 
 def _device(name: str, records: tuple[RunRecord, ...]) -> dict[str, Any]:

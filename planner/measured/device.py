@@ -13,29 +13,40 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from math import isfinite
+from operator import index
 from pathlib import Path
 from typing import Any, Final
 
+from planner.costs.model import Objective
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
+from planner.files.whole import write_whole
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import REPRS
 from planner.kernels.faults import Faults, parse_faults
 from planner.measured.calls import Call
 from planner.measured.costs import DeviceTimes, MeasuredSource
-from planner.measured.database import Run, RunRecord
+from planner.measured.database import CostDatabase, Run, RunRecord
 from planner.measured.join import Sample
 from planner.measured.timemodel import TimeModel
-from planner.options import PlanOptions
+from planner.options import PlanOptions, check_buffer_limit, parse_texture_limits
 
 _FORMAT: Final = "layout-planner-device"
 _VERSION: Final = 1
 _SHIPPED: Final = Path(__file__).with_name("devices")
-_SUFFIX: Final = ".json.xz"
+SUFFIX: Final = ".json.xz"
+"""What the names of compressed files of devices end in."""
+
+FILE_NAMES: Final = (".json", SUFFIX)
+"""What the names of devices' files end in."""
+
 _REPRS: Final = {str(r): r for r in REPRS}
 _LEARNED: Final = 4
 """Devices whose models a process keeps."""
+
+_CALLS: Final = 4096
+"""Calls that a process keeps: the runs of a model have the same ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +98,8 @@ def write_run(record: RunRecord) -> dict[str, Any]:
             [
                 sample.call.operator,
                 sample.call.signature,
-                {place: str(r) for place, r in sample.operands},
+                # In their order, which counts: not an object, whose keys are sorted.
+                [[place, str(r)] for place, r in sample.operands],
                 list(sample.kernels),
                 sample.median,
                 sample.spread,
@@ -114,15 +126,22 @@ def _samples(documents: Any) -> Iterator[Sample]:
     for operator, signature, operands, kernels, median, spread, count in documents:
         if not all(isfinite(ns) and ns >= 0 for ns in (median, spread)):
             raise ValueError("a sample's time is not a number of ns")
-        json.loads(signature)
         yield Sample(
-            Call(str(operator), signature),
-            tuple((place, _REPRS[name]) for place, name in operands.items()),
+            _call(str(operator), signature),
+            tuple((str(place), _REPRS[name]) for place, name in operands),
             tuple(map(str, kernels)),
             float(median),
             float(spread),
             int(count),
         )
+
+
+@lru_cache(maxsize=_CALLS)
+def _call(operator: str, signature: str) -> Call:
+    call = Call(operator, signature)
+    # A signature that says nothing of the work is damaged: that is found here, and not in planning.
+    _ = call.work
+    return call
 
 
 def read_device(data: bytes, where: str) -> Device:
@@ -132,19 +151,22 @@ def read_device(data: bytes, where: str) -> Device:
         if document["format"] != _FORMAT or document["version"] != _VERSION:
             raise InputError(f"{where} is not a device's file of this release")
         name, driver, limits = document["name"], document["driver"], document["texture_limits"]
+        gpu, buffer_limit = document["gpu"], document["buffer_limit"]
+        if not all(isinstance(text, str) for text in (name, driver, "" if gpu is None else gpu)):
+            raise ValueError("its name, driver or GPU is not a text")
         device = Device(
             name,
             driver,
-            document["gpu"],
-            None if limits is None else (int(limits[0]), int(limits[1]), int(limits[2])),
-            document["buffer_limit"],
+            gpu,
+            None if limits is None else parse_texture_limits(",".join(map(str, limits))),
+            None if buffer_limit is None else check_buffer_limit(index(buffer_limit)),
             tuple(document["avoid"]),
             tuple(read_run(run, name, driver) for run in document["runs"]),
         )
         device.faults()
     except (
         *(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError),
-        OptionError,
+        *(OverflowError, OptionError),
     ) as error:
         raise InputError(
             f"{where} is damaged, or no device's file: {type(error).__name__}: {error}"
@@ -152,10 +174,33 @@ def read_device(data: bytes, where: str) -> Device:
     return device
 
 
+def database_device(database: Path, name: str) -> Device:
+    """A device with its runs out of a cost database; nothing else is known of it there.
+
+    Raises ``OptionError`` for a database that is not there, ``InputError`` for a damaged one and an
+    unknown device.
+    """
+    with CostDatabase.existing(database) as costs:
+        runs = costs.records(name)
+    return Device(name, runs[0].run.driver if runs else "unknown", runs=runs)
+
+
+def save_device(device: Device, path: Path) -> None:
+    """Writes a device's file, whole or not at all; compressed if the path ends in ``.json.xz``.
+
+    Raises ``OptionError`` for a wrong avoid list.
+    """
+    device.faults()
+    data = device.to_json()
+    if path.name.endswith(SUFFIX):
+        data = lzma.compress(data, preset=9 | lzma.PRESET_EXTREME)
+    write_whole(path, data)
+
+
 @cache
 def shipped_devices() -> tuple[str, ...]:
     """Names of the devices that ship with the planner."""
-    return tuple(sorted(path.name.removesuffix(_SUFFIX) for path in _SHIPPED.glob(f"*{_SUFFIX}")))
+    return tuple(sorted(path.name.removesuffix(SUFFIX) for path in _SHIPPED.glob(f"*{SUFFIX}")))
 
 
 def device_file(name_or_path: str) -> Path:
@@ -164,7 +209,7 @@ def device_file(name_or_path: str) -> Path:
     Raises ``OptionError`` where there is neither.
     """
     is_shipped = name_or_path in shipped_devices()
-    path = _SHIPPED / f"{name_or_path}{_SUFFIX}" if is_shipped else Path(name_or_path)
+    path = _SHIPPED / f"{name_or_path}{SUFFIX}" if is_shipped else Path(name_or_path)
     if not path.is_file():
         known = ", ".join(shipped_devices()) or "none"
         raise OptionError(
@@ -172,6 +217,11 @@ def device_file(name_or_path: str) -> Path:
             "the path of a device's file"
         )
     return path
+
+
+def is_device(name_or_path: str) -> bool:
+    """Whether this names a device that ships with the planner, or a device's file by its ending."""
+    return name_or_path in shipped_devices() or name_or_path.endswith(FILE_NAMES)
 
 
 def load_device(name_or_path: str) -> Device:
@@ -186,7 +236,7 @@ def load_device(name_or_path: str) -> Device:
 def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        return lzma.decompress(data) if path.name.endswith(_SUFFIX) else data
+        return lzma.decompress(data) if path.name.endswith(SUFFIX) else data
     except (OSError, lzma.LZMAError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
@@ -222,6 +272,22 @@ def with_device(options: PlanOptions, device: Device, source: MeasuredSource) ->
         gpu=options.gpu or device.gpu,
         avoid=Faults((*options.avoid.rows, *device.faults().rows)),
     )
+
+
+def device_options(
+    name_or_path: str, options: PlanOptions | None = None, objective: Objective = "latency"
+) -> PlanOptions:
+    """Options for plans on a device that ships with the planner, or on one from a file.
+
+    They are the ``options`` with its costs, its limits, and without what is wrong on it, as
+    ``with_device`` has it. The profile of the options, which has to be in ns, prices what was not
+    measured. Raises ``OptionError`` for an unknown name and a profile in another unit,
+    ``InputError`` for a damaged file.
+    """
+    options = options or PlanOptions()
+    path, device = device_file(name_or_path), load_device(name_or_path)
+    source = device_source(device.name, path, options.profile)
+    return with_device(replace(options, objective=objective), device, source)
 
 
 def _digest(path: Path) -> str:

@@ -7,6 +7,7 @@ import json
 import lzma
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from api.http.models import PlanQuery
 from planner.costs.by_profile import ProfileSource
 from planner.costs.profile_file import load_profile
 from planner.measured.costs import load_costs
+from planner.measured.device import load_device
 from planner.measured.importing import import_run
 from schema import CostOrigin, plan, vkgraph
 from tests.paths import PROFILES
@@ -107,7 +109,82 @@ def test_one_of_two_devices(graph: Path, costs: Path) -> None:
 
 
 def test_a_device_of_no_database(graph: Path) -> None:
-    assert "name that as well (--costs FILE)" in refusal(graph, "--device", "phone")
+    message = refusal(graph, "--device", "phone")
+    assert "unknown device 'phone'" in message and "(lavapipe, nvidia-h100)" in message
+    assert "counts bytes" in refusal(graph, "--device", "lavapipe", "--profile", "bytes")
+    assert "unknown objective" in refusal(graph, "--device", "lavapipe", "--objective", "speed")
+    for wrong in (b"", b"{}"):
+        path = graph.with_name("phone.json")
+        path.write_bytes(wrong)
+        assert "phone.json is damaged" in refusal(graph, "--device", path)
+
+
+def report_of(graph: Path, *args: object) -> dict[str, Any]:
+    path = graph.with_name("report.json")
+    assert run("plan", graph, "--report", path, *args).exit_code == 0
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def test_a_device_that_ships(graph: Path) -> None:
+    report = report_of(graph, "--device", "lavapipe")
+    assert report["profile"]["name"] == "lavapipe, measured; else default"
+    assert report["objective"] == "latency"
+    assert report["total"]["cost_origins"]["measured"] > 0.9
+    by_repacks = report_of(graph, "--device", "lavapipe", "--objective", "repack")
+    assert by_repacks["objective"] == "repack"
+
+
+def test_the_objective_is_time_where_a_device_was_measured(graph: Path, costs: Path) -> None:
+    assert report_of(graph)["objective"] == "repack"
+    assert report_of(graph, "--costs", costs)["objective"] == "latency"
+    assert report_of(graph, "--costs", costs, "--objective", "repack")["objective"] == "repack"
+
+
+def test_a_device_is_handed_on(graph: Path, costs: Path) -> None:
+    """A file that 'profile export' writes gives the plan that the database gives."""
+    avoid, device = graph.with_name("avoid.json"), graph.with_name("phone.json")
+    row = {"operators": ["aten.hardtanh.default"], "representations": ["texture:WIDTH_PACKED"]}
+    avoid.write_text(json.dumps([{**row, "effect": "wrong values", "source": "a tuning"}]))
+    export = ("profile", "export", costs, "--device", "phone", "-o", device)
+    known = ("--avoid", avoid, "--texture-limits", "4096,4096,2048", "--gpu", "Adreno")
+    result = run(*export, *known, "--buffer-limit", 2**27)
+    assert result.exit_code == 0
+    assert f"{device}: phone, 1 runs, 1 kernels to avoid" in result.stdout
+    found = load_device(str(device))
+    assert (found.name, found.driver, found.gpu) == ("phone", "1.0", "Adreno")
+    assert (found.texture_limits, found.buffer_limit) == ((4096, 4096, 2048), 2**27)
+    paths = [graph.with_name(name) for name in ("a.vkgraph", "b.vkgraph")]
+    assert run("plan", graph, "--device", device, "-o", paths[0]).exit_code == 0
+    by_hand = ("--costs", costs, *known, "--buffer-limit", 2**27)
+    assert run("plan", graph, *by_hand, "-o", paths[1]).exit_code == 0
+    assert paths[0].read_bytes() == paths[1].read_bytes()
+    shown = json.loads(run("profile", "show", device, "--json").stdout)
+    assert shown == json.loads(run("profile", "show", costs, "--json").stdout)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--device", "tablet"), "has no device 'tablet': there is phone"),
+        (("--avoid", "none.json"), "cannot read the faults to avoid"),
+        (("--avoid", "wrong.json"), "wrong.json, row 0: effect should be one of"),
+        (("--texture-limits", "0"), "three positive numbers of texels"),
+        (("--buffer-limit", "0"), "not a positive number of elements"),
+        (("-o", "no/phone.json"), "its directory does not exist"),
+        (("-o", "phone.txt"), "a device's file ends in .json or .json.xz"),
+    ],
+)
+def test_an_export_is_refused_whole(
+    costs: Path, args: tuple[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(costs.parent)
+    Path("wrong.json").write_text('[{"operators": ["a"], "representations": ["any"]}]')
+    before = files(costs.parent)
+    result = run("profile", "export", costs, "--device", "phone", "-o", "phone.json", *args)
+    assert result.exit_code == 2
+    assert message in result.stderr and result.stderr.count("\n") == 1
+    assert files(costs.parent) == before
 
 
 def test_a_database_that_is_not_there(graph: Path) -> None:
@@ -182,11 +259,13 @@ def test_the_service_opens_no_file_of_its_machine(
             return await client.post("/plan", params={field: str(costs)}, content=conv)
 
     answer = asyncio.run(post())
-    assert answer.status_code == 422
+    # A device is one of the service's own, by its name.
+    assert answer.status_code == (404 if field == "device" else 422)
     assert field in answer.json()["detail"]
     assert files(tmp_path) == before
 
 
 def test_a_query_has_no_field_for_measured_times() -> None:
-    assert not {"costs", "device", "times"} & PlanQuery.model_fields.keys()
-    assert PlanQuery.model_validate({}).options().costs == ProfileSource(load_profile("default"))
+    assert not {"costs", "times"} & PlanQuery.model_fields.keys()
+    default = load_profile("default")
+    assert PlanQuery.model_validate({}).options(default).costs == ProfileSource(default)

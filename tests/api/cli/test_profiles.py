@@ -74,6 +74,15 @@ def test_a_database_is_shown(files: Path) -> None:
     refused(run("profile", "show", files / "greedy.pte"), "is not a cost database")
 
 
+def test_a_device_that_ships_is_shown() -> None:
+    (device,) = json.loads(run("profile", "show", "lavapipe", "--json").output)["devices"]
+    assert (device["name"], len(device["runs"])) == ("lavapipe", 19)
+    assert device["driver"].startswith("Mesa 22.3.6")
+    assert "cvt_xs_fp32_greedy.etdump" in run("profile", "show", "lavapipe").output
+    refused(run("profile", "show", "lavapipe", "--device", "x"), "lavapipe is one device")
+    refused(run("profile", "show", "none.json"), "unknown device 'none.json'")
+
+
 def test_variants_are_made_measured_and_taken_back(
     files: Path, recordings: dict[str, Recording]
 ) -> None:
@@ -121,7 +130,7 @@ def test_explore_refuses(files: Path) -> None:
     refused(run("explore", greedy, "-o", files / "no" / "folder"), "does not exist")
     refused(run("explore", files / "greedy.etdump", "-o", folder), "hand in a file")
     refused(run("explore", greedy, "-o", folder, "--profile", "bytes"), "bytes")
-    refused(run("explore", greedy, "-o", folder, "--device", "x"), "--costs")
+    refused(run("explore", greedy, "-o", folder, "--device", "x"), "unknown device 'x'")
     assert not folder.exists()
     graph = ["profile", "import", files, "--device", "x"]
     refused(run(*graph), "manifest.json")
