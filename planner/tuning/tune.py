@@ -140,6 +140,7 @@ class Tuning:
         self._decoded: dict[str, tuple[VkGraph, ...]] = {}
         self._joins: dict[tuple[str, str], Join] = {}
         self._candidates: list[Candidate] = []
+        self._learned_from: list[tuple[str, str]] = []
         self._rows: list[dict[str, Any]] = []
         self._learned: tuple[int, DeviceTimes] | None = None
         self._spent, self._clock = 0.0, clock
@@ -262,6 +263,8 @@ class Tuning:
         candidate = Candidate(name, number, program, transitions, predicted, run)
         baseline = self._candidates[0] if self._candidates else None
         self._candidates.append(candidate)
+        if run.verdict == "right":
+            self._learned_from.append((run.purpose, run.program))
         self._watcher.measured(candidate, baseline)
         return candidate
 
@@ -408,13 +411,14 @@ class Tuning:
         return [c for c in self._candidates if c.run.verdict == "right"]
 
     def _times(self) -> DeviceTimes:
-        runs = [self._join("learn", c.run.program).samples for c in self._right()]
-        if self._learned is None or self._learned[0] != len(runs):
-            self._learned = len(runs), DeviceTimes.of(self._name, runs)
+        known = self._learned_from
+        if self._learned is None or self._learned[0] != len(known):
+            runs = [self._join(*run).samples for run in known]
+            self._learned = len(known), DeviceTimes.of(self._name, runs)
         return self._learned[1]
 
     def _known(self) -> set[Tried]:
-        joins = (self._join("learn", c.run.program) for c in self._right())
+        joins = (self._join(*run) for run in self._learned_from)
         return {(s.call, labels_of(s.operands)) for found in joins for s in found.samples}
 
     def _plan_options(self) -> PlanOptions:
@@ -462,6 +466,8 @@ class Tuning:
                 for candidate in order:
                     record = self._run(f"final {key} {block}", candidate.program)
                     runs[candidate.run.program][block] = record
+                    if record.verdict == "right":
+                        self._learned_from.append((record.purpose, record.program))
             done = blocks << look
             for candidate in left:
                 found.pop(candidate.name, None)
@@ -470,12 +476,35 @@ class Tuning:
                 if gains is not None:
                     predicted = prices[baseline.run.program] / prices[candidate.run.program]
                     found[candidate.name] = Finalist(candidate, *gains, predicted)
-            best = max(found.values(), key=lambda f: f.gain.median, default=None)
-            if best is None or best.is_faster or best.gain.median < 1 + _WORTH:
+            left = self._undecided(baseline, list(found.values()))
+            if not left:
                 break
-            self._watcher.stage(f"{best.candidate.name} against ExecuTorch's plan, in turn")
-            left = [best.candidate]
         return [found[c.name] for c in chosen if c.name in found]
+
+    def _undecided(self, baseline: Candidate, finalists: Sequence[Finalist]) -> list[Candidate]:
+        """The best one by all that was measured, if more runs may prove what is worth it.
+
+        What was learned tells plans apart that blocks do not yet: what they share, and the speed of
+        whole runs, does not count there. Only blocks prove.
+        """
+        options = self._learned_options()
+        costs = options.cost_model()
+
+        def gain(candidate: Candidate) -> float:
+            before, after = (
+                priced_total(self._graphs(c.program), costs, options.profile)
+                for c in (baseline, candidate)
+            )
+            return before / after - 1
+
+        best = max(finalists, key=lambda f: gain(f.candidate), default=None)
+        proven = [gain(f.candidate) for f in finalists if f.is_faster]
+        if best is None or best.is_faster:
+            return []
+        if gain(best.candidate) - max(proven, default=0.0) < _WORTH:
+            return []
+        self._watcher.stage(f"{best.candidate.name} against ExecuTorch's plan, in turn")
+        return [best.candidate]
 
     @staticmethod
     def _gains(
@@ -523,7 +552,7 @@ class Tuning:
         for candidate in (baseline, winner.candidate):
             found: dict[str, list[float]] = defaultdict(list)
             for record in self.journal:
-                is_final = record.purpose.startswith("final")
+                is_final = record.purpose.startswith("final") and record.verdict == "right"
                 if is_final and record.program == candidate.run.program:
                     for kind, ns in _by_class(self._join(record.purpose, record.program)).items():
                         found[kind].append(ns)
