@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.cli.options import AS_JSON, PATH
+from api.cli.options import AS_JSON, FOLDER, PATH
 
 if TYPE_CHECKING:
     from api.client.jobs import Client
@@ -51,6 +51,13 @@ def jobs_group() -> None:
 @click.argument("source", metavar="DIR|MANIFEST.toml", type=click.Path(path_type=Path))
 @SERVER
 @click.option("--profile", "profiles", multiple=True, metavar="NAME|FILE", help="May be repeated.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    metavar="NAME",
+    help="Also plan for this device of the server, by its times. May be repeated.",
+)
 @click.option("--objective", "objectives", multiple=True, metavar="repack|latency")
 @click.option("--texture-limits", multiple=True, metavar="X,Y,Z", help="May be repeated.")
 @click.option("--buffer-limit", "buffer_limits", multiple=True, type=int, metavar="N")
@@ -72,6 +79,7 @@ def submit(
     source: Path,
     server: str,
     profiles: tuple[str, ...],
+    devices: tuple[str, ...],
     objectives: tuple[str, ...],
     texture_limits: tuple[str, ...],
     buffer_limits: tuple[int, ...],
@@ -89,6 +97,7 @@ def submit(
 
     given: dict[str, tuple[Any, ...]] = {
         "profiles": profiles,
+        "devices": devices,
         "objectives": objectives,
         "texture_limits": texture_limits,
         "buffer_limits": buffer_limits,
@@ -161,9 +170,31 @@ def results(job_id: str, server: str, output: Path | None, as_json: bool) -> Non
         click.echo(json.dumps(items, indent=2))
         return
     from api.terminal.console import stdout
-    from api.terminal.jobs import results_table
+    from api.terminal.jobs import gains_table, results_table
 
-    stdout().print(results_table(items))
+    console = stdout()
+    console.print(results_table(items))
+    if len({item["options"].get("device") for item in items}) > 1:
+        console.print(gains_table(items))
+
+
+@jobs_group.command("programs")
+@click.argument("job_id", metavar="JOB")
+@SERVER
+@click.option("-o", "--output", type=FOLDER, required=True, help="The folder to make.")
+def programs(job_id: str, server: str, output: Path) -> None:
+    """Write the programs of a job to a folder: for each input one with each of its options.
+
+    A file is called after the input and the device, with a number where there are several.
+    """
+    from api.client.jobs import Client
+    from api.client.programs import program_files
+    from api.files import check_new_folder, write_folder
+
+    check_new_folder(output)
+    files = program_files(Client(server), job_id)
+    write_folder(output, files)
+    click.echo(f"{len(files)} programs are in {output}")
 
 
 @jobs_group.command("diff")

@@ -10,9 +10,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-# A profile counts by its content: its name may stay when its prices change.
+# A profile counts by its content: its name may stay when its prices change. A device counts by its
+# name: more is known of it with each run.
 _OPTIONS: Final = (
-    *("profile_hash", "objective", "texture_limits", "buffer_limit", "without_layouts", "runtime"),
+    *(
+        "profile_hash",
+        "device",
+        "objective",
+        "texture_limits",
+        "buffer_limit",
+        "without_layouts",
+        "runtime",
+    ),
     "compile_options",
 )
 

@@ -16,7 +16,15 @@ from planner.files.kinds import is_lowered
 
 _SUFFIXES: Final = (".pt2", ".pte")
 _OPTIONS: Final = (
-    *("profiles", "objectives", "texture_limits", "buffer_limits", "without_layouts", "runtimes"),
+    *(
+        "profiles",
+        "devices",
+        "objectives",
+        "texture_limits",
+        "buffer_limits",
+        "without_layouts",
+        "runtimes",
+    ),
     "compile_options",
 )
 

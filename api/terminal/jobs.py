@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
+from math import inf, isinf
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.table import Table
 from api.client.difference import Comparison
 from api.terminal.figures import cost, ratio
 
+_NO_DEVICE = "no device"
 _ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
 
@@ -52,6 +55,32 @@ def results_table(items: Iterable[dict[str, Any]]) -> Table:
             result["status"],
         )
     return table
+
+
+def gains_table(items: Iterable[dict[str, Any]]) -> Table:
+    """What each device gains: a row for each input, and a column for each device.
+
+    The gain is the cost of the layouts that it had over that of the plan; the best of its options.
+    """
+    gains: dict[str, dict[str, float]] = defaultdict(dict)
+    devices: dict[str, None] = {}
+    for item in items:
+        device = item["options"].get("device") or _NO_DEVICE
+        devices[device] = None
+        result = item["result"]
+        if result is not None:
+            gain, of_input = result["objective_ratio"], gains[item["input"]]
+            of_input[device] = max(of_input.get(device, 0.0), inf if gain is None else gain)
+    table = Table("input", title="gain by device, predicted")
+    for device in devices:
+        table.add_column(escape(device), justify="right")
+    for name, found in gains.items():
+        table.add_row(escape(name), *(_gain(found.get(device)) for device in devices))
+    return table
+
+
+def _gain(gain: float | None) -> str:
+    return "–" if gain is None else ratio(None if isinf(gain) else gain)
 
 
 def comparison_table(comparison: Comparison, percent: float) -> Table:
@@ -115,7 +144,8 @@ def _cost(value: float | None, unit: str) -> str:
 
 def _options(options: dict[str, Any]) -> str:
     """Options in a few words."""
-    words = [options["profile"], options["objective"]]
+    device = options.get("device")
+    words = [device or options["profile"], options["objective"]]
     if options["texture_limits"]:
         words.append("textures " + ",".join(map(str, options["texture_limits"])))
     if options["buffer_limit"]:

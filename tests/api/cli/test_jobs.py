@@ -25,6 +25,7 @@ from planner.errors import InputError, OptionError
 from tests.api.graphs import graph
 from tests.api.jobs.plant import wait
 from tests.api.serving import Server, serving
+from tests.recorded import recorded
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,41 @@ def test_a_manifest_is_a_matrix_and_failures_are_reported(
     assert job_id not in _run(server, "list").output
     gone = _run(server, "delete", job_id)
     assert gone.exit_code == 2 and f"there is no job '{job_id}'" in gone.output
+
+
+def test_a_fleet_has_a_program_and_a_gain_for_each_device(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "models/more").mkdir(parents=True)
+    (tmp_path / "models/more/mv2.pte").write_bytes(recorded("mv2_xs_int8", "random0.pte"))
+    fleet = ("--device", "lavapipe", "--device", "nvidia-h100")
+    job_id = _submit(server, tmp_path / "models", *fleet)
+    assert _run(server, "watch", job_id).exit_code == 0
+    items = json.loads(_run(server, "results", job_id, "--json").output)
+    assert [item["options"]["device"] for item in items] == ["lavapipe", "nvidia-h100"]
+    assert {item["options"]["objective"] for item in items} == {"latency"}
+    shown = _run(server, "results", job_id).output
+    assert "gain by device, predicted" in shown
+    (gains,) = [line for line in shown.splitlines() if "mv2.pte" in line][2:]
+    for item, cell in zip(items, gains.split("│")[2:], strict=False):
+        gain = item["result"]["objective_ratio"]
+        assert gain > 1 and cell.strip() == f"{gain:.2f}×"
+    written = _run(server, "programs", job_id, "-o", tmp_path / "fleet")
+    assert written.output == f"2 programs are in {tmp_path / 'fleet'}\n"
+    names = ["more_mv2-lavapipe.pte", "more_mv2-nvidia-h100.pte"]
+    assert sorted(path.name for path in (tmp_path / "fleet").iterdir()) == names
+    first, second = ((tmp_path / "fleet" / name).read_bytes() for name in names)
+    assert first != second
+    again = _run(server, "programs", job_id, "-o", tmp_path / "fleet")
+    assert again.exit_code == 2 and "it is not empty; name a new folder" in again.output
+
+
+def test_a_job_without_programs_writes_no_folder(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models/bad.pte").write_text("text")
+    job_id = _submit(server, tmp_path / "models", "--profile", "bytes")
+    _run(server, "watch", job_id)
+    ended = _run(server, "programs", job_id, "-o", tmp_path / "none")
+    assert ended.exit_code == 2 and "has no programs: nothing of it is planned" in ended.output
+    assert not (tmp_path / "none").exists()
 
 
 @pytest.mark.server
