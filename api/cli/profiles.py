@@ -114,8 +114,8 @@ def profile_show(source: str, device: str | None, as_json: bool) -> None:
 
 
 @profile_group.command("export")
-@click.argument("database", metavar="DB", type=PATH)
-@click.option("--device", required=True, metavar="NAME", help="The device in DB.")
+@click.argument("databases", metavar="DB...", type=PATH, nargs=-1, required=True)
+@click.option("--device", required=True, metavar="NAME", help="The device in each DB.")
 @click.option("--gpu", metavar="NAME", help="Its GPU, as Vulkan names it.")
 @click.option(
     "--avoid",
@@ -139,7 +139,7 @@ def profile_show(source: str, device: str | None, as_json: bool) -> None:
     help="The device's file to write; compressed if it ends in .json.xz.",
 )
 def profile_export(
-    database: Path,
+    databases: tuple[Path, ...],
     device: str,
     gpu: str | None,
     avoid: Path | None,
@@ -149,7 +149,8 @@ def profile_export(
 ) -> None:
     """Write a device's file: all that is known of it, to hand on and to plan with (--device FILE).
 
-    It has the runs of one device of a cost database, and what else is said of it here.
+    It has the runs of one device in cost databases (of the folders of several tunings, for
+    instance), and what else is said of it here.
     """
     from dataclasses import replace
 
@@ -167,7 +168,7 @@ def profile_export(
         load_faults(avoid)  # refuses what are no rows
         rows = json.loads(avoid.read_text("utf-8"))
     known = replace(
-        database_device(database, device),
+        database_device(databases, device),
         gpu=gpu,
         texture_limits=None if texture_limits is None else parse_texture_limits(texture_limits),
         buffer_limit=None if buffer_limit is None else check_buffer_limit(buffer_limit),
@@ -175,7 +176,7 @@ def profile_export(
     )
     save_device(known, output)
     click.echo(
-        f"{output}: {device}, {len(known.runs)} runs, {len(rows)} kernels to avoid; plan with "
+        f"{output}: {device}, {len(known.runs)} runs, {len(rows)} rows to avoid; plan with "
         f"--device {output}"
     )
 

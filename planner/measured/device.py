@@ -174,15 +174,26 @@ def read_device(data: bytes, where: str) -> Device:
     return device
 
 
-def database_device(database: Path, name: str) -> Device:
-    """A device with its runs out of a cost database; nothing else is known of it there.
+def database_device(databases: Sequence[Path], name: str) -> Device:
+    """A device with its runs out of cost databases; nothing else is known of it there.
 
-    Raises ``OptionError`` for a database that is not there, ``InputError`` for a damaged one and an
-    unknown device.
+    A run that is in several of them counts once. Raises ``OptionError`` for a database that is not
+    there, ``InputError`` for a damaged one, an unknown device, and one with several drivers.
     """
-    with CostDatabase.existing(database) as costs:
-        runs = costs.records(name)
-    return Device(name, runs[0].run.driver if runs else "unknown", runs=runs)
+    records: list[RunRecord] = []
+    for database in databases:
+        with CostDatabase.existing(database) as costs:
+            records += costs.records(name)
+    drivers = sorted({record.run.driver for record in records})
+    if len(drivers) > 1:
+        raise InputError(
+            f"device {name!r} has drivers {' and '.join(map(repr, drivers))}, whose times may "
+            "differ: export each by itself"
+        )
+    runs: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        runs.setdefault((record.run.etdump_sha256, record.run.graph_sha256), record)
+    return Device(name, *drivers, runs=tuple(runs.values()))
 
 
 def save_device(device: Device, path: Path) -> None:

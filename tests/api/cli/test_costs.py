@@ -150,7 +150,7 @@ def test_a_device_is_handed_on(graph: Path, costs: Path) -> None:
     known = ("--avoid", avoid, "--texture-limits", "4096,4096,2048", "--gpu", "Adreno")
     result = run(*export, *known, "--buffer-limit", 2**27)
     assert result.exit_code == 0
-    assert f"{device}: phone, 1 runs, 1 kernels to avoid" in result.stdout
+    assert f"{device}: phone, 1 runs, 1 rows to avoid" in result.stdout
     found = load_device(str(device))
     assert (found.name, found.driver, found.gpu) == ("phone", "1.0", "Adreno")
     assert (found.texture_limits, found.buffer_limit) == ((4096, 4096, 2048), 2**27)

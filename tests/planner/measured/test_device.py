@@ -238,11 +238,24 @@ def test_a_device_out_of_a_database(tmp_path: Path) -> None:
     path = tmp_path / "database.sqlite"
     with CostDatabase(path) as database:
         database.add(RUN.run, Join((Step(0, None, SAMPLE),), 19.5))
-    assert database_device(path, "phone") == Device("phone", "v615", runs=(RUN,))
+    assert database_device([path], "phone") == Device("phone", "v615", runs=(RUN,))
     with pytest.raises(InputError, match="has no device 'tablet': there is phone"):
-        database_device(path, "tablet")
+        database_device([path], "tablet")
     with pytest.raises(OptionError, match="there is no cost database"):
-        database_device(tmp_path / "none.sqlite", "phone")
+        database_device([path, tmp_path / "none.sqlite"], "phone")
+
+
+def test_a_device_out_of_several_databases(tmp_path: Path) -> None:
+    """Each run once, in the order of the databases; never of two drivers."""
+    other = replace(RUN, run=replace(RUN.run, etdump_sha256="33"))
+    paths = [tmp_path / name for name in ("a.sqlite", "b.sqlite", "c.sqlite")]
+    newer = replace(RUN.run, driver="v700")
+    for path, runs in zip(paths, ([RUN.run], [other.run, RUN.run], [newer]), strict=True):
+        with CostDatabase(path) as database:
+            database.add_all([(run, Join((Step(0, None, SAMPLE),), 19.5)) for run in runs])
+    assert database_device(paths[:2], "phone").runs == (RUN, other)
+    with pytest.raises(InputError, match="drivers 'v615' and 'v700'"):
+        database_device(paths, "phone")
 
 
 def test_devices_ship() -> None:
