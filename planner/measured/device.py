@@ -193,7 +193,7 @@ def database_device(databases: Sequence[Path], name: str) -> Device:
     runs: dict[tuple[str, str], RunRecord] = {}
     for record in records:
         runs.setdefault((record.run.etdump_sha256, record.run.graph_sha256), record)
-    return Device(name, *drivers, runs=tuple(runs.values()))
+    return Device(name, drivers[0] if drivers else "unknown", runs=tuple(runs.values()))
 
 
 def save_device(device: Device, path: Path) -> None:

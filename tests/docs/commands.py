@@ -11,6 +11,7 @@ NOT_RUN: Final = {
     "make": "the first one sets up everything; that the target exists is checked",
     "docker": "needs a daemon; tests/docker checks the image and the compose file",
     "apt-get install": "needs root",
+    "adb": "needs a phone; tests/planner/tuning/test_runners.py has a stand-in for it",
     ".venv/bin/python -m pytest": "these tests run anyway; that the path exists is checked",
 }
 """By how the line begins."""
@@ -29,6 +30,10 @@ PARSED: Final = {
     "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "tune": "needs ExecuTorch's runtime; tests/api/cli/test_tune.py has a stand-in for it",
     "bench tune": "takes minutes; tests/api/bench/test_tune.py runs it on one device",
+    "profile import run.etdump --graph try.pte": "needs a phone's run; docs/measured.md has one",
+    "profile export model.tuning/costs.sqlite": "needs tunings; docs/measured.md exports one",
+    "plan other.pt2": "needs what a tuning left; docs/measured.md plans by a database",
+    "plan third.pt2": "needs a phone's file; docs/measured.md plans by one",
     "profile import variants": "needs runs of them; tests/api/cli/test_profiles.py has some",
 }
 """Commands of ``layout-planner`` whose arguments are checked, but which are not run."""
