@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse
@@ -20,10 +20,12 @@ from starlette.templating import Jinja2Templates
 from api.dashboard.graph import GraphView, read_views
 from api.dashboard.headers import HEADERS
 from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
-from api.dashboard.text import age_text, cost_text, ratio_text
+from api.dashboard.text import age_text, cost_text, gain_text, ratio_text
 from api.dashboard.trend import Series, series_of
+from api.dashboard.tunings import TuningRow
 from api.dashboard.vendor import CHARTS, LIBRARIES, read_library
 from api.dashboard.views import Views
+from api.store.devices import DeviceStore, DeviceSummary, UnknownDeviceError
 from api.store.plans import PlanStore
 from api.store.tables import Plan
 from planner.compare.plans import DelegateChange, compare_plans
@@ -33,6 +35,7 @@ from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_na
 from planner.kernels.releases import RELEASES
 from planner.options import COMPILE_OPTIONS
 from planner.result.report import read_report
+from planner.tuning.result import BASELINE
 
 _HERE: Final = Path(__file__).parent
 _IMMUTABLE: Final = "public, max-age=31536000, immutable"
@@ -57,7 +60,10 @@ _templates.env.filters |= {
     "cost": cost_text,
     "ratio": ratio_text,
     "age": age_text,
+    "gain": gain_text,
     "query": lambda parameters: "?" + urlencode(parameters),
+    # A name as one part of a path: the router puts it there as it is.
+    "part": lambda name: quote(name, safe=""),
 }
 static_files = StaticFiles(directory=_HERE / "static")
 router = APIRouter(include_in_schema=False)
@@ -112,6 +118,7 @@ def overview(request: Request, store: Store, query: Annotated[OverviewQuery, Que
         "pages": max(1, -(-page.total // query.size)),
         "choices": {
             "profile": store.profile_names(),
+            "device": store.device_names(),
             "objective": OBJECTIVES,
             "status": STATUSES,
         },
@@ -134,9 +141,19 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
         "report": report,
         "largest": largest,
         "charts": CHARTS,
+        # Plans for a device stay when it is deleted.
+        "has_device": plan.device is not None and _has_device(store, plan.device),
         "others": [other for other in reversed(history) if other.id != plan.id],
     }
     return _templates.TemplateResponse(request, "plan.html", context)
+
+
+def _has_device(store: PlanStore, name: str) -> bool:
+    try:
+        DeviceStore(store).get(name)
+    except UnknownDeviceError:
+        return False
+    return True
 
 
 @router.get("/compare", response_class=HTMLResponse)
@@ -159,12 +176,16 @@ _COMPILE_OPTIONS: Final = tuple(name for name in COMPILE_OPTIONS if name != "dow
 
 
 @router.get("/upload", response_class=HTMLResponse)
-def upload_page(request: Request) -> Response:
-    """A form to plan a program with, by drag and drop or not."""
+def upload_page(
+    request: Request, store: Store, device: Annotated[str, Query(max_length=100)] = ""
+) -> Response:
+    """A form to plan a program with, by drag and drop or not; for a device, if it is named."""
     profiles = {name: load_profile(name).description for name in builtin_names()}
     layouts = {layout.name: short_name(layout) for layout in FLOAT_LAYOUTS + QUANTIZED_LAYOUTS}
     context = {
         "profiles": profiles,
+        "devices": DeviceStore(store).all(),
+        "chosen": device,
         "objectives": OBJECTIVES,
         "layouts": layouts,
         "releases": RELEASES,
@@ -185,6 +206,51 @@ def job_page(request: Request, job_id: str) -> Response:
     if re.fullmatch(r"[0-9a-f]{32}", job_id) is None:
         raise HTTPException(404, f"there is no job {job_id!r}")
     return _templates.TemplateResponse(request, "job.html", {"job_id": job_id})
+
+
+def _devices(store: Store) -> DeviceStore:
+    return DeviceStore(store)
+
+
+Devices = Annotated[DeviceStore, Depends(_devices)]
+
+
+def _find_device(devices: Devices, name: str) -> DeviceSummary:
+    return devices.get(name)
+
+
+FoundDevice = Annotated[DeviceSummary, Depends(_find_device)]
+
+
+@router.get("/device", response_class=HTMLResponse)
+def devices_page(request: Request, devices: Devices) -> Response:
+    """The devices, and a form to add one."""
+    return _templates.TemplateResponse(request, "devices.html", {"devices": devices.all()})
+
+
+@router.get("/device/{name}", response_class=HTMLResponse)
+def device_page(request: Request, devices: Devices, found: FoundDevice) -> Response:
+    """A device: what it is, how well it is known, its runs and tunings."""
+    name = found.device.name
+    context = {
+        "device": found.device,
+        "kept": found,
+        "charts": CHARTS,
+        "runs": devices.runs(name),
+        "tunings": [TuningRow.of(tuning) for tuning in devices.tunings(name)],
+    }
+    return _templates.TemplateResponse(request, "device.html", context)
+
+
+@router.get("/device/{name}/tuning/{tuning_id}", response_class=HTMLResponse)
+def tuning_page(request: Request, devices: Devices, found: FoundDevice, tuning_id: str) -> Response:
+    """A tuning: its script follows it until it ends."""
+    name = found.device.name
+    tuning = devices.tuning(name, tuning_id)
+    if tuning is None:
+        raise HTTPException(404, f"device {name!r} has no tuning {tuning_id!r}")
+    context = {"device": name, "tuning": tuning, "baseline": BASELINE, "charts": CHARTS}
+    return _templates.TemplateResponse(request, "tuning.html", context)
 
 
 @router.get("/docs", response_class=HTMLResponse)

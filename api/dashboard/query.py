@@ -32,6 +32,7 @@ class OverviewQuery(BaseModel):
     name: _Filter = None
     model: _Filter = None
     profile: _Filter = None
+    device: _Filter = None
     objective: Annotated[Objective | None, BeforeValidator(_none_if_empty)] = None
     status: Annotated[Literal["OPTIMAL", "FEASIBLE"] | None, BeforeValidator(_none_if_empty)] = None
     sort: Sort = "created"
@@ -45,6 +46,7 @@ class OverviewQuery(BaseModel):
             name=self.name,
             source_name=self.model,
             profile=self.profile,
+            device=self.device,
             objective=self.objective,
             status=self.status,
         )

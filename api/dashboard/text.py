@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from math import isinf
 from typing import Final
@@ -24,6 +25,14 @@ def cost_text(cost: float, unit: str) -> str:
 def ratio_text(ratio: float) -> str:
     """A ratio of costs; infinite where nothing is left to divide by."""
     return "∞" if isinf(ratio) else f"{ratio:.2f}×"
+
+
+def gain_text(gain: Mapping[str, float | None]) -> str:
+    """A gain and its interval, as in ``1.042 (1.038 to 1.047)``; ``high`` is None for no end."""
+    median, low, high = gain["median"], gain["low"], gain["high"]
+    if not low or high is None:
+        return f"{median:.3f} (too few runs)"
+    return f"{median:.3f} ({low:.3f} to {high:.3f})"
 
 
 def age_text(then: datetime, now: datetime | None = None) -> str:

@@ -20,6 +20,8 @@ import { costText } from "./text.js";
 /**
  * @typedef {object} Options
  * @property {string} profile
+ * @property {string | null} [device]
+ * @property {string | null} [gpu]
  * @property {string} objective
  * @property {number[] | null} texture_limits
  * @property {number | null} buffer_limit
@@ -29,6 +31,7 @@ import { costText } from "./text.js";
  */
 /**
  * @typedef {object} Result
+ * @property {"OPTIMAL" | "FEASIBLE"} status
  * @property {number | null} objective_ratio
  * @property {Unit} unit
  * @property {number} baseline_objective_cost
@@ -77,6 +80,7 @@ async function read() {
   find("name").textContent = document_.job.name;
   document.title = `${document_.job.name} · Layout Planner`;
   drawMatrix();
+  drawGains();
   drawProgress(document_.job);
   drawFailures();
   return true;
@@ -152,8 +156,16 @@ function drawFailures() {
  * Options in words, without those that are left to their default.
  * @param {Options} options
  */
-function textOf({
+const textOf = (options) => [options.device ?? "", restOf(options)].filter(Boolean).join(", ");
+
+/**
+ * Options in words but for the device. With one, the profile prices what was not measured alone.
+ * @param {Options} options
+ */
+function restOf({
   profile,
+  device,
+  gpu,
   objective,
   texture_limits: texture,
   buffer_limit: buffer,
@@ -162,8 +174,9 @@ function textOf({
   compile_options: compiled = {},
 }) {
   return [
-    profile,
+    ...(device && profile === "default" ? [] : [profile]),
     objective,
+    ...(gpu ? [gpu] : []),
     ...(texture ? [`textures to ${texture.join(",")}`] : []),
     ...(buffer === null ? [] : [`buffers under ${buffer}`]),
     ...(runtime ? [`ExecuTorch ${runtime}`] : []),
@@ -207,6 +220,51 @@ function drawMatrix() {
   );
 }
 
+/** Of a job for several devices, which gains what; plans without a device are one more. */
+function drawGains() {
+  const devices = new Set(items.map(({ options }) => options.device ?? null));
+  find("gains-part").hidden = devices.size < 2;
+  if (devices.size < 2) return;
+  const inputs = Map.groupBy(items, (item) => `${item.input_sha256} ${item.input}`);
+  find("gains").replaceChildren(...[...inputs.values()].flatMap((group) => group.map(gainRow)));
+}
+
+/** @param {Item} item */
+function gainRow({ input, options, state, result, plan_id: plan }) {
+  const { device } = options;
+  const isDone = result !== null && plan !== null;
+  return element(
+    "tr",
+    {},
+    element(
+      "th",
+      { scope: "row" },
+      isDone ? element("a", { href: pageOf(host, plan) }, input) : input,
+    ),
+    element("td", {}, device ? element("a", { href: deviceOf(device) }, device) : "none"),
+    element("td", {}, restOf(options)),
+    ...(isDone
+      ? [
+          ...[result.baseline_objective_cost, result.objective_cost].map((cost) =>
+            element("td", { class: "number" }, costText(cost, result.unit)),
+          ),
+          element("td", { class: "number" }, ratioText(result.objective_ratio)),
+          element("td", {}, proofOf(result.status)),
+        ]
+      : [element("td", { colspan: 4, class: state }, state)]),
+  );
+}
+
+/** @param {string} name */
+const deviceOf = (name) => dataOf(host, "devices").replace(/_$/, encodeURIComponent(name));
+
+/** @param {Result["status"]} status */
+const proofOf = (status) =>
+  element("span", { class: `proof ${status.toLowerCase()}` }, status.toLowerCase());
+
+/** @param {number | null} ratio */
+const ratioText = (ratio) => (ratio === null ? "∞" : `${ratio.toFixed(2)}×`);
+
 /** @param {Options} options */
 const keyOf = (options) => JSON.stringify(options);
 
@@ -224,7 +282,10 @@ function fill({ number, state, result, plan_id: plan }) {
   const step = ratio === null ? STEPS.length : STEPS.filter((end) => ratio > end).length;
   cell.className = `number r${step}`;
   cell.replaceChildren(
-    element("a", { href: pageOf(host, plan) }, ratio === null ? "∞" : `${ratio.toFixed(2)}×`),
+    element("a", { href: pageOf(host, plan) }, ratioText(ratio)),
+    ...(result.status === "FEASIBLE"
+      ? [element("small", {}, element("span", { "aria-hidden": "true" }, "◐ "), "not proven")]
+      : []),
     element("small", {}, `${costText(before, unit)} → ${costText(after, unit)}`),
     element("small", {}, `${result.baseline_transitions} → ${result.transitions} repacks`),
   );

@@ -162,3 +162,12 @@ const describe = () => {
 };
 profile.addEventListener("change", describe);
 describe();
+
+const device = find("device", HTMLSelectElement);
+const describeDevice = () => {
+  const objective = device.value === "" ? "repack" : "latency";
+  find("objective-default").textContent = `by default: ${objective}`;
+  find("device-text").hidden = device.value === "";
+};
+device.addEventListener("change", describeDevice);
+describeDevice();
