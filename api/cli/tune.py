@@ -10,8 +10,12 @@ import click
 from api.cli.options import FOLDER, PATH, limiting_options, progress_bar
 
 if TYPE_CHECKING:
+    from api.client.devices import DeviceClient
+    from api.client.tuning import Telling
+    from planner.measured.device import Device
     from planner.options import PlanOptions
     from planner.tuning.runners import Runner
+    from planner.tuning.tune import Watcher
 
 _ANDROID = "/data/local/tmp"
 _INTERRUPTED = 130
@@ -77,6 +81,17 @@ _INTERRUPTED = 130
     help="How often each of the best runs against ExecuTorch's plan.",
 )
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--known",
+    metavar="NAME|FILE",
+    help="What is known of the device already: one that ships with the planner, or a device's "
+    "file ('profile export').",
+)
+@click.option(
+    "--server",
+    metavar="URL",
+    help="A server whose device of this name is learned from, and taught as the tuning goes.",
+)
 @limiting_options
 def tune(
     source: Path,
@@ -94,6 +109,8 @@ def tune(
     inferences: int,
     blocks: int,
     seed: int,
+    known: str | None,
+    server: str | None,
     options: PlanOptions,
 ) -> None:
     """Find the fastest plan of a program on a device, by measuring it there.
@@ -103,9 +120,12 @@ def tune(
     faster, with the same outputs, is written, or ExecuTorch's own. Run again, it goes on where it
     was broken off.
     """
+    from api.client.devices import DeviceClient
+    from api.client.tuning import Telling
     from api.files import read_input
     from api.terminal.console import stdout
     from api.terminal.tuning import LiveTuning, tuned_report
+    from planner.errors import PlannerError
     from planner.files.whole import write_whole
     from planner.tuning.device import MeasuringDevice
     from planner.tuning.subject import subject_of
@@ -115,6 +135,8 @@ def tune(
     output = output or source.with_suffix(".tuned.pte")
     folder = folder or source.with_suffix(".tuning")
     data = read_input(source)
+    shared = None if server is None else DeviceClient(server, device)
+    before = _known(device, known, shared)
     settings = TuneSettings(
         rounds=rounds,
         blocks=blocks,
@@ -127,19 +149,50 @@ def tune(
         subject = subject_of(data, source.name, options, inputs, seed, folder / "inputs", progress)
     console = stdout()
     where = MeasuringDevice(chosen, subject)
-    try:
-        with LiveTuning(console) as live:
-            tuned = Tuning(subject, where, device, options, settings, folder, live).result()
-    except KeyboardInterrupt:
-        click.echo(
-            f"What was measured is kept in {folder}, and what was learned in {folder / COSTS}: the "
-            "same command goes on from there.",
-            err=True,
-        )
-        raise SystemExit(_INTERRUPTED) from None
+    with LiveTuning(console) as live:
+        watcher: Watcher = live
+        telling = None
+        if shared is not None:
+            watcher = telling = Telling(shared, source.name, live, live.warn)
+            live.warn(f"{telling.page} shows how it goes")
+        tuning = Tuning(subject, where, device, options, settings, folder, watcher, known=before)
+        try:
+            if telling is not None:
+                telling.journal = tuning.journal
+            tuned = tuning.result()
+        except KeyboardInterrupt:
+            _tell_end(telling, "it was broken off")
+            click.echo(
+                f"What was measured is kept in {folder}, and what was learned in "
+                f"{folder / COSTS}: the same command goes on from there.",
+                err=True,
+            )
+            raise SystemExit(_INTERRUPTED) from None
+        except PlannerError as error:
+            _tell_end(telling, f"it failed: {error}")
+            raise
+        if telling is not None:
+            telling.ended(tuned)
     write_whole(output, tuned.program)
     console.print(tuned_report(tuned))
     console.print(f"{output} is written; {folder} has every run, costs.sqlite what was learned.")
+
+
+def _tell_end(telling: Telling | None, reason: str) -> None:
+    if telling is not None:
+        telling.broken_off(reason)
+
+
+def _known(device: str, known: str | None, shared: DeviceClient | None) -> Device | None:
+    """What is known of a device before it is tuned on."""
+    from planner.errors import OptionError
+    from planner.measured.device import Device, load_device
+
+    if shared is None:
+        return None if known is None else load_device(known)
+    if known is not None:
+        raise OptionError("--known is for tuning without a server: the server knows the device")
+    return shared.known() or Device(device, avoid=tuple(shared.avoid()))
 
 
 def _runner(command: str | None, adb: str | None, ssh: str | None, runner: str | None) -> Runner:

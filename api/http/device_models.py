@@ -241,6 +241,7 @@ class TunedPlan(BaseModel):
 
     name: Name
     round: int = Field(ge=0, le=1_000_000)
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the program.")
     transitions: int = Field(ge=0)
     predicted_ns: Nanoseconds | None
     verdict: Verdict

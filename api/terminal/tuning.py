@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from api.terminal.figures import cost
-from planner.tuning.result import BASELINE, Candidate, Tuned
+from planner.tuning.result import BASELINE, Candidate, Round, Tuned
 from planner.tuning.statistics import Gain
 
 _CLASSES = 8
@@ -48,6 +48,13 @@ class LiveTuning:
             self._live.update(self._shown())
         else:
             self._console.print("  " + ", ".join(cell for cell in cells if cell))
+
+    def learned(self, found: Round) -> None:
+        """A round that ended: the report at the end has it."""
+
+    def warn(self, text: str) -> None:
+        """Something to know that is not of the tuning itself."""
+        self._console.print(escape(text))
 
     def _shown(self) -> RenderableType:
         return Group(self._table, Text(self._stage))

@@ -82,47 +82,55 @@ class Tuned:
 
 def document(tuned: Tuned) -> dict[str, Any]:
     """The result as a JSON document; times are ns per inference."""
-
-    def gain(found: Gain) -> dict[str, float | None]:
-        high = None if found.high == float("inf") else found.high
-        return {"median": found.median, "low": found.low, "high": high}
-
     return {
         "winner": BASELINE if tuned.winner is None else tuned.winner.candidate.name,
         "ended": tuned.ended,
         "device_seconds": tuned.seconds,
         "baseline_error": tuned.baseline_error,
-        "finalists": [
-            {
-                "name": f.candidate.name,
-                "gain": gain(f.gain),
-                "wall_gain": None if f.wall is None else gain(f.wall),
-                "predicted_gain": f.predicted,
-                "is_faster": f.is_faster,
-            }
-            for f in tuned.finalists
-        ],
-        "plans": [
-            {
-                "name": c.name,
-                "round": c.round,
-                "sha256": c.run.program,
-                "transitions": c.transitions,
-                "predicted_ns": c.predicted,
-                "verdict": c.run.verdict,
-                "ns": c.run.ns,
-                "wall_ns": c.run.wall_ns,
-                "error": c.run.error if math.isfinite(c.run.error) else None,
-                "said": c.run.said,
-            }
-            for c in tuned.candidates
-        ],
+        "finalists": [finalist_document(f) for f in tuned.finalists],
+        "plans": [plan_document(c) for c in tuned.candidates],
         "rounds": [asdict(each) for each in tuned.rounds],
         "operators": {
             kind: {"executorch_ns": before, "ns": after}
             for kind, (before, after) in tuned.classes.items()
         },
         "avoided": list(tuned.avoided),
+    }
+
+
+def plan_document(candidate: Candidate) -> dict[str, Any]:
+    """A plan that was measured, as a JSON document."""
+    run = candidate.run
+    return {
+        "name": candidate.name,
+        "round": candidate.round,
+        "sha256": run.program,
+        "transitions": candidate.transitions,
+        "predicted_ns": candidate.predicted,
+        "verdict": run.verdict,
+        "ns": run.ns,
+        "wall_ns": run.wall_ns,
+        "error": run.error if math.isfinite(run.error) else None,
+        "said": run.said,
+    }
+
+
+def finalist_document(finalist: Finalist) -> dict[str, Any]:
+    """A plan of the last comparison, as a JSON document."""
+    return {
+        "name": finalist.candidate.name,
+        "gain": _gain(finalist.gain),
+        "wall_gain": None if finalist.wall is None else _gain(finalist.wall),
+        "predicted_gain": finalist.predicted,
+        "is_faster": finalist.is_faster,
+    }
+
+
+def _gain(found: Gain) -> dict[str, float | None]:
+    return {
+        "median": found.median,
+        "low": found.low,
+        "high": found.high if math.isfinite(found.high) else None,
     }
 
 

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -26,6 +27,8 @@ from planner.kernels.faults import DOES_NOT_LOAD, Faults, parse_faults
 from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.database import CostDatabase, Run
+from planner.measured.device import Device as KnownDevice
+from planner.measured.device import read_device
 from planner.measured.join import Join, inference_ns, join
 from planner.measured.pricing import priced_total
 from planner.measured.timemodel import labels_of
@@ -54,6 +57,8 @@ from schema import VkGraph
 
 COSTS: Final = "costs.sqlite"
 AVOID: Final = "avoid.json"
+KNOWN: Final = "known.json"
+"""What was known of the device before, as its file."""
 
 _RETRY_SECONDS: Final = 2.0
 _FEWEST_BLOCKS: Final = 7
@@ -98,6 +103,9 @@ class Watcher(Protocol):
     def measured(self, candidate: Candidate, baseline: Candidate | None) -> None:
         """A plan that was measured, and ExecuTorch's."""
 
+    def learned(self, found: Round) -> None:
+        """A round that ended."""
+
 
 class BudgetError(Exception):
     """The device's time is used up."""
@@ -116,10 +124,13 @@ class Tuning:
         folder: Path,
         watcher: Watcher,
         clock: Callable[[], float] = time.monotonic,
+        known: KnownDevice | None = None,
     ) -> None:
         """Opens the folder; raises ``OptionError`` for one of another tuning.
 
-        ``clock`` tells the seconds that the device is busy.
+        ``clock`` tells the seconds that the device is busy. ``known`` is what earlier runs, of this
+        program or of others, taught of the device: times are learned from these as well, and what
+        is wrong there is avoided. It is kept in the folder, where a tuning that goes on finds it.
         """
         self._subject, self._device, self._name = subject, device, name
         self._options, self._settings, self._watcher = options, settings, watcher
@@ -134,6 +145,11 @@ class Tuning:
                 "variants": settings.variants,
             },
         )
+        kept = self._remembered(known)
+        self._earlier = [] if kept is None else [run.samples for run in kept.runs]
+        if kept is not None:
+            avoid = Faults((*options.avoid.rows, *kept.faults().rows))
+            self._options = replace(options, avoid=avoid)
         self._expected: list[Sequence[Array]] = []
         self._baseline_error: float | None = None
         self._baseline_outputs = folder / "baseline"
@@ -171,6 +187,7 @@ class Tuning:
             for number in range(1, self._settings.rounds + 1):
                 found = self._round(number)
                 rounds.append(found)
+                self._watcher.learned(found)
                 # The blocks of the last comparison tell smaller gains apart than two runs do.
                 chance = noise(self._times()) / math.sqrt(self._settings.blocks)
                 if number > 1 and found.saving <= chance:
@@ -182,8 +199,7 @@ class Tuning:
         except BudgetError:
             ended = "the device's time is used up"
         finalists = self._compare(baseline)
-        faster = [f for f in finalists if f.is_faster]
-        winner = max(faster, key=lambda f: f.gain.median, default=None)
+        winner = self._winner(baseline, [f for f in finalists if f.is_faster])
         return Tuned(
             program=self._subject.program if winner is None else winner.candidate.program,
             winner=winner,
@@ -305,7 +321,8 @@ class Tuning:
         if record is None:
             self._check_budget(purpose)
             record = self._attempts(purpose, program, key)
-            if record.verdict != "away":
+            # ExecuTorch's plan has to run: where it did not, the same command tries it again.
+            if record.verdict != "away" and (self._candidates or record.verdict == "right"):
                 self.journal.add(record)
         self._spent += record.seconds
         if record.verdict == "away":
@@ -396,6 +413,16 @@ class Tuning:
 
     # What is known.
 
+    def _remembered(self, known: KnownDevice | None) -> KnownDevice | None:
+        """What is known of the device from before: what the folder has, where it has anything."""
+        path = self.journal.folder / KNOWN
+        if path.exists():
+            return read_device(path.read_bytes(), str(path))
+        if known is not None and not list(self.journal):
+            self.journal.write(KNOWN, known.to_json())
+            return known
+        return None
+
     def _join(self, purpose: str, key: str) -> Join:
         """A run's times joined to its program; read anew where the tuning goes on."""
         found = self._joins.get((purpose, key))
@@ -414,12 +441,12 @@ class Tuning:
         known = self._learned_from
         if self._learned is None or self._learned[0] != len(known):
             runs = [self._join(*run).samples for run in known]
-            self._learned = len(known), DeviceTimes.of(self._name, runs)
+            self._learned = len(known), DeviceTimes.of(self._name, [*self._earlier, *runs])
         return self._learned[1]
 
     def _known(self) -> set[Tried]:
-        joins = (self._join(*run) for run in self._learned_from)
-        return {(s.call, labels_of(s.operands)) for found in joins for s in found.samples}
+        runs = chain(self._earlier, (self._join(*run).samples for run in self._learned_from))
+        return {(s.call, labels_of(s.operands)) for run in runs for s in run}
 
     def _plan_options(self) -> PlanOptions:
         """The options of a plan, which avoids what was found to be wrong on this device."""
@@ -487,24 +514,31 @@ class Tuning:
         What was learned tells plans apart that blocks do not yet: what they share, and the speed of
         whole runs, does not count there. Only blocks prove.
         """
-        options = self._learned_options()
-        costs = options.cost_model()
-
-        def gain(candidate: Candidate) -> float:
-            before, after = (
-                priced_total(self._graphs(c.program), costs, options.profile)
-                for c in (baseline, candidate)
-            )
-            return before / after - 1
-
-        best = max(finalists, key=lambda f: gain(f.candidate), default=None)
-        proven = [gain(f.candidate) for f in finalists if f.is_faster]
+        gain = self._likely_gains(baseline)
+        best = max(finalists, key=gain, default=None)
         if best is None or best.is_faster:
             return []
-        if gain(best.candidate) - max(proven, default=0.0) < _WORTH:
+        proven = max((gain(f) for f in finalists if f.is_faster), default=1.0)
+        if gain(best) - proven < _WORTH:
             return []
         self._watcher.stage(f"{best.candidate.name} against ExecuTorch's plan, in turn")
         return [best.candidate]
+
+    def _winner(self, baseline: Candidate, faster: Sequence[Finalist]) -> Finalist | None:
+        """The fastest; of those that blocks cannot tell from it, the best by what was learned."""
+        fastest = max((f.gain.median for f in faster), default=0.0)
+        like_it = [f for f in faster if f.gain.high >= fastest]
+        return max(like_it, key=self._likely_gains(baseline), default=None)
+
+    def _likely_gains(self, baseline: Candidate) -> Callable[[Finalist], float]:
+        """The gains of plans over ExecuTorch's, by all that was measured."""
+        options = self._learned_options()
+        costs = options.cost_model()
+
+        def ns(candidate: Candidate) -> float:
+            return priced_total(self._graphs(candidate.program), costs, options.profile)
+
+        return lambda finalist: ns(baseline) / ns(finalist.candidate)
 
     @staticmethod
     def _gains(

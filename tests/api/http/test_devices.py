@@ -204,6 +204,7 @@ def test_a_tuning_is_followed(server: Server, phone: str) -> None:
     plan = {
         "name": "ExecuTorch's plan",
         "round": 0,
+        "sha256": "0" * 64,
         "transitions": 3,
         "predicted_ns": None,
         "verdict": "right",

@@ -18,7 +18,7 @@ from planner.measured.timemodel import labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
-from planner.tuning.result import Candidate, Tuned
+from planner.tuning.result import Candidate, Round, Tuned
 from planner.tuning.simulation import (
     OUTPUT,
     Behaviour,
@@ -99,12 +99,16 @@ class Watching:
     def __init__(self) -> None:
         self.stages: list[str] = []
         self.candidates: list[Candidate] = []
+        self.rounds: list[Round] = []
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
 
     def measured(self, candidate: Candidate, baseline: Candidate | None) -> None:
         self.candidates.append(candidate)
+
+    def learned(self, found: Round) -> None:
+        self.rounds.append(found)
 
 
 class Interrupted(SimulatedRuns):
