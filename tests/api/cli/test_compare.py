@@ -174,7 +174,7 @@ def test_what_is_wrong_is_said_in_one_line(tmp_path: Path) -> None:
         ([a, b], "Missing option '--graphs'"),
         ([a, b, "--graphs", graph_a], "'--graphs' requires 2 arguments"),
         (good, "a.pte has no layouts that can be read"),
-        ([*good, "--device", "x"], "name that as well (--costs FILE)"),
+        ([*good, "--device", "x"], "ships with the planner (lavapipe, nvidia-h100)"),
         ([*good, "--costs", str(tmp_path / "none")], "there is no cost database"),
         ([*good, "--picture", "x.gif"], "cannot draw x.gif"),
         ([*good, "-o", str(tmp_path / "none" / "x.md")], "its directory does not exist"),

@@ -95,7 +95,7 @@ def test_what_cannot_be_done_writes_nothing(command: str, graph: str, tmp_path: 
         ([tmp_path / "none"], "cannot read"),
         ([graph, "--profile", "bytes"], "counts bytes, not time"),
         ([graph, "--profile", "nowhere"], "nowhere"),
-        ([graph, "--device", "phone"], "--costs FILE"),
+        ([graph, "--device", "phone"], "ships with the planner"),
         ([graph, "--costs", tmp_path / "none"], "there is no cost database"),
         ([graph, "--etdump", graph], "is not an ETDump"),
         ([graph, "--etdump", tmp_path / "none"], "cannot read"),
