@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from tests.api.graphs import graph
 from tests.api.jobs.plant import wait
 from tests.api.serving import Server, serving
 from tests.paths import ROOT
@@ -59,6 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="session")
 def job(server: Server) -> str:
     """The id of a job that is done."""
-    job_id = server.submit({"a.vkgraph": graph(8)}, profiles=["bytes"])
+    program = (ROOT / "tests/programs/by_executorch_1.4.1.pte").read_bytes()
+    job_id = server.submit({"a.pte": program}, profiles=["bytes"])
     wait(lambda: bool(server.get(f"/jobs/{job_id}")["is_finished"]))
     return job_id
