@@ -120,8 +120,10 @@ def profile_show(source: str, device: str | None, as_json: bool) -> None:
 @click.option(
     "--avoid",
     type=PATH,
+    multiple=True,
     metavar="FILE",
-    help="What is wrong on it: a JSON file of rows (docs/kernels.md), as 'tune' writes it.",
+    help="What is wrong on it: a JSON file of rows (docs/kernels.md), as 'tune' writes it. May be "
+    "repeated.",
 )
 @click.option("--texture-limits", metavar="X,Y,Z", help="Its largest image extents in texels.")
 @click.option(
@@ -142,7 +144,7 @@ def profile_export(
     databases: tuple[Path, ...],
     device: str,
     gpu: str | None,
-    avoid: Path | None,
+    avoid: tuple[Path, ...],
     texture_limits: str | None,
     buffer_limit: int | None,
     output: Path,
@@ -164,9 +166,9 @@ def profile_export(
     if not output.name.endswith(FILE_NAMES):
         raise OptionError(f"a device's file ends in {' or '.join(FILE_NAMES)}: {output} does not")
     rows: list[dict[str, Any]] = []
-    if avoid is not None:
-        load_faults(avoid)  # refuses what are no rows
-        rows = json.loads(avoid.read_text("utf-8"))
+    for path in avoid:
+        load_faults(path)  # refuses what are no rows
+        rows += [row for row in json.loads(path.read_text("utf-8")) if row not in rows]
     known = replace(
         database_device(databases, device),
         gpu=gpu,

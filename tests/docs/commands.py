@@ -32,8 +32,7 @@ PARSED: Final = {
     "bench tune": "takes minutes; tests/api/bench/test_tune.py runs it on one device",
     "profile import run.etdump --graph try.pte": "needs a phone's run; docs/measured.md has one",
     "profile export model.tuning/costs.sqlite": "needs tunings; docs/measured.md exports one",
-    "plan other.pt2": "needs what a tuning left; docs/measured.md plans by a database",
-    "plan third.pt2": "needs a phone's file; docs/measured.md plans by one",
+    "plan other.pt2": "needs a phone's file; docs/measured.md plans by one",
     "profile import variants": "needs runs of them; tests/api/cli/test_profiles.py has some",
 }
 """Commands of ``layout-planner`` whose arguments are checked, but which are not run."""
