@@ -275,9 +275,13 @@ def with_device(options: PlanOptions, device: Device, source: MeasuredSource) ->
 
     Limits and a GPU that the options name stay. Raises ``OptionError`` for a wrong avoid list.
     """
+    return replace(within_device(options, device), costs=source)
+
+
+def within_device(options: PlanOptions, device: Device) -> PlanOptions:
+    """As ``with_device``, by the costs that the options have."""
     return replace(
         options,
-        costs=source,
         texture_limits=options.texture_limits or device.texture_limits,
         buffer_limit=options.buffer_limit or device.buffer_limit,
         gpu=options.gpu or device.gpu,

@@ -24,11 +24,12 @@ from planner.costs.profile_file import load_profile
 from planner.errors import InputError, NoRepresentationError
 from planner.files.lowered import graphs_of
 from planner.kernels.faults import DOES_NOT_LOAD, Faults, parse_faults
+from planner.kernels.releases import Runtime
 from planner.measured.calls import calls_of
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.database import CostDatabase, Run
 from planner.measured.device import Device as KnownDevice
-from planner.measured.device import read_device
+from planner.measured.device import read_device, within_device
 from planner.measured.join import Join, inference_ns, join
 from planner.measured.pricing import priced_total
 from planner.measured.timemodel import labels_of
@@ -145,11 +146,13 @@ class Tuning:
                 "variants": settings.variants,
             },
         )
+        if subject.eager is not None and options.runtime is None:
+            # As for any plan of an exported program: for the release that has lowered it.
+            self._options = replace(self._options, runtime=Runtime())
         kept = self._remembered(known)
         self._earlier = [] if kept is None else [run.samples for run in kept.runs]
         if kept is not None:
-            avoid = Faults((*options.avoid.rows, *kept.faults().rows))
-            self._options = replace(options, avoid=avoid)
+            self._options = within_device(self._options, kept)
         self._expected: list[Sequence[Array]] = []
         self._baseline_error: float | None = None
         self._baseline_outputs = folder / "baseline"
@@ -327,8 +330,8 @@ class Tuning:
         self._spent += record.seconds
         if record.verdict == "away":
             raise InputError(
-                f"{self._name} is away: {record.said} (what was measured is kept in "
-                f"{self.journal.folder}: go on with the same command)"
+                f"{self._name} is away: {record.said.removeprefix('away: ')} (what was measured is "
+                f"kept in {self.journal.folder}: go on with the same command)"
             )
         if not self._expected and record.verdict == "right":
             self._expect(read_outputs(self._baseline_outputs, self._subject.signature.outputs))
