@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 MODELS: Final = ("convnext_t", "mobilevit_s", "segformer_b0_int8", "swin_t", "vit_b")
 _OPTIONS: Final = {"profiles": ["bytes", "default"], "objectives": ["repack", "latency"]}
 _SHOWN: Final = "swin_t.pt2"
+_DEVICE: Final = "nvidia-h100"
+_LEARNING_MS: Final = 120_000
+"""How long it may take to find out how well a device is known."""
+
 _WIDE: Final = (1280, 860)
 _FLAT: Final = (1280, 560)
 _PHONE: Final = (390, 844)
@@ -86,6 +90,7 @@ def _pictures(client: Client, job_id: str) -> list[_Picture]:
         _Picture("plan", plan, ready=drawn),
         _Picture("graph", f"{plan}?side=before&node=40", ready=drawn, top="#plan"),
         _Picture("job", f"/job/{job_id}", _FLAT, ready="#models tr"),
+        _Picture("device", f"/device/{_DEVICE}", ready="#fit[aria-busy=false]"),
         _Picture("phone", f"{plan}?node=40", _PHONE, "dark", drawn, top="#plan"),
     ]
 
@@ -99,7 +104,7 @@ def _take(browser: Browser, address: str, picture: _Picture) -> bytes:
     try:
         page = context.new_page()
         page.goto(picture.path)
-        page.wait_for_selector(picture.ready)
+        page.wait_for_selector(picture.ready, timeout=_LEARNING_MS)
         page.wait_for_load_state("networkidle")
         _scroll(page, picture.top)
         return page.screenshot()

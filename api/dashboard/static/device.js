@@ -84,11 +84,11 @@ function show({ runs, next }) {
   const predicted = shown.filter((run) => run.predicted !== null);
   find("points").hidden = predicted.length === 0;
   find("points-text").textContent = summary(shown);
-  if (predicted.length) points.show(predicted);
+  if (predicted.length) points.show(predicted, runs);
 
   const dated = shown.filter((run) => run.created !== null);
   find("drift-part").hidden = dated.length === 0;
-  if (dated.length) drift.show(dated);
+  if (dated.length) drift.show(dated, runs);
 
   const wanted = next.filter(isShown);
   find("next-part").hidden = wanted.length === 0;

@@ -61,6 +61,8 @@ const SIGNS = { waiting: "…", queued: "…", running: "▶", done: "✓", fail
 
 /** @type {Item[]} */
 let items = []; // by number
+/** @type {Set<string>} */
+let mixed = new Set(); // devices for which limits or GPU are not the same in all items
 /** @type {Map<number, HTMLTableCellElement>} */
 const cells = new Map(); // by number
 /** @type {EventSource | null} */
@@ -77,6 +79,7 @@ async function read() {
     return false;
   }
   items = document_.items;
+  mixed = mixedDevices();
   find("name").textContent = document_.job.name;
   document.title = `${document_.job.name} · Layout Planner`;
   drawMatrix();
@@ -158,8 +161,21 @@ function drawFailures() {
  */
 const textOf = (options) => [options.device ?? "", restOf(options)].filter(Boolean).join(", ");
 
+function mixedDevices() {
+  /** @type {Map<string, Set<string>>} */
+  const found = new Map();
+  for (const { options } of items) {
+    const { device, gpu, texture_limits: texture, buffer_limit: buffer } = options;
+    if (!device) continue;
+    const limits = found.get(device) ?? new Set();
+    found.set(device, limits.add(JSON.stringify([gpu, texture, buffer])));
+  }
+  return new Set([...found].flatMap(([device, limits]) => (limits.size > 1 ? [device] : [])));
+}
+
 /**
- * Options in words but for the device. With one, the profile prices what was not measured alone.
+ * Options in words but for the device. With one, the profile prices what was not measured alone,
+ * and limits and GPU are the device's own, unless there are others as well.
  * @param {Options} options
  */
 function restOf({
@@ -173,12 +189,13 @@ function restOf({
   runtime,
   compile_options: compiled = {},
 }) {
+  const isOwn = device && !mixed.has(device);
   return [
     ...(device && profile === "default" ? [] : [profile]),
     objective,
-    ...(gpu ? [gpu] : []),
-    ...(texture ? [`textures to ${texture.join(",")}`] : []),
-    ...(buffer === null ? [] : [`buffers under ${buffer}`]),
+    ...(gpu && !isOwn ? [gpu] : []),
+    ...(texture && !isOwn ? [`textures to ${texture.join(",")}`] : []),
+    ...(buffer === null || isOwn ? [] : [`buffers under ${buffer}`]),
     ...(runtime ? [`ExecuTorch ${runtime}`] : []),
     ...Object.entries(compiled).map(([name, on]) => (on ? name : `${name}=false`)),
     ...(without.length ? [`without ${without.join(", ")}`] : []),

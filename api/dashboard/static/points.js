@@ -15,11 +15,15 @@ import { costText, percentText, timeText } from "./text.js";
  * @property {number | null} predicted
  * @property {number} speed
  */
-/** @typedef {(host: HTMLElement, runs: Run[], colour: Colour) => Option} Drawing */
+/**
+ * Draws runs; a program looks the same whichever others are shown, by its place in all of them.
+ * @typedef {(host: HTMLElement, runs: Run[], programs: string[], colour: Colour) => Option} Drawing
+ */
 
 const COLOURS = ["accent", "warn", "good", "bad", "soft"];
 const SYMBOLS = ["circle", "triangle", "rect", "diamond"];
 const DAY = 86_400_000; // milliseconds
+const MINUTES = 600_000;
 const WIDE = 10; // times the least: beyond this, an axis of times is logarithmic
 
 /**
@@ -38,6 +42,8 @@ export class Points {
   #made = null;
   /** @type {Run[]} */
   #runs = [];
+  /** @type {string[]} */
+  #programs = [];
 
   /**
    * @param {HTMLElement} host
@@ -48,12 +54,18 @@ export class Points {
     this.drawing = drawing;
   }
 
-  /** @param {Run[]} runs */
-  show(runs) {
+  /**
+   * @param {Run[]} runs
+   * @param {Run[]} all those that can be shown
+   */
+  show(runs, all) {
     this.#runs = runs;
+    this.#programs = [...new Set(all.map(programOf))];
     if (this.#made) this.#made.redraw();
     else {
-      this.#made = createChart(this.host, (colour) => this.drawing(this.host, this.#runs, colour));
+      this.#made = createChart(this.host, (colour) =>
+        this.drawing(this.host, this.#runs, this.#programs, colour),
+      );
     }
   }
 }
@@ -62,7 +74,7 @@ export class Points {
  * What was measured, over what was predicted; on the diagonal they are equal.
  * @type {Drawing}
  */
-export function againstPredicted(host, runs, colour) {
+export function againstPredicted(host, runs, programs, colour) {
   const times = runs.flatMap(({ measured, predicted }) => [measured, predicted ?? measured]);
   const [least, most] = [Math.min(...times), Math.max(...times)];
   const isWide = least > 0 && most / least > WIDE;
@@ -98,7 +110,7 @@ export function againstPredicted(host, runs, colour) {
         lineStyle: { type: "dashed", width: 1.5 },
         data: range.map((end) => [end, end]),
       },
-      ...byProgram(runs, colour, (run) => [run.predicted, run.measured]),
+      ...byProgram(runs, programs, colour, (run) => [run.predicted, run.measured]),
     ],
   };
 }
@@ -107,7 +119,7 @@ export function againstPredicted(host, runs, colour) {
  * How much slower than the median run each was, over the time when it was added.
  * @type {Drawing}
  */
-export function overTime(host, runs, colour) {
+export function overTime(host, runs, programs, colour) {
   const times = runs.flatMap(({ created }) => (created === null ? [] : Date.parse(created)));
   const span = Math.max(...times) - Math.min(...times);
   return {
@@ -124,7 +136,7 @@ export function overTime(host, runs, colour) {
       type: "value",
       axisLabel: { formatter: (/** @type {number} */ value) => percentText(value, true) },
     }),
-    series: byProgram(runs, colour, (run) => [run.created, run.speed]),
+    series: byProgram(runs, programs, colour, (run) => [run.created, run.speed]),
   };
 }
 
@@ -136,7 +148,11 @@ export function overTime(host, runs, colour) {
 const whenText = (time, span) =>
   span > 2 * DAY
     ? new Date(time).toLocaleDateString(undefined, { day: "numeric", month: "short" })
-    : new Date(time).toLocaleTimeString(undefined, { hour: "numeric", minute: "2-digit" });
+    : new Date(time).toLocaleTimeString(undefined, {
+        hour: "numeric",
+        minute: "2-digit",
+        ...(span < MINUTES && { second: "2-digit" }),
+      });
 
 /**
  * What both drawings have.
@@ -188,15 +204,16 @@ const isPoint = (data) => typeof data === "object" && data !== null && "text" in
 
 /**
  * @param {Run[]} runs
+ * @param {string[]} programs
  * @param {Colour} colour
  * @param {(run: Run) => [x: number | string | null, y: number]} place
  */
-function byProgram(runs, colour, place) {
-  return [...Map.groupBy(runs, programOf)].map(([name, group], n) => ({
+function byProgram(runs, programs, colour, place) {
+  return [...Map.groupBy(runs, programOf)].map(([name, group]) => ({
     type: /** @type {const} */ ("scatter"),
     name,
-    color: colour(COLOURS[n % COLOURS.length]),
-    symbol: SYMBOLS[n % SYMBOLS.length],
+    color: colour(COLOURS[programs.indexOf(name) % COLOURS.length]),
+    symbol: SYMBOLS[programs.indexOf(name) % SYMBOLS.length],
     symbolSize: 9,
     data: group
       .map((run) => ({ run, value: place(run) }))

@@ -35,7 +35,7 @@ export function costText(cost, unit, digits = 1) {
  * A measured time, to as many digits as measurements of it agree in.
  * @param {number} ns
  */
-export const timeText = (ns) => costText(ns, "ns", 3);
+export const timeText = (ns) => costText(ns, "ns", ns < 1000 ? 0 : 3);
 
 /** @typedef {{ median: number, low: number, high: number | null }} Gain high is null for no end */
 

@@ -13,7 +13,7 @@ from tests.paths import ROOT
 
 pytestmark = pytest.mark.xdist_group("chromium")
 
-PICTURES = ("overview", "plan", "graph", "job", "phone")
+PICTURES = ("overview", "plan", "graph", "job", "device", "phone")
 
 
 def _numbers(line: str) -> list[float]:
