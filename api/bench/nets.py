@@ -37,15 +37,15 @@ from schema.vkgraph import (
 
 _CHANNELS: Final = (16, 24, 32, 64)
 _SIDES: Final = (14, 16, 28, 32)
-_FEWEST_BLOCKS: Final = 2
-_MOST_BLOCKS: Final = 4
+_FEWEST_BLOCKS: Final = 1
+_MOST_BLOCKS: Final = 3
 _FLOAT: Final = VkDataType.FLOAT32
 _FLOAT_BYTES: Final = 4
 _ACTIVATIONS: Final = ("relu", "sigmoid", "hardswish", "tanh")
 
 
 def small_net(seed: int) -> bytes:
-    """A VkGraph of some 10 to 30 operators, laid out one after another."""
+    """A VkGraph of some 5 to 30 operators, laid out one after another."""
     graph = vkgraph.encode(_Net(random.Random(seed)).graph())
     read = read_vkgraph(vkgraph.decode(graph), "net").graph
     return replan(graph, "net", PlanOptions(), chooser=Towards(_greedy(read))).data

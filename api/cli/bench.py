@@ -220,20 +220,29 @@ def bench_explore(
 
 @bench_group.command("tune")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
+@click.option("--small", is_flag=True, help="Small random nets, a device for each.")
 @click.option("--devices", type=click.IntRange(min=1), default=10, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the first device.")
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
-def bench_tune(folder: Path | None, devices: int, seed: int, output: Path | None) -> None:
+def bench_tune(
+    folder: Path | None, small: bool, devices: int, seed: int, output: Path | None
+) -> None:
     """Tune simulated devices: how near to the best plan, and never slower than ExecuTorch's.
 
-    The devices are made from recorded runs, as for 'bench profiles'; they are noisy, throttle, lose
-    their connection, and have kernels that are wrong or crash.
+    The devices are made from recorded runs, as for 'bench profiles', or for small nets drawn; they
+    are noisy, throttle, lose their connection, and have kernels that are wrong or crash.
     """
     from api.bench.tune import tuning
+    from api.bench.tune_small import tuning_small
     from api.files import check_writable
 
     check_writable(output)
-    tuning(folder, devices, seed, output)
+    if not small:
+        tuning(folder, devices, seed, output)
+    elif folder is None:
+        tuning_small(devices, seed, output)
+    else:
+        raise click.UsageError("--small draws its devices: leave out DIR")
 
 
 @bench_group.command("defaults")

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from api.bench.nets import small_net
 from planner.errors import InputError, OptionError
 from planner.files.lowered import graphs_of
-from planner.ir.representation import REPRS
+from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.faults import load_faults
+from planner.kernels.registry import CLONE
 from planner.measured.calls import calls_of
 from planner.measured.costs import load_costs
 from planner.measured.etdump import DelegateRun, Executions
@@ -19,8 +21,15 @@ from planner.pipelines.lowered import replan
 from planner.tuning.device import Measurement
 from planner.tuning.result import BASELINE, REPORT, Tuned
 from planner.tuning.runners import RunFailedError
-from planner.tuning.simulation import Behaviour, SimulatedRuns
+from planner.tuning.simulation import (
+    Behaviour,
+    DrawnTimes,
+    SimulatedDevice,
+    SimulatedRuns,
+    kernels_of,
+)
 from planner.tuning.tune import COSTS, TuneSettings
+from schema import VkMemoryLayout, VkStorageType
 from tests.planner.tuning import devices
 from tests.planner.tuning.devices import Interrupted, Watching, program, true_time, tuning
 
@@ -80,6 +89,73 @@ def test_a_kernel_that_fails_is_named_and_avoided(tmp_path: Path, kind: str) -> 
     assert len(rows.rows) == len(tuned.avoided)
 
 
+@pytest.mark.parametrize("kind", ["wrong", "crashing"])
+def test_a_repack_that_fails_is_in_no_plan(tmp_path: Path, kind: str) -> None:
+    # Rows are about operators, so that no plan can avoid it as such.
+    program, times = small_net(20), DrawnTimes(20)
+    height = TensorRepr(VkStorageType.TEXTURE_3D, VkMemoryLayout.TENSOR_HEIGHT_PACKED)
+    channels = TensorRepr(VkStorageType.TEXTURE_3D, VkMemoryLayout.TENSOR_CHANNELS_PACKED)
+    repack = CLONE, channels, height
+    met = frozenset({repack})
+    behaviour = Behaviour(wrong=met) if kind == "wrong" else Behaviour(crashing=met)
+    where = SimulatedRuns(SimulatedDevice(times, 0, 0.01, 0.01), behaviour, 0)
+    tuned = tuning(tmp_path / "t", where, data=program).result()
+    assert {"wrong" if kind == "wrong" else "crash"} < {c.run.verdict for c in tuned.candidates}
+    calls = (call for g in graphs_of(tuned.program, "net") for call in calls_of(g))
+    assert repack not in {kernel for call in calls for kernel in kernels_of(call)}
+    assert tuned.winner is not None and tuned.winner.gain.low > 1.2
+
+
+def failing(runs: set[int]) -> type[SimulatedRuns]:
+    """A device that fails for no reason in some of its runs, by their number."""
+
+    class Failing(SimulatedRuns):
+        def execute(self, program: Path, inferences: int, seconds: float) -> Measurement:
+            found = super().execute(program, inferences, seconds)
+            if self.runs in runs:
+                raise RunFailedError("crash", "the connection was lost")
+            return found
+
+    return Failing
+
+
+def test_a_run_that_fails_by_chance_is_nobodys_fault(tmp_path: Path) -> None:
+    runs = failing({2})(devices.device(0), Behaviour(), 0)
+    tuned = tuning(tmp_path / "t", runs, TuneSettings(retries=0)).result()
+    assert [c.run.verdict for c in tuned.candidates].count("crash") == 1
+    assert tuned.avoided == () and tuned.winner is not None
+
+
+def test_a_block_in_which_executorchs_plan_fails_does_not_count(tmp_path: Path) -> None:
+    class Failing(SimulatedRuns):
+        seen = 0
+
+        def execute(self, program: Path, inferences: int, seconds: float) -> Measurement:
+            found = super().execute(program, inferences, seconds)
+            self.seen += program.read_bytes() == devices.program()
+            if self.seen == 2:
+                self.seen += 1
+                raise RunFailedError("crash", "the connection was lost")
+            return found
+
+    runs = Failing(devices.device(0), Behaviour(), 0)
+    tuned = tuning(tmp_path / "t", runs, TuneSettings(retries=0)).result()
+    assert tuned.winner is not None and tuned.classes
+
+
+def test_more_blocks_prove_what_few_do_not(tmp_path: Path) -> None:
+    # The gain is a few times what a run differs from another.
+    found = []
+    for doublings in (0, 3):
+        runs = SimulatedRuns(devices.device(0, 0.25), Behaviour(), 0)
+        settings = TuneSettings(doublings=doublings)
+        tuned = tuning(tmp_path / f"{doublings}", runs, settings).result()
+        found.append((tuned.winner, runs.runs))
+    (few, fewer), (proven, more) = found
+    assert few is None and proven is not None
+    assert more - fewer in (2 * 9, 2 * 27, 2 * 63)
+
+
 def test_what_ends_in_the_midst_goes_on(tmp_path: Path) -> None:
     whole, parts = (SimulatedRuns(devices.device(1), Behaviour(), 1) for _ in range(2))
     expected = tuning(tmp_path / "whole", whole).result()
@@ -135,6 +211,9 @@ def test_a_program_that_does_not_run(tmp_path: Path) -> None:
     runs = SimulatedRuns(devices.device(0), Behaviour(crashing=met), 0)
     with pytest.raises(InputError, match="does not run on made up as ExecuTorch lays it out: cra"):
         tuning(tmp_path / "t", runs).result()
+    # Once the device is mended, the same command goes on.
+    mended = SimulatedRuns(devices.device(0), Behaviour(), 0)
+    assert tuning(tmp_path / "t", mended).result().winner is not None
 
 
 def test_a_device_that_is_away_loses_nothing(tmp_path: Path) -> None:
