@@ -99,7 +99,7 @@ export function againstPredicted(host, runs, programs, colour) {
   return {
     ...around(host, runs, colour, "Runs: measured against predicted times."),
     xAxis: { ...scale("predicted"), nameGap: 28 },
-    yAxis: { ...scale("measured"), nameGap: 58 },
+    yAxis: { ...scale("measured"), nameGap: 68 },
     series: [
       {
         type: "line",
