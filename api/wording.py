@@ -25,6 +25,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     Remedy.NAME_DEVICE: "name one (--device NAME)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (--runtime R)",
     Remedy.IMPORT_OPERATORS: "import the modules that do (--import MODULE)",
+    Remedy.TRUST_INPUT: "if you would run code of whoever made it, say so (--trust-input)",
 }
 
 HTTP: Final[Mapping[Remedy, str]] = {
@@ -39,4 +40,5 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.NAME_DEVICE: "use a device profile",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime=R)",
     Remedy.IMPORT_OPERATORS: "lower the program where they are defined, and hand in the .pte",
+    Remedy.TRUST_INPUT: "lower it where its author is trusted, and hand in the .pte",
 }

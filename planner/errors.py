@@ -27,6 +27,7 @@ class Remedy(Enum):
     NAME_DEVICE = auto()
     NAME_ANOTHER_RUNTIME = auto()
     IMPORT_OPERATORS = auto()
+    TRUST_INPUT = auto()
 
 
 PROJECT: Final = "layout-planner"
@@ -45,6 +46,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.NAME_DEVICE: "name one (device)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime)",
     Remedy.IMPORT_OPERATORS: "import the modules that do (imports)",
+    Remedy.TRUST_INPUT: "if you would run code of whoever made it, say so (trust=True)",
 }
 
 

@@ -42,13 +42,15 @@ class LoweringOptions:
     """How a program is lowered: the limits of the device, and options of ``VulkanPartitioner``.
 
     What exceeds the limits stays on the CPU. None are ExecuTorch's own limits. ``imports`` are
-    modules that define operators of the program, or paths of such Python files.
+    modules that define operators of the program, or paths of such Python files. ``trust`` says
+    that code in the program may run: it is then not vetted.
     """
 
     texture_limits: ImageExtents | None = None
     buffer_limit: int | None = None
     compile_options: tuple[tuple[str, bool], ...] = ()
     imports: tuple[str, ...] = ()
+    trust: bool = False
 
     def document(self) -> dict[str, Any]:
         """The options as a JSON document, which ``read_lowering`` reads."""
@@ -90,7 +92,8 @@ class PlanOptions:
     is. Besides the known faults of kernels, those that concern the ``gpu`` (its name as Vulkan
     gives it) among them, the plan avoids those to ``avoid``. ``known`` are the planner's own table,
     unless a sweep of kernels is to meet them. ``compile_options`` are ``VulkanPartitioner``'s, for
-    a program that is lowered here, and ``imports`` the modules that define its own operators.
+    a program that is lowered here, ``imports`` the modules that define its own operators, and
+    ``trust`` whether code in it may run.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -104,12 +107,17 @@ class PlanOptions:
     known: Faults = field(default_factory=builtin_faults)
     compile_options: tuple[tuple[str, bool], ...] = ()
     imports: tuple[str, ...] = ()
+    trust: bool = False
 
     @property
     def lowering(self) -> LoweringOptions:
         """How a program is to be lowered."""
         return LoweringOptions(
-            self.texture_limits, self.buffer_limit, self.compile_options, self.imports
+            self.texture_limits,
+            self.buffer_limit,
+            self.compile_options,
+            self.imports,
+            self.trust,
         )
 
     @property
@@ -149,6 +157,7 @@ def make_options(
     avoid: Faults | str | Path | None = None,
     compile_options: Iterable[str] = (),
     imports: Iterable[str] = (),
+    trust: bool = False,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -157,7 +166,8 @@ def make_options(
     ``X,Y,Z``, in texels. ``buffer_limit`` is a number of elements. ``runtime`` is a release of
     ExecuTorch, or as in ``1.3+`` that and later ones. ``avoid`` are faults of kernels, or the path
     of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
-    or ``downcast_64_bit=false``; ``imports`` are modules or Python files. Raises
+    or ``downcast_64_bit=false``; ``imports`` are modules or Python files.
+    ``trust`` lets code in an exported program run, which is vetted otherwise. Raises
     ``OptionError`` naming the wrong option.
     """
     if costs is None:
@@ -173,6 +183,7 @@ def make_options(
         avoid=load_faults(avoid) if isinstance(avoid, (str, Path)) else avoid or Faults(),
         compile_options=tuple(sorted(dict(map(parse_compile_option, compile_options)).items())),
         imports=tuple(imports),
+        trust=trust,
     )
     options.cost_model()
     return options

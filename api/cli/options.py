@@ -106,6 +106,12 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
         metavar="MODULE|FILE.py",
         help="Import this first: it defines operators of a .pt2. May be repeated.",
     ),
+    click.option(
+        "--trust-input",
+        "trust",
+        is_flag=True,
+        help="Let a .pt2 run code that is in it: without this it is vetted, and may be refused.",
+    ),
 )
 
 
@@ -187,6 +193,7 @@ def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
         force_fp16: bool,
         compile_options: tuple[str, ...],
         imports: tuple[str, ...],
+        trust: bool,
         **others: Any,
     ) -> None:
         from planner.options import make_options
@@ -200,6 +207,7 @@ def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
             avoid=avoid,
             compile_options=(*compile_options, *(["force_fp16"] * force_fp16)),
             imports=imports,
+            trust=trust,
         )
         command(options=options, **others)
 

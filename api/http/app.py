@@ -115,8 +115,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app = FastAPI(
         title="Layout Planner",
         summary="Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked.",
-        description="Loading a `.pt2` file can run code that was put into it: offer this service "
-        "only to those who may run code on its machine.",
+        description="A `.pt2` file is vetted before torch reads it, and refused if it could run "
+        "code. There is no sandbox around torch: offer this service only to those whom you trust "
+        "with its machine.",
         version=planner.__version__,
         lifespan=lifespan,
         redirect_slashes=False,

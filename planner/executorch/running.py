@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -11,9 +10,9 @@ from executorch.runtime import Runtime
 from numpy.typing import NDArray
 from torch.utils._pytree import tree_leaves, tree_unflatten
 
-from planner.errors import InputError
-from planner.executorch.libraries import load_libraries
-from planner.files.exported import operators_in
+from planner.errors import InputError, PlannerError
+from planner.executorch.loading import load_exported
+from planner.options import LoweringOptions
 
 TypeAndSizes = tuple[int, tuple[int, ...]]
 """A tensor's type as ExecuTorch counts them, and its sizes, outermost first."""
@@ -34,17 +33,21 @@ def tensors_of(program: bytes) -> tuple[list[TypeAndSizes], list[TypeAndSizes]]:
 
 
 def eager_outputs(
-    data: bytes, name: str, inputs: Sequence[NDArray[Any]], imports: Iterable[str] = ()
+    data: bytes,
+    name: str,
+    inputs: Sequence[NDArray[Any]],
+    options: LoweringOptions | None = None,
 ) -> list[NDArray[Any]]:
     """The outputs of a ``.pt2`` for its inputs, flat and in order; raises ``InputError``."""
-    load_libraries(name, operators_in(io.BytesIO(data)), imports)
     try:
-        program = torch.export.load(io.BytesIO(data))
+        program = load_exported(data, name, options or LoweringOptions())
         tensors = [torch.from_numpy(array.copy()) for array in inputs]
         assert program.call_spec.in_spec is not None
         args, kwargs = tree_unflatten(tensors, program.call_spec.in_spec)
         with torch.no_grad():
             found = program.module()(*args, **kwargs)
+    except PlannerError:
+        raise
     except Exception as error:
         raise InputError(f"PyTorch cannot run {name}: {error}") from error
     return [leaf.detach().numpy() for leaf in tree_leaves(found) if isinstance(leaf, torch.Tensor)]

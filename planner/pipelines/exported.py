@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from traceback import extract_tb
 from typing import Any, Final
 
-from planner.errors import InputError, NoRepresentationError, Remedy
+from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
 from planner.extras import quiet, require
-from planner.files.exported import check_is_exported, operators_in
+from planner.files.exported import check_is_exported
 from planner.files.lowered import delegates_of
 from planner.options import LoweringOptions, PlanOptions
 from planner.pipelines.lowered import Planned, replan
@@ -68,7 +67,7 @@ def lower_exported(
     check_is_exported(io.BytesIO(data), name)
     with quiet():
         progress("loading", None)
-        program = _load(data, name, options.imports)
+        program = _load(data, name, options)
         # Imported once the cheap checks have passed: it takes seconds.
         from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPartitioner
         from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
@@ -111,15 +110,16 @@ def lower_exported(
     )
 
 
-def _load(data: bytes, name: str, imports: Iterable[str]) -> Any:
+def _load(data: bytes, name: str, options: LoweringOptions) -> Any:
     require(f"{name}, an exported program,", "torch", "torchao", "executorch")
     import torch
 
-    from planner.executorch.libraries import load_libraries
+    from planner.executorch.loading import load_exported
 
-    load_libraries(name, operators_in(io.BytesIO(data)), imports)
     try:
-        return torch.export.load(io.BytesIO(data))
+        return load_exported(data, name, options)
+    except PlannerError:
+        raise
     except Exception as error:
         raise InputError(
             f"torch {torch.__version__} cannot load {name}: {cause_of(error)} "

@@ -71,5 +71,5 @@ def subject_of(
 
         progress("computing what eager does", None)
         arrays = read_inputs(inputs, signature.inputs)
-        eager = tuple(eager_outputs(data, name, arrays, options.imports))
+        eager = tuple(eager_outputs(data, name, arrays, options.lowering))
     return Subject(name, program, signature, tuple(inputs), eager)
