@@ -100,8 +100,9 @@ class Supervisor:
         )
         place.started = time.monotonic()
         place.process = subprocess.Popen(
-            # Not as the main module: planning processes would import that again.
-            [sys.executable, "-c", "from api.jobs.worker import main; main()"],
+            # Not as the main module: planning processes would import that again. With -P nothing is
+            # imported from the current directory, and neither by these.
+            [sys.executable, "-P", "-c", "from api.jobs.worker import main; main()"],
             stdin=subprocess.PIPE,
             text=True,
         )

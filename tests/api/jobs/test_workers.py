@@ -52,6 +52,18 @@ def test_every_item_of_a_matrix_is_planned_and_bad_input_fails_alone(site: Plant
     assert all(plan.repack_cost < plan.baseline_repack_cost for plan in page.plans)
 
 
+def test_nothing_is_imported_from_the_current_directory(
+    site: Plant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("api", "dbos", "sqlalchemy", "numpy", "torch"):
+        (tmp_path / f"{module}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').close()")
+    monkeypatch.chdir(tmp_path)
+    site.hire()
+    (item,) = site.finished(site.submit({"a": graph(8)})).values()
+    assert item.state == "done"
+    assert not (tmp_path / "ran").exists()
+
+
 def test_what_is_in_store_is_not_planned_again(site: Plant) -> None:
     site.hire()
     first = site.submit({"a": graph(8)})
