@@ -46,7 +46,8 @@ def honest() -> bytes:
             self.register_buffer("scale", torch.ones(1, 8, 1, 1))
 
         def forward(self, x: torch.Tensor, more: dict[str, list[torch.Tensor]]) -> Any:
-            y = torch.relu(self.conv(x)) * self.scale + torch.tensor([2.0])
+            scale: Any = self.scale
+            y = torch.relu(self.conv(x)) * scale + torch.tensor([2.0])
             return {"flat": y.reshape(x.shape[0] * 2, -1), "sum": (y + more["bias"][0],)}
 
     torch.manual_seed(0)
@@ -218,7 +219,7 @@ def test_what_is_no_program_is_refused(honest: bytes, text: str) -> None:
 
 def test_graphs_within_graphs_end_somewhere(honest: bytes) -> None:
     program = Program.of(honest)
-    empty = {"nodes": [], "outputs": [], "tensor_values": {}}
+    empty: dict[str, Any] = {"nodes": [], "outputs": [], "tensor_values": {}}
     empty |= {"sym_int_values": {}, "sym_bool_values": {}}
     inner: Any = empty | {"inputs": []}
     for _ in range(150):
