@@ -18,6 +18,7 @@ import pytest
 import planner
 import schema.plan
 from tests.api.http.running import Server, detail, post
+from tests.planner.files.vetting.hostile import VECTORS, Program
 
 _NO_ZIP = (
     "is not a zip archive: hand in a file written by torch.export.save, a lowered program "
@@ -198,6 +199,19 @@ def test_an_unknown_layout(server: Server) -> None:
     answer = post(server, b"", without_layout=["TENSOR_WIDTH_PACKED", "DIAGONAL"])
     assert answer.status_code == 422
     assert detail(answer).startswith("unknown layout 'DIAGONAL': use one of TENSOR_WIDTH_PACKED,")
+
+
+def test_a_program_that_would_run_code_is_refused(
+    server: Server, conv: bytes, tmp_path: Path
+) -> None:
+    program = Program.of(conv)
+    VECTORS["a size"](program, tmp_path / "ran")
+    VECTORS["sample inputs"](program, tmp_path / "ran")
+    answer = post(server, program.data(), name="evil.pt2")
+    assert answer.status_code == 422
+    assert detail(answer).startswith("evil.pt2 is refused: models/model.json / graph_module / ")
+    assert detail(answer).endswith("lower it where its author is trusted, and hand in the .pte")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_profile_is_never_a_path(server: Server, tmp_path: Path) -> None:
