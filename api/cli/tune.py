@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -131,6 +132,8 @@ def tune(
     from planner.tuning.subject import subject_of
     from planner.tuning.tune import COSTS, TuneSettings, Tuning
 
+    # ExecuTorch turns logging on, and each request of the client would be a line.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     chosen = _runner(command, adb, ssh, runner)
     output = output or source.with_suffix(".tuned.pte")
     folder = folder or source.with_suffix(".tuning")
@@ -154,11 +157,10 @@ def tune(
         telling = None
         if shared is not None:
             watcher = telling = Telling(shared, source.name, live, live.warn)
-            live.warn(f"{telling.page} shows how it goes")
         tuning = Tuning(subject, where, device, options, settings, folder, watcher, known=before)
+        if telling is not None:
+            live.warn(f"{telling.begin(tuning.journal)} shows how it goes")
         try:
-            if telling is not None:
-                telling.journal = tuning.journal
             tuned = tuning.result()
         except KeyboardInterrupt:
             _tell_end(telling, "it was broken off")

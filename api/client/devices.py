@@ -58,6 +58,10 @@ class DeviceClient:
         id_: str = begun["id"]
         return id_
 
+    def has_tuning(self, id_: str) -> bool:
+        """Whether there is a tuning of this id."""
+        return self._found(f"/tunings/{quote(id_, safe='')}") is not None
+
     def tell_tuning(self, id_: str, progress: dict[str, Any]) -> None:
         """Tells how a tuning goes."""
         self._connection.call("PUT", f"{self._path}/tunings/{id_}", json=progress)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Final
 
 from api.client.devices import DeviceClient
 from api.client.errors import AwayError
@@ -22,6 +22,9 @@ from planner.tuning.result import (
 )
 from planner.tuning.tune import Watcher
 
+_PAGE: Final = "server.txt"
+"""A file of the tuning's folder: the address of its page."""
+
 
 class Telling:
     """Tells a server what another watcher is told as well.
@@ -33,21 +36,32 @@ class Telling:
     def __init__(
         self, device: DeviceClient, program: str, inner: Watcher, warn: Callable[[str], None]
     ) -> None:
-        """Takes note of the tuning there. Raises ``AwayError`` and ``OptionError``."""
+        """To be begun with ``begin``."""
         self._device, self._program, self._inner, self._warn = device, program, inner, warn
-        self._id = device.begin_tuning(program)
+        self._id = ""
         self._stage = ""
         self._plans: list[Candidate] = []
         self._rounds: list[Round] = []
         self._sent: set[str] = set()
         self._has_warned = False
-        self.journal: Journal | None = None
-        """Where the runs are, once the tuning has opened it."""
+        self._journal: Journal | None = None
 
-    @property
-    def page(self) -> str:
-        """The address of the tuning's page."""
-        return f"{self._device.page}/tuning/{self._id}"
+    def begin(self, journal: Journal) -> str:
+        """Takes note of the tuning there, or goes on with it; returns the address of its page.
+
+        The journal's folder keeps the address. Raises ``AwayError`` and ``OptionError``.
+        """
+        self._journal = journal
+        kept = journal.folder / _PAGE
+        begun = kept.read_text("utf-8").strip() if kept.exists() else ""
+        page, _, id_ = begun.rpartition("/tuning/")
+        if page == self._device.page and self._device.has_tuning(id_):
+            self._id = id_
+            return begun
+        self._id = self._device.begin_tuning(self._program)
+        begun = f"{self._device.page}/tuning/{self._id}"
+        journal.write(_PAGE, begun.encode() + b"\n")
+        return begun
 
     def stage(self, text: str) -> None:
         """What is done now."""
@@ -92,7 +106,7 @@ class Telling:
     def _send_runs(self) -> None:
         """Sends the runs that are not there yet, of plans that computed what they should."""
         for candidate in self._plans:
-            run, journal = candidate.run, self.journal
+            run, journal = candidate.run, self._journal
             if run.verdict != "right" or run.program in self._sent or journal is None:
                 continue
             data = journal.etdump(run.purpose, run.program).read_bytes()

@@ -153,6 +153,11 @@ def _lines(tuned: Tuned) -> list[str]:
         lines.append(
             f"{BASELINE} is off by {tuned.baseline_error:.2g} of the largest value from eager."
         )
+    if tuned.outputs_are_zeros:
+        lines.append(
+            "All outputs are 0 for these inputs: that those of another plan are the same says "
+            "nothing. Give others (--input)."
+        )
     lines += [
         f"round {r.number}: {r.measured} plans, {r.new_calls} calls measured for the first time, "
         f"at best {cost(r.least, 'ns')} by all that is known"

@@ -78,6 +78,8 @@ class Tuned:
     baseline_error: float | None
     seconds: float
     ended: str
+    outputs_are_zeros: bool = False
+    """Then that outputs are the same says nothing."""
 
 
 def document(tuned: Tuned) -> dict[str, Any]:
@@ -87,6 +89,7 @@ def document(tuned: Tuned) -> dict[str, Any]:
         "ended": tuned.ended,
         "device_seconds": tuned.seconds,
         "baseline_error": tuned.baseline_error,
+        "outputs_are_zeros": tuned.outputs_are_zeros,
         "finalists": [finalist_document(f) for f in tuned.finalists],
         "plans": [plan_document(c) for c in tuned.candidates],
         "rounds": [asdict(each) for each in tuned.rounds],

@@ -22,7 +22,7 @@ _DTYPES: Final = {
     **{5: "float16", 6: "float32", 7: "float64", 11: "bool"},
 }
 """Source: ExecuTorch's ``scalar_type.fbs``."""
-_LEAST_SCALE: Final = 1e-6
+_SCALE_OF_ZEROS: Final = 1e-6
 
 Array = NDArray[Any]
 
@@ -134,6 +134,11 @@ class Difference:
     is_within: bool
 
 
+def are_zeros(outputs: Sequence[Array]) -> bool:
+    """Whether outputs are 0 everywhere: that others are the same then says nothing."""
+    return not any(np.any(array) for array in outputs)
+
+
 def compare(expected: Sequence[Array], found: Sequence[Array]) -> Difference:
     """Compares outputs by the tolerance of their types.
 
@@ -152,7 +157,7 @@ def compare(expected: Sequence[Array], found: Sequence[Array]) -> Difference:
         if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
             return Difference(float("inf"), False)
         apart = np.abs(a[finite] - b[finite])
-        scale = max(float(np.abs(a[finite]).max(initial=0.0)), _LEAST_SCALE)
+        scale = float(np.abs(a[finite]).max(initial=0.0)) or _SCALE_OF_ZEROS
         error = float(apart.max(initial=0.0)) / scale
         error = float("inf") if np.isnan(error) else error
         largest = max(largest, error)

@@ -52,7 +52,7 @@ from planner.tuning.result import (
 from planner.tuning.runners import RunFailedError
 from planner.tuning.statistics import Gain, gain_of
 from planner.tuning.subject import Subject
-from planner.tuning.tensors import Array, Difference, compare, read_outputs
+from planner.tuning.tensors import Array, Difference, are_zeros, compare, read_outputs
 from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
 from schema import VkGraph
 
@@ -214,6 +214,7 @@ class Tuning:
             baseline_error=self._baseline_error,
             seconds=self._spent,
             ended=ended,
+            outputs_are_zeros=are_zeros(self._expected[0]),
         )
 
     # Rounds.

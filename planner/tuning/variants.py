@@ -164,7 +164,8 @@ def _untried(
         for call in calls_of(graph):
             labels = labels_of(call.operands)
             key = call.call, labels
-            if key in tried or key in found or labels in model.measured(call.call):
+            # What has no choice is the same in every plan.
+            if not labels or key in tried or key in found or labels in model.measured(call.call):
                 continue
             places, domains = counted_domains(call.operands)
             least = float(costs.model.predict(call.call, places, domains).ns.flat[0])

@@ -114,6 +114,9 @@ def test_a_tuning_goes_on_without_its_server(tmp_path: Path, model: Path) -> Non
         _, runs = documents(model)
         right = [run for run in runs if run["purpose"] == "learn" and run["verdict"] == "right"]
         assert server.get("/devices/team phone")["runs"] == len(right)
+        # It goes on as the tuning that it was.
+        (tuning,) = server.get("/devices/team phone/tunings")
+        assert tuning["ended"]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import pytest
 from planner.errors import InputError, OptionError
 from planner.tuning.tensors import (
     TensorType,
+    are_zeros,
     check_inputs,
     compare,
     read_outputs,
@@ -19,6 +20,22 @@ from planner.tuning.tensors import (
 from tests.recorded import recorded
 
 FLOATS, WHOLE = TensorType("float32", (2, 3)), TensorType("int64", (4,))
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-9, 1.0, 1e30])
+def test_the_tolerance_is_relative_however_small_outputs_are(scale: float) -> None:
+    wanted = (scale * np.array([1.0, -2.0, 0.5])).astype(np.float32)
+    assert compare([wanted], [wanted * np.float32(1.001)]).is_within
+    for wrong in (-wanted, 0 * wanted, wanted[::-1], wanted * np.float32(1.1)):
+        assert not compare([wanted], [wrong]).is_within
+
+
+def test_outputs_of_zeros_are_known() -> None:
+    zeros = np.zeros(3, np.float32)
+    assert are_zeros([zeros, zeros[:0]])
+    assert not are_zeros([zeros, np.ones(1)])
+    assert compare([zeros], [zeros]).is_within
+    assert not compare([zeros], [zeros + 1]).is_within
 
 
 @pytest.mark.parametrize(
