@@ -48,9 +48,10 @@ _CONTROL: Final = frozenset(
     {
         *("cond", "while_loop", "scan", "map_impl", "associative_scan"),
         *("wrap_with_set_grad_enabled", "wrap_with_autocast"),
+        *("auto_functionalized", "auto_functionalized_v2"),
     }
 )
-"""Higher-order operators: they run graphs of the program itself."""
+"""Higher-order operators: they run graphs of the program itself, or an operator that it names."""
 
 _ON_SIZES: Final = frozenset(
     {

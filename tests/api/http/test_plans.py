@@ -311,9 +311,8 @@ def test_objects_pickled_into_a_file_are_not_made(
         for member in old.namelist():
             sample = member.endswith("data/sample_inputs/model.pt")
             new.writestr(member, pickled.getvalue() if sample else old.read(member))
-    answer = post(server, changed.getvalue())
-    assert answer.status_code == 422
-    assert "cannot load upload.pt2" in detail(answer)
+    # Torch does not get to see sample inputs.
+    assert post(server, changed.getvalue()).status_code == 200
     assert not (tmp_path / "made").exists()
 
 
