@@ -11,6 +11,7 @@ import torch
 from planner.errors import InputError, Remedy
 from planner.executorch.libraries import load_libraries
 from planner.files.exported import operators_in
+from planner.files.vetting.program import NAMESPACES
 from planner.files.vetting.vet import vet
 from planner.options import LoweringOptions
 
@@ -26,8 +27,15 @@ def load_exported(data: bytes, name: str, options: LoweringOptions) -> Any:
     if options.trust:
         load_libraries(name, operators_in(io.BytesIO(data), name), options.imports)
         return torch.export.load(io.BytesIO(data))
-    safe, vetted = vet(data, name, None if options.imports else ())
+    safe, vetted = vet(data, name, None)
     called = {f"{namespace}.{operator}" for namespace, operator, _ in vetted.operators}
+    foreign = sorted(o for o in called if o.partition(".")[0] not in NAMESPACES)
+    if foreign and not options.imports:
+        # Torch has namespaces of its own that do more than compute.
+        raise InputError(
+            f"{name} has operators that no library here defines: {', '.join(foreign[:4])}",
+            Remedy.IMPORT_OPERATORS,
+        )
     load_libraries(name, called, options.imports)
     _check_dispatched(vetted.operators, name)
     return torch.export.load(io.BytesIO(safe))

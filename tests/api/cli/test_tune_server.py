@@ -100,6 +100,7 @@ def test_a_tuning_goes_on_without_its_server(tmp_path: Path, model: Path) -> Non
     url = f"sqlite:///{tmp_path / 'db.sqlite'}"
     stopped = tmp_path / "stopped"
     with serving(tmp_path / "data", url, workers=0) as server:
+        port = server.port
         # The first run of a plan ends the server.
         kill = f"test -e {stopped} || kill -9 {server.process.pid}; touch {stopped}"
         command = f"sh -c '{kill}; {RUNNER}'"
@@ -108,7 +109,7 @@ def test_a_tuning_goes_on_without_its_server(tmp_path: Path, model: Path) -> Non
     assert result.output.count("the tuning goes on without the server: cannot reach") == 1
     assert model.with_suffix(".tuned.pte").exists()
     # The same command later tells what was not told, and runs nothing again.
-    with serving(tmp_path / "data", url, workers=0) as server:
+    with serving(tmp_path / "data", url, workers=0, port=port) as server:
         result = tune(model, server.client.base_url, "--run", "false", *PHONE)
         assert result.exit_code == 0, result.output
         _, runs = documents(model)

@@ -100,7 +100,9 @@ def test_a_hostile_program_runs_nothing(
     if name in LEFT_OUT:
         assert lowered(data) == lowered(honest)
     else:
-        with pytest.raises(InputError, match=r"net\.pt2 is refused: .*"):
+        with pytest.raises(
+            InputError, match=r"net\.pt2 (is refused: |has operators that no library)"
+        ):
             lowered(data)
     assert not proof.exists()
     # That it would have run is what makes this a test.
