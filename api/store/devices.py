@@ -34,7 +34,7 @@ from planner.options import PlanOptions
 from planner.result.revision import PLANNER
 
 MOST_RUNS: Final = 1000
-"""Runs of a device: learning from them takes some 30 ms each."""
+"""Runs of a device: a planning process learns from all of them."""
 
 _MOST_ROWS: Final = 500
 """Rows of an avoid list."""

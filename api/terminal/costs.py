@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from math import expm1
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from api.terminal.figures import cost
+from planner.measured.costs import DeviceTimes
 from planner.measured.database import CostDatabase, RunRecord
 from planner.measured.device import Device
-from planner.measured.join import STAGING
-from planner.measured.timemodel import TimeModel, ValidationRow
+from planner.tuning.fit import operators_of
 
 _MODEL: Final = (
     "Errors are those of the model for a call that is left out of its fit, relative to what was "
@@ -47,13 +46,7 @@ def describe_device(device: Device) -> dict[str, Any]:
 
 
 def _device(name: str, records: tuple[RunRecord, ...]) -> dict[str, Any]:
-    model = TimeModel(record.samples for record in records)
-    spent: dict[str, float] = defaultdict(float)
-    for record in records:
-        for sample in record.samples:
-            if sample.call != STAGING:
-                spent[sample.call.operator] += sample.median
-    total = sum(spent.values())
+    times = DeviceTimes.of(name, [record.samples for record in records])
     return {
         "name": name,
         "driver": records[0].run.driver if records else "",
@@ -67,28 +60,9 @@ def _device(name: str, records: tuple[RunRecord, ...]) -> dict[str, Any]:
                 "samples": len(record.samples),
                 "speed": round(expm1(drift), 4),
             }
-            for record, drift in zip(records, model.drift, strict=True)
+            for record, drift in zip(records, times.model.drift, strict=True)
         ],
-        "operators": [
-            {
-                "operator": row.operator,
-                "share": round(spent[row.operator] / total, 6) if total else 0.0,
-                "calls": row.calls,
-                **_errors(row),
-            }
-            for row in sorted(model.validation(), key=lambda row: -spent[row.operator])
-        ],
-    }
-
-
-def _errors(row: ValidationRow) -> dict[str, Any]:
-    return {
-        name: {
-            "calls": int(errors.size),
-            "median_error": round(float(np.median(errors)), 4) if errors.size else None,
-            "worst_tenth": round(float(np.quantile(errors, 0.9)), 4) if errors.size else None,
-        }
-        for name, errors in (("interpolated", row.interpolated), ("estimated", row.estimated))
+        "operators": [asdict(operator) for operator in operators_of(records, times)],
     }
 
 

@@ -76,7 +76,7 @@ class Untried:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """What to measure next of a program: what its next variant could save, in ns and as a part."""
+    """What to measure next of a program: its next variant's ns, and what it could save."""
 
     program: str
     predicted: float

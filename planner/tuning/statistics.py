@@ -4,7 +4,7 @@ A device's speed drifts, so plans are run in blocks: each plan once, in random o
 compared are the two times of a block. As the order is random, what disturbs both plans alike puts
 their ratio above the gain as often as below, by as much. The interval is the one that is exact for
 that, whatever the distribution is: Wilcoxon's signed-rank test turned round (Hodges and Lehmann
-1963). It needs a third fewer blocks than order statistics, which would be exact for more.
+1963). It needs fewer blocks than order statistics, which would be exact for more.
 """
 
 from __future__ import annotations

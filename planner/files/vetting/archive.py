@@ -1,7 +1,7 @@
 """Zip archives that may be hostile: their directory and members are read within bounds.
 
-Python's ``zipfile`` reads a whole directory before it can be looked at; two million entries take a
-gigabyte. Here the end of the archive is read first, as section 4.3.16 of PKWARE's APPNOTE has it.
+Python's ``zipfile`` reads a whole directory, however large, before it can be looked at. Here the
+end of the archive is read first, as section 4.3.16 of PKWARE's APPNOTE has it.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 import struct
 import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, Final
 
@@ -24,6 +25,9 @@ _COMMENT_BYTES: Final = 65_535
 _END: Final = struct.Struct("<4s4H2LH")
 _LOCATOR: Final = struct.Struct("<4sLQL")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")
+_UNREADABLE: Final = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
+"""What ``zipfile`` raises for archives that it cannot read."""
+
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -42,10 +46,7 @@ class Archive:
             raise InputError(f"{self.name} has no {member}: export it again")
         try:
             return self.zip.read(found)
-        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-            raise InputError(f"{self.name} is damaged: its {member} cannot be read") from error
-        except Exception as error:
-            # zlib's errors have a class of their own.
+        except (*_UNREADABLE, EOFError, zlib.error) as error:
             raise InputError(f"{self.name} is damaged: its {member} cannot be read") from error
 
 
@@ -82,7 +83,7 @@ def _directory(file: BinaryIO, name: str) -> zipfile.ZipFile:
     file.seek(0)
     try:
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+    except _UNREADABLE as error:
         raise _no_archive(name) from error
     infos = archive.infolist()
     if len(infos) > entries:
