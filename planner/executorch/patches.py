@@ -14,6 +14,7 @@ from enum import Enum
 from importlib.metadata import version
 from typing import Any, Final
 
+import executorch.backends.vulkan.serialization.vulkan_graph_serialize as serialising
 import executorch.backends.vulkan.vulkan_preprocess as etvk
 from executorch.backends.vulkan import patterns
 from executorch.backends.vulkan.partitioner.vulkan_partitioner import (
@@ -72,6 +73,8 @@ class Hook(Enum):
     """Gives tensors their memory objects."""
     GRAPH_BUILDER = (etvk, "VkGraphBuilder")
     """Makes the builder of the VkGraph."""
+    FLATBUFFER = (serialising, "convert_to_flatbuffer")
+    """Writes the VkGraph alone; ExecuTorch runs ``flatc`` on JSON for it."""
     SERIALISER = (etvk, "serialize_vulkan_graph")
     """Writes the VkGraph: a delegate's preprocessing ends."""
 

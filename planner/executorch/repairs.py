@@ -17,7 +17,7 @@ from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
 from planner.executorch.placement import noting_unplaced
 from planner.executorch.shortcuts import shortcuts
-from planner.executorch.vkgraph import tensor_names
+from planner.executorch.vkgraph import flatbuffer_of, tensor_names
 from planner.stopwatch import stopwatch
 from schema import split_delegate
 
@@ -149,6 +149,7 @@ def mending(repeats: int = 1) -> Iterator[Mended]:
         Hook.LAYOUT_PASS: timing,
         Hook.MEMORY_PLANNER: ordered_memory,
         Hook.GRAPH_BUILDER: building,
+        Hook.FLATBUFFER: lambda _: flatbuffer_of,
         Hook.SERIALISER: writing,
     }
     with replaced(hooks):

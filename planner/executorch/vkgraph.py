@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, vkgraph
@@ -28,6 +29,12 @@ def as_schema(graph: Any, constants: Sequence[Any]) -> VkGraph:
             VkBytes(0, 0) if c is None else VkBytes(NAMED_DATA, c[1], c[0]) for c in constants
         ),
     )
+
+
+def flatbuffer_of(graph: Any) -> bytes:
+    """The flatbuffer of ExecuTorch's dataclasses, written without another program's help."""
+    constants = tuple(VkBytes(c.offset, c.length, c.named_key) for c in graph.constants)
+    return vkgraph.encode(replace(as_schema(graph, ()), constants=constants))
 
 
 def tensor_names(builder: Any) -> dict[int, str]:
