@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache, partial
 from math import isfinite
@@ -247,8 +247,15 @@ def load_device(name_or_path: str) -> Device:
 def _bytes(path: Path) -> bytes:
     try:
         data = path.read_bytes()
-        return lzma.decompress(data) if path.name.endswith(SUFFIX) else data
-    except (OSError, lzma.LZMAError) as error:
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    return _unpacked(data, str(path))
+
+
+def _unpacked(data: bytes, path: str) -> bytes:
+    try:
+        return lzma.decompress(data) if path.endswith(SUFFIX) else data
+    except lzma.LZMAError as error:
         raise InputError(f"{path} cannot be read: {error}") from error
 
 
@@ -267,7 +274,34 @@ def device_source(
             "profile in ns for what was not measured"
         )
     digest = _digest(path)
-    return MeasuredSource(DeviceTimes(device, digest, partial(_learned, str(path), digest)), found)
+    return MeasuredSource(DeviceTimes(device, digest, _FileTimes(path, digest)), found)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileTimes:
+    """The times that a device's file teaches; the digest is its contents'."""
+
+    path: Path
+    digest: str
+
+    def __call__(self) -> TimeModel:
+        return _learned(str(self.path), self.digest)
+
+
+def files_of(options: PlanOptions) -> tuple[Path, ...]:
+    """The files that are read once a plan is made: a device's, if costs are its times."""
+    learn = options.costs.times.learn if isinstance(options.costs, MeasuredSource) else None
+    return (learn.path,) if isinstance(learn, _FileTimes) else ()
+
+
+def with_files(options: PlanOptions, read: Callable[[Path], bytes]) -> PlanOptions:
+    """The options where ``read`` reads those files, by the paths that they had."""
+    costs = options.costs
+    for path in files_of(options):
+        assert isinstance(costs, MeasuredSource)
+        times = replace(costs.times, learn=partial(_learned_from, read(path), str(path)))
+        return replace(options, costs=replace(costs, times=times))
+    return options
 
 
 def with_device(options: PlanOptions, device: Device, source: MeasuredSource) -> PlanOptions:
@@ -312,8 +346,11 @@ def _digest(path: Path) -> str:
 @lru_cache(maxsize=_LEARNED)
 def _learned(path: str, digest: str) -> TimeModel:
     """What a device's file teaches; the digest tells a file from one that took its place."""
-    device = read_device(_bytes(Path(path)), path)
-    return learn(device.runs)
+    return learn(read_device(_bytes(Path(path)), path).runs)
+
+
+def _learned_from(data: bytes, path: str) -> TimeModel:
+    return learn(read_device(_unpacked(data, path), path).runs)
 
 
 def learn(runs: Sequence[RunRecord]) -> TimeModel:
