@@ -17,7 +17,7 @@ from sqlalchemy import insert
 from api.bench.background import serving
 from api.bench.browser import chromium
 from api.bench.replan import block, repeated
-from api.planning.work import PlanWork
+from api.planning.work import PlanWork, do_here
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, open_store, plan_id
 from api.store.tables import Plan
@@ -155,7 +155,7 @@ def _put(store: PlanStore, folder: Path, graph: VkGraph, name: str) -> Plan:
     data = vkgraph.encode(graph)
     source, files = folder / name, PlanFiles.within(folder)
     source.write_bytes(data)
-    PlanWork(source, name, _OPTIONS, files).run()
+    do_here(PlanWork(source, name, _OPTIONS, files))
     return store.put(plan_id(hashlib.sha256(data).hexdigest(), _OPTIONS), files, source, _OPTIONS)
 
 

@@ -19,7 +19,7 @@ from api.jobs.matrix import Input
 from api.jobs.register import WorkerRegister
 from api.jobs.supervisor import Supervisor
 from api.jobs.worker import WorkerSettings
-from api.planning.work import PlanWork
+from api.planning.work import PlanWork, do_here
 from api.store.database import Database
 from api.store.files import PlanFiles
 from api.store.plans import open_store
@@ -112,7 +112,7 @@ def _seconds_alone(copies: list[bytes], options: PlanOptions, folder: Path) -> f
             start = time.perf_counter()
         path = folder / "alone.vkgraph"
         path.write_bytes(data)
-        PlanWork(path, path.name, options, PlanFiles.within(folder)).run()
+        do_here(PlanWork(path, path.name, options, PlanFiles.within(folder)))
     return (time.perf_counter() - start) / max(1, len(copies) - 1)
 
 

@@ -20,13 +20,15 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+from api.jail.jail import Jail
+from api.jail.limits import Limits
 from api.jobs.engine import Consumer, Engine
 from api.jobs.jobs import LOWERING
 from api.jobs.reconcile import reconcile
 from api.jobs.register import BEAT_SECONDS, GONE_SECONDS, WorkerRegister, new_worker_id
 from api.jobs.tasks import Begun, Tasks
+from api.planning.pool import Pool
 from api.planning.process import LostProcessError, OvertimeError
-from api.planning.slot import Slot
 from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
@@ -49,12 +51,16 @@ _CLAIM_SECONDS: Final = 0.2
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """Where plans are kept, a folder for this worker's own files, and seconds for each task."""
+    """Where plans are kept, a folder for this worker's own files, and what each task may take.
+
+    Without ``plan_memory_bytes``, that is most of the machine's memory.
+    """
 
     data_dir: str
     database_url: str | None
     scratch: str
     plan_seconds: float
+    plan_memory_bytes: int | None = None
 
     def to_json(self) -> str:
         """The settings in one line: the database's URL may hold a password, so no argument."""
@@ -71,7 +77,8 @@ class Worker:
         self._tasks = Tasks(self._store)
         self._register = WorkerRegister(self._store.database)
         self._engine = Engine(self._store.database)
-        self._slot = Slot(settings.plan_seconds)
+        limits = Limits.of_machine(settings.plan_seconds, settings.plan_memory_bytes)
+        self._pool = Pool(1, settings.plan_seconds, Jail.of_machine(), limits)
         self._consumer = Consumer(
             self._engine.url,
             self.id,
@@ -91,13 +98,10 @@ class Worker:
         self._consumer.launch()
 
     def end(self, code: int = 0) -> NoReturn:
-        """Ends this process and its planning process now; its task goes on elsewhere."""
+        """Ends this process, and with it its planning process; its task goes on elsewhere."""
         try:
             # A worker that others take for dead must end at once.
-            if code == GIVEN_UP_CODE:
-                self._slot.kill()
-            else:
-                self._slot.end()
+            if code != GIVEN_UP_CODE:
                 self._register.remove(self.id)
         finally:
             os._exit(code)
@@ -109,7 +113,7 @@ class Worker:
             return
         with TemporaryDirectory(dir=self._settings.scratch) as folder:
             files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.zip"
-            await self._slot.run(_work(begun, files, output))
+            await self._pool.run(_work(begun, files, output))
             if begun.options is None:
                 ready = await retry_while_away(self._tasks.finish_lowering, task_id, output)
                 await retry_while_away(self._engine.start, ready)

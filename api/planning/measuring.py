@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from api.planning.work import OnStage, ignore_stage
+from api.planning.files import Files
+from api.planning.work import Needs, OnStage, ignore_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +26,22 @@ class ReadRun:
     bare: Path
     output: Path
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The ETDump and its program."""
+        return (self.etdump, self.program)
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """The program without constants, and the run."""
+        return (self.bare, self.output)
+
+    @property
+    def needs(self) -> Needs:
+        """ExecuTorch's Inspector."""
+        return Needs.TORCH_AND_PROGRAMS
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what was measured as JSON; raises ``InputError`` and ``MissingExtraError``."""
         from planner.files.lowered import graphs_of, without_constants
         from planner.measured.database import Run, RunRecord
@@ -32,8 +49,8 @@ class ReadRun:
         from planner.measured.etdump import read_etdump
         from planner.measured.join import join
 
-        etdump = self.etdump.read_bytes()
-        bare = without_constants(self.program.read_bytes(), self.program_name)
+        etdump = files.read(self.etdump)
+        bare = without_constants(files.read(self.program), self.program_name)
         graphs = tuple(graphs_of(bare, self.program_name))
         found = join(read_etdump(etdump, self.name), graphs, self.name)
         run = Run(
@@ -45,8 +62,8 @@ class ReadRun:
             hashlib.sha256(bare).hexdigest(),
         )
         record = RunRecord(run, found.total, found.joined, found.samples)
-        self.bare.write_bytes(bare)
-        self.output.write_text(json.dumps(write_run(record)), "utf-8")
+        files.write(self.bare, bare)
+        files.write(self.output, json.dumps(write_run(record)).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +78,26 @@ class JudgeDevice:
     programs: tuple[tuple[str, Path], ...]
     output: Path
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The device and the programs."""
+        return (self.device, *(path for _, path in self.programs))
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """The fit."""
+        return (self.output,)
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing: the programs are lowered."""
+        return Needs.NOTHING
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes the fit as JSON. Raises ``InputError``."""
         from planner.measured.device import read_device
         from planner.tuning.fit import fit_of
 
-        device = read_device(self.device.read_bytes(), self.name)
-        programs = [(name, path.read_bytes()) for name, path in self.programs]
-        self.output.write_text(json.dumps(asdict(fit_of(device, programs))), "utf-8")
+        device = read_device(files.read(self.device), self.name)
+        programs = [(name, files.read(path)) for name, path in self.programs]
+        files.write(self.output, json.dumps(asdict(fit_of(device, programs))).encode())

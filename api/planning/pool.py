@@ -1,75 +1,79 @@
-"""The planning processes of a service."""
+"""The planning processes of a service or a worker."""
 
 from __future__ import annotations
 
 import asyncio
-import threading
-from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
-from api.planning.process import LostProcessError, PlanningProcess, StoppedError
-from api.planning.work import OnStage, Work, ignore_stage
+from api.jail.jail import Jail
+from api.jail.limits import Limits
+from api.planning.process import CrashError, StoppedError, Zygote
+from api.planning.work import Needs, OnStage, Work, ignore_stage
+from api.planning.zygote import ZygoteSettings
+
+
+@cache
+def zygote_of(settings: ZygoteSettings) -> Zygote:
+    """The zygote of this process with such settings; it ends with this process."""
+    return Zygote(settings)
 
 
 class Pool:
-    """Up to ``count`` planning processes, each with at most ``seconds`` for a piece of work.
+    """Up to ``count`` planning processes at once, each with at most ``seconds`` for its work.
 
-    A process starts when there is work and no process free for it, and is kept for the next:
-    importing ExecuTorch takes seconds.
+    Each goes into ``jail``, as far as there is one, and keeps to ``limits``.
     """
 
-    def __init__(self, count: int, seconds: float) -> None:
+    def __init__(self, count: int, seconds: float, jail: Jail, limits: Limits) -> None:
         self._seconds = seconds
-        # As many threads as processes, each waiting for the work of one.
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="pool")
-        self._lock = threading.Lock()
-        self._processes: set[PlanningProcess] = set()
-        self._idle: list[PlanningProcess] = []
+        self._free = asyncio.Semaphore(count)
+        self._light = zygote_of(ZygoteSettings(jail, limits, uses_torch=False))
+        self._torch = zygote_of(ZygoteSettings(jail, limits, uses_torch=True))
+        self._running: set[asyncio.Task[None]] = set()
         self._is_stopped = False
 
+    @property
+    def is_warm(self) -> bool:
+        """Whether the first program is planned as fast as those that follow."""
+        return self._light.is_warm and self._torch.is_warm
+
+    def start(self) -> None:
+        """Has all imported that planning needs, before it is needed. Raises ``ProcessError``."""
+        self._light.start()
+        self._torch.start()
+
     async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
-        """Has work done once a process is free. Raises ``PlannerError`` and ``ProcessError``."""
+        """Has work done once a process may run. Raises ``PlannerError`` and ``ProcessError``.
+
+        To cancel this kills the process.
+        """
         self._check_running(work)
-        await asyncio.get_running_loop().run_in_executor(self._threads, self._run, work, on_stage)
-
-    def stop(self) -> None:
-        """Ends every process; all work, waiting or not, ends with ``StoppedError``."""
-        with self._lock:
-            self._is_stopped = True
-            for process in self._processes:
-                if process in self._idle:
-                    process.end()
-                else:
-                    process.kill()
-        self._threads.shutdown(wait=False)
-
-    def _run(self, work: Work, on_stage: OnStage) -> None:
-        process = self._take(work)
+        running = asyncio.ensure_future(self._run(work, on_stage))
+        self._running.add(running)
         try:
-            process.run(work, self._seconds, on_stage)
-        except LostProcessError:
+            await running
+        except asyncio.CancelledError:
             self._check_running(work)
             raise
         finally:
-            self._give_back(process)
+            self._running.discard(running)
 
-    def _take(self, work: Work) -> PlanningProcess:
-        with self._lock:
-            self._check_running(work)
-            while self._idle:
-                process = self._idle.pop()
-                if process.is_alive():
-                    return process
-                self._processes.remove(process)
-            process = PlanningProcess()
-            self._processes.add(process)
-            return process
+    def stop(self) -> None:
+        """Ends all work, waiting or not, with ``StoppedError``; to be called in its loop."""
+        self._is_stopped = True
+        for running in self._running:
+            running.cancel()
 
-    def _give_back(self, process: PlanningProcess) -> None:
-        with self._lock:
-            if process.is_alive():
-                self._idle.append(process)
-            else:
-                self._processes.remove(process)
+    async def _run(self, work: Work, on_stage: OnStage) -> None:
+        async with self._free:
+            try:
+                needs = await asyncio.to_thread(lambda: work.needs)
+                zygote = self._light if needs is Needs.NOTHING else self._torch
+                await zygote.run(work, self._seconds, on_stage)
+            except OSError as error:
+                # A file of it was deleted meanwhile, or none can be written.
+                said = f"{type(error).__name__}: {error}"
+                raise CrashError(f"planning {work.name} failed: {said}") from error
 
     def _check_running(self, work: Work) -> None:
         if self._is_stopped:

@@ -1,33 +1,42 @@
-"""A planning process: torch loads in it, and never in the one that serves."""
+"""Planning processes as the service sees them: each does one piece of work, and ends."""
 
 from __future__ import annotations
 
-import multiprocessing
+import asyncio
+import itertools
 import os
+import pickle
 import signal
+import socket
+import subprocess
+import sys
+import tempfile
 import threading
-import time
-import traceback
 from contextlib import suppress
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
-from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
 
-from api.planning.work import OnStage, Work, ignore_stage
-from planner.errors import PlannerError
+from api.jail.bubblewrap import wrapped
+from api.jail.places import code_places
+from api.planning import zygote
+from api.planning.files import opened
+from api.planning.messages import (
+    MOST_BYTES,
+    Begun,
+    Crash,
+    Done,
+    Ended,
+    Missing,
+    Refusal,
+    Stage,
+    unpacked,
+)
+from api.planning.work import Needs, OnStage, Work, ignore_stage
+from api.planning.zygote import ZygoteSettings
 
-# A forked process would share the threads' locks of this one, held by threads that it lacks.
-_spawn = multiprocessing.get_context("spawn")
-
-_END_SECONDS = 5.0
-"""How long a process may take to end by itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stage:
-    """A stage that has begun, as the process reports it."""
-
-    name: str
+_END_SECONDS: Final = 5.0
+"""How long a process may take to end once it was killed."""
+_KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 
 
 class ProcessError(Exception):
@@ -50,107 +59,251 @@ class StoppedError(ProcessError):
     """The service shuts down, and the work with it."""
 
 
-def serve_work(connection: Connection) -> None:
-    """The life of a planning process: does what comes in until the other end is closed."""
-    # Ctrl-C reaches every process of a terminal; only the one that serves answers to it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_follow_parent, name="parent", daemon=True).start()
-    _be_ended_first()
-    # What libraries print is not the service's output.
-    os.dup2(2, 1)
-    # An honest .pt2 needs no unpickling of arbitrary objects. This narrows what a hostile one can
-    # do; it does not make it safe to load.
-    os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
-    while True:
+class Zygote:
+    """The process from which planning processes are forked, started for the first of them."""
+
+    def __init__(self, settings: ZygoteSettings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._numbers = itertools.count(1)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._is_warm, self._has_ended = threading.Event(), threading.Event()
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether all is imported that a first piece of work would else wait for."""
+        return self._is_warm.is_set()
+
+    def start(self) -> None:
+        """Starts it, unless it runs."""
+        with self._lock:
+            self._running()
+
+    def wait_until_warm(self, seconds: float) -> bool:
+        """Starts it and waits until all is imported; False if that takes longer, or fails."""
+        self.start()
+        return self._is_warm.wait(seconds)
+
+    def stop(self) -> None:
+        """Ends it with all the processes that it started; the next work starts another."""
+        with self._lock:
+            self._kill()
+
+    async def run(self, work: Work, seconds: float, on_stage: OnStage = ignore_stage) -> None:
+        """Has work done by a process of its own, which is gone when this returns or raises.
+
+        ``seconds`` count from when there is a process. Raises ``PlannerError`` and
+        ``ProcessError``. To cancel this kills the process.
+        """
+        ours, theirs = socket.socketpair()
+        number = next(self._numbers)
+        with theirs:
+            await asyncio.to_thread(self._send, work, number, theirs)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
+        process = _Process(work, reader, on_stage)
         try:
-            work: Work = connection.recv()
-        except EOFError:
+            await process.follow(seconds)
+        finally:
+            try:
+                await asyncio.shield(self._end(process, number))
+            finally:
+                writer.close()
+        process.conclude(seconds)
+
+    def _send(self, work: Work, number: int, theirs: socket.socket) -> None:
+        verb = zygote.PROGRAMS if work.needs is Needs.TORCH_AND_PROGRAMS else zygote.WORK
+        with tempfile.TemporaryFile() as request, opened(work.reads, work.writes) as files:
+            # A pickle goes to a process that is trusted; what comes back is JSON.
+            pickle.dump(work, request)
+            request.flush()
+            descriptors = [theirs.fileno(), request.fileno(), *files.descriptors.values()]
+            with self._lock:
+                # It may have ended since: once more, then.
+                for is_last in (False, True):
+                    try:
+                        socket.send_fds(self._running(), [b"%b %d" % (verb, number)], descriptors)
+                        return
+                    except OSError:
+                        if is_last:
+                            raise
+
+    async def _end(self, process: _Process, number: int) -> None:
+        """Kills a process unless it has ended, and waits for that."""
+        if process.has_ended:
             return
-        error: Exception | None = None
+        with self._lock, suppress(OSError):
+            if self._control is not None:
+                self._control.send(b"%b %d" % (zygote.KILL, number))
+        if not process.has_begun:
+            return  # it will be killed as it begins
         try:
-            work.run(lambda stage: connection.send(_Stage(stage)))
-        except PlannerError as refusal:
-            error = refusal
-        except Exception as crash:
-            traceback.print_exc()
-            # As text: to unpickle it, the process that serves might have to import torch.
-            error = CrashError(
-                f"planning {work.name} failed: {type(crash).__name__}: {crash}".splitlines()[0]
-            )
+            async with asyncio.timeout(_END_SECONDS):
+                await process.follow_to_end()
+        except TimeoutError:
+            # Nothing that a zygote waits for takes that long: it goes, with all its processes.
+            await asyncio.to_thread(self.stop)
+
+    def _running(self) -> socket.socket:
+        if self._control is not None and not self._has_ended.is_set():
+            return self._control
+        if self._control is not None:
+            self._control.close()
+        self._is_warm, self._has_ended = threading.Event(), threading.Event()
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        started: SimpleQueue[OSError | None] = SimpleQueue()
+        # bubblewrap ends what is inside when the thread that started it ends: this one lives on.
+        threading.Thread(
+            target=self._live,
+            args=(self._control, theirs, started, self._is_warm, self._has_ended),
+            name="zygote",
+            daemon=True,
+        ).start()
+        error = started.get()
+        if error is not None:
+            self._has_ended.set()
+            raise LostProcessError(f"no planning process can be started: {error}")
+        return self._control
+
+    def _live(
+        self,
+        control: socket.socket,
+        theirs: socket.socket,
+        started: SimpleQueue[OSError | None],
+        is_warm: threading.Event,
+        has_ended: threading.Event,
+    ) -> None:
         try:
-            connection.send(error)
-        except BrokenPipeError:
+            with theirs:
+                self._process = subprocess.Popen(
+                    self._command(theirs.fileno()),
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=[theirs.fileno()],
+                    env=_environment(),
+                )
+        except OSError as error:
+            started.put(error)
             return
+        started.put(None)
+        with suppress(OSError):
+            if control.recv(16) == zygote.WARM:
+                is_warm.set()
+        self._process.wait()
+        has_ended.set()
+        is_warm.clear()
 
-
-def _follow_parent() -> None:
-    """Ends this process as soon as the one that started it has ended, however it did."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _be_ended_first() -> None:
-    """Has a system that runs out of memory end this process, and none that waits for it."""
-    with suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
-class PlanningProcess:
-    """A process that does one piece of work after another."""
-
-    def __init__(self) -> None:
-        self._connection, theirs = _spawn.Pipe()
-        self._process = _spawn.Process(
-            target=serve_work, args=(theirs,), name="layout-planner-planning", daemon=True
+    def _command(self, control: int) -> list[str]:
+        bubblewrap = self._settings.jail.bubblewrap
+        around = (
+            wrapped(bubblewrap, code_places(zygote.PACKAGES), _environment()) if bubblewrap else []
         )
-        self._process.start()
-        # With this copy open, the process could end and the connection would not.
-        theirs.close()
+        # With -P nothing is imported from the current directory.
+        code = "from api.planning.zygote import main; main()"
+        return [*around, sys.executable, "-P", "-c", code, self._settings.to_json(), str(control)]
 
-    def is_alive(self) -> bool:
-        """Whether it can be given work."""
-        return self._process.is_alive()
-
-    def kill(self) -> None:
+    def _kill(self) -> None:
         """Ends it now, whatever it does."""
-        self._process.kill()
-        self._process.join()
+        if self._control is not None:
+            # Its processes end with it, and it with its connection, as far as it listens.
+            with suppress(OSError):
+                self._control.shutdown(socket.SHUT_RDWR)
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._has_ended.wait()
 
-    def end(self, seconds: float = _END_SECONDS) -> None:
-        """Lets an idle process end by itself, so that it can clean up after its libraries."""
-        self._connection.close()
-        self._process.join(seconds)
-        self.kill()
 
-    def run(self, work: Work, seconds: float, on_stage: OnStage = ignore_stage) -> None:
-        """Has work done. No process is left after ``OvertimeError`` and ``LostProcessError``."""
-        end = time.monotonic() + seconds
+class _Process:
+    """A planning process, by what is heard of it."""
+
+    def __init__(self, work: Work, reader: asyncio.StreamReader, on_stage: OnStage) -> None:
+        self._work, self._reader, self._on_stage = work, reader, on_stage
+        self._said: Done | Refusal | Missing | Crash | None = None
+        self._status: int | None = None
+        self.has_begun = False
+        self._is_late = self._is_silent = False
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing is left of it."""
+        return self._status is not None or self._is_silent
+
+    async def follow(self, seconds: float) -> None:
+        """Returns when the work has come to an end or had its time."""
+        while not (self.has_begun or self.has_ended):
+            await self._next()
         try:
-            self._connection.send(work)
-            while True:
-                if not self._connection.poll(max(0.0, end - time.monotonic())):
-                    self.kill()
-                    raise OvertimeError(
-                        f"planning {work.name} took longer than {seconds:g} s and was stopped: "
-                        "hand in a smaller program, or give the service more time"
-                    )
-                message: Exception | _Stage | None = self._connection.recv()
-                if not isinstance(message, _Stage):
-                    break
-                on_stage(message.name)
-        except (EOFError, OSError):
-            self._process.join()
-            raise LostProcessError(
-                f"the process that was planning {work.name} has {self._ending()}: "
-                "try again, with more memory if that ran out"
-            ) from None
-        if message is not None:
-            raise message
+            async with asyncio.timeout(seconds):
+                await self.follow_to_end()
+        except TimeoutError:
+            self._is_late = True
 
-    def _ending(self) -> str:
-        code = self._process.exitcode or 0
-        if code < 0:
-            return f"been killed by {signal.Signals(-code).name}"
-        return f"ended with exit code {code}" if code else "ended"
+    async def follow_to_end(self) -> None:
+        """Returns when nothing is left of it."""
+        while not self.has_ended:
+            await self._next()
+
+    async def _next(self) -> None:
+        try:
+            line = await self._reader.readuntil(b"\n")
+            message = unpacked(line)
+        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, OSError):
+            # The zygote ended, or somebody says what no planning process says.
+            self._is_silent = True
+            return
+        match message:
+            case Stage():
+                self._on_stage(message.stage)
+            case Ended():
+                self._status = message.status
+            case Begun():
+                self.has_begun = True
+            case _:
+                self._said = self._said or message
+
+    def conclude(self, seconds: float) -> None:
+        """Raises what came of the work, unless it is done."""
+        name, said = self._work.name, self._said
+        if self._is_late:
+            raise OvertimeError(
+                f"planning {name} took longer than {seconds:g} s and was stopped: "
+                "hand in a smaller program, or give the service more time"
+            )
+        match said:
+            case Done():
+                return
+            case Crash():
+                if said.trace:
+                    print(said.trace, file=sys.stderr, flush=True)
+                raise CrashError(f"planning {name} failed: {said.crash}")
+            case Refusal() | Missing():
+                raise said.error()
+        raise LostProcessError(
+            f"the process that was planning {name} {_ending(self._status)}: "
+            "try again, with more memory if that ran out"
+        )
+
+
+def _ending(status: int | None) -> str:
+    if status is None:
+        return "is gone"
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"has ended with exit code {code}" if code else "has ended"
+    if -code == signal.SIGXCPU:
+        return "has been stopped: it took more processor time than it may"
+    return f"has been killed by {signal.Signals(-code).name}"
+
+
+def _environment() -> dict[str, str]:
+    """The variables of a zygote: none that holds what the service must keep to itself."""
+    found = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    # What measures which lines run is told so by variables of its own.
+    found |= {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
+    # An honest .pt2 needs no unpickling of arbitrary objects; nothing else is asked to write files.
+    return found | {
+        "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "HOME": "/nonexistent",
+        "TMPDIR": tempfile.gettempdir(),
+    }

@@ -7,13 +7,18 @@ with the names that the exported program gave its tensors.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from enum import Enum
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
+from api.planning.files import Files, opened
 from api.store.files import PlanFiles
+from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
+from planner.measured.device import files_of, with_files
 from planner.options import LoweringOptions, PlanOptions
 
 if TYPE_CHECKING:
@@ -26,18 +31,39 @@ OnStage = Callable[[str], None]
 """Called with the name of each stage of work as it begins."""
 
 
+class Needs(Enum):
+    """What work takes, beside the planner."""
+
+    NOTHING = "nothing"
+    TORCH = "torch"
+    TORCH_AND_PROGRAMS = "torch and programs"
+    """ExecuTorch's Inspector runs ``flatc``."""
+
+
 def ignore_stage(stage: str) -> None:
     """For work whose progress does not matter."""
 
 
 class Work(Protocol):
-    """What a process is asked to do; it is sent there."""
+    """What a process is asked to do; it is sent there, and with it its files, open."""
 
     @property
     def name(self) -> str:
         """What to call the program in messages."""
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The files that it reads."""
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """The files that it writes."""
+
+    @property
+    def needs(self) -> Needs:
+        """What there has to be where it is done."""
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Does the work in this process. Raises ``PlannerError`` for what cannot be planned."""
 
 
@@ -50,7 +76,24 @@ class PlanWork:
     options: PlanOptions
     files: PlanFiles
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The program, and what the options are read from."""
+        return (self.source, *files_of(self.options))
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """The plan's files."""
+        return self.files.all()
+
+    @property
+    def needs(self) -> Needs:
+        """Torch, unless the program is lowered. Raises ``OSError``."""
+        with self.source.open("rb") as file:
+            is_exported = kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
+        return Needs.TORCH if is_exported else Needs.NOTHING
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Plans the file and writes the plan's files. Raises ``PlannerError``."""
         from planner.pipelines.dispatch import plan_program
 
@@ -61,9 +104,10 @@ class PlanWork:
             done += delegate is not None
             on_stage(f"{done} delegate{'s' * (done > 1)} planned" if done else stage)
 
-        planned = plan_program(self.source.read_bytes(), self.name, self.options, progress)
+        options = with_files(self.options, files.read)
+        planned = plan_program(files.read(self.source), self.name, options, progress)
         on_stage("writing")
-        write_plan(planned, self.files)
+        write_plan(planned, self.files, files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,16 +122,33 @@ class Lowering:
     options: LoweringOptions
     output: Path
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The program."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """What comes out."""
+        return (self.output,)
+
+    @property
+    def needs(self) -> Needs:
+        """Torch."""
+        return Needs.TORCH
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what comes out. Raises ``InputError`` and ``NoRepresentationError``."""
         from planner.pipelines.exported import lower_exported
 
-        lowered = lower_exported(self.source.read_bytes(), self.name, self.options)
+        lowered = lower_exported(files.read(self.source), self.name, self.options)
         known = {"names": lowered.exported.names, "on_cpu": lowered.exported.on_cpu}
-        with ZipFile(self.output, "w") as archive:
+        packed = BytesIO()
+        with ZipFile(packed, "w") as archive:
             # Without a time of day: the same program makes the same bytes.
             archive.writestr(ZipInfo(_PROGRAM), lowered.pte)
             archive.writestr(ZipInfo(_KNOWN), json.dumps(known, sort_keys=True))
+        files.write(self.output, packed.getvalue())
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +161,22 @@ class CheckWork:
     gpu: str | None
     output: Path
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The program."""
+        return (self.source,)
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """What was found."""
+        return (self.output,)
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing: the program is lowered."""
+        return Needs.NOTHING
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what came of it as JSON. Raises ``InputError`` and ``OptionError``."""
         from planner.kernels.gpus import find_gpu
         from planner.kernels.releases import parse_runtime
@@ -108,8 +184,8 @@ class CheckWork:
 
         runtime = None if self.runtime is None else parse_runtime(self.runtime)
         gpu = None if self.gpu is None else find_gpu(self.gpu)
-        found = check_program(self.source.read_bytes(), self.name, runtime, gpu)
-        self.output.write_text(json.dumps(found.document()), "utf-8")
+        found = check_program(files.read(self.source), self.name, runtime, gpu)
+        files.write(self.output, json.dumps(found.document()).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,25 +198,48 @@ class Replanning:
     options: PlanOptions
     files: PlanFiles
 
-    def run(self, on_stage: OnStage = ignore_stage) -> None:
+    @property
+    def reads(self) -> Sequence[Path]:
+        """The exported program, what was made of it, and what the options are read from."""
+        return (self.source, self.lowered, *files_of(self.options))
+
+    @property
+    def writes(self) -> Sequence[Path]:
+        """The plan's files."""
+        return self.files.all()
+
+    @property
+    def needs(self) -> Needs:
+        """Nothing: the program is lowered."""
+        return Needs.NOTHING
+
+    def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes the plan's files. Raises ``PlannerError``."""
         from planner.pipelines.lowered import replan
         from planner.result.program import Exported, Source
 
-        with ZipFile(self.lowered) as archive:
+        with ZipFile(BytesIO(files.read(self.lowered))) as archive:
             program, known = archive.read(_PROGRAM), json.loads(archive.read(_KNOWN))
         # JSON has no numbers as keys.
         names = {
             graph: {int(v): name for v, name in of.items()} for graph, of in known["names"].items()
         }
-        source = Source.of(self.name, self.source.read_bytes())
+        source = Source.of(self.name, files.read(self.source))
         exported = Exported(source, names, on_cpu=tuple(known["on_cpu"]))
-        write_plan(replan(program, self.name, self.options, exported=exported), self.files)
+        options = with_files(self.options, files.read)
+        planned = replan(program, self.name, options, exported=exported)
+        write_plan(planned, self.files, files)
 
 
-def write_plan(planned: Planned, files: PlanFiles) -> None:
+def do_here(work: Work, on_stage: OnStage = ignore_stage) -> None:
+    """Does work in this process, for what is one's own. Raises ``PlannerError``."""
+    with opened(work.reads, work.writes) as files:
+        work.run(files, on_stage)
+
+
+def write_plan(planned: Planned, paths: PlanFiles, files: Files) -> None:
     """Writes the files of a plan."""
     is_program = planned.report.kind != "vkgraph"
-    files.program.write_bytes(planned.pte() if is_program else b"")
-    files.graph.write_bytes(planned.flatbuffer())
-    files.report.write_text(json.dumps(planned.report.document(), allow_nan=False), "utf-8")
+    files.write(paths.program, planned.pte() if is_program else b"")
+    files.write(paths.graph, planned.flatbuffer())
+    files.write(paths.report, json.dumps(planned.report.document(), allow_nan=False).encode())

@@ -21,3 +21,7 @@ class PlanFiles:
     def within(cls, folder: Path) -> PlanFiles:
         """The files by their names in a folder of their own."""
         return cls(folder / "report.json", folder / "graph.plan", folder / "program.pte")
+
+    def all(self) -> tuple[Path, Path, Path]:
+        """Each of them."""
+        return self.report, self.graph, self.program

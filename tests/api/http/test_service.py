@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -12,25 +11,21 @@ from typing import Any
 import httpx
 
 from api.http.app import Settings, create_app
-from api.planning.pool import Pool
 from api.planning.work import PlanWork
 from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
+from tests.api.planning.processes import planning_pid, planning_pids, pool_of
 
 
-async def _kill_worker() -> None:
-    while not multiprocessing.active_children():
-        await asyncio.sleep(0.01)
-    (process,) = multiprocessing.active_children()
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+async def _kill_process() -> None:
+    os.kill(await planning_pid(), signal.SIGKILL)
 
 
 def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scratch: Path) -> None:
-    processes = Pool(1, 600)
+    processes = pool_of()
     pool = StandIn(processes.run)
 
     async def body(client: httpx.AsyncClient) -> None:
-        lost, _ = await asyncio.gather(client.post("/plan", content=conv), _kill_worker())
+        lost, _ = await asyncio.gather(client.post("/plan", content=conv), _kill_process())
         assert lost.status_code == 503
         assert "upload.pt2 has been killed by SIGKILL" in lost.json()["detail"]
         assert uploads(scratch) == []
@@ -54,7 +49,7 @@ def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scr
     assert pool.is_stopped
     # Without a data folder, plans live as long as the service.
     assert list(scratch.iterdir()) == []
-    assert not multiprocessing.active_children()
+    assert not planning_pids()
 
 
 def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:
@@ -62,7 +57,7 @@ def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:
         answer = await client.post("/plan", content=conv)
         assert answer.status_code == 504
         assert answer.json()["detail"].startswith("planning upload.pt2 took longer than 0.3 s")
-        assert not multiprocessing.active_children()
+        assert not planning_pids()
         assert uploads(scratch) == []
 
     run(Settings(plan_seconds=0.3), body)

@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import os
 import signal
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from api.jail.jail import Jail
+from api.jail.limits import Limits
 from api.planning.pool import Pool
 from api.planning.process import (
     CrashError,
@@ -20,17 +21,14 @@ from api.planning.process import (
 )
 from api.planning.work import PlanWork
 from api.store.files import PlanFiles
-from planner.errors import InputError
-from planner.options import PlanOptions
+from planner.errors import InputError, NoRepresentationError, Remedy
+from planner.options import PlanOptions, make_options
+from schema import VkDataType, VkGraph, VkTensor
+from schema.vkgraph import OperatorCall, encode
+from tests.api.planning.processes import parent_of, planning_pid, planning_pids, pool_of
+from tests.planner.programs import exported
 
-pytestmark = pytest.mark.server
-
-
-@pytest.fixture
-def pool() -> Iterator[Pool]:
-    pool = Pool(1, 600)
-    yield pool
-    pool.stop()
+pytestmark = [pytest.mark.server, pytest.mark.lowering]
 
 
 def _work(source: Path) -> PlanWork:
@@ -39,16 +37,16 @@ def _work(source: Path) -> PlanWork:
 
 @pytest.fixture
 def no_archive(tmp_path: Path) -> PlanWork:
-    """Work that a process refuses without loading torch."""
+    """Work that a process refuses at once."""
     (tmp_path / "source").write_bytes(b"text")
     return _work(tmp_path / "source")
 
 
 @pytest.fixture
-def endless(tmp_path: Path) -> PlanWork:
-    """Work without an end: nothing is written to the pipe that it reads."""
-    os.mkfifo(tmp_path / "pipe")
-    return _work(tmp_path / "pipe")
+def slow(tmp_path: Path) -> PlanWork:
+    """Work that takes long enough for its process to be found."""
+    (tmp_path / "slow").write_bytes(exported("mixed"))
+    return _work(tmp_path / "slow")
 
 
 def _refusal(pool: Pool, work: PlanWork) -> str:
@@ -57,102 +55,151 @@ def _refusal(pool: Pool, work: PlanWork) -> str:
     return str(refused.value)
 
 
-def _process_pid() -> int:
-    for _ in range(6000):
-        for process in multiprocessing.active_children():
-            if process.pid is not None:
-                return process.pid
-        time.sleep(0.01)
-    raise AssertionError("no process was started")
-
-
-def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: object) -> str:
-    """The error's text when ``act`` is called while the work runs."""
+def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: Callable[[int], None]) -> str:
+    """The error's text when something is done to the process while the work runs."""
 
     async def run() -> None:
         running = asyncio.create_task(pool.run(work))
-        await asyncio.to_thread(_process_pid)
-        assert callable(act)
-        act()
+        act(await planning_pid())
         await running
 
     with pytest.raises(kind) as failed:
         asyncio.run(run())
+    assert not planning_pids()
     return str(failed.value)
 
 
-@pytest.mark.lowering
-def test_a_refusal_keeps_its_type_and_text(pool: Pool, no_archive: PlanWork) -> None:
+def _stop(pid: int) -> None:
+    """Leaves a process where it is, for ever."""
+    os.kill(pid, signal.SIGSTOP)
+
+
+def test_a_refusal_keeps_its_type_its_text_and_what_to_do(
+    no_archive: PlanWork, slow: PlanWork
+) -> None:
+    pool = pool_of()
     assert _refusal(pool, no_archive) == (
         "net.pt2 is not a zip archive: hand in a file written by torch.export.save, a lowered "
         "program (.pte, .bpte), or a VkGraph"
     )
+    limited = replace(slow, options=make_options("bytes", texture_limits="4,4,4"))
+    with pytest.raises(NoRepresentationError) as refused:
+        asyncio.run(pool.run(limited))
+    assert Remedy.RAISE_TEXTURE_LIMITS in refused.value.remedies
 
 
-def test_one_process_does_one_piece_of_work_after_another(
-    pool: Pool, no_archive: PlanWork, tmp_path: Path
+def test_each_piece_of_work_has_a_process_of_its_own(slow: PlanWork) -> None:
+    pool, pids = pool_of(), []
+
+    async def run() -> None:
+        for _ in range(2):
+            running = asyncio.create_task(pool.run(slow))
+            pids.append(await planning_pid())
+            await running
+            assert not planning_pids()
+
+    asyncio.run(run())
+    assert len(set(pids)) == 2
+
+
+def test_a_missing_file_is_said(tmp_path: Path) -> None:
+    with pytest.raises(CrashError, match=r"^planning net.pt2 failed: FileNotFoundError: "):
+        asyncio.run(pool_of().run(_work(tmp_path / "missing")))
+
+
+def test_a_killed_process_is_reported_and_the_next_plans(
+    no_archive: PlanWork, slow: PlanWork
 ) -> None:
-    _refusal(pool, no_archive)
-    pid = _process_pid()
-    with pytest.raises(CrashError, match=r"^planning net.pt2 failed: FileNotFoundError: .*"):
-        asyncio.run(pool.run(_work(tmp_path / "missing")))
-    _refusal(pool, no_archive)
-    assert _process_pid() == pid
-
-
-def test_a_killed_process_is_reported_and_replaced(
-    pool: Pool, no_archive: PlanWork, endless: PlanWork
-) -> None:
-    text = _fails(pool, endless, LostProcessError, lambda: os.kill(_process_pid(), 9))
+    pool = pool_of()
+    text = _fails(pool, slow, LostProcessError, lambda pid: os.kill(pid, signal.SIGKILL))
     assert "planning net.pt2 has been killed by SIGKILL" in text
     _refusal(pool, no_archive)
 
 
-def test_a_process_killed_while_idle_is_replaced(pool: Pool, no_archive: PlanWork) -> None:
+def test_a_killed_zygote_is_replaced(no_archive: PlanWork, slow: PlanWork) -> None:
+    pool = pool_of()
+    text = _fails(pool, slow, LostProcessError, lambda pid: os.kill(parent_of(pid), signal.SIGKILL))
+    assert "planning net.pt2 is gone" in text
     _refusal(pool, no_archive)
-    pid = _process_pid()
-    os.kill(pid, signal.SIGKILL)
-    while multiprocessing.active_children():
-        time.sleep(0.01)
-    _refusal(pool, no_archive)
-    assert _process_pid() != pid
+    asyncio.run(pool.run(slow))
 
 
-def test_endless_work_is_stopped(endless: PlanWork, no_archive: PlanWork) -> None:
-    pool = Pool(1, 0.5)
-    with pytest.raises(OvertimeError, match=r"planning net.pt2 took longer than 0.5 s"):
-        asyncio.run(pool.run(endless))
-    assert not multiprocessing.active_children()
-    pool.stop()
+def test_work_that_takes_too_long_is_stopped(no_archive: PlanWork, slow: PlanWork) -> None:
+    pool = pool_of(seconds=0.5)
+    text = _fails(pool, slow, OvertimeError, _stop)
+    assert "planning net.pt2 took longer than 0.5 s" in text
+
+
+def test_to_cancel_ends_the_process(slow: PlanWork) -> None:
+    pool = pool_of()
+
+    async def run() -> None:
+        running = asyncio.create_task(pool.run(slow))
+        _stop(await planning_pid())
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not planning_pids()
+
+    asyncio.run(run())
 
 
 def test_stopping_ends_running_waiting_and_coming_work(
-    pool: Pool, no_archive: PlanWork, endless: PlanWork
+    no_archive: PlanWork, slow: PlanWork
 ) -> None:
     async def run() -> list[BaseException | None]:
-        running = [asyncio.create_task(pool.run(work)) for work in (endless, no_archive)]
-        await asyncio.to_thread(_process_pid)
+        pool = pool_of()
+        running = [asyncio.create_task(pool.run(work)) for work in (slow, no_archive)]
+        await planning_pid()
         pool.stop()
         running.append(asyncio.create_task(pool.run(no_archive)))
         return await asyncio.gather(*running, return_exceptions=True)
 
     errors = asyncio.run(run())
     assert [type(error) for error in errors] == [StoppedError] * 3
-    assert not multiprocessing.active_children()
+    assert not planning_pids()
 
 
-def test_as_many_run_at_once_as_there_are_processes(
-    endless: PlanWork, no_archive: PlanWork
-) -> None:
-    pool = Pool(2, 600)
-
+def test_nobody_waits_for_a_program_that_is_stuck(no_archive: PlanWork, slow: PlanWork) -> None:
     async def run() -> None:
-        running = asyncio.create_task(pool.run(endless))
+        pool = pool_of(2)
+        running = asyncio.create_task(pool.run(slow))
+        _stop(await planning_pid())
         with pytest.raises(InputError):
             await pool.run(no_archive)
-        assert len(multiprocessing.active_children()) == 2
+        assert len(planning_pids()) == 1
         pool.stop()
         with pytest.raises(StoppedError):
             await running
 
     asyncio.run(run())
+
+
+def test_a_program_that_needs_more_memory_than_it_may_take(tmp_path: Path) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(2**28)
+    pool = Pool(1, 600, Jail.of_machine(), Limits(2**26, 600))
+    with pytest.raises(CrashError, match="it needs more memory than it may take"):
+        asyncio.run(pool.run(_work(tmp_path / "large")))
+
+
+def _lowered(folder: Path, operators: int) -> PlanWork:
+    """Work on a lowered program, a chain."""
+    tensor = VkTensor(VkDataType.FLOAT32, (1, 8, 4, 4))
+    chain = [OperatorCall(i, "aten.relu.default", (i, i + 1)) for i in range(operators)]
+    values = (tensor,) * (operators + 1)
+    graph = VkGraph("0", tuple(chain), values, (0,), (operators,))
+    (folder / "lowered").write_bytes(encode(graph))
+    return _work(folder / "lowered")
+
+
+def test_files_that_grow_too_large_end_the_work(tmp_path: Path) -> None:
+    pool = Pool(1, 600, Jail.of_machine(), Limits(2**32, 600, file_bytes=100))
+    with pytest.raises(CrashError, match=r"planning net.pt2 failed: OSError: .*File too large"):
+        asyncio.run(pool.run(_lowered(tmp_path, 1)))
+
+
+def test_work_that_takes_too_much_of_the_processor_is_stopped(tmp_path: Path) -> None:
+    pool = Pool(1, 600, Jail.of_machine(), Limits(2**32, 1))
+    with pytest.raises(LostProcessError, match="took more processor time than it may"):
+        asyncio.run(pool.run(_lowered(tmp_path, 20_000)))

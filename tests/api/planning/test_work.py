@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.planning.work import Lowering, PlanWork, Replanning
+from api.planning.work import Lowering, PlanWork, Replanning, do_here
 from api.store.files import PlanFiles
 from planner.errors import NoRepresentationError
 from planner.options import PlanOptions, make_options
@@ -22,7 +22,7 @@ def _requested(source: Path, options: PlanOptions, folder: Path) -> PlanFiles:
     """What a request to the service leaves."""
     files = PlanFiles.within(folder / "request")
     files.graph.parent.mkdir()
-    PlanWork(source, _NAME, options, files).run()
+    do_here(PlanWork(source, _NAME, options, files))
     return files
 
 
@@ -30,8 +30,8 @@ def _by_job(source: Path, options: PlanOptions, folder: Path) -> PlanFiles:
     """What the two tasks of a job leave."""
     files, lowered = PlanFiles.within(folder / "job"), folder / "lowered"
     files.graph.parent.mkdir()
-    Lowering(source, _NAME, options.lowering, lowered).run()
-    Replanning(source, lowered, _NAME, options, files).run()
+    do_here(Lowering(source, _NAME, options.lowering, lowered))
+    do_here(Replanning(source, lowered, _NAME, options, files))
     return files
 
 

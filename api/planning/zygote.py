@@ -1,0 +1,278 @@
+"""The process from which planning processes are forked: it has imported what they need, and waits.
+
+It reads nothing of what it hands on. Each piece of work gets a process of its own, which goes into
+the jail before it looks at what it was given, and ends with it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import pickle
+import select
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, NoReturn
+
+from api.jail.jail import Jail
+from api.jail.landlock import READ, RUN, WRITE, Access
+from api.jail.limits import Limits
+from api.jail.places import code_places
+from api.jail.privileges import end_with_parent, hide_memory
+from api.jail.syscalls import has_seccomp
+from api.planning.files import Files
+from api.planning.messages import Begun, Done, Ended, Message, Stage, crash_of, packed, refusal_of
+from api.planning.warming import warm
+from api.planning.work import Work
+from planner.errors import PlannerError
+
+PACKAGES: Final = ("api", "gpu", "planner", "schema", "solver")
+MOST_FILES: Final = 200
+"""Files that one piece of work may have: Linux hands over no more than 253 at once."""
+WARM: Final = b"warm"
+WORK: Final = b"work"
+PROGRAMS: Final = b"programs"
+"""Work that runs other programs."""
+KILL: Final = b"kill"
+_FACTS: Final = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup")
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
+
+
+@dataclass(frozen=True, slots=True)
+class ZygoteSettings:
+    """How a zygote's processes run: the jail, their limits, and whether torch is there for them."""
+
+    jail: Jail
+    limits: Limits
+    uses_torch: bool
+
+    def to_json(self) -> str:
+        """The settings in one line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ZygoteSettings:
+        """The settings that such a line holds."""
+        found = json.loads(text)
+        return cls(Jail(**found["jail"]), Limits(**found["limits"]), found["uses_torch"])
+
+
+@dataclass(slots=True)
+class _Child:
+    """A process that plans: the service's number of it, where it is heard, and its folder."""
+
+    number: int
+    reply: socket.socket
+    folder: str | None
+
+
+class _Zygote:
+    def __init__(self, control: socket.socket, settings: ZygoteSettings) -> None:
+        self._control = control
+        self._settings = settings
+        places = code_places(PACKAGES)
+        self._allowed: list[tuple[Path, Access]] = [
+            *((place, RUN) for place in places),
+            *((Path(name), READ) for name in _FACTS),
+            *((Path(name), READ | Access.WRITE_FILE) for name in _DEVICES),
+        ]
+        self._children: dict[int, _Child] = {}  # by pid
+        self._signalled, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wakes)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+
+    def serve(self) -> NoReturn:
+        """Starts and ends processes as it is told; ends with the service."""
+        poll = select.poll()
+        poll.register(self._control, select.POLLIN)
+        poll.register(self._signalled, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor == self._signalled:
+                    with suppress(BlockingIOError):
+                        os.read(self._signalled, 4096)
+                    self._reap()
+                elif not self._obey():
+                    for pid in self._children:
+                        _kill(pid)
+                    os._exit(0)
+
+    def _obey(self) -> bool:
+        """Does what the service says; False where it is no more."""
+        told, descriptors, _, _ = socket.recv_fds(self._control, 256, MOST_FILES + 2)
+        if not told:
+            return False
+        verb, number = told.split()
+        if verb == KILL:
+            for pid, child in self._children.items():
+                if child.number == int(number):
+                    _kill(pid)
+        else:
+            self._begin(int(number), descriptors, runs_programs=verb == PROGRAMS)
+        return True
+
+    def _begin(self, number: int, descriptors: list[int], *, runs_programs: bool) -> None:
+        reply, request, *files = descriptors
+        connection, folder, pid = socket.socket(fileno=reply), None, None
+        try:
+            if runs_programs:
+                folder = tempfile.mkdtemp(prefix="layout-planner-")
+            pid = os.fork()
+        except OSError as error:
+            _say(connection, crash_of(f"no planning process can be started: {error}", ""))
+            _say(connection, Ended(status=0))
+        if pid == 0:
+            _keep_open({*range(3), *descriptors})
+            self._be_born(connection, request, files, folder)
+        for descriptor in (request, *files):
+            os.close(descriptor)
+        if pid is None:
+            connection.close()
+            _remove(folder)
+            return
+        _lead_group(pid)
+        _say(connection, Begun())
+        self._children[pid] = _Child(number, connection, folder)
+
+    def _be_born(
+        self, connection: socket.socket, request: int, files: list[int], folder: str | None
+    ) -> NoReturn:
+        """The life of a planning process."""
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            if sys.platform == "linux":
+                end_with_parent(signal.SIGKILL)
+            _lead_group(0)
+            # What libraries print is a stranger's to write: it fills no log.
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in range(3):
+                os.dup2(null, descriptor)
+            with os.fdopen(request, "rb") as asked:
+                asked.seek(0)
+                work: Work = pickle.load(asked)
+            # As many as there are: a file that is read twice is open once.
+            paths = dict.fromkeys((*work.reads, *work.writes))
+            given = Files(dict(zip(paths, files, strict=True)))
+            allowed = list(self._allowed)
+            if folder is not None:
+                tempfile.tempdir = folder
+                allowed.append((Path(folder), WRITE))
+            settings = self._settings
+            settings.jail.enter(settings.limits, allowed, runs_programs=folder is not None)
+            _say(connection, _done(work, given, connection))
+        except BaseException as error:
+            _say(connection, crash_of(f"{type(error).__name__}: {error}", traceback.format_exc()))
+        finally:
+            os._exit(0)
+
+    def _reap(self) -> None:
+        while self._children:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            child = self._children.pop(pid, None)
+            if child is None:
+                continue  # what a library started
+            _kill(pid)  # those that it started
+            _remove(child.folder)
+            _say(child.reply, Ended(status=status))
+            child.reply.close()
+
+
+def _done(work: Work, files: Files, connection: socket.socket) -> Message:
+    """What came of work."""
+    try:
+        work.run(files, lambda stage: _say(connection, Stage(stage=stage[:200])))
+    except PlannerError as refusal:
+        return refusal_of(refusal)
+    except MemoryError:
+        return crash_of("it needs more memory than it may take", "")
+    except Exception as crash:
+        said = f"{type(crash).__name__}: {crash}".splitlines()[0]
+        return crash_of(said, traceback.format_exc())
+    return Done()
+
+
+def _say(connection: socket.socket, message: Message) -> None:
+    # Nobody may be left to hear it.
+    with suppress(OSError):
+        connection.sendall(packed(message))
+
+
+def _kill(pid: int) -> None:
+    """Kills a process and those that it started."""
+    for kill in (os.killpg, os.kill):
+        with suppress(ProcessLookupError, PermissionError):
+            kill(pid, signal.SIGKILL)
+
+
+def _lead_group(pid: int) -> None:
+    """Makes a process the leader of a group, once it or the zygote comes to it."""
+    with suppress(OSError):
+        os.setpgid(pid, pid)
+
+
+def _keep_open(kept: set[int]) -> None:
+    """Closes all other files: among them are the ends at which others are heard."""
+    first = 0
+    for descriptor in sorted(kept):
+        if first < descriptor:  # an empty range is taken for all there are
+            os.closerange(first, descriptor)
+        first = descriptor + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
+
+
+def _remove(folder: str | None) -> None:
+    if folder is not None:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _be_ended_first() -> None:
+    """Has a system that runs out of memory end what is forked here, and none that waits for it."""
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Throws away what libraries print; what the body raises is seen."""
+    errors, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    try:
+        yield
+    finally:
+        os.dup2(errors, 2)
+        os.dup2(errors, 1)
+        os.close(errors)
+        os.close(null)
+
+
+def main() -> None:
+    """The life of a zygote: its settings and its connection to the service are its arguments."""
+    # Ctrl-C reaches every process of a terminal; only the one that serves answers to it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = ZygoteSettings.from_json(sys.argv[1])
+    control = socket.socket(fileno=int(sys.argv[2]))
+    _be_ended_first()
+    # Looking for its library, it starts others: not after this process is shut in.
+    has_seccomp()
+    if sys.platform == "linux":
+        hide_memory()
+    with _silence():
+        warm(uses_torch=settings.uses_torch)
+    # Forked processes share these objects for longer if none of them is looked at.
+    gc.collect()
+    gc.freeze()
+    control.send(WARM)
+    _Zygote(control, settings).serve()

@@ -1,0 +1,59 @@
+"""The planning processes of this one, by Linux's list of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from api.jail.jail import Jail
+from api.jail.limits import Limits
+from api.planning.pool import Pool
+
+_MARK = b"api.planning.zygote"
+
+
+def planning_pids() -> list[int]:
+    """The processes that plan now for this one; none of those that wait for work."""
+    parents: dict[int, int] = {}
+    marked: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes()
+                if stat[0] == "Z":
+                    continue
+                parents[int(folder.name)] = int(stat[1])
+                if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
+                    marked.add(int(folder.name))
+    return [pid for pid in marked if parents[pid] in marked and _is_ours(pid, parents)]
+
+
+async def planning_pid() -> int:
+    """The only process that plans, once there is one."""
+    while True:
+        pids = planning_pids()
+        if pids:
+            (pid,) = pids
+            return pid
+        await asyncio.sleep(0.01)
+
+
+def parent_of(pid: int) -> int:
+    """The process that started another."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def pool_of(count: int = 1, seconds: float = 600) -> Pool:
+    """A pool in the jail that this machine has."""
+    return Pool(count, seconds, Jail.of_machine(), Limits.of_machine(600))
+
+
+def _is_ours(pid: int, parents: dict[int, int]) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = parents.get(pid, 0)
+    return False
