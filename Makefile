@@ -13,12 +13,12 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium generate clean
+.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
-test: $(READY) vulkan postgresql chromium
+test: $(READY) vulkan postgresql chromium jail
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Lint, types and the tests that need no more than Python: while one works. The rest is 'make test'.
@@ -26,7 +26,7 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --fast
 
 # Lines that tests run, those in processes that they start included.
-coverage: $(READY) vulkan postgresql chromium
+coverage: $(READY) vulkan postgresql chromium jail
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
 	$(BIN)/coverage combine --quiet
@@ -87,6 +87,11 @@ postgresql:
 chromium:
 	command -v chromium >/dev/null 2>&1 || test "$$(uname)" != Linux || \
 	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q chromium; }
+
+# What planning processes are shut in with.
+jail:
+	command -v bwrap >/dev/null 2>&1 || test "$$(uname)" != Linux || \
+	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q bubblewrap libseccomp2; }
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate

@@ -278,10 +278,27 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
     show_default=True,
     help="Time limit of a task; after it the task is tried again.",
 )
+@click.option(
+    "--plan-memory",
+    "memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Memory that a task may take [default: three quarters of the machine's].",
+)
+@click.option(
+    "--without-jail",
+    is_flag=True,
+    help="Do tasks even where there is no jail for torch, which reads strangers' programs.",
+)
 @DATA_DIR
 @DATABASE
 def worker(
-    processes: int, task_seconds: float, data_dir: Path | None, database_url: str | None
+    processes: int,
+    task_seconds: float,
+    memory: float | None,
+    without_jail: bool,
+    data_dir: Path | None,
+    database_url: str | None,
 ) -> None:
     """Do tasks of a server's jobs, on any machine that can reach its database and data."""
     from platformdirs import user_data_path
@@ -289,7 +306,15 @@ def worker(
     from api.jobs.supervisor import work
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
-    work(processes, data_dir, database_url or None, task_seconds)
+    most = None if memory is None else int(memory * 2**30)
+    work(
+        processes,
+        data_dir,
+        database_url or None,
+        task_seconds,
+        plan_memory_bytes=most,
+        without_jail=without_jail,
+    )
 
 
 def _watch(client: Client, job_id: str) -> None:

@@ -34,8 +34,26 @@ import click
     show_default=True,
     help="Programs planned at a time, and as many of jobs; 0 leaves jobs to other workers.",
 )
+@click.option(
+    "--plan-memory",
+    "memory",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GIB",
+    help="Memory that planning one program may take [default: three quarters of the machine's].",
+)
+@click.option(
+    "--without-jail",
+    is_flag=True,
+    help="Take .pt2 files from other machines even where there is no jail for torch.",
+)
 def serve(
-    host: str, port: int, data_dir: Path | None, database_url: str | None, workers: int
+    host: str,
+    port: int,
+    data_dir: Path | None,
+    database_url: str | None,
+    workers: int,
+    memory: float | None,
+    without_jail: bool,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
 
@@ -47,4 +65,13 @@ def serve(
     from api.http.server import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
-    run(host, port, Settings(data_dir, database_url or None, max(workers, 1), job_workers=workers))
+    settings = Settings(
+        data_dir,
+        database_url or None,
+        max(workers, 1),
+        job_workers=workers,
+        plan_memory_bytes=None if memory is None else int(memory * 2**30),
+        warms=True,
+        takes_unjailed=without_jail,
+    )
+    run(host, port, settings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -25,6 +25,8 @@ from api.http.models import PlanQuery, PlansQuery
 from api.http.problems import Problem, answer_errors
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import Uploads
+from api.jail.jail import Jail
+from api.jail.limits import Limits
 from api.jobs.service import serving_jobs
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
@@ -63,7 +65,11 @@ class Settings:
     Plans are kept in ``data_dir``, or without one for as long as the service runs; their figures
     in the database at ``database_url``, or without one in ``data_dir`` as well. At most
     ``workers`` programs are planned at once, and each for at most ``plan_seconds``. Of jobs,
-    ``job_workers`` more are, each for at most ``job_seconds``.
+    ``job_workers`` more are, each for at most ``job_seconds``. Each may take
+    ``plan_memory_bytes``; without a number, most of the machine's memory. With ``warms``, what
+    planning needs is imported at the start, not for the first program. Processes go into
+    ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
+    ``takes_unjailed``.
     """
 
     data_dir: Path | None = None
@@ -73,6 +79,18 @@ class Settings:
     plan_seconds: float = 1800
     job_workers: int = 0
     job_seconds: float = 600
+    plan_memory_bytes: int | None = None
+    warms: bool = False
+    jail: Jail = field(default_factory=Jail.of_machine)
+    takes_unjailed: bool = False
+
+
+def _pool(settings: Settings) -> Pool:
+    limits = Limits.of_machine(settings.plan_seconds, settings.plan_memory_bytes)
+    pool = Pool(settings.workers, settings.plan_seconds, settings.jail, limits)
+    if settings.warms:
+        pool.start()
+    return pool
 
 
 def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None) -> FastAPI:
@@ -86,11 +104,12 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with TemporaryDirectory(prefix="layout-planner-") as folder:
-            uploads = Uploads(Path(folder) / "uploads", settings.max_upload_bytes)
+            is_jailed = settings.jail.is_closed or settings.takes_unjailed
+            uploads = Uploads(Path(folder) / "uploads", settings.max_upload_bytes, is_jailed)
             uploads.folder.mkdir()
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
-            planning = pool or Pool(settings.workers, settings.plan_seconds)
+            planning = pool or _pool(settings)
             service = PlanService(store, planning, uploads, settings.plan_seconds)
             measuring = DeviceService(store, planning, uploads)
             worker = WorkerSettings(
@@ -98,6 +117,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 settings.database_url,
                 str(uploads.folder),
                 settings.job_seconds,
+                settings.plan_memory_bytes,
             )
             app.state.uploads = uploads
             app.state.service, app.state.devices = service, measuring
@@ -116,8 +136,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
         title="Layout Planner",
         summary="Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked.",
         description="A `.pt2` file is vetted before torch reads it, and refused if it could run "
-        "code. There is no sandbox around torch: offer this service only to those whom you trust "
-        "with its machine.",
+        "code. Every program is planned in a process of its own, in a jail.",
         version=planner.__version__,
         lifespan=lifespan,
         redirect_slashes=False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -18,6 +19,10 @@ from api.jobs.service import JobService
 from api.store.plans import open_store
 
 _SHUTDOWN_SECONDS: Final = 10
+_OPEN: Final = {
+    False: "so .pt2 files are taken from this machine alone (--without-jail takes them from all)",
+    True: "and .pt2 files are taken from everywhere all the same (--without-jail)",
+}
 
 
 def serve(host: str, port: int, settings: Settings) -> None:
@@ -29,6 +34,9 @@ def serve(host: str, port: int, settings: Settings) -> None:
     if settings.data_dir is not None:
         # Raised before anything listens, and by this function, not by the application.
         open_store(settings.data_dir, settings.database_url).close()
+    settings.jail.print_missing()
+    if not settings.jail.is_closed:
+        print(f"Jail: {_OPEN[settings.takes_unjailed]}", file=sys.stderr, flush=True)
     app = create_app(settings)
     config = uvicorn.Config(
         app,

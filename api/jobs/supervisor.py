@@ -14,8 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from api.jail.jail import Jail
 from api.jobs.worker import WorkerSettings
 from api.store.plans import open_store
+from planner.errors import OptionError
 
 _LOOK_SECONDS: Final = 0.2
 _LONGEST_WAIT: Final = 30.0
@@ -122,18 +124,35 @@ class Supervisor:
             place.scratch = None
 
 
-def work(count: int, data_dir: Path, database_url: str | None, plan_seconds: float) -> None:
+def work(
+    count: int,
+    data_dir: Path,
+    database_url: str | None,
+    plan_seconds: float,
+    *,
+    plan_memory_bytes: int | None = None,
+    without_jail: bool = False,
+) -> None:
     """Keeps so many workers running until SIGINT or SIGTERM. To be called in the main thread.
 
-    Raises ``OptionError`` if what they need is not there.
+    Raises ``OptionError`` if what they need is not there: a jail, unless it is ``without_jail``.
     """
+    jail = Jail.of_machine()
+    jail.print_missing()
+    if not (jail.is_closed or without_jail):
+        raise OptionError(
+            "there is no jail here for torch, which reads programs that others uploaded: install "
+            "bubblewrap, or say --without-jail"
+        )
     # Raised once, and here, rather than by every worker again and again.
     open_store(data_dir, database_url).close()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with TemporaryDirectory(prefix="layout-planner-", ignore_cleanup_errors=True) as scratch:
-        settings = WorkerSettings(str(data_dir.absolute()), database_url, scratch, plan_seconds)
+        settings = WorkerSettings(
+            str(data_dir.absolute()), database_url, scratch, plan_seconds, plan_memory_bytes
+        )
         supervisor = Supervisor(count, settings)
         plural = "s" if count > 1 else ""
         print(f"{count} worker{plural} for {data_dir}: Ctrl-C ends", flush=True)
