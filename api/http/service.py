@@ -6,8 +6,8 @@ import asyncio
 import json
 import time
 import traceback
-from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,7 +24,7 @@ from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
 from api.wording import HTTP
 from planner.errors import InputError
-from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable
+from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
 from planner.result.check import CheckReport, read_check
 
@@ -70,10 +70,11 @@ class PlanService:
         with ExitStack() as scratch:
             folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._uploads.folder)))
             upload = await self._uploads.receive(request, folder / "source")
-            await run_in_threadpool(_check_body, upload.path, name)
+            needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
             id_ = plan_id(upload.sha256, options)
             if id_ not in self._pending:
-                work = PlanWork(upload.path, name, options, PlanFiles.within(folder))
+                files = PlanFiles.within(folder)
+                work = PlanWork(upload.path, name, options, files, needs_no_torch)
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
                 task = asyncio.create_task(self._solve(id_, work, scratch.pop_all()))
@@ -100,7 +101,7 @@ class PlanService:
         """
         with TemporaryDirectory(dir=self._uploads.folder) as folder:
             upload = await self._uploads.receive(request, Path(folder) / "source")
-            await run_in_threadpool(_check_body, upload.path, name, is_lowered=True)
+            await run_in_threadpool(_check_lowered, upload.path, name)
             work = CheckWork(upload.path, name, runtime, gpu, Path(folder) / "found")
             await self._pool.run(work)
             return read_check(json.loads(work.output.read_bytes()))
@@ -175,13 +176,24 @@ class PlanService:
                 claims.release(id_)
 
 
-def _check_body(path: Path, name: str, *, is_lowered: bool = False) -> None:
+def _check_plannable(path: Path, name: str) -> bool:
+    """Whether a program is lowered already."""
+    with _refused(), path.open("rb") as file:
+        check_plannable(file, name)
+        file.seek(0)
+        return is_lowered(file.read(MAGIC_BYTES))
+
+
+def _check_lowered(path: Path, name: str) -> None:
+    with _refused(), path.open("rb") as file:
+        check_is_lowered(file.read(MAGIC_BYTES), name)
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Answers that a body is no program with 400."""
     try:
-        with path.open("rb") as file:
-            if is_lowered:
-                check_is_lowered(file.read(MAGIC_BYTES), name)
-            else:
-                check_plannable(file, name)
+        yield
     except InputError as error:
         raise HTTPException(400, error.worded(HTTP)) from None
 

@@ -214,7 +214,7 @@ def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
         return Lowering(begun.source, begun.name, begun.lowering, output)
     assert begun.options is not None
     if begun.lowered is None:
-        return PlanWork(begun.source, begun.name, begun.options, files)
+        return PlanWork(begun.source, begun.name, begun.options, files, is_lowered=True)
     return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)
 
 

@@ -18,7 +18,8 @@ class Files:
     def read(self, path: Path) -> bytes:
         """All that is in a file."""
         with os.fdopen(os.dup(self.descriptors[path]), "rb") as file:
-            file.seek(0)
+            if file.seekable():  # and may have been read before
+                file.seek(0)
             return file.read()
 
     def write(self, path: Path, data: bytes) -> None:

@@ -67,8 +67,7 @@ class Pool:
     async def _run(self, work: Work, on_stage: OnStage) -> None:
         async with self._free:
             try:
-                needs = await asyncio.to_thread(lambda: work.needs)
-                zygote = self._light if needs is Needs.NOTHING else self._torch
+                zygote = self._light if work.needs is Needs.NOTHING else self._torch
                 await zygote.run(work, self._seconds, on_stage)
             except OSError as error:
                 # A file of it was deleted meanwhile, or none can be written.

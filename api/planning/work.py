@@ -17,7 +17,6 @@ from zipfile import ZipFile, ZipInfo
 
 from api.planning.files import Files, opened
 from api.store.files import PlanFiles
-from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 from planner.measured.device import files_of, with_files
 from planner.options import LoweringOptions, PlanOptions
 
@@ -69,12 +68,16 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlanWork:
-    """Plan a program: what to call it in messages, and where to write the plan."""
+    """Plan a program: what to call it in messages, and where to write the plan.
+
+    ``is_lowered`` says that it needs no torch.
+    """
 
     source: Path
     name: str
     options: PlanOptions
     files: PlanFiles
+    is_lowered: bool = False
 
     @property
     def reads(self) -> Sequence[Path]:
@@ -88,10 +91,8 @@ class PlanWork:
 
     @property
     def needs(self) -> Needs:
-        """Torch, unless the program is lowered. Raises ``OSError``."""
-        with self.source.open("rb") as file:
-            is_exported = kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
-        return Needs.TORCH if is_exported else Needs.NOTHING
+        """Torch, unless the program is lowered."""
+        return Needs.NOTHING if self.is_lowered else Needs.TORCH
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Plans the file and writes the plan's files. Raises ``PlannerError``."""

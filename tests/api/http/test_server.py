@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.http.running import Server, detail, post, start_server
+from tests.api.http.running import detail, post, start_server
+from tests.api.planning.processes import planning_pids
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -22,18 +23,13 @@ def test_a_signal_ends_the_service_and_what_it_plans(
     with running.client, ThreadPoolExecutor(1) as threads:
         pending = threads.submit(post, running, conv)
         # Answered only once the upload before it is in the service's hands.
-        while running.client.get("/health").status_code != 200 or not _children(running):
-            pass
+        while not planning_pids(running.process.pid):
+            assert running.client.get("/health").status_code == 200
         running.process.send_signal(number)
         assert running.process.wait(timeout=120) == 0
         answer = pending.result()
     assert answer.status_code == 503
     assert detail(answer) == "the service shuts down: upload.pt2 was not planned, try again"
-
-
-def _children(running: Server) -> list[str]:
-    tasks = Path(f"/proc/{running.process.pid}/task").iterdir()
-    return [child for task in tasks for child in (task / "children").read_text().split()]
 
 
 @pytest.mark.server

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 from api.jobs.engine import Engine
@@ -97,20 +96,16 @@ class Stuck:
         self._path, self._data = path, path.read_bytes()
         path.unlink()
         os.mkfifo(path)
+        # Open at both ends, so that it can be opened, and has no end while it is read.
+        self._pipe = os.open(path, os.O_RDWR)
 
     def let_go(self) -> None:
-        """Puts the bytes in place, and gives them to whom waits."""
+        """Puts the bytes in place, and gives them to the one who waits."""
         new = self._path.with_suffix(".new")
         new.write_bytes(self._data)
-        with ExitStack() as stack:
-            pipe = None
-            with suppress(OSError):  # nobody waits
-                descriptor = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
-                pipe = stack.enter_context(os.fdopen(descriptor, "wb"))
-                os.set_blocking(descriptor, True)
-            new.replace(self._path)
-            if pipe is not None:
-                pipe.write(self._data)
+        new.replace(self._path)
+        os.write(self._pipe, self._data)
+        os.close(self._pipe)
 
 
 def wait(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
@@ -119,18 +114,6 @@ def wait(holds: Callable[[], bool], seconds: float = PATIENCE) -> None:
     while not holds():
         assert time.monotonic() < end, "it does not come to hold"
         time.sleep(0.02)
-
-
-def planners(pid: int) -> list[int]:
-    """The planning processes of a worker."""
-    found = subprocess.run(
-        ["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    lines = [line.split(maxsplit=1) for line in found.stdout.splitlines()]
-    return [int(line[0]) for line in lines if "spawn_main" in line[1]]
 
 
 def kill(pid: int) -> None:

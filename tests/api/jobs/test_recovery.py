@@ -24,6 +24,7 @@ from tests.api import postgres
 from tests.api.graphs import graph
 from tests.api.jobs import plant
 from tests.api.jobs.plant import Plant, wait
+from tests.api.planning.processes import planning_pids
 
 pytestmark = pytest.mark.chaos
 
@@ -177,8 +178,8 @@ def test_a_job_is_deleted_but_not_what_another_job_has(site: Plant) -> None:
     workers = site.hire()
     wait(lambda: site.status(job.id).counts["running"] > 0)
     (worker,) = workers.pids()
-    wait(lambda: bool(plant.planners(worker)))
-    (planner,) = plant.planners(worker)
+    wait(lambda: bool(planning_pids(worker)))
+    (planner,) = planning_pids(worker)
     site.engine.cancel(site.jobs.delete(job.id))
     assert site.jobs.get(job.id) is None
     wait(lambda: not Path(f"/proc/{planner}").exists(), 10)

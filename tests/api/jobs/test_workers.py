@@ -18,7 +18,8 @@ from planner.options import make_options
 from planner.pipelines.exported import plan_exported
 from tests.api.graphs import graph
 from tests.api.jobs import plant
-from tests.api.jobs.plant import Plant, planners, wait
+from tests.api.jobs.plant import Plant, wait
+from tests.api.planning.processes import planning_pids
 
 
 @pytest.fixture
@@ -140,7 +141,9 @@ def test_the_task_of_a_worker_that_is_dead_is_done_by_another(site: Plant) -> No
     wait(lambda: _is_running(site, job))
     (pid,) = first.pids()
     # Stopped, it is as one whose machine has gone, and is not started anew.
-    os.kill(pid, signal.SIGSTOP)
+    wait(lambda: bool(planning_pids(pid)))
+    for stopped in (pid, *planning_pids(pid)):
+        os.kill(stopped, signal.SIGSTOP)
     site.hire()
     wait(lambda: site.items(job)["net"].task.attempts == 2)
     taken = site.items(job)["net"].task.worker_id
@@ -158,8 +161,8 @@ def test_a_worker_that_is_killed_is_started_anew_and_leaves_no_process(site: Pla
     job, (stuck,) = site.submit_stuck(net=graph(8))
     wait(lambda: _is_running(site, job))
     (pid,) = workers.pids()
-    wait(lambda: bool(planners(pid)))
-    (planner,) = planners(pid)
+    wait(lambda: bool(planning_pids(pid)))
+    (planner,) = planning_pids(pid)
     plant.kill(pid)
     wait(lambda: not Path(f"/proc/{planner}").exists())
     wait(lambda: site.items(job)["net"].task.attempts == 2)
@@ -187,7 +190,7 @@ def test_a_task_that_kills_its_process_is_tried_thrice_and_the_others_go_on(site
 
     def kill() -> bool:
         for worker in workers.pids():
-            for pid in planners(worker):
+            for pid in planning_pids(worker):
                 if pid not in killed and _is_running(site, job):
                     killed.add(pid)
                     plant.kill(pid)
@@ -223,8 +226,8 @@ def test_a_job_is_cancelled_but_not_what_another_job_wants_and_can_be_retried(
     job, stuck = site.submit_stuck(one=graph(8), two=graph(12), three=graph(16))
     wait(lambda: _is_running(site, job))
     (worker,) = workers.pids()
-    wait(lambda: bool(planners(worker)))
-    (planner,) = planners(worker)
+    wait(lambda: bool(planning_pids(worker)))
+    (planner,) = planning_pids(worker)
     for blob in stuck[1:]:
         blob.let_go()
     other = site.submit({"mine": graph(16)})

@@ -14,8 +14,9 @@ from api.planning.pool import Pool
 _MARK = b"api.planning.zygote"
 
 
-def planning_pids() -> list[int]:
-    """The processes that plan now for this one; none of those that wait for work."""
+def planning_pids(root: int | None = None) -> list[int]:
+    """The processes that plan now for another, by default for this one; no zygotes."""
+    root = os.getpid() if root is None else root
     parents: dict[int, int] = {}
     marked: set[int] = set()
     for folder in Path("/proc").iterdir():
@@ -28,7 +29,7 @@ def planning_pids() -> list[int]:
                 parents[int(folder.name)] = int(stat[1])
                 if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
                     marked.add(int(folder.name))
-    return [pid for pid in marked if parents[pid] in marked and _is_ours(pid, parents)]
+    return [pid for pid in marked if parents[pid] in marked and _is_below(root, pid, parents)]
 
 
 async def planning_pid() -> int:
@@ -51,9 +52,7 @@ def pool_of(count: int = 1, seconds: float = 600) -> Pool:
     return Pool(count, seconds, Jail.of_machine(), Limits.of_machine(600))
 
 
-def _is_ours(pid: int, parents: dict[int, int]) -> bool:
-    while pid > 1:
-        if pid == os.getpid():
-            return True
+def _is_below(root: int, pid: int, parents: dict[int, int]) -> bool:
+    while pid > 1 and pid != root:
         pid = parents.get(pid, 0)
-    return False
+    return pid == root
