@@ -17,7 +17,7 @@ def test_on_a_terminal_the_page_can_be_looked_at_until_ctrl_c() -> None:
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
         # A session of its own, with this terminal: what is typed there reaches it.
-        ["setsid", "--ctty", sys.executable, "-m", "api.cli", "demo", "resnet50_int8", "--small"],
+        ["setsid", "--ctty", sys.executable, "-m", "api.cli", "demo", "unet", "--small"],
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
@@ -31,7 +31,7 @@ def test_on_a_terminal_the_page_can_be_looked_at_until_ctrl_c() -> None:
         assert found is not None
         page = found[1].decode()
         answer = httpx.get(page)
-        assert answer.status_code == 200 and "resnet50_int8.pt2" in answer.text
+        assert answer.status_code == 200 and "unet.pt2" in answer.text
         os.write(ours, b"\x03")
         assert process.wait(60) == 0
     finally:

@@ -209,7 +209,7 @@ def test_bench_prints_a_row_for_each_model(tmp_path: Path) -> None:
 @pytest.mark.lowering
 def test_demo_takes_a_model_through_the_service() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "api.cli", "demo", "resnet50_int8", "--small"],
+        [sys.executable, "-m", "api.cli", "demo", "unet", "--small"],
         check=False,
         capture_output=True,
         text=True,
