@@ -42,6 +42,15 @@ import click
     help="Memory that planning one program may take [default: three quarters of the machine's].",
 )
 @click.option(
+    "--allowed-host",
+    "allowed_hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="LAYOUT_PLANNER_ALLOWED_HOSTS",
+    show_envvar=True,
+    help="Answer requests for this name with a dot as well. May be repeated.",
+)
+@click.option(
     "--without-jail",
     is_flag=True,
     help="Take .pt2 files from other machines even where there is no jail for torch.",
@@ -53,6 +62,7 @@ def serve(
     database_url: str | None,
     workers: int,
     memory: float | None,
+    allowed_hosts: tuple[str, ...],
     without_jail: bool,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
@@ -73,5 +83,6 @@ def serve(
         plan_memory_bytes=None if memory is None else int(memory * 2**30),
         warms=True,
         takes_unjailed=without_jail,
+        allowed_hosts=frozenset(allowed_hosts),
     )
     run(host, port, settings)

@@ -22,9 +22,10 @@ from api.dashboard.query import OverviewQuery
 from api.http import devices, jobs, plans
 from api.http.measuring import DeviceService
 from api.http.models import PlanQuery, PlansQuery
+from api.http.origin import OriginCheck
 from api.http.problems import Problem, answer_errors
 from api.http.service import PlanningPool, PlanService
-from api.http.uploads import Uploads
+from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.service import serving_jobs
@@ -34,6 +35,7 @@ from api.planning.process import CrashError, OvertimeError, ProcessError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
+from api.store.secret import secret_of
 from planner.errors import MissingExtraError, PlannerError, VerificationError
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
@@ -69,7 +71,7 @@ class Settings:
     ``plan_memory_bytes``; without a number, most of the machine's memory. With ``warms``, what
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
-    ``takes_unjailed``.
+    ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
     """
 
     data_dir: Path | None = None
@@ -83,6 +85,7 @@ class Settings:
     warms: bool = False
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
+    allowed_hosts: frozenset[str] = frozenset()
 
 
 def _pool(settings: Settings) -> Pool:
@@ -109,6 +112,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             uploads.folder.mkdir()
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            app.state.form_token = await run_in_threadpool(secret_of, data_dir)
             planning = pool or _pool(settings)
             service = PlanService(store, planning, uploads, settings.plan_seconds)
             measuring = DeviceService(store, planning, uploads)
@@ -148,6 +152,8 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(plans.router)
     app.include_router(jobs.router)
     app.include_router(devices.router)
+    app.add_middleware(BodyLimit, programs=frozenset(("/plan", "/check", "/inputs")))
+    app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
     install_dashboard(app, lambda: app.state.service.store)
     answer_errors(app, _STATUSES, _QUERIES, error_page)
     return app

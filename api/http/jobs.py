@@ -9,7 +9,7 @@ import re
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import fastapi
 from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, Request, Response
@@ -61,6 +61,8 @@ FoundJob = Annotated[JobStatus, Depends(_job)]
 
 _NO_JOB: Final = problems(status_404="No job has this id.", status_422="The id is wrong.")
 _WRONG: Final = problems(status_422="A query parameter is wrong.")
+
+_FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 router = APIRouter(tags=["jobs"])
 
@@ -240,6 +242,14 @@ async def _events(service: JobService, job_id: str) -> AsyncIterator[str]:
         yield "event: end\ndata: {}\n\n"
 
 
+def _cell(value: Any) -> Any:
+    """A value as a cell that no spreadsheet takes for a formula."""
+    if isinstance(value, list):
+        value = " ".join(map(str, value))
+    is_formula = isinstance(value, str) and value.startswith(_FORMULAS)
+    return f"'{value}" if is_formula else value
+
+
 def _table(items: list[JobItem]) -> Iterator[str]:
     options, results = list(ItemOptions.model_fields), list(ItemResult.model_fields)
     columns = ["number", "input", "input_sha256", *options, "state", "attempts", "error", "plan_id"]
@@ -249,10 +259,7 @@ def _table(items: list[JobItem]) -> Iterator[str]:
     for item in items:
         row = item.model_dump(mode="json", exclude={"options", "result"})
         row |= item.options.model_dump() | (item.result.model_dump() if item.result else {})
-        lists = {
-            key: " ".join(map(str, value)) for key, value in row.items() if type(value) is list
-        }
-        writer.writerow(row | lists)
+        writer.writerow({column: _cell(value) for column, value in row.items()})
         yield text.getvalue()
         text.seek(0)
         text.truncate()

@@ -9,6 +9,9 @@ from typing import Any, Final
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.origin import is_local
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
@@ -29,6 +32,10 @@ PROGRAM_BODY: Final[dict[str, Any]] = {
     },
 }
 """A request whose body is a program, for OpenAPI."""
+
+_MOST_JSON: Final = 8 * 2**20
+"""The bytes of a body that is no program: a job of as many inputs as one may have takes fewer."""
+_TOO_LARGE: Final = f"the body is larger than the {_MOST_JSON} bytes that are taken here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +89,34 @@ class Uploads:
             raise HTTPException(
                 413, f"the file is larger than the {self.max_bytes} bytes that are taken here"
             )
+
+
+class BodyLimit:
+    """Refuses bodies that are too large, but for those of ``programs``: paths that ``Uploads`` has.
+
+    They are read as a whole into memory.
+    """
+
+    def __init__(self, app: ASGIApp, programs: frozenset[str]) -> None:
+        self._app, self._programs = app, programs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http" or scope["path"] in self._programs:
+            await self._app(scope, receive, send)
+            return
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > _MOST_JSON:
+            await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
+            return
+        size = 0
+
+        async def counted() -> Message:
+            nonlocal size
+            message = await receive()
+            size += len(message.get("body", b""))
+            if size > _MOST_JSON:
+                raise HTTPException(413, _TOO_LARGE)
+            return message
+
+        await self._app(scope, counted, send)

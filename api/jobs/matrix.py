@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,19 @@ class Matrix:
     compile_options: tuple[tuple[str, ...], ...] = ((),)
 
     def choices(self) -> list[PlanOptions]:
-        """Each combination once; raises ``OptionError`` naming the option that is wrong."""
+        """Each combination once.
+
+        Raises ``OptionError`` for too many, before any is made, and naming an option that is wrong.
+        """
+        axes = (
+            *(self.profiles, self.devices, self.objectives, self.texture_limits),
+            *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
+        )
+        if (count := prod(map(len, axes))) > MAX_ITEMS:
+            raise OptionError(
+                f"{count:,} combinations of options are more than the {MAX_ITEMS:,} tasks that a "
+                "job may have: name fewer values, or submit several jobs"
+            )
         found: dict[str, PlanOptions] = {}
         for profile, device, objective, limits, buffer_limit, without, runtime, compiled in product(
             self.profiles,

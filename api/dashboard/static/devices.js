@@ -1,7 +1,7 @@
 // @ts-check
 // Adds a device, and goes to its page.
 
-import { dataOf, fieldsOf, find, pageOf } from "./dom.js";
+import { dataOf, fieldsOf, find, ours, pageOf } from "./dom.js";
 
 const form = find("add", HTMLFormElement);
 
@@ -12,7 +12,7 @@ form.addEventListener("submit", async (event) => {
   if (device.buffer_limit !== undefined) device.buffer_limit = Number(device.buffer_limit);
   const answer = await fetch(dataOf(form, "action"), {
     method: "POST",
-    headers: { "Content-Type": "application/json" },
+    headers: { "Content-Type": "application/json", ...ours() },
     body: JSON.stringify(device),
   });
   const { name, detail } = await answer.json();

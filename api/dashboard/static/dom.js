@@ -28,6 +28,15 @@ export function dataOf(host, name) {
 }
 
 /**
+ * Headers that say that a request is this page's: those that change something need them.
+ * @returns {Record<string, string>}
+ */
+export function ours() {
+  const meta = document.querySelector("meta[name=form-token]");
+  return { "Form-Token": meta?.getAttribute("content") ?? "" };
+}
+
+/**
  * The address of a page of one thing: the template writes it with a line for the id.
  * @param {HTMLElement} host
  * @param {string} id

@@ -1,7 +1,7 @@
 // @ts-check
 // A job's progress and results: states come as events, results are read when there are new ones.
 
-import { dataOf, element, find, pageOf } from "./dom.js";
+import { dataOf, element, find, ours, pageOf } from "./dom.js";
 import { costText } from "./text.js";
 
 /** @import { Unit } from "./text.js" */
@@ -310,7 +310,7 @@ function fill({ number, state, result, plan_id: plan }) {
 
 for (const action of ["cancel", "retry"]) {
   find(action).addEventListener("click", async () => {
-    const answer = await fetch(`${source}/${action}`, { method: "POST" });
+    const answer = await fetch(`${source}/${action}`, { method: "POST", headers: ours() });
     if (!answer.ok) {
       say((await answer.json()).detail);
       return;

@@ -1,7 +1,7 @@
 // @ts-check
 // Uploads a program, says how far it is, and goes to the plan.
 
-import { dataOf, element, fieldsOf, find, pageOf } from "./dom.js";
+import { dataOf, element, fieldsOf, find, ours, pageOf } from "./dom.js";
 
 /** @type {Record<string, string>} */
 const STAGES = {
@@ -99,6 +99,7 @@ function start() {
   request.open("POST", `${dataOf(form, "action")}?${queryOf(chosen)}`);
   request.setRequestHeader("Content-Type", "application/octet-stream");
   request.setRequestHeader("Progress-Id", progressId);
+  for (const [name, value] of Object.entries(ours())) request.setRequestHeader(name, value);
   request.send(chosen);
 }
 

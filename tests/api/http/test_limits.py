@@ -1,0 +1,73 @@
+"""What a request may ask for, and how large it may be."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from api.http.app import Settings, create_app
+from tests.api.http.inside import StandIn
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Settings(tmp_path), StandIn())) as client:
+        yield client
+
+
+def _job(client: TestClient, name: str = "net", **request: Any) -> Any:
+    sha256 = client.post("/inputs", content=b"\0\0\0\0VK00").json()["sha256"]
+    return client.post("/jobs", json={"inputs": [{"name": name, "sha256": sha256}], **request})
+
+
+def test_combinations_are_counted_before_any_is_made(client: TestClient) -> None:
+    answer = _job(
+        client,
+        texture_limits=[f"{n},{n},{n}" for n in range(64, 164)],
+        buffer_limits=list(range(1, 101)),
+        without_layouts=[["TENSOR_WIDTH_PACKED"]] * 100,
+        compile_options=[[]] * 100,
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == (
+        "100,000,000 combinations of options are more than the 10,000 tasks that a job may have: "
+        "name fewer values, or submit several jobs"
+    )
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "@x", "+1", "-1", "\tx"])
+def test_no_cell_of_a_table_is_a_formula(client: TestClient, name: str) -> None:
+    job = _job(client, name)
+    if job.status_code == 422:
+        return  # no name
+    table = client.get(f"{job.headers['location']}/results.csv").text
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert row["input"] == f"'{name}"
+
+
+@pytest.mark.parametrize("path", ["/jobs", "/profiles", "/devices"])
+def test_a_body_that_is_no_program_may_not_be_large(client: TestClient, path: str) -> None:
+    body = json.dumps({"name": "x" * 9 * 2**20}).encode()
+    headers = {"Content-Type": "application/json"}
+    announced = client.post(path, content=body, headers=headers)
+    sent = client.post(path, content=iter([body[:4], body[4:]]), headers=headers)
+    for answer in (announced, sent):
+        assert answer.status_code == 413
+        assert "larger than" in answer.json()["detail"]
+
+
+def test_a_program_may_be_larger_than_that(client: TestClient) -> None:
+    assert client.post("/inputs", content=bytes(9 * 2**20)).status_code == 201
+
+
+@pytest.mark.parametrize("body", [b"[" * 10**6, b'{"a":' * 10**5, b"\xff", b"", b"1" * 10**5])
+def test_json_that_cannot_be_read_is_refused(client: TestClient, body: bytes) -> None:
+    answer = client.post("/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422), answer.text
