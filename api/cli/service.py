@@ -42,6 +42,14 @@ import click
     help="Memory that planning one program may take [default: three quarters of the machine's].",
 )
 @click.option(
+    "--queue",
+    "most_pending",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Plans that are made, or wait to be, at a time: more are refused with 503.",
+)
+@click.option(
     "--allowed-host",
     "allowed_hosts",
     multiple=True,
@@ -62,6 +70,7 @@ def serve(
     database_url: str | None,
     workers: int,
     memory: float | None,
+    most_pending: int,
     allowed_hosts: tuple[str, ...],
     without_jail: bool,
 ) -> None:
@@ -82,6 +91,7 @@ def serve(
         job_workers=workers,
         plan_memory_bytes=None if memory is None else int(memory * 2**30),
         warms=True,
+        most_pending=most_pending,
         takes_unjailed=without_jail,
         allowed_hosts=frozenset(allowed_hosts),
     )

@@ -32,6 +32,7 @@ from api.jobs.service import serving_jobs
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
 from api.planning.process import CrashError, OvertimeError, ProcessError
+from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
@@ -46,6 +47,7 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     CrashError: 500,
     UnknownDeviceError: 404,
     ConflictError: 409,
+    LostBlobError: 410,
     UnreachableError: 503,
     ProcessError: 503,
     OvertimeError: 504,
@@ -68,7 +70,8 @@ class Settings:
     in the database at ``database_url``, or without one in ``data_dir`` as well. At most
     ``workers`` programs are planned at once, and each for at most ``plan_seconds``. Of jobs,
     ``job_workers`` more are, each for at most ``job_seconds``. Each may take
-    ``plan_memory_bytes``; without a number, most of the machine's memory. With ``warms``, what
+    ``plan_memory_bytes``; without a number, most of the machine's memory. Of plans that have to be
+    made, at most ``most_pending`` are at a time. With ``warms``, what
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
@@ -83,6 +86,7 @@ class Settings:
     job_seconds: float = 600
     plan_memory_bytes: int | None = None
     warms: bool = False
+    most_pending: int = 64
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
@@ -114,7 +118,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)
             planning = pool or _pool(settings)
-            service = PlanService(store, planning, uploads, settings.plan_seconds)
+            service = PlanService(
+                store, planning, uploads, settings.plan_seconds, settings.most_pending
+            )
             measuring = DeviceService(store, planning, uploads)
             worker = WorkerSettings(
                 str(data_dir.absolute()),

@@ -72,6 +72,10 @@ _RANGES: Final[dict[int | str, dict[str, Any]]] = {
     416: {"description": "The file ends before the request's `Range` begins."},
 }
 _NO_PLAN: Final = problems(status_404="No plan has this id.")
+_NO_FILE: Final = problems(
+    status_404="No plan has this id.",
+    status_410="Its file is damaged or missing: the same `POST /plan` makes it again.",
+)
 
 router = APIRouter()
 
@@ -93,6 +97,8 @@ router = APIRouter()
         ),
         **problems(
             status_400="The body is neither a `.pt2` nor a `.pte` file, nor a VkGraph.",
+            status_403="A page of another site sent this, or torch would have to read the program "
+            "and there is no jail for it.",
             status_404="There is no such device.",
             status_413="The body is larger than this service takes.",
             status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
@@ -100,7 +106,8 @@ router = APIRouter()
             "representation.",
             status_500="The plan failed the check that every plan must pass, or planning failed.",
             status_501="The program needs a package that is not installed here.",
-            status_503="The process that planned ended, or the service shuts down.",
+            status_503="The process that planned ended, the service has too much to plan "
+            "(`Retry-After`), or it shuts down.",
             status_504="Planning took longer than this service allows.",
         ),
     },
@@ -129,7 +136,7 @@ async def post_plan(
     options = await run_in_threadpool(_options, request, service, query)
     plan = await service.plan(request, name, options, progress_id)
     return FileResponse(
-        service.store.path(plan.graph_sha256),
+        await run_in_threadpool(service.store.path, plan.graph_sha256),
         media_type=_BINARY,
         filename=f"{PurePath(name).stem}.plan",
         headers={"Location": f"/plans/{plan.id}"},
@@ -211,7 +218,7 @@ def delete_plan(service: Service, plan_id: PlanId) -> None:
             "model": Report,
         },
         **_RANGES,
-        **_NO_PLAN,
+        **_NO_FILE,
     },
 )
 def get_report(service: Service, plan_id: PlanId) -> FileResponse:
@@ -235,7 +242,7 @@ def get_report(service: Service, plan_id: PlanId) -> FileResponse:
             },
         ),
         **_RANGES,
-        **_NO_PLAN,
+        **_NO_FILE,
     },
 )
 def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
@@ -259,7 +266,7 @@ def get_graph(service: Service, plan_id: PlanId) -> FileResponse:
             },
         ),
         **_RANGES,
-        **_NO_PLAN,
+        **_NO_FILE,
     },
 )
 def get_program(service: Service, plan_id: PlanId) -> FileResponse:

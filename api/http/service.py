@@ -8,13 +8,14 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
@@ -30,6 +31,11 @@ from planner.result.check import CheckReport, read_check
 
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 10
+_FULL: Final = (
+    "the service has as many programs to plan as it takes at a time: try again later, or submit a "
+    "job (POST /jobs), which waits for its turn"
+)
 
 
 class PlanningPool(Protocol):
@@ -42,55 +48,91 @@ class PlanningPool(Protocol):
         """Ends all planning, now and to come."""
 
 
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A plan that is being made, or waits to be: how far it is, and how many wait for it."""
+
+    task: asyncio.Task[Plan]
+    stage: str = "waiting"
+    waiting: int = 0
+
+    def begin(self, stage: str) -> None:
+        """Takes note of a stage."""
+        self.stage = stage
+
+
 class PlanService:
     """Plans uploaded programs, and the same request only once."""
 
     def __init__(
-        self, store: PlanStore, pool: PlanningPool, uploads: Uploads, plan_seconds: float
+        self,
+        store: PlanStore,
+        pool: PlanningPool,
+        uploads: Uploads,
+        plan_seconds: float,
+        most_pending: int,
     ) -> None:
+        """At most ``most_pending`` plans are made or wait to be at a time."""
         self.store = store
         self._pool = pool
         self._uploads = uploads
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
         self._is_stopped = False
-        self._pending: dict[str, asyncio.Task[Plan]] = {}
-        self._stages: dict[str, str] = {}  # by plan
+        self._most_pending = most_pending
+        self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
         # same one: the latest counts, and then those before it.
-        self._followed: dict[str, list[str]] = {}
+        self._followed: dict[str, list[_Pending]] = {}
 
     async def plan(
         self, request: Request, name: str, options: PlanOptions, progress_id: str | None = None
     ) -> Plan:
         """The plan for the program in a request's body. ``stage`` says how far it is.
 
-        Raises ``HTTPException`` for a body that is too large or not a program.
+        Raises ``HTTPException`` for a body that is too large or not a program, and where too much
+        waits already, ``ClientDisconnect`` if the client leaves.
         """
         with ExitStack() as scratch:
             folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._uploads.folder)))
             upload = await self._uploads.receive(request, folder / "source")
             needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
             id_ = plan_id(upload.sha256, options)
+            plan = await run_in_threadpool(self._stored, id_)
+            if plan is not None:
+                return plan
             if id_ not in self._pending:
+                if len(self._pending) >= self._most_pending:
+                    raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
                 files = PlanFiles.within(folder)
                 work = PlanWork(upload.path, name, options, files, needs_no_torch)
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
                 task = asyncio.create_task(self._solve(id_, work, scratch.pop_all()))
                 task.add_done_callback(_mark_retrieved)
-                self._pending[id_] = task
-                self._stages[id_] = "waiting"
-        if progress_id is None:
-            return await asyncio.shield(self._pending[id_])
-        followed = self._followed.setdefault(progress_id, [])
-        followed.append(id_)
+                self._pending[id_] = _Pending(task)
+        return await self._wait(self._pending[id_], request, progress_id)
+
+    async def _wait(self, pending: _Pending, request: Request, progress_id: str | None) -> Plan:
+        """Waits for a plan as long as its client does; the last one to leave ends it."""
+        follows = self._followed.setdefault(progress_id, []) if progress_id is not None else []
+        follows.append(pending)
+        pending.waiting += 1
+        leaving = asyncio.create_task(_left(request))
         try:
-            return await asyncio.shield(self._pending[id_])
+            await asyncio.wait({pending.task, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if pending.task.done():
+                return pending.task.result()
+            raise ClientDisconnect
         finally:
-            followed.remove(id_)
-            if not followed:
-                del self._followed[progress_id]
+            leaving.cancel()
+            pending.waiting -= 1
+            if pending.waiting == 0 and not pending.task.done():
+                self._forget(pending)
+                pending.task.cancel()
+            follows.remove(pending)
+            if not follows and progress_id is not None:
+                self._followed.pop(progress_id, None)
 
     async def check(
         self, request: Request, name: str, runtime: str | None, gpu: str | None
@@ -109,7 +151,7 @@ class PlanService:
     def stage(self, progress_id: str) -> str | None:
         """How far the plan is that a request of this id waits for; None without such a request."""
         followed = self._followed.get(progress_id)
-        return self._stages.get(followed[-1]) if followed else None
+        return followed[-1].stage if followed else None
 
     def stop(self) -> None:
         """Stops all planning, now and to come; the requests that wait for it are answered so."""
@@ -119,7 +161,8 @@ class PlanService:
     async def close(self) -> None:
         """Stops, and returns once no plan is pending any more."""
         self.stop()
-        await asyncio.gather(*self._pending.values(), return_exceptions=True)
+        tasks = [pending.task for pending in self._pending.values()]
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def sweep(self) -> None:
         """Frees the space of plans that were deleted, now and every hour; to be cancelled."""
@@ -138,21 +181,32 @@ class PlanService:
 
     async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> Plan:
         with scratch:
+            pending = self._pending[id_]
             try:
-                plan = await run_in_threadpool(self.store.get, id_)
-                if plan is None:
-                    async with self._claimed(id_):
-                        plan = await run_in_threadpool(self.store.get, id_)
-                        if plan is None:
-                            plan = await self._make(id_, work)
-                return plan
+                async with self._claimed(id_):
+                    plan = await run_in_threadpool(self._stored, id_)
+                    if plan is None:
+                        await self._pool.run(work, pending.begin)
+                        plan = await run_in_threadpool(
+                            self.store.put, id_, work.files, work.source, work.options
+                        )
+                    return plan
             finally:
-                del self._pending[id_]
-                self._stages.pop(id_, None)
+                self._forget(pending)
 
-    async def _make(self, id_: str, work: PlanWork) -> Plan:
-        await self._pool.run(work, partial(self._stages.__setitem__, id_))
-        return await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
+    def _stored(self, id_: str) -> Plan | None:
+        """A plan that is there, whole; one with a damaged file is forgotten, to be made again."""
+        plan = self.store.get(id_)
+        if plan is None or self.store.is_whole(plan):
+            return plan
+        self.store.delete(id_)
+        return None
+
+    def _forget(self, pending: _Pending) -> None:
+        """Has the next request for the same plan ask for it anew."""
+        for id_, known in list(self._pending.items()):
+            if known is pending:
+                del self._pending[id_]
 
     @asynccontextmanager
     async def _claimed(self, id_: str) -> AsyncIterator[None]:
@@ -196,6 +250,12 @@ def _refused() -> Iterator[None]:
         yield
     except InputError as error:
         raise HTTPException(400, error.worded(HTTP)) from None
+
+
+async def _left(request: Request) -> None:
+    """Returns when the client of a request has left; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _mark_retrieved(task: asyncio.Task[Plan]) -> None:

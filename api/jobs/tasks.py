@@ -25,12 +25,14 @@ from planner.result.revision import PLANNER
 class Begun:
     """A task to be done: to plan, with ``options``, or only to lower, with ``lowering``.
 
-    ``source`` is what was handed in, ``lowered`` what a lowering has made of it already.
+    ``source`` is what was handed in, as far as its SHA-256 is still this one, ``lowered`` what a
+    lowering has made of it already.
     """
 
     id: str
     name: str
     source: Path
+    sha256: str
     options: PlanOptions | None
     lowered: Path | None
     lowering: LoweringOptions | None
@@ -70,7 +72,8 @@ class Tasks:
         return Begun(
             id_,
             task.input_name,
-            path(task.input_sha256),
+            self._store.blobs.place(task.input_sha256),
+            task.input_sha256,
             None if profile is None else read_options(asked, profile.document, device),
             None if needed is None else path(needed),
             read_lowering(asked) if profile is None else None,

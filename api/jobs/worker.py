@@ -210,12 +210,13 @@ def main() -> None:
 
 
 def _work(begun: Begun, files: PlanFiles, output: Path) -> Work:
+    source, name, sha256 = begun.source, begun.name, begun.sha256
     if begun.lowering is not None:
-        return Lowering(begun.source, begun.name, begun.lowering, output)
+        return Lowering(source, name, begun.lowering, output, sha256)
     assert begun.options is not None
     if begun.lowered is None:
-        return PlanWork(begun.source, begun.name, begun.options, files, is_lowered=True)
-    return Replanning(begun.source, begun.lowered, begun.name, begun.options, files)
+        return PlanWork(source, name, begun.options, files, is_lowered=True, sha256=sha256)
+    return Replanning(source, begun.lowered, name, begun.options, files, sha256)
 
 
 @contextmanager

@@ -6,6 +6,7 @@ with the names that the exported program gave its tensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from zipfile import ZipFile, ZipInfo
 
 from api.planning.files import Files, opened
 from api.store.files import PlanFiles
+from planner.errors import InputError
 from planner.measured.device import files_of, with_files
 from planner.options import LoweringOptions, PlanOptions
 
@@ -70,7 +72,8 @@ class Work(Protocol):
 class PlanWork:
     """Plan a program: what to call it in messages, and where to write the plan.
 
-    ``is_lowered`` says that it needs no torch.
+    ``is_lowered`` says that it needs no torch; ``sha256`` is the program's, where it may have
+    changed since.
     """
 
     source: Path
@@ -78,6 +81,7 @@ class PlanWork:
     options: PlanOptions
     files: PlanFiles
     is_lowered: bool = False
+    sha256: str | None = None
 
     @property
     def reads(self) -> Sequence[Path]:
@@ -106,7 +110,8 @@ class PlanWork:
             on_stage(f"{done} delegate{'s' * (done > 1)} planned" if done else stage)
 
         options = with_files(self.options, files.read)
-        planned = plan_program(files.read(self.source), self.name, options, progress)
+        data = read_unchanged(files, self.source, self.name, self.sha256)
+        planned = plan_program(data, self.name, options, progress)
         on_stage("writing")
         write_plan(planned, self.files, files)
 
@@ -122,6 +127,7 @@ class Lowering:
     name: str
     options: LoweringOptions
     output: Path
+    sha256: str | None = None
 
     @property
     def reads(self) -> Sequence[Path]:
@@ -142,7 +148,8 @@ class Lowering:
         """Writes what comes out. Raises ``InputError`` and ``NoRepresentationError``."""
         from planner.pipelines.exported import lower_exported
 
-        lowered = lower_exported(files.read(self.source), self.name, self.options)
+        data = read_unchanged(files, self.source, self.name, self.sha256)
+        lowered = lower_exported(data, self.name, self.options)
         known = {"names": lowered.exported.names, "on_cpu": lowered.exported.on_cpu}
         packed = BytesIO()
         with ZipFile(packed, "w") as archive:
@@ -198,6 +205,7 @@ class Replanning:
     name: str
     options: PlanOptions
     files: PlanFiles
+    sha256: str | None = None
 
     @property
     def reads(self) -> Sequence[Path]:
@@ -225,11 +233,23 @@ class Replanning:
         names = {
             graph: {int(v): name for v, name in of.items()} for graph, of in known["names"].items()
         }
-        source = Source.of(self.name, files.read(self.source))
+        data = read_unchanged(files, self.source, self.name, self.sha256)
+        source = Source.of(self.name, data)
         exported = Exported(source, names, on_cpu=tuple(known["on_cpu"]))
         options = with_files(self.options, files.read)
         planned = replan(program, self.name, options, exported=exported)
         write_plan(planned, self.files, files)
+
+
+def read_unchanged(files: Files, path: Path, name: str, sha256: str | None) -> bytes:
+    """The program in a file; raises ``InputError`` unless its SHA-256 is this one, if any."""
+    data = files.read(path)
+    if sha256 is not None and hashlib.sha256(data).hexdigest() != sha256:
+        raise InputError(
+            f"{name} is not what was uploaded: the store's copy of it is damaged. POST its bytes "
+            "to /inputs again, and retry the job"
+        )
+    return data
 
 
 def do_here(work: Work, on_stage: OnStage = ignore_stage) -> None:

@@ -18,10 +18,20 @@ _CHUNK: Final = 2**20
 _BATCH: Final = 500
 
 
+class LostBlobError(FileNotFoundError):
+    """A blob that is missing, or whose bytes have changed. To put it again mends it."""
+
+    def __init__(self, sha256: str, how: str) -> None:
+        super().__init__(
+            f"the store's file {sha256} is {how}: hand in the program again, which mends it"
+        )
+
+
 class BlobStore(Protocol):
     """Keeps bytes by their SHA-256 in hexadecimal. May be called from several threads at once.
 
-    ``path``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob that is not there, every
+    ``path``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob that is not
+    there, ``path`` and ``open`` for one with other bytes (a ``LostBlobError`` says which), every
     method ``ValueError`` for what is no SHA-256.
     """
 
@@ -37,6 +47,9 @@ class BlobStore(Protocol):
 
     def path(self, sha256: str) -> Path:
         """A file with the blob's bytes, to be read only."""
+
+    def place(self, sha256: str) -> Path:
+        """As ``path``, for whom looks at the SHA-256 of what it reads there."""
 
     def open(self, sha256: str) -> BinaryIO:
         """The blob, opened for reading."""
@@ -87,12 +100,23 @@ class DirectoryBlobs:
     def path(self, sha256: str) -> Path:
         """The blob's own file, to be read only."""
         target = self._target(sha256)
+        try:
+            is_whole = _digest(target) == sha256
+        except FileNotFoundError:
+            raise LostBlobError(sha256, "missing") from None
+        if not is_whole:
+            raise LostBlobError(sha256, "damaged")
+        return target
+
+    def place(self, sha256: str) -> Path:
+        """The blob's own file, to be read only and with care."""
+        target = self._target(sha256)
         target.stat()
         return target
 
     def open(self, sha256: str) -> BinaryIO:
         """The blob, opened for reading."""
-        return self._target(sha256).open("rb")
+        return self.path(sha256).open("rb")
 
     def size(self, sha256: str) -> int:
         """The blob's size in bytes."""

@@ -264,8 +264,19 @@ class PlanStore:
             return [name for name in session.scalars(names) if name is not None]
 
     def path(self, sha256: str) -> Path:
-        """The file of a plan's blob, to be read only."""
+        """The file of a plan's blob, to be read only. Raises ``FileNotFoundError``."""
         return self.blobs.path(sha256)
+
+    def is_whole(self, plan: Plan) -> bool:
+        """Whether the files of a plan are there, with the bytes that they had."""
+        found = (plan.report_sha256, plan.graph_sha256, plan.program_sha256)
+        try:
+            for sha256 in found:
+                if sha256 is not None:
+                    self.blobs.path(sha256)
+        except FileNotFoundError:
+            return False
+        return True
 
     def delete(self, plan_id: str) -> bool:
         """Deletes a plan; False where there is none. Its blobs go with a later sweep."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from api.http.app import Settings, create_app
 from api.planning.work import PlanWork
@@ -146,3 +147,106 @@ def test_two_requests_with_one_progress_id_are_both_followed(conv: bytes) -> Non
         assert await stage() is None
 
     run(Settings(), body, StandIn(plan))
+
+
+def test_a_plan_that_nobody_waits_for_any_more_is_ended(conv: bytes, scratch: Path) -> None:
+    ended = asyncio.Event()
+    started = asyncio.Event()
+
+    async def plan(work: PlanWork) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def body(client: httpx.AsyncClient) -> None:
+        requests = [asyncio.create_task(client.post("/plan", content=conv)) for _ in range(2)]
+        await started.wait()
+        while len(uploads(scratch)) > 1:
+            await asyncio.sleep(0.01)
+        requests[0].cancel()
+        await asyncio.wait([requests[0]])
+        assert not ended.is_set()
+        requests[1].cancel()
+        await ended.wait()
+        while uploads(scratch):
+            await asyncio.sleep(0.01)
+
+    run(Settings(), body, StandIn(plan))
+
+
+def test_who_comes_after_it_was_ended_gets_a_plan(conv: bytes) -> None:
+    started, count = asyncio.Event(), 0
+
+    async def plan(work: PlanWork) -> None:
+        nonlocal count
+        count += 1
+        started.set()
+        if count == 1:
+            await asyncio.Event().wait()
+        await write_plan(work)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        first = asyncio.create_task(client.post("/plan", content=conv))
+        await started.wait()
+        first.cancel()
+        assert (await client.post("/plan", content=conv)).status_code == 200
+        assert count == 2
+
+    run(Settings(), body, StandIn(plan))
+
+
+def test_more_than_can_wait_are_told_to_come_again(conv: bytes) -> None:
+    started, finish = asyncio.Event(), asyncio.Event()
+
+    async def plan(work: PlanWork) -> None:
+        started.set()
+        await finish.wait()
+        await write_plan(work)
+
+    async def body(client: httpx.AsyncClient) -> None:
+        first = asyncio.create_task(client.post("/plan?buffer_limit=1", content=conv))
+        await started.wait()
+        refused = await client.post("/plan?buffer_limit=2", content=conv)
+        assert refused.status_code == 503
+        assert refused.headers["retry-after"] == "10"
+        assert "as many programs to plan as it takes" in refused.json()["detail"]
+        # What is being made already, and what was, is answered.
+        same = asyncio.create_task(client.post("/plan?buffer_limit=1", content=conv))
+        finish.set()
+        assert (await first).status_code == (await same).status_code == 200
+        assert (await client.post("/plan?buffer_limit=1", content=conv)).status_code == 200
+
+    run(Settings(most_pending=1), body, StandIn(plan))
+
+
+@pytest.mark.parametrize("which", ["graph_sha256", "report_sha256"])
+@pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
+def test_a_damaged_file_is_never_served_and_made_again(
+    conv: bytes, tmp_path: Path, which: str, how: str
+) -> None:
+    pool = StandIn()
+
+    async def body(client: httpx.AsyncClient) -> None:
+        first = await client.post("/plan", content=conv)
+        location = first.headers["location"]
+        app: Any = client._transport
+        store = app.app.state.service.store
+        path = store.path(getattr(store.get(location.rpartition("/")[2]), which))
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.unlink()
+        if how != "gone":
+            path.write_bytes(data if how == "flipped" else data[:3])
+        is_graph = which == "graph_sha256"
+        lost = await client.get(f"{location}/graph" if is_graph else location)
+        assert lost.status_code == 410
+        assert ("missing" if how == "gone" else "damaged") in lost.json()["detail"]
+        again = await client.post("/plan", content=conv)
+        assert again.status_code == 200
+        assert (again.content, again.headers["location"]) == (first.content, location)
+        assert (await client.get(location)).status_code == 200
+        assert len(pool.works) == 2
+
+    run(Settings(tmp_path), body, pool)
