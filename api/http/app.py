@@ -19,8 +19,9 @@ import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
-from api.http import devices, jobs, plans
+from api.http import devices, health, jobs, plans
 from api.http.measuring import DeviceService
+from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
 from api.http.problems import Problem, answer_errors
@@ -116,10 +117,11 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             uploads.folder.mkdir()
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            app.state.data_dir = data_dir
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)
-            planning = pool or _pool(settings)
+            planning, metrics = pool or _pool(settings), Metrics()
             service = PlanService(
-                store, planning, uploads, settings.plan_seconds, settings.most_pending
+                store, planning, uploads, settings.plan_seconds, settings.most_pending, metrics
             )
             measuring = DeviceService(store, planning, uploads)
             worker = WorkerSettings(
@@ -129,11 +131,13 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 settings.job_seconds,
                 settings.plan_memory_bytes,
             )
-            app.state.uploads = uploads
+            app.state.uploads, app.state.metrics = uploads, metrics
             app.state.service, app.state.devices = service, measuring
             sweeping = asyncio.create_task(service.sweep())
             try:
-                async with serving_jobs(store, settings.job_workers, worker) as app.state.jobs:
+                async with serving_jobs(store, settings.job_workers, worker) as jobs:
+                    app.state.jobs = jobs
+                    metrics.registry.register(StoreFigures(jobs.register, jobs.jobs, data_dir))
                     yield
             finally:
                 await service.close()
@@ -158,8 +162,10 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(plans.router)
     app.include_router(jobs.router)
     app.include_router(devices.router)
+    app.include_router(health.router)
     app.add_middleware(BodyLimit, programs=frozenset(("/plan", "/check", "/inputs")))
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
+    app.add_middleware(CountRequests)
     install_dashboard(app, lambda: app.state.service.store)
     answer_errors(app, _STATUSES, _QUERIES, error_page)
     return app

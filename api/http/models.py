@@ -196,6 +196,23 @@ class Health(BaseModel):
     version: str = Field(examples=["0.1.0"])
 
 
+class Check(BaseModel):
+    """One thing that the service needs."""
+
+    ok: bool
+    detail: str | None = Field(description="What is wrong; null if nothing is.")
+
+
+class Readiness(BaseModel):
+    """Whether the service can do its work, and what it looked at."""
+
+    is_ready: bool
+    checks: dict[str, Check] = Field(
+        description="`database`, `store`, `disk`, `planner` and `workers`; without workers the "
+        "service is ready all the same, and jobs wait."
+    )
+
+
 class Progress(BaseModel):
     """How far a plan is."""
 

@@ -10,12 +10,10 @@ from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Requ
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
 
-import planner
 from api.http.measuring import DeviceService
 from api.http.models import (
     EXAMPLE_PLAN_ID,
     CheckQuery,
-    Health,
     PlanList,
     PlanQuery,
     PlansQuery,
@@ -305,12 +303,6 @@ def post_profile(
     with service.store.database.writing() as session:
         service.store.keep_profile(session, profile)
     return Profile.of(profile)
-
-
-@router.get("/health", summary="Ask whether the service runs")
-async def get_health() -> Health:
-    """Answers at once, whatever is being planned."""
-    return Health(status="ok", version=planner.__version__)
 
 
 def _options(request: Request, service: PlanService, query: PlanQuery) -> PlanOptions:

@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
@@ -17,8 +17,10 @@ from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from api.http.metrics import Metrics
 from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
+from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
@@ -47,18 +49,32 @@ class PlanningPool(Protocol):
     def stop(self) -> None:
         """Ends all planning, now and to come."""
 
+    def unready(self) -> str | None:
+        """Why programs cannot be planned at once; None if they can. May be slow."""
+
 
 @dataclass(eq=False, slots=True)
 class _Pending:
     """A plan that is being made, or waits to be: how far it is, and how many wait for it."""
 
     task: asyncio.Task[Plan]
-    stage: str = "waiting"
     waiting: int = 0
+    _begun: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def stage(self) -> str:
+        """The stage that it is at."""
+        return self._begun[-1][0] if self._begun else "waiting"
 
     def begin(self, stage: str) -> None:
         """Takes note of a stage."""
-        self.stage = stage
+        self._begun.append((stage, time.perf_counter()))
+
+    def stages(self) -> Iterator[tuple[str, float]]:
+        """Each stage with the seconds that it took; the last one ends now."""
+        ends = [*(start for _, start in self._begun[1:]), time.perf_counter()]
+        for (stage, start), end in zip(self._begun, ends, strict=True):
+            yield stage, end - start
 
 
 class PlanService:
@@ -71,6 +87,7 @@ class PlanService:
         uploads: Uploads,
         plan_seconds: float,
         most_pending: int,
+        metrics: Metrics,
     ) -> None:
         """At most ``most_pending`` plans are made or wait to be at a time."""
         self.store = store
@@ -79,7 +96,8 @@ class PlanService:
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
         self._is_stopped = False
-        self._most_pending = most_pending
+        self._most_pending, self._metrics = most_pending, metrics
+        metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
         # same one: the latest counts, and then those before it.
@@ -100,6 +118,7 @@ class PlanService:
             id_ = plan_id(upload.sha256, options)
             plan = await run_in_threadpool(self._stored, id_)
             if plan is not None:
+                self._metrics.stored_plans.inc()
                 return plan
             if id_ not in self._pending:
                 if len(self._pending) >= self._most_pending:
@@ -148,6 +167,14 @@ class PlanService:
             await self._pool.run(work)
             return read_check(json.loads(work.output.read_bytes()))
 
+    def unready(self) -> str | None:
+        """Why no plan can be made now; None if one can. May be slow."""
+        if self._is_stopped:
+            return "the service shuts down"
+        if len(self._pending) >= self._most_pending:
+            return f"{len(self._pending)} plans wait to be made: the queue is full"
+        return self._pool.unready()
+
     def stage(self, progress_id: str) -> str | None:
         """How far the plan is that a request of this id waits for; None without such a request."""
         followed = self._followed.get(progress_id)
@@ -185,14 +212,23 @@ class PlanService:
             try:
                 async with self._claimed(id_):
                     plan = await run_in_threadpool(self._stored, id_)
-                    if plan is None:
-                        await self._pool.run(work, pending.begin)
-                        plan = await run_in_threadpool(
-                            self.store.put, id_, work.files, work.source, work.options
-                        )
-                    return plan
+                    return plan or await self._make(id_, work, pending)
             finally:
                 self._forget(pending)
+
+    async def _make(self, id_: str, work: PlanWork, pending: _Pending) -> Plan:
+        observe = self._metrics.stage_seconds
+        try:
+            await self._pool.run(work, pending.begin)
+        except ProcessError as error:
+            self._metrics.failed(error)
+            raise
+        for stage, seconds in pending.stages():
+            # How many delegates there are differs from program to program.
+            observe.labels("planning" if " planned" in stage else stage).observe(seconds)
+        plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
+        self._metrics.made(plan)
+        return plan
 
     def _stored(self, id_: str) -> Plan | None:
         """A plan that is there, whole; one with a damaged file is forgotten, to be made again."""

@@ -239,6 +239,13 @@ class Jobs:
             is_cancelled = job.cancelled is not None
             return [(_state(state, is_cancelled), n) for state, n in session.execute(query)]
 
+    def task_counts(self) -> dict[State, int]:
+        """How many tasks there are in each state, of all jobs."""
+        query = select(Task.state, func.count()).group_by(Task.state)
+        with self._database.reading() as session:
+            found = dict(session.execute(query).tuples())
+        return {state: found.get(state, 0) for state in STATES}
+
     def _is_exported(self, item: Input) -> bool:
         """Whether an input is a ``.pt2``, as far as its first bytes show."""
         blobs = self._store.blobs

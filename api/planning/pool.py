@@ -7,7 +7,7 @@ from functools import cache
 
 from api.jail.jail import Jail
 from api.jail.limits import Limits
-from api.planning.process import CrashError, StoppedError, Zygote
+from api.planning.process import CrashError, ProcessError, StoppedError, Zygote
 from api.planning.work import Needs, OnStage, Work, ignore_stage
 from api.planning.zygote import ZygoteSettings
 
@@ -30,17 +30,29 @@ class Pool:
         self._light = zygote_of(ZygoteSettings(jail, limits, uses_torch=False))
         self._torch = zygote_of(ZygoteSettings(jail, limits, uses_torch=True))
         self._running: set[asyncio.Task[None]] = set()
-        self._is_stopped = False
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether the first program is planned as fast as those that follow."""
-        return self._light.is_warm and self._torch.is_warm
+        self._is_started = self._is_stopped = False
 
     def start(self) -> None:
         """Has all imported that planning needs, before it is needed. Raises ``ProcessError``."""
+        self._is_started = True
         self._light.start()
         self._torch.start()
+
+    def unready(self) -> str | None:
+        """Why programs cannot be planned at once; None if they can.
+
+        What was started and has ended since is started again.
+        """
+        if self._is_stopped:
+            return "it is stopped"
+        if not self._is_started:
+            return None  # it imports what it needs with the first program
+        try:
+            self.start()
+        except ProcessError as error:
+            return str(error)
+        is_warm = self._light.is_warm and self._torch.is_warm
+        return None if is_warm else "it imports what planning needs"
 
     async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
         """Has work done once a process may run. Raises ``PlannerError`` and ``ProcessError``.

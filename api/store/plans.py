@@ -369,7 +369,8 @@ def open_store(data_dir: Path, database_url: str | None = None) -> PlanStore:
     does.
     """
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
+        # For its owner alone: what is planned is whoever's asked for it.
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         blobs = DirectoryBlobs(data_dir / "blobs")
     except OSError as error:
         raise OptionError(

@@ -41,6 +41,10 @@ class StandIn:
         """Takes note of the end."""
         self.is_stopped = True
 
+    def unready(self) -> str | None:
+        """Nothing: it is ready."""
+        return None
+
 
 @asynccontextmanager
 async def client_of(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
