@@ -56,6 +56,8 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     ClientDisconnect: 400,
 }
 
+_PROGRAMS: Final = frozenset(("/plan", "/check", "/inputs"))
+"""Where a body is a program."""
 _QUERIES: Final[dict[str, type[BaseModel]]] = {
     "/plan": PlanQuery,
     "/plans": PlansQuery,
@@ -72,7 +74,8 @@ class Settings:
     ``workers`` programs are planned at once, and each for at most ``plan_seconds``. Of jobs,
     ``job_workers`` more are, each for at most ``job_seconds``. Each may take
     ``plan_memory_bytes``; without a number, most of the machine's memory. Of plans that have to be
-    made, at most ``most_pending`` are at a time. With ``warms``, what
+    made, at most ``most_pending`` are at a time. The head of a request has to arrive within
+    ``head_seconds``, its body within ``body_seconds`` or at a fair rate. With ``warms``, what
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
@@ -88,6 +91,9 @@ class Settings:
     plan_memory_bytes: int | None = None
     warms: bool = False
     most_pending: int = 64
+    most_connections: int | None = None
+    head_seconds: float = 20
+    body_seconds: float = 60
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
@@ -163,7 +169,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(jobs.router)
     app.include_router(devices.router)
     app.include_router(health.router)
-    app.add_middleware(BodyLimit, programs=frozenset(("/plan", "/check", "/inputs")))
+    app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(CountRequests)
     install_dashboard(app, lambda: app.state.service.store)

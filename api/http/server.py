@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
 from api.http.app import Settings, create_app
+from api.http.connections import connections_of
 from api.http.service import PlanService
 from api.jobs.service import JobService
 from api.store.plans import open_store
@@ -40,6 +41,7 @@ def serve(host: str, port: int, settings: Settings) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
+        http=connections_of(settings.head_seconds, settings.most_connections),
         host=host,
         port=port,
         log_level="warning",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -35,6 +37,10 @@ PROGRAM_BODY: Final[dict[str, Any]] = {
 
 _MOST_JSON: Final = 8 * 2**20
 """The bytes of a body that is no program: a job of as many inputs as one may have takes fewer."""
+_SLOWEST: Final = 20_000
+"""Bytes a second at which a body has to arrive after that."""
+_TOO_SLOW: Final = "the body arrives too slowly: try again where the connection is better"
+_TWO_ENDS: Final = "Content-Length and Transfer-Encoding say different ends: send one of them"
 _TOO_LARGE: Final = f"the body is larger than the {_MOST_JSON} bytes that are taken here"
 
 
@@ -92,31 +98,48 @@ class Uploads:
 
 
 class BodyLimit:
-    """Refuses bodies that are too large, but for those of ``programs``: paths that ``Uploads`` has.
+    """Refuses bodies that are too large or too slow, or that do not say clearly where they end.
 
-    They are read as a whole into memory.
+    Those of ``programs`` may be larger: they are paths where ``Uploads`` has them go to files. All
+    others are read as a whole into memory.
     """
 
-    def __init__(self, app: ASGIApp, programs: frozenset[str]) -> None:
-        self._app, self._programs = app, programs
+    def __init__(self, app: ASGIApp, programs: frozenset[str], seconds: float) -> None:
+        """A body may take so many seconds, and more as it arrives at a fair rate."""
+        self._app, self._programs, self._seconds = app, programs, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
-        if scope["type"] != "http" or scope["path"] in self._programs:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > _MOST_JSON:
+        most = 2**63 if scope["path"] in self._programs else _MOST_JSON
+        headers = Headers(scope=scope)
+        announced = headers.get("content-length", "")
+        if announced and "transfer-encoding" in headers:
+            # A proxy may go by the one and this server by the other: what follows is nobody's.
+            refused = JSONResponse({"detail": _TWO_ENDS}, 400, {"Connection": "close"})
+            await refused(scope, receive, send)
+            return
+        if announced.isdecimal() and int(announced) > most:
             await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
             return
-        size = 0
+        size, start, is_complete = 0, time.monotonic(), False
 
-        async def counted() -> Message:
-            nonlocal size
-            message = await receive()
+        async def bounded() -> Message:
+            nonlocal size, is_complete
+            if is_complete:
+                return await receive()  # which tells that the client leaves, whenever it does
+            end = start + self._seconds + size / _SLOWEST
+            try:
+                async with asyncio.timeout(end - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from None
+            is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
-            if size > _MOST_JSON:
+            if size > most:
                 raise HTTPException(413, _TOO_LARGE)
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, bounded, send)

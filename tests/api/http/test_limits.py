@@ -71,3 +71,11 @@ def test_a_program_may_be_larger_than_that(client: TestClient) -> None:
 def test_json_that_cannot_be_read_is_refused(client: TestClient, body: bytes) -> None:
     answer = client.post("/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 422), answer.text
+
+
+def test_a_body_with_two_ends_is_refused_and_its_connection_closed(client: TestClient) -> None:
+    headers = {"Content-Length": "5", "Transfer-Encoding": "chunked"}
+    answer = client.post("/plan", content=b"0\r\n\r\n", headers=headers)
+    assert answer.status_code == 400
+    assert "Content-Length and Transfer-Encoding" in answer.json()["detail"]
+    assert answer.headers["connection"] == "close"

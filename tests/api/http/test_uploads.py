@@ -49,7 +49,7 @@ def test_a_client_that_goes_away_while_it_uploads_leaves_nothing(scratch: Path) 
         "path": "/plan",
         "raw_path": b"/plan",
         "query_string": b"",
-        "headers": [],
+        "headers": [(b"host", b"test")],
         "scheme": "http",
         "server": ("test", 80),
         "client": ("test", 1),

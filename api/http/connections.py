@@ -1,0 +1,78 @@
+"""Connections: how many there may be, and how long a request may take to arrive.
+
+uvicorn waits for ever for the head of a request, and takes connections until no descriptor is left
+for plans.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+_RESERVED: Final = 256
+"""Descriptors that plans, the store and the database are left with."""
+_FULL: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
+    b"Content-Type: application/json\r\nContent-Length: 51\r\n\r\n"
+    b'{"detail":"too many connections: try again, later"}'
+)
+
+
+def most_connections() -> int:
+    """Connections that there are descriptors for, whose limit is raised as far as it goes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return max(16, hard - _RESERVED) if hard != resource.RLIM_INFINITY else 2**20
+
+
+class Connection(H11Protocol):
+    """A connection of uvicorn that is closed if the head of a request takes too long to arrive.
+
+    Each server has a class of its own, with ``head_seconds``, and ``most`` connections at a time.
+    """
+
+    head_seconds: float
+    most: int
+
+    _hurry: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Turns the client away if there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > self.most:
+            transport.write(_FULL)
+            transport.close()
+        else:
+            self._hurry_up()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the time."""
+        self._calm_down()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Counts the time until the head of a request is there."""
+        super().data_received(data)
+        if self.cycle is None or self.cycle.response_complete:
+            self._hurry_up()
+        else:
+            self._calm_down()
+
+    def _hurry_up(self) -> None:
+        if self._hurry is None:
+            self._hurry = self.loop.call_later(self.head_seconds, self.transport.close)
+
+    def _calm_down(self) -> None:
+        if self._hurry is not None:
+            self._hurry.cancel()
+            self._hurry = None
+
+
+def connections_of(head_seconds: float, most: int | None = None) -> type[Connection]:
+    """The class of a server's connections; ``most`` is what there are descriptors for."""
+    limits = {"head_seconds": head_seconds, "most": most_connections() if most is None else most}
+    return type("Connection", (Connection,), limits)

@@ -1,0 +1,91 @@
+"""Clients that are slow, or too many, as real sockets show them."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+_SERVE = """
+import sys
+from pathlib import Path
+from api.http.app import Settings
+from api.http.server import serve
+settings = Settings(Path(sys.argv[1]), head_seconds=1, body_seconds=1, most_connections=4)
+serve("127.0.0.1", 0, settings)
+"""
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int]]:
+    """A service without patience, for four clients."""
+    folder: Path = tmp_path_factory.mktemp("data")
+    process = subprocess.Popen(
+        [sys.executable, "-c", _SERVE, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    host, _, port = process.stdout.readline().strip().rpartition("/")[2].partition(":")
+    yield host, int(port)
+    process.terminate()
+    process.wait()
+
+
+def _all(connection: socket.socket) -> bytes:
+    """What is answered until the connection is closed."""
+    found = b""
+    while chunk := connection.recv(4096):
+        found += chunk
+    return found
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /health HTTP/1.1\r\nHost: test\r\n", b"GET"], ids=repr)
+def test_a_head_that_does_not_arrive_ends_the_connection(
+    address: tuple[str, int], head: bytes
+) -> None:
+    with socket.create_connection(address) as connection:
+        start = time.monotonic()
+        connection.sendall(head)
+        assert _all(connection) == b""
+        assert time.monotonic() - start > 0.9
+
+
+def test_so_does_the_second_one(address: tuple[str, int]) -> None:
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: test\r\n\r\nGET /health")
+        assert _all(connection).count(b"200 OK") == 1
+
+
+@pytest.mark.parametrize("path", [b"/plan", b"/jobs"])
+def test_a_body_that_does_not_arrive_is_given_up(address: tuple[str, int], path: bytes) -> None:
+    with socket.create_connection(address) as connection:
+        connection.sendall(
+            b"POST " + path + b" HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\n"
+            b"Content-Length: 10\r\n\r\nP"
+        )
+        answer = _all(connection)
+    assert answer.startswith(b"HTTP/1.1 408")
+    assert b"arrives too slowly" in answer
+
+
+def test_too_many_connections_are_turned_away(address: tuple[str, int]) -> None:
+    waiting = [socket.create_connection(address) for _ in range(4)]
+    with socket.create_connection(address) as one_more:
+        answer = _all(one_more)
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert answer.endswith(b'{"detail":"too many connections: try again, later"}')
+    for connection in waiting:
+        connection.close()
+    # Those that have waited in vain leave room.
+    host, port = address
+    transport = httpx.HTTPTransport(retries=5)
+    with httpx.Client(transport=transport) as client:
+        while client.get(f"http://{host}:{port}/health").status_code != 200:
+            time.sleep(0.05)
