@@ -5,7 +5,19 @@ from __future__ import annotations
 import click
 
 import planner
-from api.cli import bench, compare, gpu, jobs, models, planning, profiles, service, tune, views
+from api.cli import (
+    bench,
+    compare,
+    gpu,
+    jobs,
+    models,
+    planning,
+    profiles,
+    service,
+    tokens,
+    tune,
+    views,
+)
 from api.cli.options import Group
 
 
@@ -24,6 +36,7 @@ for command in (
     views.trace_command,
     views.overlay_command,
     service.serve,
+    tokens.token_group,
     jobs.jobs_group,
     jobs.worker,
     models.zoo,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -59,6 +61,21 @@ import click
     help="Answer requests for this name with a dot as well. May be repeated.",
 )
 @click.option(
+    "--access",
+    type=click.Choice(["auto", "off", "tokens"]),
+    default="auto",
+    show_default=True,
+    envvar="LAYOUT_PLANNER_ACCESS",
+    show_envvar=True,
+    help="off: whoever reaches the port is let in. tokens: who has one ('layout-planner token'). "
+    "auto: off on a loopback address, else tokens.",
+)
+@click.option(
+    "--identity-header",
+    metavar="NAME",
+    help="Let in whom a reverse proxy names in this header; only the proxy may reach the port.",
+)
+@click.option(
     "--without-jail",
     is_flag=True,
     help="Take .pt2 files from other machines even where there is no jail for torch.",
@@ -72,6 +89,8 @@ def serve(
     memory: float | None,
     most_pending: int,
     allowed_hosts: tuple[str, ...],
+    access: Literal["auto", "off", "tokens"],
+    identity_header: str | None,
     without_jail: bool,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
@@ -80,10 +99,14 @@ def serve(
     """
     from platformdirs import user_data_path
 
+    from api.http.access import AccessRules
     from api.http.app import Settings
     from api.http.server import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
+    mode = access
+    if mode == "auto":
+        mode = "off" if _is_loopback(host) and identity_header is None else "tokens"
     settings = Settings(
         data_dir,
         database_url or None,
@@ -94,5 +117,13 @@ def serve(
         most_pending=most_pending,
         takes_unjailed=without_jail,
         allowed_hosts=frozenset(allowed_hosts),
+        access=AccessRules(mode, identity_header),
     )
     run(host, port, settings)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

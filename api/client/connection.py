@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
@@ -12,16 +14,20 @@ from api.client.errors import AwayError
 from planner.errors import OptionError
 
 SECONDS = 60.0
+TOKEN: Final = "LAYOUT_PLANNER_TOKEN"
+"""The variable that has a token: on a command line, others would see it."""
 
 
 class Connection:
     """Calls a server. Methods raise ``OptionError`` if it refuses, ``AwayError`` if it is away."""
 
-    def __init__(self, server: str) -> None:
-        """For a server's address."""
+    def __init__(self, server: str, token: str | None = None) -> None:
+        """For a server's address; ``token`` is by default the variable ``LAYOUT_PLANNER_TOKEN``."""
         self.server = server
+        token = token or os.environ.get(TOKEN)
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            self._client = httpx.Client(base_url=server, timeout=SECONDS)
+            self._client = httpx.Client(base_url=server, timeout=SECONDS, headers=headers)
         except (httpx.InvalidURL, ValueError) as error:
             raise OptionError(
                 f"{server!r} is not a server's address ({error}): write http://host:8000"
@@ -42,8 +48,11 @@ class Connection:
             return self._client.request(method, path, **body)
 
     def upload(self, data: bytes) -> str:
-        """Uploads bytes that a later request names; returns their SHA-256."""
-        sha256: str = self.call("POST", "/inputs", content=data)["sha256"]
+        """Uploads bytes that a later request names, if they are new; returns their SHA-256."""
+        sha256 = hashlib.sha256(data).hexdigest()
+        # A server of an earlier release does not know this question.
+        if self.answer("HEAD", f"/inputs/{sha256}").status_code != 200:
+            self.call("POST", "/inputs", content=data)
         return sha256
 
     @contextmanager

@@ -20,6 +20,8 @@ from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
 from api.http import devices, health, jobs, plans
+from api.http.access import AccessControl, AccessRules
+from api.http.audit import Audited, AuditLog
 from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
@@ -38,6 +40,7 @@ from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
 from api.store.secret import secret_of
+from api.store.tokens import Tokens
 from planner.errors import MissingExtraError, PlannerError, VerificationError
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
@@ -79,6 +82,7 @@ class Settings:
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
+    ``access`` says who may ask.
     """
 
     data_dir: Path | None = None
@@ -97,6 +101,7 @@ class Settings:
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
+    access: AccessRules = field(default_factory=AccessRules)
 
 
 def _pool(settings: Settings) -> Pool:
@@ -124,6 +129,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             data_dir = settings.data_dir or Path(folder) / "data"
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
             app.state.data_dir = data_dir
+            app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)
             planning, metrics = pool or _pool(settings), Metrics()
             service = PlanService(
@@ -151,6 +157,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 sweeping.cancel()
                 await asyncio.wait([sweeping])
                 await run_in_threadpool(store.close)
+                app.state.audit.close()
 
     app = FastAPI(
         title="Layout Planner",
@@ -170,6 +177,8 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(devices.router)
     app.include_router(health.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
+    app.add_middleware(AccessControl, rules=settings.access)
+    app.add_middleware(Audited)
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(CountRequests)
     install_dashboard(app, lambda: app.state.service.store)

@@ -86,6 +86,31 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
         path.unlink(missing_ok=True)
 
 
+@router.head(
+    "/inputs/{sha256}",
+    summary="Ask whether an input is there",
+    response_class=Response,
+    responses={
+        200: {"description": "It is there, and stays for long enough to be named in a job."},
+        404: {"description": "It is not there, or damaged: upload it."},
+    },
+)
+def head_input(
+    service: Service,
+    sha256: Annotated[
+        str, fastapi.Path(pattern="^[0-9a-f]{64}$", description="The SHA-256 of its bytes.")
+    ],
+) -> Response:
+    """Spares a client from sending what the server has: the answer has no body."""
+    blobs = service.store.blobs
+    try:
+        # Put again: it counts as new from now on, and no sweep takes it before the job.
+        blobs.put(blobs.path(sha256))
+        return Response(headers={"Content-Length": str(blobs.size(sha256))})
+    except FileNotFoundError:
+        return Response(status_code=404)
+
+
 @router.post(
     "/jobs",
     summary="Submit a job",

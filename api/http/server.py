@@ -13,11 +13,14 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
+from api.http.access import AccessRules
 from api.http.app import Settings, create_app
 from api.http.connections import connections_of
 from api.http.service import PlanService
 from api.jobs.service import JobService
 from api.store.plans import open_store
+from api.store.tokens import Tokens
+from planner.errors import OptionError
 
 _SHUTDOWN_SECONDS: Final = 10
 _OPEN: Final = {
@@ -30,11 +33,15 @@ def serve(host: str, port: int, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
 
     To be called in the main thread. Raises ``OptionError`` if plans cannot be kept where they
-    should be.
+    should be, and if tokens are asked for and there are none.
     """
     if settings.data_dir is not None:
         # Raised before anything listens, and by this function, not by the application.
-        open_store(settings.data_dir, settings.database_url).close()
+        store = open_store(settings.data_dir, settings.database_url)
+        try:
+            _check_access(settings.access, Tokens(store.database))
+        finally:
+            store.close()
     settings.jail.print_missing()
     if not settings.jail.is_closed:
         print(f"Jail: {_OPEN[settings.takes_unjailed]}", file=sys.stderr, flush=True)
@@ -48,6 +55,15 @@ def serve(host: str, port: int, settings: Settings) -> None:
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     _Server(config, app).run()
+
+
+def _check_access(rules: AccessRules, tokens: Tokens) -> None:
+    if rules.mode == "tokens" and rules.identity_header is None and not tokens.any():
+        raise OptionError(
+            "others could reach this service, and nobody has a token for it: make one "
+            "('layout-planner token create NAME'), listen on this machine alone (--host "
+            "127.0.0.1), or let everybody in (--access off)"
+        )
 
 
 class _Server(uvicorn.Server):

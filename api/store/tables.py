@@ -267,6 +267,20 @@ class Item(Base):
     task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
 
 
+class TokenRecord(Base):
+    """A token that lets someone in: see ``Tokens``."""
+
+    __tablename__ = "token"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    """Whose it is, as the audit log says."""
+    scope: Mapped[str] = mapped_column(String(8))
+    hash: Mapped[str] = mapped_column(_SHA256)
+    created: Mapped[datetime] = mapped_column(Utc)
+    revoked: Mapped[datetime | None] = mapped_column(Utc, default=None)
+
+
 class DeviceRecord(Base):
     """A device that runs were measured on."""
 

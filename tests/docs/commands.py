@@ -19,6 +19,8 @@ NOT_RUN: Final = {
 PARSED: Final = {
     "serve": "does not end; a server runs for the other commands",
     "worker": "does not end; tests/api/cli/test_jobs.py runs one",
+    "token create team": "needs the PostgreSQL of the page; docs/http.md makes one",
+    "token revoke": "needs the id of a token; tests/api/http/test_access.py revokes one",
     "calibrate": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",
     "gpu info": "needs a Vulkan driver; tests/api/cli/test_gpu.py runs it",
     "gpu bench": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",

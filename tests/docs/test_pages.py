@@ -100,7 +100,7 @@ def test_the_routes_of_the_service_are_all_explained(server: Server) -> None:
     explained = {
         re.sub(r"{.*?}", "{id}", span)
         for span in spans
-        if re.match(r"(?:GET|POST|PUT|DELETE) /[a-z]", span)
+        if re.match(r"(?:GET|HEAD|POST|PUT|DELETE) /[a-z]", span)
     }
     assert explained - {"GET /openapi.json"} == served
 

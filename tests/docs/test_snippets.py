@@ -18,6 +18,7 @@ import pytest
 from click.testing import CliRunner
 
 from api.cli import main
+from api.client.connection import TOKEN
 from planner.costs.profile_file import parse_profile
 from planner.kernels.faults import parse_faults
 from tests.api.graphs import graph
@@ -196,8 +197,8 @@ def _next(
 
 
 def variables() -> set[str]:
-    """The environment variables that commands read."""
-    found: set[str] = set()
+    """The environment variables that commands and the client read."""
+    found = {TOKEN}
     groups: list[click.Command] = [main]
     while groups:
         command = groups.pop()

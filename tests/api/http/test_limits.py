@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterator
@@ -79,3 +80,15 @@ def test_a_body_with_two_ends_is_refused_and_its_connection_closed(client: TestC
     assert answer.status_code == 400
     assert "Content-Length and Transfer-Encoding" in answer.json()["detail"]
     assert answer.headers["connection"] == "close"
+
+
+def test_what_is_known_need_not_be_sent(client: TestClient) -> None:
+    sha256 = hashlib.sha256(b"a program").hexdigest()
+    assert client.head(f"/inputs/{sha256}").status_code == 404
+    assert client.post("/inputs", content=b"a program").json()["sha256"] == sha256
+    found = client.head(f"/inputs/{sha256}")
+    assert (found.status_code, found.headers["content-length"]) == (200, "9")
+    app: Any = client.app
+    app.state.service.store.blobs.path(sha256).write_bytes(b"a Program")
+    assert client.head(f"/inputs/{sha256}").status_code == 404
+    assert client.head("/inputs/x").status_code == 422

@@ -1,0 +1,116 @@
+"""Who may ask what: by a token, or by what a reverse proxy says of who asks."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as Asked
+
+from api.store.database import UnreachableError
+from api.store.tokens import Scope, Tokens
+
+WHO: Final = "layout_planner.who"
+"""Where a request has the name of who asks, once that is known."""
+
+_OPEN: Final = ("/health", "/healthz", "/readyz", "/static/")
+"""Paths that tell nothing of anybody's plans."""
+_READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_CHALLENGE: Final = 'Bearer realm="Layout Planner", Basic realm="Layout Planner"'
+_KNOWN_SECONDS: Final = 5.0
+"""How long a token is taken for valid once it was looked up: as long may revoking it take."""
+_MOST_KNOWN: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRules:
+    """How a server lets people in: all of them, by tokens, or by a proxy's ``identity_header``."""
+
+    mode: Literal["off", "tokens"] = "off"
+    identity_header: str | None = None
+
+
+class AccessControl:
+    """Refuses who has no token, or one for less; ``app.state.tokens`` are those that there are.
+
+    A browser hands in its token as the password of any user. With an ``identity_header``, who it
+    names is let in without a token: only the proxy may reach the port then.
+    """
+
+    def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
+        self._app, self._rules = app, rules
+        self._known: dict[str, tuple[float, str, Scope]] = {}  # by token
+
+    async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        answer = await self._refusal(scope) if scope["type"] == "http" else None
+        await (answer or self._app)(scope, receive, send)
+
+    async def _refusal(self, scope: Asked) -> JSONResponse | None:
+        if self._rules.mode == "off" or scope["path"].startswith(_OPEN):
+            return None
+        headers = Headers(scope=scope)
+        if self._rules.identity_header and (who := headers.get(self._rules.identity_header)):
+            scope[WHO] = who
+            return None
+        token = _token(headers.get("authorization", ""))
+        try:
+            found = await self._find(scope["app"].state.tokens, token) if token else None
+        except UnreachableError as error:
+            return JSONResponse({"detail": str(error)}, 503)
+        if found is None:
+            detail = (
+                "this service takes requests with a token alone (Authorization: Bearer ..., or "
+                "LAYOUT_PLANNER_TOKEN for the command line): ask who runs it for one "
+                "(layout-planner token create)"
+            )
+            return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": _CHALLENGE})
+        scope[WHO], allowed = found
+        needed = _needed(scope["method"], scope["path"])
+        if allowed < needed:
+            detail = (
+                f"your token is for {allowed.name.lower()}, and this takes {needed.name.lower()}"
+            )
+            return JSONResponse({"detail": f"{detail}: ask for another one"}, 403)
+        return None
+
+    async def _find(self, tokens: Tokens, token: str) -> tuple[str, Scope] | None:
+        until, name, scope = self._known.get(token, (0.0, "", Scope.READ))
+        if until < time.monotonic():
+            found = await run_in_threadpool(tokens.find, token)
+            if found is None:
+                self._known.pop(token, None)
+                return None
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            name, scope = found.name, Scope[found.scope.upper()]
+            self._known[token] = time.monotonic() + _KNOWN_SECONDS, name, scope
+        return name, scope
+
+
+def _needed(method: str, path: str) -> Scope:
+    if method in _READS:
+        return Scope.READ
+    # What others have is an administrator's to take away or to change.
+    if method == "DELETE" or path.endswith("/avoid"):
+        return Scope.ADMIN
+    return Scope.PLAN
+
+
+def _token(authorization: str) -> str | None:
+    kind, _, value = authorization.partition(" ")
+    if kind.lower() == "bearer":
+        return value.strip()
+    if kind.lower() == "basic":
+        try:
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            return None
+    return None

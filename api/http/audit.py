@@ -1,0 +1,75 @@
+"""Who planned, read and deleted what: a line for each request, in a file of the data directory."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Final
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.http.access import WHO
+
+_NAME: Final = "audit.log"
+_BYTES: Final = 10 * 2**20
+_FILES: Final = 10
+_PASSED_OVER: Final = ("/static/", "/health", "/readyz", "/metrics", "/progress/")
+
+
+class AuditLog:
+    """The log of a data directory: lines of JSON; the oldest go when there are 100 MiB."""
+
+    def __init__(self, data_dir: Path) -> None:
+        path = data_dir / _NAME
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
+        self._handler = RotatingFileHandler(path, maxBytes=_BYTES, backupCount=_FILES - 1)
+
+    def write(self, **said: object) -> None:
+        """Adds a line; where that fails, the error goes to the standard error."""
+        line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said})
+        self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._handler.close()
+
+
+class Audited:
+    """Takes note of requests for plans, jobs and devices; ``app.state.audit`` is the log."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers one request."""
+        if scope["type"] != "http" or scope["path"].startswith(_PASSED_OVER):
+            await self._app(scope, receive, send)
+            return
+        status, location = 500, None
+
+        async def noting(message: Message) -> None:
+            nonlocal status, location
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                location = Headers(raw=message["headers"]).get("location")
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noting)
+        finally:
+            client = scope.get("client")
+            log: AuditLog = scope["app"].state.audit
+            log.write(
+                who=scope.get(WHO),
+                address=None if client is None else client[0],
+                method=scope["method"],
+                path=scope["path"],
+                query=scope["query_string"].decode("latin-1"),
+                status=status,
+                made=location,
+            )
