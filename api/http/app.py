@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
+from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
 from planner.errors import MissingExtraError, PlannerError, VerificationError
@@ -112,6 +113,11 @@ def _pool(settings: Settings) -> Pool:
     return pool
 
 
+def _passing_folder(stack: ExitStack) -> Path:
+    """Where plans are kept as long as the service runs."""
+    return Path(stack.enter_context(TemporaryDirectory(prefix="layout-planner-"))) / "data"
+
+
 def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None) -> FastAPI:
     """The service as an ASGI application; it runs as long as its lifespan.
 
@@ -122,12 +128,14 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with TemporaryDirectory(prefix="layout-planner-") as folder:
-            is_jailed = settings.jail.is_closed or settings.takes_unjailed
-            uploads = Uploads(Path(folder) / "uploads", settings.max_upload_bytes, is_jailed)
-            uploads.folder.mkdir()
-            data_dir = settings.data_dir or Path(folder) / "data"
+        with ExitStack() as stack:
+            data_dir = settings.data_dir or _passing_folder(stack)
             store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            # Beside the plans: uploads are as large as these, and a small /tmp may be memory.
+            scratch = stack.enter_context(scratch_in(data_dir))
+            is_jailed = settings.jail.is_closed or settings.takes_unjailed
+            uploads = Uploads(scratch / "uploads", settings.max_upload_bytes, is_jailed)
+            uploads.folder.mkdir()
             app.state.data_dir = data_dir
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)

@@ -243,7 +243,7 @@ class Jobs:
         """How many tasks there are in each state, of all jobs."""
         query = select(Task.state, func.count()).group_by(Task.state)
         with self._database.reading() as session:
-            found = dict(session.execute(query).tuples())
+            found = dict(session.execute(query).tuples().all())
         return {state: found.get(state, 0) for state in STATES}
 
     def _is_exported(self, item: Input) -> bool:

@@ -17,6 +17,7 @@ from typing import Final
 from api.jail.jail import Jail
 from api.jobs.worker import WorkerSettings
 from api.store.plans import open_store
+from api.store.scratch import scratch_in
 from planner.errors import OptionError
 
 _LOOK_SECONDS: Final = 0.2
@@ -149,9 +150,9 @@ def work(
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
-    with TemporaryDirectory(prefix="layout-planner-", ignore_cleanup_errors=True) as scratch:
+    with scratch_in(data_dir.absolute()) as scratch:
         settings = WorkerSettings(
-            str(data_dir.absolute()), database_url, scratch, plan_seconds, plan_memory_bytes
+            str(data_dir.absolute()), database_url, str(scratch), plan_seconds, plan_memory_bytes
         )
         supervisor = Supervisor(count, settings)
         plural = "s" if count > 1 else ""

@@ -73,4 +73,4 @@ def run(
 
 def uploads(scratch: Path) -> list[Path]:
     """What is left of uploads."""
-    return list(scratch.glob("*/uploads/*"))
+    return list(scratch.glob("*/data/scratch/*/uploads/*"))

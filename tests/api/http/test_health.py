@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def test_a_service_that_can_work_is_ready(client: TestClient) -> None:
 
 
 def test_a_service_whose_store_is_gone_is_not(client: TestClient, tmp_path: Path) -> None:
-    shutil.rmtree(tmp_path / "data")
+    (tmp_path / "data").rename(tmp_path / "away")
     found = client.get("/readyz")
     assert found.status_code == 503
     assert not found.json()["is_ready"]

@@ -12,7 +12,6 @@ import pytest
 
 from tests.api.graphs import graph
 from tests.api.jobs.plant import wait
-from tests.api.planning.processes import planning_pids
 from tests.api.serving import Server, serving
 
 
@@ -103,7 +102,6 @@ def test_neither_the_server_nor_its_workers_load_torch(server: Server) -> None:
     for pid in (server.process.pid, worker["pid"]):
         assert "libtorch" not in Path(f"/proc/{pid}/maps").read_text()
         assert "ortools" not in Path(f"/proc/{pid}/maps").read_text()
-    assert planning_pids(worker["pid"])
 
 
 def test_the_workers_of_a_server_that_is_killed_end(server: Server) -> None:
