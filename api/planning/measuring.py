@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from api.planning.files import Files
 from api.planning.work import Needs, OnStage, ignore_stage
@@ -18,6 +19,8 @@ class ReadRun:
 
     ``bare`` is where the program goes without its constants, ``output`` where the run goes.
     """
+
+    needs: ClassVar[Needs] = Needs.TORCH_AND_PROGRAMS
 
     etdump: Path
     name: str
@@ -35,11 +38,6 @@ class ReadRun:
     def writes(self) -> Sequence[Path]:
         """The program without constants, and the run."""
         return (self.bare, self.output)
-
-    @property
-    def needs(self) -> Needs:
-        """ExecuTorch's Inspector."""
-        return Needs.TORCH_AND_PROGRAMS
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what was measured as JSON; raises ``InputError`` and ``MissingExtraError``."""
@@ -73,6 +71,8 @@ class JudgeDevice:
     ``programs``, each with a name, are those to say what to measure next of.
     """
 
+    needs: ClassVar[Needs] = Needs.NOTHING
+
     device: Path
     name: str
     programs: tuple[tuple[str, Path], ...]
@@ -87,11 +87,6 @@ class JudgeDevice:
     def writes(self) -> Sequence[Path]:
         """The fit."""
         return (self.output,)
-
-    @property
-    def needs(self) -> Needs:
-        """Nothing: the programs are lowered."""
-        return Needs.NOTHING
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes the fit as JSON. Raises ``InputError``."""

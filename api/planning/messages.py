@@ -91,7 +91,7 @@ class Crash(_Message):
 class Ended(_Message):
     """The process ended, with this status of ``waitpid``; said by the one that started it."""
 
-    status: int
+    status: Annotated[int, Field(ge=0, le=0xFFFF)]
 
 
 Message = Begun | Stage | Done | Refusal | Missing | Crash | Ended

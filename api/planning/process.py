@@ -36,6 +36,8 @@ from api.planning.zygote import ZygoteSettings
 
 _END_SECONDS: Final = 5.0
 """How long a process may take to end once it was killed."""
+_MOST_STAGES: Final = 10_000
+"""More than any program has delegates."""
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 
 
@@ -80,11 +82,6 @@ class Zygote:
         with self._lock:
             self._running()
 
-    def wait_until_warm(self, seconds: float) -> bool:
-        """Starts it and waits until all is imported; False if that takes longer, or fails."""
-        self.start()
-        return self._is_warm.wait(seconds)
-
     def stop(self) -> None:
         """Ends it with all the processes that it started; the next work starts another."""
         with self._lock:
@@ -96,10 +93,8 @@ class Zygote:
         ``seconds`` count from when there is a process. Raises ``PlannerError`` and
         ``ProcessError``. To cancel this kills the process.
         """
-        ours, theirs = socket.socketpair()
         number = next(self._numbers)
-        with theirs:
-            await asyncio.to_thread(self._send, work, number, theirs)
+        ours = await self._ask(work, number)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
         process = _Process(work, reader, on_stage)
         try:
@@ -111,9 +106,23 @@ class Zygote:
                 writer.close()
         process.conclude(seconds)
 
+    async def _ask(self, work: Work, number: int) -> socket.socket:
+        """Asks for a process; returns where it will be heard."""
+        ours, theirs = socket.socketpair()
+        sending = asyncio.ensure_future(asyncio.to_thread(self._send, work, number, theirs))
+        try:
+            await asyncio.shield(sending)
+        except BaseException:
+            # Its thread goes on: what it asks for shall end all the same.
+            await asyncio.wait([sending])
+            self._have_killed(number)
+            ours.close()
+            raise
+        return ours
+
     def _send(self, work: Work, number: int, theirs: socket.socket) -> None:
         verb = zygote.PROGRAMS if work.needs is Needs.TORCH_AND_PROGRAMS else zygote.WORK
-        with tempfile.TemporaryFile() as request, opened(work.reads, work.writes) as files:
+        with theirs, tempfile.TemporaryFile() as request, opened(work.reads, work.writes) as files:
             # A pickle goes to a process that is trusted; what comes back is JSON.
             pickle.dump(work, request)
             request.flush()
@@ -132,17 +141,20 @@ class Zygote:
         """Kills a process unless it has ended, and waits for that."""
         if process.has_ended:
             return
-        with self._lock, suppress(OSError):
-            if self._control is not None:
-                self._control.send(b"%b %d" % (zygote.KILL, number))
+        self._have_killed(number)
         if not process.has_begun:
             return  # it will be killed as it begins
         try:
             async with asyncio.timeout(_END_SECONDS):
-                await process.follow_to_end()
+                await process.pass_over()
         except TimeoutError:
             # Nothing that a zygote waits for takes that long: it goes, with all its processes.
             await asyncio.to_thread(self.stop)
+
+    def _have_killed(self, number: int) -> None:
+        with self._lock, suppress(OSError):
+            if self._control is not None:
+                self._control.send(b"%b %d" % (zygote.KILL, number))
 
     def _running(self) -> socket.socket:
         if self._control is not None and not self._has_ended.is_set():
@@ -220,42 +232,45 @@ class _Process:
         self._work, self._reader, self._on_stage = work, reader, on_stage
         self._said: Done | Refusal | Missing | Crash | None = None
         self._status: int | None = None
-        self.has_begun = False
-        self._is_late = self._is_silent = False
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether nothing is left of it."""
-        return self._status is not None or self._is_silent
+        self._stages = 0
+        self.has_begun = self.has_ended = False
+        self._is_late = self._is_strange = False
 
     async def follow(self, seconds: float) -> None:
-        """Returns when the work has come to an end or had its time."""
-        while not (self.has_begun or self.has_ended):
+        """Returns when nothing is left of it, when it had its time, or when it talks nonsense."""
+        while not (self.has_begun or self.has_ended or self._is_strange):
             await self._next()
         try:
             async with asyncio.timeout(seconds):
-                await self.follow_to_end()
+                while not (self.has_ended or self._is_strange):
+                    await self._next()
         except TimeoutError:
             self._is_late = True
 
-    async def follow_to_end(self) -> None:
-        """Returns when nothing is left of it."""
-        while not self.has_ended:
-            await self._next()
+    async def pass_over(self) -> None:
+        """Returns when nothing is left of it, whatever it still says."""
+        with suppress(OSError):
+            while await self._reader.read(MOST_BYTES):
+                pass
+        self.has_ended = True
 
     async def _next(self) -> None:
         try:
-            line = await self._reader.readuntil(b"\n")
-            message = unpacked(line)
-        except (asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError, OSError):
-            # The zygote ended, or somebody says what no planning process says.
-            self._is_silent = True
+            message = unpacked(await self._reader.readuntil(b"\n"))
+        except (asyncio.IncompleteReadError, OSError):
+            # Both ends are closed, the process's and the zygote's: all that it cannot feign.
+            self.has_ended = True
+            return
+        except (asyncio.LimitOverrunError, ValueError):
+            self._is_strange = True
             return
         match message:
             case Stage():
+                self._stages += 1
+                self._is_strange = self._stages > _MOST_STAGES
                 self._on_stage(message.stage)
             case Ended():
-                self._status = message.status
+                self._status = message.status  # the last one is the zygote's
             case Begun():
                 self.has_begun = True
             case _:
@@ -269,6 +284,8 @@ class _Process:
                 f"planning {name} took longer than {seconds:g} s and was stopped: "
                 "hand in a smaller program, or give the service more time"
             )
+        if self._is_strange:
+            raise CrashError(f"planning {name} failed: its process says what none should say")
         match said:
             case Done():
                 return
@@ -292,7 +309,8 @@ def _ending(status: int | None) -> str:
         return f"has ended with exit code {code}" if code else "has ended"
     if -code == signal.SIGXCPU:
         return "has been stopped: it took more processor time than it may"
-    return f"has been killed by {signal.Signals(-code).name}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"has been killed by {known.get(-code, f'signal {-code}')}"
 
 
 def _environment() -> dict[str, str]:
@@ -300,10 +318,10 @@ def _environment() -> dict[str, str]:
     found = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # What measures which lines run is told so by variables of its own.
     found |= {k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")}
-    # An honest .pt2 needs no unpickling of arbitrary objects; nothing else is asked to write files.
+    # An honest .pt2 needs no unpickling of arbitrary objects.
     return found | {
         "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "HOME": "/nonexistent",
-        "TMPDIR": tempfile.gettempdir(),
+        "TMPDIR": "/tmp",  # with bubblewrap, one of its own
     }

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
 from api.planning.files import Files, opened
@@ -123,6 +123,8 @@ class Lowering:
     ``texture_limits`` are those to lower for; None for ExecuTorch's own.
     """
 
+    needs: ClassVar[Needs] = Needs.TORCH
+
     source: Path
     name: str
     options: LoweringOptions
@@ -138,11 +140,6 @@ class Lowering:
     def writes(self) -> Sequence[Path]:
         """What comes out."""
         return (self.output,)
-
-    @property
-    def needs(self) -> Needs:
-        """Torch."""
-        return Needs.TORCH
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what comes out. Raises ``InputError`` and ``NoRepresentationError``."""
@@ -163,6 +160,8 @@ class Lowering:
 class CheckWork:
     """Check a lowered program for a runtime and a GPU, each None where it was not named."""
 
+    needs: ClassVar[Needs] = Needs.NOTHING
+
     source: Path
     name: str
     runtime: str | None
@@ -178,11 +177,6 @@ class CheckWork:
     def writes(self) -> Sequence[Path]:
         """What was found."""
         return (self.output,)
-
-    @property
-    def needs(self) -> Needs:
-        """Nothing: the program is lowered."""
-        return Needs.NOTHING
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes what came of it as JSON. Raises ``InputError`` and ``OptionError``."""
@@ -200,6 +194,8 @@ class CheckWork:
 class Replanning:
     """Plan what a ``Lowering`` made; the plan is one of the ``.pt2``."""
 
+    needs: ClassVar[Needs] = Needs.NOTHING
+
     source: Path
     lowered: Path
     name: str
@@ -216,11 +212,6 @@ class Replanning:
     def writes(self) -> Sequence[Path]:
         """The plan's files."""
         return self.files.all()
-
-    @property
-    def needs(self) -> Needs:
-        """Nothing: the program is lowered."""
-        return Needs.NOTHING
 
     def run(self, files: Files, on_stage: OnStage = ignore_stage) -> None:
         """Writes the plan's files. Raises ``PlannerError``."""

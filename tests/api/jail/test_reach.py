@@ -19,12 +19,13 @@ import api
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.planning.pool import Pool
-from api.planning.process import ProcessError
+from api.planning.process import CrashError, OvertimeError, ProcessError
 from api.planning.work import PlanWork
 from api.store.files import PlanFiles
 from planner.errors import PlannerError
 from planner.options import make_options
 from tests.api.jail import payload
+from tests.api.planning.processes import planning_pids
 from tests.planner.files.vetting.hostile import Program
 from tests.planner.programs import exported
 
@@ -36,6 +37,8 @@ _HERE = Jail.of_machine()
 _OUTSIDE = (
     *("read a secret", "list its folder", "read the users", "read the service's variables"),
     *("see the service", "write beside the secret", "write into the code", "change the code"),
+    *("change the secret's mode", "change the secret's time", "cut the secret"),
+    "change the code's mode",
     *("connect to the service"),
     *("connect to a socket's file", "connect to a socket's name", "signal the service"),
     *("mount", "become root", "load a program into the kernel", "raise its limits"),
@@ -100,9 +103,8 @@ def world(tmp_path: Path) -> Iterator[World]:
         server.close()
 
 
-def _hostile(told: dict[str, Any]) -> bytes:
-    """An exported program that runs the payload when torch loads it."""
-    text = Path(payload.__file__).read_text() + f"\nanswer({told!r})\n"
+def _hostile(text: str) -> bytes:
+    """An exported program that runs this Python when torch loads it."""
     # In a namespace of its own, and without what a size may not have in it.
     packed = base64.b64encode(text.encode()).decode()
     decoded = f"__import__('base64').b64decode('{packed}')"
@@ -113,16 +115,21 @@ def _hostile(told: dict[str, Any]) -> bytes:
     return program.data()
 
 
-def _reached(jail: Jail, world: World, folder: Path) -> dict[str, tuple[str, str]]:
-    """What the payload says that it could do, where nothing vets the program."""
+def _work(text: str, folder: Path) -> PlanWork:
+    """Work on such a program, where nothing vets it."""
     source, files = folder / "source", PlanFiles.within(folder / "files")
     files.graph.parent.mkdir()
-    source.write_bytes(_hostile(world.told))
-    work = PlanWork(source, "evil.pt2", make_options("bytes", trust=True), files)
+    source.write_bytes(_hostile(text))
+    return PlanWork(source, "evil.pt2", make_options("bytes", trust=True), files)
+
+
+def _reached(jail: Jail, world: World, folder: Path) -> dict[str, tuple[str, str]]:
+    """What the payload says that it could do."""
+    work = _work(Path(payload.__file__).read_text() + f"\nanswer({world.told!r})\n", folder)
     pool = Pool(1, 600, jail, Limits(_MEMORY, 600))
     with suppress(PlannerError, ProcessError):
         asyncio.run(pool.run(work))
-    found: dict[str, tuple[str, str]] = json.loads(files.graph.read_bytes())
+    found: dict[str, tuple[str, str]] = json.loads(work.files.graph.read_bytes())
     return found
 
 
@@ -172,3 +179,45 @@ def test_without_a_jail_it_reaches_all(world: World, tmp_path: Path) -> None:
     for name in ("connect to the service", "connect to a socket's name", "fork", "run a program"):
         assert name in done
     (Path(world.told["code"]) / "mine.py").unlink()
+
+
+_TALK = """
+import os, stat, time
+for descriptor in range(3, 64):
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        continue
+    if is_socket:
+        said, sent = {said!r} * {times}, 0
+        while sent < len(said):
+            try:
+                sent += os.write(descriptor, said[sent:])
+            except BlockingIOError:
+                time.sleep(0.01)
+            except BrokenPipeError:
+                break
+while True:
+    time.sleep(1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "times", "error"),
+    [
+        pytest.param(b'{"status":0}\n', 1, OvertimeError, id="that it has ended"),
+        pytest.param(b'{"status":9}\n{"done":true}\n', 1, OvertimeError, id="that it is done"),
+        pytest.param(b'{"status":99999}\n', 1, CrashError, id="a status that there is not"),
+        pytest.param(b"nonsense\n", 1, CrashError, id="nonsense"),
+        pytest.param(b"x", 200_000, CrashError, id="a line without an end"),
+        pytest.param(b'{"stage":"x"}\n', 20_000, CrashError, id="stages without an end"),
+    ],
+)
+def test_whatever_it_says_it_is_ended_and_nothing_is_left(
+    tmp_path: Path, said: bytes, times: int, error: type[ProcessError]
+) -> None:
+    work = _work(_TALK.format(said=said, times=times), tmp_path)
+    pool = Pool(1, 10, _HERE, Limits(_MEMORY, 600))
+    with pytest.raises(error):
+        asyncio.run(pool.run(work))
+    assert not planning_pids()
