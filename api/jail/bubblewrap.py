@@ -20,14 +20,13 @@ def find_bubblewrap() -> str | None:
     program = shutil.which("bwrap") if sys.platform == "linux" else None
     if program is None:
         return None
-    tried = subprocess.run(
-        [*wrapped(program, system_places(), {}), "/bin/true"],
-        capture_output=True,
-        check=False,
-        timeout=30,
-    )
-    # A container's own filter, and some distributions, keep users from making namespaces.
-    return program if tried.returncode == 0 else None
+    command = [*wrapped(program, system_places(), {}), "/bin/true"]
+    try:
+        subprocess.run(command, capture_output=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        # A container's own filter, and some distributions, keep users from making namespaces.
+        return None
+    return program
 
 
 def wrapped(program: str, places: Iterable[Path], environment: Mapping[str, str]) -> list[str]:

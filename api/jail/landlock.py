@@ -14,6 +14,8 @@ from enum import IntFlag
 from pathlib import Path
 from typing import Final
 
+from api.jail.libc import libc
+
 _CREATE_RULESET: Final = 444
 _ADD_RULE: Final = 445
 _RESTRICT_SELF: Final = 446
@@ -82,7 +84,7 @@ def landlock_version() -> int:
     """The version of this kernel's interface; 0 where there is none."""
     if sys.platform != "linux":
         return 0
-    found: int = _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
+    found: int = libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), _ASK_VERSION)
     return max(0, found)
 
 
@@ -131,12 +133,8 @@ def _allow(ruleset: int, path: Path, access: Access) -> None:
 
 
 def _call(number: int, *args: object) -> int:
-    found: int = _libc().syscall(number, *args)
+    found: int = libc().syscall(number, *args)
     if found < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"Landlock: {os.strerror(code)}")
     return found
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

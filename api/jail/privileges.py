@@ -6,6 +6,8 @@ import ctypes
 import os
 from typing import Final
 
+from api.jail.libc import libc
+
 _CAPBSET_DROP: Final = 24
 _SET_DUMPABLE: Final = 4
 _SET_NO_NEW_PRIVS: Final = 38
@@ -28,9 +30,9 @@ def give_up_privileges() -> None:
     if os.geteuid() == 0:
         for capability in range(_MOST_CAPABILITIES):
             # The kernel knows fewer.
-            _libc().prctl(_CAPBSET_DROP, capability, 0, 0, 0)
+            libc().prctl(_CAPBSET_DROP, capability, 0, 0, 0)
         header = _Header(version=_CAPABILITY_VERSION_3, pid=0)
-        if _libc().capset(ctypes.byref(header), ctypes.byref(_Sets())) != 0:
+        if libc().capset(ctypes.byref(header), ctypes.byref(_Sets())) != 0:
             raise OSError(ctypes.get_errno(), "capset")
 
 
@@ -45,9 +47,5 @@ def end_with_parent(signal: int) -> None:
 
 
 def _prctl(option: int, value: int) -> None:
-    if _libc().prctl(option, value, 0, 0, 0) != 0:
+    if libc().prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option})")
-
-
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)

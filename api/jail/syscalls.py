@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,7 +29,7 @@ def has_seccomp() -> bool:
     if sys.platform != "linux" or not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
         return False
     try:
-        import pyseccomp  # noqa: F401
+        import_module("pyseccomp")
     except (ImportError, OSError, RuntimeError):
         return False
     return True
