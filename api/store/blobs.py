@@ -8,10 +8,12 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
+
+from api.store.once import flush_folder, written_once
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
@@ -94,7 +96,7 @@ class DirectoryBlobs:
             self._write(source, target, sha256)
         # The entry may be of another process that has not come to flush it yet.
         for folder in target.parents[:3]:
-            _flush(folder)
+            flush_folder(folder)
         return sha256
 
     def path(self, sha256: str) -> Path:
@@ -147,21 +149,8 @@ class DirectoryBlobs:
 
     def _identify(self) -> str:
         """Reads the identity from its file, which the first to come has written."""
-        path = self._root / ".identity"
-        if not path.exists():
-            temporary = self._unfinished / uuid.uuid4().hex
-            try:
-                with temporary.open("x") as file:
-                    file.write(uuid.uuid4().hex)
-                    file.flush()
-                    os.fsync(file.fileno())
-                # Unlike a rename, a link leaves what another process has written meanwhile.
-                with suppress(FileExistsError):
-                    path.hardlink_to(temporary)
-                _flush(self._root)
-            finally:
-                temporary.unlink(missing_ok=True)
-        return path.read_text()
+        temporary = self._unfinished / uuid.uuid4().hex
+        return written_once(self._root / ".identity", lambda: uuid.uuid4().hex, temporary)
 
     def _target(self, sha256: str) -> Path:
         # Nothing but hexadecimal digits may become part of a path.
@@ -244,12 +233,3 @@ def _mtime(path: Path) -> float:
         return path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")
-
-
-def _flush(folder: Path) -> None:
-    """Sees to it that a power cut after a rename finds the file under its new name."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
