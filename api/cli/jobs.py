@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from api.cli.options import AS_JSON, FOLDER, PATH
+from api.cli.options import AS_JSON, FOLDER, PATH, PLAN_MEMORY
 
 if TYPE_CHECKING:
     from api.client.jobs import Client
@@ -278,13 +278,7 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
     show_default=True,
     help="Time limit of a task; after it the task is tried again.",
 )
-@click.option(
-    "--plan-memory",
-    "memory",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="GIB",
-    help="Memory that a task may take [default: three quarters of the machine's].",
-)
+@PLAN_MEMORY
 @click.option(
     "--without-jail",
     is_flag=True,
@@ -295,7 +289,7 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
 def worker(
     processes: int,
     task_seconds: float,
-    memory: float | None,
+    plan_memory_bytes: int | None,
     without_jail: bool,
     data_dir: Path | None,
     database_url: str | None,
@@ -306,13 +300,12 @@ def worker(
     from api.jobs.supervisor import work
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
-    most = None if memory is None else int(memory * 2**30)
     work(
         processes,
         data_dir,
         database_url or None,
         task_seconds,
-        plan_memory_bytes=most,
+        plan_memory_bytes=plan_memory_bytes,
         without_jail=without_jail,
     )
 

@@ -26,6 +26,22 @@ USER_ERROR = 2
 UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PATH = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+class _Gib(click.FloatRange):
+    """Bytes, given in GiB."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        return int(super().convert(value, param, ctx) * 2**30)
+
+
+PLAN_MEMORY = click.option(
+    "--plan-memory",
+    "plan_memory_bytes",
+    type=_Gib(min=0, min_open=True),
+    metavar="GIB",
+    help="Memory that planning one program may take [default: three quarters of the machine's].",
+)
 PROFILE = click.option(
     "--profile",
     default="default",

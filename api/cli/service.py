@@ -8,6 +8,8 @@ from typing import Literal
 
 import click
 
+from api.cli.options import PLAN_MEMORY
+
 
 @click.command()
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -36,13 +38,7 @@ import click
     show_default=True,
     help="Programs planned at a time, and as many of jobs; 0 leaves jobs to other workers.",
 )
-@click.option(
-    "--plan-memory",
-    "memory",
-    type=click.FloatRange(min=0, min_open=True),
-    metavar="GIB",
-    help="Memory that planning one program may take [default: three quarters of the machine's].",
-)
+@PLAN_MEMORY
 @click.option(
     "--queue",
     "most_pending",
@@ -86,7 +82,7 @@ def serve(
     data_dir: Path | None,
     database_url: str | None,
     workers: int,
-    memory: float | None,
+    plan_memory_bytes: int | None,
     most_pending: int,
     allowed_hosts: tuple[str, ...],
     access: Literal["auto", "off", "tokens"],
@@ -112,7 +108,7 @@ def serve(
         database_url or None,
         max(workers, 1),
         job_workers=workers,
-        plan_memory_bytes=None if memory is None else int(memory * 2**30),
+        plan_memory_bytes=plan_memory_bytes,
         warms=True,
         most_pending=most_pending,
         takes_unjailed=without_jail,

@@ -98,8 +98,8 @@ class AccessControl:
 def _needed(method: str, path: str) -> Scope:
     if method in _READS:
         return Scope.READ
-    # What others have is an administrator's to take away or to change.
-    if method == "DELETE" or path.endswith("/avoid"):
+    # What others have is an administrator's to take away or to replace.
+    if method == "DELETE" or (method == "PUT" and path.endswith("/avoid")):
         return Scope.ADMIN
     return Scope.PLAN
 

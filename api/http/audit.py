@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Final
@@ -21,13 +22,19 @@ _FILES: Final = 10
 _PASSED_OVER: Final = ("/static/", "/health", "/readyz", "/metrics", "/progress/")
 
 
+class _Private(RotatingFileHandler):
+    """Files that are their owner's alone, those that come after as well."""
+
+    def _open(self) -> TextIOWrapper:
+        descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+
 class AuditLog:
     """The log of a data directory: lines of JSON; the oldest go when there are 100 MiB."""
 
     def __init__(self, data_dir: Path) -> None:
-        path = data_dir / _NAME
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600))
-        self._handler = RotatingFileHandler(path, maxBytes=_BYTES, backupCount=_FILES - 1)
+        self._handler = _Private(data_dir / _NAME, maxBytes=_BYTES, backupCount=_FILES - 1)
 
     def write(self, **said: object) -> None:
         """Adds a line; where that fails, the error goes to the standard error."""

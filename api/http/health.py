@@ -12,7 +12,6 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 from sqlalchemy import text
-from starlette.concurrency import run_in_threadpool
 
 import planner
 from api.http.metrics import CONTENT_TYPE, Metrics
@@ -78,7 +77,8 @@ def get_metrics(request: Request) -> Response:
 async def _looked(check: Callable[[], str | None]) -> str | None:
     try:
         async with asyncio.timeout(_SECONDS):
-            return await run_in_threadpool(check)
+            # Not Starlette's threads, which would be waited for.
+            return await asyncio.to_thread(check)
     except TimeoutError:
         return f"it did not answer within {_SECONDS:g} s"
     except (OSError, UnreachableError) as error:

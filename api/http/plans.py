@@ -134,7 +134,7 @@ async def post_plan(
     options = await run_in_threadpool(_options, request, service, query)
     plan = await service.plan(request, name, options, progress_id)
     return FileResponse(
-        await run_in_threadpool(service.store.path, plan.graph_sha256),
+        service.store.blobs.place(plan.graph_sha256),  # it was looked at just now
         media_type=_BINARY,
         filename=f"{PurePath(name).stem}.plan",
         headers={"Location": f"/plans/{plan.id}"},

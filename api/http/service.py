@@ -34,6 +34,7 @@ from planner.result.check import CheckReport, read_check
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 10
+_STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
 _FULL: Final = (
     "the service has as many programs to plan as it takes at a time: try again later, or submit a "
     "job (POST /jobs), which waits for its turn"
@@ -224,8 +225,8 @@ class PlanService:
             self._metrics.failed(error)
             raise
         for stage, seconds in pending.stages():
-            # How many delegates there are differs from program to program.
-            observe.labels("planning" if " planned" in stage else stage).observe(seconds)
+            # One for each delegate, and a process can say anything: these are all planning.
+            observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
         plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
         self._metrics.made(plan)
         return plan

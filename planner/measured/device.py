@@ -296,12 +296,12 @@ def files_of(options: PlanOptions) -> tuple[Path, ...]:
 
 def with_files(options: PlanOptions, read: Callable[[Path], bytes]) -> PlanOptions:
     """The options where ``read`` reads those files, by the paths that they had."""
-    costs = options.costs
-    for path in files_of(options):
-        assert isinstance(costs, MeasuredSource)
-        times = replace(costs.times, learn=partial(_learned_from, read(path), str(path)))
-        return replace(options, costs=replace(costs, times=times))
-    return options
+    costs, paths = options.costs, files_of(options)
+    if not paths or not isinstance(costs, MeasuredSource):
+        return options
+    (path,) = paths
+    times = replace(costs.times, learn=partial(_learned_from, read(path), str(path)))
+    return replace(options, costs=replace(costs, times=times))
 
 
 def with_device(options: PlanOptions, device: Device, source: MeasuredSource) -> PlanOptions:

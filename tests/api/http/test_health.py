@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
+from api.http import health
 from api.http.app import Settings, create_app
 from api.planning.process import OvertimeError
 from api.planning.work import PlanWork
@@ -123,3 +125,15 @@ def test_a_full_queue_is_not_ready() -> None:
         assert (await client.post("/plan", content=_BODY)).status_code == 200
 
     run(Settings(most_pending=1), body, StandIn(plan))
+
+
+def test_what_does_not_answer_is_not_waited_for(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app: Any = client.app
+    answers = threading.Event()
+    monkeypatch.setattr(health, "_SECONDS", 0.1)
+    monkeypatch.setattr(app.state.service, "unready", answers.wait)
+    checks = client.get("/readyz").json()["checks"]
+    answers.set()
+    assert checks["planner"]["detail"] == "it did not answer within 0.1 s"

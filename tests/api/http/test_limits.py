@@ -43,11 +43,10 @@ def test_combinations_are_counted_before_any_is_made(client: TestClient) -> None
     )
 
 
-@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "@x", "+1", "-1", "\tx"])
+@pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "@x", "+1", "-1"])
 def test_no_cell_of_a_table_is_a_formula(client: TestClient, name: str) -> None:
     job = _job(client, name)
-    if job.status_code == 422:
-        return  # no name
+    assert job.status_code == 201, job.text
     table = client.get(f"{job.headers['location']}/results.csv").text
     (row,) = csv.DictReader(io.StringIO(table))
     assert row["input"] == f"'{name}"
