@@ -135,7 +135,7 @@ class PlanOptions:
         It is for the ``runtime`` if the options name none, by default the latest release.
         """
         runtime = self.runtime or runtime or Runtime()
-        known = Faults(self.known.rows + self.avoid.rows)
+        known = Faults(self.known.rows + self.avoid.rows) if self.avoid.rows else self.known
         return Limits(
             self.texture_limits or lowered_with,
             self.excluded_layouts,

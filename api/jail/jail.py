@@ -13,7 +13,7 @@ from api.jail.bubblewrap import find_bubblewrap
 from api.jail.landlock import Access, landlock_version
 from api.jail.limits import Limits
 from api.jail.privileges import give_up_privileges
-from api.jail.syscalls import give_up_syscalls, has_seccomp
+from api.jail.syscalls import give_up_syscalls, has_seccomp, prepared_rules
 
 _SIGNALS_SINCE: Final = 6
 
@@ -77,6 +77,12 @@ class Jail:
             *(["seccomp"] if self.seccomp else []),
         ]
         return ", ".join(parts) or "none"
+
+    def prepare(self) -> None:
+        """Does what takes long, once for all processes that are forked from this one."""
+        if self.seccomp:
+            for runs_programs in (False, True):
+                prepared_rules(runs_programs=runs_programs)
 
     def enter(
         self,

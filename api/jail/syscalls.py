@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -49,6 +50,17 @@ def give_up_syscalls(*, runs_programs: bool) -> None:
     """
     import pyseccomp as seccomp
 
+    rules = prepared_rules(runs_programs=runs_programs)
+    for name in _SIGNALS:
+        _allow(rules, name, seccomp.Arg(0, seccomp.EQ, os.getpid()))
+    rules.load()
+
+
+@cache
+def prepared_rules(*, runs_programs: bool) -> pyseccomp.SyscallFilter:
+    """The rules that are the same for every process: made once, before the first is forked."""
+    import pyseccomp as seccomp
+
     rules = seccomp.SyscallFilter(defaction=seccomp.ERRNO(errno.EPERM))
     for name in allowed_syscalls():
         _allow(rules, name)
@@ -57,13 +69,11 @@ def give_up_syscalls(*, runs_programs: bool) -> None:
             _allow(rules, name)
     else:
         _allow(rules, "clone", seccomp.Arg(0, seccomp.MASKED_EQ, _CLONE_THREAD, _CLONE_THREAD))
-    for name in _SIGNALS:
-        _allow(rules, name, seccomp.Arg(0, seccomp.EQ, os.getpid()))
     # Limits can be asked for, and not set.
     _allow(rules, "prlimit64", seccomp.Arg(2, seccomp.EQ, 0))
     # Its flags are in memory, where no filter sees them: libc then does with clone.
     rules.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
-    rules.load()
+    return rules
 
 
 def _allow(rules: pyseccomp.SyscallFilter, name: str, *args: pyseccomp.Arg) -> None:

@@ -1,10 +1,12 @@
 """Plans small programs, so that what planning needs is imported before it is needed.
 
-``warm.pt2`` is a small net that torch exported: ``python -m api.planning.warming`` writes it anew.
+``warm.pt2`` is a small net that torch exported, ``warm.pte`` the same one, lowered:
+``python -m api.planning.warming`` writes both anew.
 """
 
 from __future__ import annotations
 
+import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -15,6 +17,7 @@ from schema import VkDataType, VkGraph, VkTensor
 from schema.vkgraph import OperatorCall, encode
 
 EXPORTED: Final = Path(__file__).with_name("warm.pt2")
+LOWERED: Final = Path(__file__).with_name("warm.pte")
 
 
 def warm(*, uses_torch: bool) -> None:
@@ -22,9 +25,8 @@ def warm(*, uses_torch: bool) -> None:
 
     No thread is left that a forked process would lack.
     """
-    from planner.pipelines.dispatch import plan_program
-
-    plan_program(_lowered(), "warm", PlanOptions())
+    _plan(_graph())
+    _plan(LOWERED.read_bytes())
     if not uses_torch:
         return
     # What is missing is said by the work that needs it.
@@ -33,10 +35,21 @@ def warm(*, uses_torch: bool) -> None:
 
         # Forked processes would wait for the threads of a pool, which they lack.
         torch.set_num_threads(1)
-        plan_program(EXPORTED.read_bytes(), "warm", PlanOptions())
+        _plan(EXPORTED.read_bytes())
 
 
-def _lowered() -> bytes:
+def _plan(data: bytes) -> None:
+    """Plans a program, and writes it: what is computed once then is there for all."""
+    from planner.pipelines.dispatch import plan_program
+
+    planned = plan_program(data, "warm", PlanOptions())
+    planned.flatbuffer()
+    json.dumps(planned.report.document())
+    if planned.report.kind != "vkgraph":
+        planned.pte()
+
+
+def _graph() -> bytes:
     tensor = VkTensor(VkDataType.FLOAT32, (1, 8, 4, 4))
     chain = (OperatorCall(0, "aten.relu.default", (0, 1)),)
     return encode(VkGraph("0", chain, (tensor, tensor), (0,), (1,)))
@@ -44,6 +57,8 @@ def _lowered() -> bytes:
 
 def _write() -> None:
     import torch
+
+    from planner.pipelines.dispatch import plan_program
 
     class Net(torch.nn.Module):
         def __init__(self) -> None:
@@ -60,6 +75,8 @@ def _write() -> None:
     torch.manual_seed(0)
     program = torch.export.export(Net().eval(), (torch.zeros(1, 3, 8, 8),))
     torch.export.save(program, EXPORTED)
+    planned = plan_program(EXPORTED.read_bytes(), EXPORTED.name, PlanOptions())
+    LOWERED.write_bytes(planned.pte())
 
 
 if __name__ == "__main__":

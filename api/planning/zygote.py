@@ -271,6 +271,7 @@ def main() -> None:
         hide_memory()
     with _silence():
         warm(uses_torch=settings.uses_torch)
+        settings.jail.prepare()
     # Forked processes share these objects for longer if none of them is looked at.
     gc.collect()
     gc.freeze()

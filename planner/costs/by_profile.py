@@ -32,14 +32,14 @@ class _Curves:
     @classmethod
     def of(cls, rates: TransitionRates) -> _Curves | None:
         """The curves of these rates; None if they have none."""
+        if not rates.curves:
+            return None
         curves = {
             (i, j): curve
             for i, source in enumerate(REPRS)
             for j, target in enumerate(REPRS)
             if i != j and (curve := rates.curve(source, target)) is not None
         }
-        if not curves:
-            return None
         knots = max(map(len, curves.values()))
         bytes_ = np.full((len(curves), knots), np.inf)
         costs, slopes = np.zeros((2, len(curves), knots))

@@ -56,18 +56,28 @@ def load_profile(name_or_path: str) -> DeviceProfile:
 
     Raises ``OptionError`` for an unknown name, and for a file that is not a valid profile.
     """
-    is_built_in = name_or_path in builtin_names()
-    path = _BUILT_IN / f"{name_or_path}.json" if is_built_in else Path(name_or_path)
+    if name_or_path in builtin_names():
+        return _built_in(name_or_path)
+    path = Path(name_or_path)
     if not path.is_file():
         raise OptionError(
             f"unknown profile {name_or_path!r}: use one of {', '.join(builtin_names())}, "
             "or the path of a profile's JSON file"
         )
+    return _read(path, name_or_path)
+
+
+@cache
+def _built_in(name: str) -> DeviceProfile:
+    return _read(_BUILT_IN / f"{name}.json", name)
+
+
+def _read(path: Path, where: str) -> DeviceProfile:
     try:
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise OptionError(f"cannot read the profile {name_or_path}: {error}") from error
-    return parse_profile(text, name_or_path)
+        raise OptionError(f"cannot read the profile {where}: {error}") from error
+    return parse_profile(text, where)
 
 
 def parse_profile(text: str, where: str) -> DeviceProfile:

@@ -117,12 +117,14 @@ class Faults:
     """The faults that a plan avoids: rows that concern its runtime and GPU, by operator."""
 
     rows: tuple[Fault, ...] = ()
-    _named: Mapping[str, tuple[Fault, ...]] = field(init=False, repr=False, compare=False)
+    _named: Mapping[str, Sequence[Fault]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Asked for every operator: what names it is looked up, not searched.
-        names = {name for row in self.rows for name in row.operators}
-        named = {name: tuple(row for row in self.rows if name in row.operators) for name in names}
+        named: dict[str, list[Fault]] = {}
+        for row in self.rows:
+            for name in dict.fromkeys(row.operators):
+                named.setdefault(name, []).append(row)
         object.__setattr__(self, "_named", named)
 
     @property
