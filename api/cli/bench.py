@@ -275,6 +275,31 @@ def bench_tunings(folders: tuple[Path, ...], output: Path | None) -> None:
     tunings(folders, output)
 
 
+@bench_group.command("service")
+@click.option(
+    "--requests",
+    type=click.IntRange(min=10),
+    default=10_000,
+    show_default=True,
+    help="Sent to see whether memory grows.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=5.0,
+    show_default=True,
+    help="For so long, ten times as many plans are asked for as can be made.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
+def bench_service(requests: int, seconds: float, output: Path | None) -> None:
+    """Ask a service of this machine for plans: times against a static file, memory, overload."""
+    from api.bench.service import bench_service as run
+    from api.files import check_writable
+
+    check_writable(output)
+    run(requests, seconds, output)
+
+
 @bench_group.command("jobs")
 @click.argument("source", metavar="[FILE]", required=False, type=PATH)
 @click.option("--tasks", type=click.IntRange(min=2), default=100, show_default=True)
