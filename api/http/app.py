@@ -135,7 +135,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             scratch = stack.enter_context(scratch_in(data_dir))
             is_jailed = settings.jail.is_closed or settings.takes_unjailed
             uploads = Uploads(scratch / "uploads", settings.max_upload_bytes, is_jailed)
-            uploads.folder.mkdir()
+            uploads.root.mkdir()
             app.state.data_dir = data_dir
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)
@@ -147,7 +147,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             worker = WorkerSettings(
                 str(data_dir.absolute()),
                 settings.database_url,
-                str(uploads.folder),
+                str(uploads.root),
                 settings.job_seconds,
                 settings.plan_memory_bytes,
             )

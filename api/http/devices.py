@@ -27,7 +27,7 @@ from api.http.measuring import DeviceService
 from api.http.problems import problems
 
 
-def _service(request: Request) -> DeviceService:
+async def _service(request: Request) -> DeviceService:
     service: DeviceService = request.app.state.devices
     return service
 

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Annotated, Any, Final
@@ -41,7 +40,7 @@ from api.store.database import UnreachableError
 from api.store.profiles import find_profile
 
 
-def _service(request: Request) -> JobService:
+async def _service(request: Request) -> JobService:
     service: JobService = request.app.state.jobs
     return service
 
@@ -77,13 +76,10 @@ router = APIRouter(tags=["jobs"])
 async def post_input(request: Request, service: Service) -> UploadedInput:
     """Keeps a program for jobs that name it by its SHA-256. It is not read yet."""
     uploads: Uploads = request.app.state.uploads
-    path = uploads.folder / f"input-{uuid.uuid4().hex}"
-    try:
-        upload = await uploads.receive(request, path)
-        await run_in_threadpool(service.store.blobs.put, path)
+    with uploads.folder() as folder:
+        upload = await uploads.receive(request, folder)
+        await run_in_threadpool(service.store.blobs.put, upload.body)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
-    finally:
-        path.unlink(missing_ok=True)
 
 
 @router.head(

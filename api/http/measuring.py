@@ -6,7 +6,6 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Final
 
 from starlette.concurrency import run_in_threadpool
@@ -42,8 +41,8 @@ class DeviceService:
         """
         device = (await run_in_threadpool(self.devices.get, name)).device
         paths = [await run_in_threadpool(self._uploaded, each) for each in (etdump, program)]
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
-            bare, output = Path(folder) / "program", Path(folder) / "run"
+        with self._uploads.folder() as folder:
+            bare, output = folder.path / "program", folder.path / "run"
             work = ReadRun(paths[0], etdump.name, paths[1], program.name, bare, output)
             await self._pool.run(work)
             record = read_run(json.loads(output.read_bytes()), device.name, device.driver)
@@ -81,8 +80,8 @@ class DeviceService:
         name = known.device.name
         runs = await run_in_threadpool(self.devices.runs, name)
         programs = tuple(self._newest(runs))
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
-            output = Path(folder) / "fit"
+        with self._uploads.folder() as folder:
+            output = folder.path / "fit"
             await self._pool.run(JudgeDevice(known.path, name, programs, output))
             document = json.loads(output.read_bytes())
         by_files = {(run.etdump_sha256, run.program_sha256): run for run in runs}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 import fastapi
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, Response
 from starlette.concurrency import run_in_threadpool
 
 from api.http.measuring import DeviceService
@@ -35,7 +36,7 @@ _BINARY: Final = "application/octet-stream"
 _PROGRESS_ID: Final = "^[0-9a-f]{32}$"
 
 
-def _service(request: Request) -> PlanService:
+async def _service(request: Request) -> PlanService:
     service: PlanService = request.app.state.service
     return service
 
@@ -123,7 +124,7 @@ async def post_plan(
             "request is not answered, `GET /progress/{id}` answers how far it is.",
         ),
     ] = None,
-) -> FileResponse:
+) -> Response:
     """Plans the layout of every tensor of a program for ExecuTorch's Vulkan delegate.
 
     A `.pt2` is lowered first; a `.pte` or a VkGraph is lowered already, and its layouts are
@@ -131,14 +132,18 @@ async def post_plan(
     that was answered before is answered from store, by the same id.
     """
     name = query.file_name()
-    options = await run_in_threadpool(_options, request, service, query)
-    plan = await service.plan(request, name, options, progress_id)
-    return FileResponse(
-        service.store.blobs.place(plan.graph_sha256),  # it was looked at just now
-        media_type=_BINARY,
-        filename=f"{PurePath(name).stem}.plan",
-        headers={"Location": f"/plans/{plan.id}"},
-    )
+    if query.device is None and query.profile in builtin_names():
+        options = _options(request, service, query)
+    else:
+        options = await run_in_threadpool(_options, request, service, query)
+    planned = await service.plan(request, name, options, progress_id)
+    headers = {
+        "Location": f"/plans/{planned.plan.id}",
+        _DISPOSITION: _attached(f"{PurePath(name).stem}.plan"),
+    }
+    if isinstance(planned.graph, bytes):
+        return Response(planned.graph, media_type=_BINARY, headers=headers)
+    return FileResponse(planned.graph, media_type=_BINARY, headers=headers)
 
 
 @router.post(
@@ -324,6 +329,16 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
 def _no_plan(plan_id: str) -> HTTPException:
     return HTTPException(
         404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
+    )
+
+
+def _attached(name: str) -> str:
+    """The header that has a browser save an answer under a name."""
+    quoted = quote(name)
+    return (
+        f'attachment; filename="{name}"'
+        if quoted == name
+        else (f"attachment; filename*=utf-8''{quoted}")
     )
 
 

@@ -10,15 +10,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.http.metrics import Metrics
-from api.http.uploads import Uploads
+from api.http.uploads import Upload, Uploads
 from api.jobs.tasks import Tasks
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
@@ -54,11 +53,28 @@ class PlanningPool(Protocol):
         """Why programs cannot be planned at once; None if they can. May be slow."""
 
 
+@dataclass(frozen=True, slots=True)
+class PlannedProgram:
+    """A plan, and the planned program as ``PlanStore.planned_program`` gives it."""
+
+    plan: Plan
+    graph: bytes | Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a request asks for, by its id: with the answer, if that is in store."""
+
+    id: str
+    is_lowered: bool
+    stored: PlannedProgram | None
+
+
 @dataclass(eq=False, slots=True)
 class _Pending:
     """A plan that is being made, or waits to be: how far it is, and how many wait for it."""
 
-    task: asyncio.Task[Plan]
+    task: asyncio.Task[PlannedProgram]
     waiting: int = 0
     _begun: list[tuple[str, float]] = field(default_factory=list)
 
@@ -106,34 +122,41 @@ class PlanService:
 
     async def plan(
         self, request: Request, name: str, options: PlanOptions, progress_id: str | None = None
-    ) -> Plan:
+    ) -> PlannedProgram:
         """The plan for the program in a request's body. ``stage`` says how far it is.
 
         Raises ``HTTPException`` for a body that is too large or not a program, and where too much
         waits already, ``ClientDisconnect`` if the client leaves.
         """
         with ExitStack() as scratch:
-            folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._uploads.folder)))
-            upload = await self._uploads.receive(request, folder / "source")
-            needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
-            id_ = plan_id(upload.sha256, options)
-            plan = await run_in_threadpool(self._stored, id_)
-            if plan is not None:
+            folder = scratch.enter_context(self._uploads.folder())
+            upload = await self._uploads.receive(request, folder)
+            # In one turn of a thread: what is in store is answered in less time than ten take.
+            asked = await run_in_threadpool(self._look_up, upload, name, options)
+            if asked.stored is not None:
                 self._metrics.stored_plans.inc()
-                return plan
-            if id_ not in self._pending:
+                return asked.stored
+            if asked.id not in self._pending:
                 if len(self._pending) >= self._most_pending:
                     raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
-                files = PlanFiles.within(folder)
-                work = PlanWork(upload.path, name, options, files, needs_no_torch)
+                source, files = upload.file(folder), PlanFiles.within(folder.path)
+                work = PlanWork(source, name, options, files, asked.is_lowered)
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
-                task = asyncio.create_task(self._solve(id_, work, scratch.pop_all()))
+                task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all()))
                 task.add_done_callback(_mark_retrieved)
-                self._pending[id_] = _Pending(task)
-        return await self._wait(self._pending[id_], request, progress_id)
+                self._pending[asked.id] = _Pending(task)
+        return await self._wait(self._pending[asked.id], request, progress_id)
 
-    async def _wait(self, pending: _Pending, request: Request, progress_id: str | None) -> Plan:
+    def _look_up(self, upload: Upload, name: str, options: PlanOptions) -> _Asked:
+        with _refused(), upload.open() as file:
+            is_lowered = _check_plannable(file, name)
+        id_ = plan_id(upload.sha256, options)
+        return _Asked(id_, is_lowered, self._stored(id_))
+
+    async def _wait(
+        self, pending: _Pending, request: Request, progress_id: str | None
+    ) -> PlannedProgram:
         """Waits for a plan as long as its client does; the last one to leave ends it."""
         follows = self._followed.setdefault(progress_id, []) if progress_id is not None else []
         follows.append(pending)
@@ -161,10 +184,11 @@ class PlanService:
 
         Raises ``HTTPException`` for a body that is too large or no such program.
         """
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
-            upload = await self._uploads.receive(request, Path(folder) / "source")
-            await run_in_threadpool(_check_lowered, upload.path, name)
-            work = CheckWork(upload.path, name, runtime, gpu, Path(folder) / "found")
+        with self._uploads.folder() as folder:
+            upload = await self._uploads.receive(request, folder)
+            with _refused(), upload.open() as file:
+                check_is_lowered(file.read(MAGIC_BYTES), name)
+            work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
             await self._pool.run(work)
             return read_check(json.loads(work.output.read_bytes()))
 
@@ -207,17 +231,17 @@ class PlanService:
                 traceback.print_exc()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> Plan:
+    async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> PlannedProgram:
         with scratch:
             pending = self._pending[id_]
             try:
                 async with self._claimed(id_):
-                    plan = await run_in_threadpool(self._stored, id_)
-                    return plan or await self._make(id_, work, pending)
+                    stored = await run_in_threadpool(self._stored, id_)
+                    return stored or await self._make(id_, work, pending)
             finally:
                 self._forget(pending)
 
-    async def _make(self, id_: str, work: PlanWork, pending: _Pending) -> Plan:
+    async def _make(self, id_: str, work: PlanWork, pending: _Pending) -> PlannedProgram:
         observe = self._metrics.stage_seconds
         try:
             await self._pool.run(work, pending.begin)
@@ -227,17 +251,24 @@ class PlanService:
         for stage, seconds in pending.stages():
             # One for each delegate, and a process can say anything: these are all planning.
             observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
-        self._metrics.made(plan)
-        return plan
+        made = await run_in_threadpool(self._keep, id_, work)
+        self._metrics.made(made.plan)
+        return made
 
-    def _stored(self, id_: str) -> Plan | None:
+    def _keep(self, id_: str, work: PlanWork) -> PlannedProgram:
+        plan = self.store.put(id_, work.files, work.source, work.options)
+        return PlannedProgram(plan, self.store.blobs.content(plan.graph_sha256))
+
+    def _stored(self, id_: str) -> PlannedProgram | None:
         """A plan that is there, whole; one with a damaged file is forgotten, to be made again."""
         plan = self.store.get(id_)
-        if plan is None or self.store.is_whole(plan):
-            return plan
-        self.store.delete(id_)
-        return None
+        if plan is None:
+            return None
+        graph = self.store.whole_graph(plan)
+        if graph is None:
+            self.store.delete(id_)
+            return None
+        return PlannedProgram(plan, graph)
 
     def _forget(self, pending: _Pending) -> None:
         """Has the next request for the same plan ask for it anew."""
@@ -267,17 +298,11 @@ class PlanService:
                 claims.release(id_)
 
 
-def _check_plannable(path: Path, name: str) -> bool:
-    """Whether a program is lowered already."""
-    with _refused(), path.open("rb") as file:
-        check_plannable(file, name)
-        file.seek(0)
-        return is_lowered(file.read(MAGIC_BYTES))
-
-
-def _check_lowered(path: Path, name: str) -> None:
-    with _refused(), path.open("rb") as file:
-        check_is_lowered(file.read(MAGIC_BYTES), name)
+def _check_plannable(file: BinaryIO, name: str) -> bool:
+    """Whether a program is lowered already. Raises ``InputError`` for what is no program."""
+    check_plannable(file, name)
+    file.seek(0)
+    return is_lowered(file.read(MAGIC_BYTES))
 
 
 @contextmanager
@@ -295,7 +320,7 @@ async def _left(request: Request) -> None:
         pass
 
 
-def _mark_retrieved(task: asyncio.Task[Plan]) -> None:
+def _mark_retrieved(task: asyncio.Task[PlannedProgram]) -> None:
     """Keeps asyncio from logging an error for which no client waits any more."""
     if not task.cancelled():
         task.exception()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import time
+import uuid
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final, Self
 
 from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
@@ -44,28 +47,70 @@ _TWO_ENDS: Final = "Content-Length and Transfer-Encoding say different ends: sen
 _TOO_LARGE: Final = f"the body is larger than the {_MOST_JSON} bytes that are taken here"
 
 
+_SOURCE: Final = "source"
+_IN_MEMORY: Final = 2**20
+"""The bytes of a body that needs no file before it is planned."""
+
+
+class UploadFolder:
+    """A folder for an upload and what is made of it: made when it is needed, removed in the end."""
+
+    def __init__(self, parent: Path) -> None:
+        self._path = parent / uuid.uuid4().hex
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        # Most requests for a plan that there is need none.
+        if self._path.exists():
+            shutil.rmtree(self._path, ignore_errors=True)
+
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        self._path.mkdir(exist_ok=True)
+        return self._path
+
+
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A body that was received: where it is, and its SHA-256 in hexadecimal."""
+    """A body that was received: its bytes where they are few, else a file; and their SHA-256."""
 
-    path: Path
+    body: bytes | Path
     sha256: str
     size: int
+
+    def open(self) -> BinaryIO:
+        """The body, opened for reading."""
+        return BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open("rb")
+
+    def file(self, folder: UploadFolder) -> Path:
+        """A file with the body: in the folder, if it is in memory so far."""
+        if isinstance(self.body, Path):
+            return self.body
+        path = folder.path / _SOURCE
+        path.write_bytes(self.body)
+        return path
 
 
 @dataclass(frozen=True, slots=True)
 class Uploads:
-    """Receives bodies of at most ``max_bytes`` bytes; ``folder`` has room for them.
+    """Receives bodies of at most ``max_bytes`` bytes; ``root`` has room for them.
 
     Unless ``is_jailed``, exported programs are taken from this machine alone: torch reads them.
     """
 
-    folder: Path
+    root: Path
     max_bytes: int
     is_jailed: bool = True
 
-    async def receive(self, request: Request, path: Path) -> Upload:
-        """Writes a request's body to a file.
+    def folder(self) -> UploadFolder:
+        """A folder for one upload."""
+        return UploadFolder(self.root)
+
+    async def receive(self, request: Request, folder: UploadFolder) -> Upload:
+        """Reads a request's body, into a file of the folder if it is large.
 
         Raises ``HTTPException`` for one that is too large, at once if its length is announced, and
         for an exported program that is not taken from there.
@@ -73,22 +118,34 @@ class Uploads:
         announced = request.headers.get("content-length", "")
         if announced.isdecimal():
             self._check_size(int(announced))
-        size, digest, start = 0, hashlib.sha256(), b""
-        is_taken = self.is_jailed or is_local(request)
-        with path.open("wb") as file:
+        size, digest, start, held = 0, hashlib.sha256(), b"", bytearray()
+        is_taken, file = self.is_jailed or is_local(request), None
 
-            def write(chunk: bytes) -> None:
-                digest.update(chunk)
-                file.write(chunk)
+        def write() -> None:
+            nonlocal file
+            file = file or (folder.path / _SOURCE).open("wb")
+            digest.update(held)
+            file.write(held)
+            held.clear()
 
+        try:
             async for chunk in request.stream():
                 size += len(chunk)
                 self._check_size(size)
                 start += chunk[: MAGIC_BYTES - len(start)]
                 if not is_taken and kind_of(start) is FileKind.EXPORTED:
                     raise HTTPException(403, _UNJAILED)
-                await run_in_threadpool(write, chunk)
-        return Upload(path, digest.hexdigest(), size)
+                held += chunk
+                if len(held) > _IN_MEMORY:
+                    await run_in_threadpool(write)
+            if file is None:
+                digest.update(held)
+                return Upload(bytes(held), digest.hexdigest(), size)
+            await run_in_threadpool(write)
+        finally:
+            if file is not None:
+                file.close()
+        return Upload(folder.path / _SOURCE, digest.hexdigest(), size)
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:

@@ -18,6 +18,8 @@ from api.store.once import flush_folder, written_once
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
 _BATCH: Final = 500
+_FEW: Final = 2**20
+"""Bytes that are read at once."""
 
 
 class LostBlobError(FileNotFoundError):
@@ -32,9 +34,9 @@ class LostBlobError(FileNotFoundError):
 class BlobStore(Protocol):
     """Keeps bytes by their SHA-256 in hexadecimal. May be called from several threads at once.
 
-    ``path``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob that is not
-    there, ``path`` and ``open`` for one with other bytes (a ``LostBlobError`` says which), every
-    method ``ValueError`` for what is no SHA-256.
+    ``path``, ``content``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob
+    that is not there, ``path``, ``content`` and ``open`` for one with other bytes (a
+    ``LostBlobError`` says which), every method ``ValueError`` for what is no SHA-256.
     """
 
     @property
@@ -49,6 +51,9 @@ class BlobStore(Protocol):
 
     def path(self, sha256: str) -> Path:
         """A file with the blob's bytes, to be read only."""
+
+    def content(self, sha256: str) -> bytes | Path:
+        """A blob's bytes where they are few, else as ``path``."""
 
     def place(self, sha256: str) -> Path:
         """As ``path``, for whom looks at the SHA-256 of what it reads there."""
@@ -102,13 +107,19 @@ class DirectoryBlobs:
     def path(self, sha256: str) -> Path:
         """The blob's own file, to be read only."""
         target = self._target(sha256)
-        try:
-            is_whole = _digest(target) == sha256
-        except FileNotFoundError:
-            raise LostBlobError(sha256, "missing") from None
-        if not is_whole:
-            raise LostBlobError(sha256, "damaged")
+        with _missing_is_lost(sha256):
+            _check_whole(target, sha256)
         return target
+
+    def content(self, sha256: str) -> bytes | Path:
+        """The blob's bytes, or its own file, to be read only."""
+        target = self._target(sha256)
+        with _missing_is_lost(sha256):
+            if target.stat().st_size > _FEW:
+                return self.path(sha256)
+            data = target.read_bytes()
+        _check_whole(data, sha256)
+        return data
 
     def place(self, sha256: str) -> Path:
         """The blob's own file, to be read only and with care."""
@@ -218,6 +229,21 @@ def _chunks(source: bytes | Path) -> Iterator[bytes]:
     with source.open("rb") as file:
         while chunk := file.read(_CHUNK):
             yield chunk
+
+
+@contextmanager
+def _missing_is_lost(sha256: str) -> Iterator[None]:
+    try:
+        yield
+    except LostBlobError:
+        raise
+    except FileNotFoundError:
+        raise LostBlobError(sha256, "missing") from None
+
+
+def _check_whole(source: bytes | Path, sha256: str) -> None:
+    if _digest(source) != sha256:
+        raise LostBlobError(sha256, "damaged")
 
 
 def _digest(source: bytes | Path) -> str:

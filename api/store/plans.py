@@ -267,16 +267,18 @@ class PlanStore:
         """The file of a plan's blob, to be read only. Raises ``FileNotFoundError``."""
         return self.blobs.path(sha256)
 
-    def is_whole(self, plan: Plan) -> bool:
-        """Whether the files of a plan are there, with the bytes that they had."""
-        found = (plan.report_sha256, plan.graph_sha256, plan.program_sha256)
+    def whole_graph(self, plan: Plan) -> bytes | Path | None:
+        """The planned program as ``BlobStore.content`` gives it, if all files of a plan are whole.
+
+        None if one is missing, or has other bytes than it had.
+        """
         try:
-            for sha256 in found:
+            for sha256 in (plan.report_sha256, plan.program_sha256):
                 if sha256 is not None:
-                    self.blobs.path(sha256)
+                    self.blobs.content(sha256)
+            return self.blobs.content(plan.graph_sha256)
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def delete(self, plan_id: str) -> bool:
         """Deletes a plan; False where there is none. Its blobs go with a later sweep."""

@@ -34,7 +34,7 @@ def _answers(settings: Settings, conv: bytes, client: tuple[str, int], **kw: Any
             ]
             if answers[0].status_code == 403:
                 assert "takes .pt2 files from its own machine alone" in answers[0].json()["detail"]
-                assert list(app.state.uploads.folder.iterdir()) == []
+                assert list(app.state.uploads.root.iterdir()) == []
             return [answer.status_code for answer in answers]
 
     return asyncio.run(run())
