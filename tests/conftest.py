@@ -16,6 +16,7 @@ from tests.paths import ROOT
 MARKERS: Final = {
     "server": "starts a server, workers or planning processes",
     "postgresql": "starts a PostgreSQL server",
+    "s3": "starts an S3-compatible store",
     "browser": "drives Chromium",
     "gpu": "opens a GPU, of which a software one is enough",
     "lowering": "loads torch, here or in a process of its own",
@@ -29,6 +30,7 @@ _BY_FIXTURE: Final = {
     "site": "server",
     "workers": "server",
     "cluster": "postgresql",
+    "objects_server": "s3",
     "visit": "browser",
     "gpu": "gpu",
     "conv": "lowering",

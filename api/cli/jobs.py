@@ -36,6 +36,15 @@ DATABASE = click.option(
     show_envvar=True,
     help="The server's database [default: SQLite in the data directory].",
 )
+BLOBS = click.option(
+    "--blobs",
+    "blobs_url",
+    metavar="URL",
+    envvar="LAYOUT_PLANNER_BLOBS",
+    show_envvar=True,
+    help="Keep files in this S3-compatible store, s3://bucket/folder [default: in the data "
+    "directory]. Its address and credentials are AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on.",
+)
 
 
 @click.group("jobs")
@@ -286,6 +295,7 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
 )
 @DATA_DIR
 @DATABASE
+@BLOBS
 def worker(
     processes: int,
     task_seconds: float,
@@ -293,6 +303,7 @@ def worker(
     without_jail: bool,
     data_dir: Path | None,
     database_url: str | None,
+    blobs_url: str | None,
 ) -> None:
     """Do tasks of a server's jobs, on any machine that can reach its database and data."""
     from platformdirs import user_data_path
@@ -305,6 +316,7 @@ def worker(
         data_dir,
         database_url or None,
         task_seconds,
+        blobs_url=blobs_url or None,
         plan_memory_bytes=plan_memory_bytes,
         without_jail=without_jail,
     )

@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from api.cli.jobs import BLOBS
 from api.cli.options import PLAN_MEMORY
 
 
@@ -31,6 +32,7 @@ from api.cli.options import PLAN_MEMORY
     help="Keep the plans' figures in this PostgreSQL database, postgresql://user@host/name "
     "[default: SQLite in the data directory].",
 )
+@BLOBS
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
@@ -81,6 +83,7 @@ def serve(
     port: int,
     data_dir: Path | None,
     database_url: str | None,
+    blobs_url: str | None,
     workers: int,
     plan_memory_bytes: int | None,
     most_pending: int,
@@ -114,6 +117,7 @@ def serve(
         takes_unjailed=without_jail,
         allowed_hosts=frozenset(allowed_hosts),
         access=AccessRules(mode, identity_header),
+        blobs_url=blobs_url or None,
     )
     run(host, port, settings)
 

@@ -72,12 +72,12 @@ def revoke(ids: tuple[str, ...], data_dir: Path | None, database_url: str | None
 def _tokens(data_dir: Path | None, database_url: str | None) -> Iterator[Tokens]:
     from platformdirs import user_data_path
 
-    from api.store.plans import open_store
+    from api.store.plans import open_database
     from api.store.tokens import Tokens
 
     folder = data_dir or user_data_path("layout-planner", appauthor=False)
-    store = open_store(folder, database_url or None)
+    database = open_database(folder, database_url or None)
     try:
-        yield Tokens(store.database)
+        yield Tokens(database)
     finally:
-        store.close()
+        database.close()

@@ -74,7 +74,8 @@ class Settings:
     """How the service runs.
 
     Plans are kept in ``data_dir``, or without one for as long as the service runs; their figures
-    in the database at ``database_url``, or without one in ``data_dir`` as well. At most
+    in the database at ``database_url``, their files in the S3-compatible store at ``blobs_url``,
+    or without one in ``data_dir`` as well. At most
     ``workers`` programs are planned at once, and each for at most ``plan_seconds``. Of jobs,
     ``job_workers`` more are, each for at most ``job_seconds``. Each may take
     ``plan_memory_bytes``; without a number, most of the machine's memory. Of plans that have to be
@@ -103,6 +104,7 @@ class Settings:
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
     access: AccessRules = field(default_factory=AccessRules)
+    blobs_url: str | None = None
 
 
 def _pool(settings: Settings) -> Pool:
@@ -130,7 +132,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             data_dir = settings.data_dir or _passing_folder(stack)
-            store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            store = await run_in_threadpool(
+                open_store, data_dir, settings.database_url, settings.blobs_url
+            )
             # Beside the plans: uploads are as large as these, and a small /tmp may be memory.
             scratch = stack.enter_context(scratch_in(data_dir))
             is_jailed = settings.jail.is_closed or settings.takes_unjailed
@@ -138,7 +142,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             uploads.root.mkdir()
             app.state.data_dir = data_dir
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
-            app.state.form_token = await run_in_threadpool(secret_of, data_dir)
+            app.state.form_token = await run_in_threadpool(secret_of, store.database)
             planning, metrics = pool or _pool(settings), Metrics()
             service = PlanService(
                 store, planning, uploads, settings.plan_seconds, settings.most_pending, metrics
@@ -150,6 +154,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 str(uploads.root),
                 settings.job_seconds,
                 settings.plan_memory_bytes,
+                settings.blobs_url,
             )
             app.state.uploads, app.state.metrics = uploads, metrics
             app.state.service, app.state.devices = service, measuring

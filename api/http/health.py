@@ -24,6 +24,7 @@ _SECONDS: Final = 5.0
 """What does not answer in this time is not ready."""
 _ROOM: Final = 2**28
 """Free bytes below which plans may not fit."""
+_NO_BLOB: Final = "0" * 64
 
 router = APIRouter()
 
@@ -47,7 +48,7 @@ async def get_readiness(request: Request, response: Response) -> Readiness:
     folder: Path = request.app.state.data_dir
     checks: dict[str, Callable[[], str | None]] = {
         "database": lambda: _database(service),
-        "store": lambda: _writable(folder),
+        "store": lambda: _writable(service, folder),
         "disk": lambda: _room(folder),
         "planner": service.unready,
         "workers": lambda: None if jobs.register.alive() else "there are none: jobs wait",
@@ -90,7 +91,8 @@ def _database(service: PlanService) -> None:
         session.execute(text("SELECT 1"))
 
 
-def _writable(folder: Path) -> None:
+def _writable(service: PlanService, folder: Path) -> None:
+    service.store.blobs.exists(_NO_BLOB)  # raises if the blobs' own server does not answer
     descriptor, path = tempfile.mkstemp(prefix=".ready-", dir=folder)
     os.close(descriptor)
     Path(path).unlink()

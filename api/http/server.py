@@ -37,7 +37,7 @@ def serve(host: str, port: int, settings: Settings) -> None:
     """
     if settings.data_dir is not None:
         # Raised before anything listens, and by this function, not by the application.
-        store = open_store(settings.data_dir, settings.database_url)
+        store = open_store(settings.data_dir, settings.database_url, settings.blobs_url)
         try:
             _check_access(settings.access, Tokens(store.database))
         finally:

@@ -287,7 +287,7 @@ class PlanService:
         while time.monotonic() < end and not self._is_stopped:
             # Nothing is claimed while a worker is at it, which waits for claims itself.
             is_running = await run_in_threadpool(self._tasks.is_running, id_)
-            is_ours = not is_running and claims.take(id_)
+            is_ours = not is_running and await run_in_threadpool(claims.take, id_)
             if is_ours:
                 break
             await asyncio.sleep(_CLAIM_SECONDS)
@@ -295,7 +295,7 @@ class PlanService:
             yield
         finally:
             if is_ours:
-                claims.release(id_)
+                await run_in_threadpool(claims.release, id_)
 
 
 def _check_plannable(file: BinaryIO, name: str) -> bool:

@@ -131,6 +131,7 @@ def work(
     database_url: str | None,
     plan_seconds: float,
     *,
+    blobs_url: str | None = None,
     plan_memory_bytes: int | None = None,
     without_jail: bool = False,
 ) -> None:
@@ -146,13 +147,18 @@ def work(
             "bubblewrap, or say --without-jail"
         )
     # Raised once, and here, rather than by every worker again and again.
-    open_store(data_dir, database_url).close()
+    open_store(data_dir, database_url, blobs_url).close()
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: ended.set())
     with scratch_in(data_dir.absolute()) as scratch:
         settings = WorkerSettings(
-            str(data_dir.absolute()), database_url, str(scratch), plan_seconds, plan_memory_bytes
+            str(data_dir.absolute()),
+            database_url,
+            str(scratch),
+            plan_seconds,
+            plan_memory_bytes,
+            blobs_url,
         )
         supervisor = Supervisor(count, settings)
         plural = "s" if count > 1 else ""

@@ -61,6 +61,7 @@ class WorkerSettings:
     scratch: str
     plan_seconds: float
     plan_memory_bytes: int | None = None
+    blobs_url: str | None = None
 
     def to_json(self) -> str:
         """The settings in one line: the database's URL may hold a password, so no argument."""
@@ -73,7 +74,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings) -> None:
         self.id = new_worker_id()
         self._settings = settings
-        self._store = open_store(Path(settings.data_dir), settings.database_url)
+        self._store = open_store(Path(settings.data_dir), settings.database_url, settings.blobs_url)
         self._tasks = Tasks(self._store)
         self._register = WorkerRegister(self._store.database)
         self._engine = Engine(self._store.database)
@@ -129,7 +130,9 @@ class Worker:
         if task_id.startswith(LOWERING):
             return
         end = _seconds() + self._settings.plan_seconds
-        while not self._store.claims.is_free(task_id) and _seconds() < end:
+        while _seconds() < end:
+            if await retry_while_away(self._store.claims.is_free, task_id):
+                break
             await asyncio.sleep(_CLAIM_SECONDS)
 
     async def _give_up(self, task_id: str, reason: str) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from math import inf
@@ -16,7 +17,7 @@ from sqlalchemy import Column, ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.store.blobs import BlobStore, DirectoryBlobs
-from api.store.claims import Claims
+from api.store.claims import Claims, DatabaseClaims, FileClaims
 from api.store.clock import Ago
 from api.store.database import Database
 from api.store.files import PlanFiles
@@ -25,6 +26,7 @@ from planner.costs.model import CostSource
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import parse_profile
 from planner.errors import OptionError
+from planner.extras import require
 from planner.measured.costs import MeasuredSource
 from planner.options import PlanOptions
 from planner.result.report import PlanFigures, Report, read_report
@@ -363,39 +365,71 @@ class PlanStore:
             return session.scalars(select(Blob.sha256).where(Blob.sha256.in_(blobs))).all()
 
 
-def open_store(data_dir: Path, database_url: str | None = None) -> PlanStore:
+def open_store(
+    data_dir: Path, database_url: str | None = None, blobs_url: str | None = None
+) -> PlanStore:
     """The store of a data directory, which is made if it is not there.
 
-    Without a URL the database is in the directory, too. Raises ``OptionError`` for a directory that
-    cannot be written to, or that is not the one that the database goes with, and as ``Database``
-    does.
+    Without a URL the database is in the directory, too, and so are the blobs. Raises
+    ``OptionError`` for a directory that cannot be written to, for blobs that are not those that the
+    database goes with, and as ``Database`` and ``S3Blobs`` do.
     """
+    blobs = _open_blobs(_made(data_dir), blobs_url)
+    database = open_database(data_dir, database_url)
     try:
+        _check_home(database, blobs, blobs_url or str(data_dir))
+        if database.url.get_backend_name() == "sqlite":
+            return PlanStore(database, blobs, FileClaims(data_dir / "claims"))
+        # Its processes need not share the directory.
+        return PlanStore(database, blobs, DatabaseClaims(database.url))
+    except BaseException:
+        database.close()
+        raise
+
+
+def open_database(data_dir: Path, database_url: str | None = None) -> Database:
+    """The database of a store alone. Raises ``OptionError`` as ``open_store`` does."""
+    return Database(database_url) if database_url else Database.within(_made(data_dir))
+
+
+def _made(data_dir: Path) -> Path:
+    with _writable(data_dir):
         # For its owner alone: what is planned is whoever's asked for it.
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        blobs = DirectoryBlobs(data_dir / "blobs")
+    return data_dir
+
+
+def _open_blobs(data_dir: Path, url: str | None) -> BlobStore:
+    with _writable(data_dir):
+        if url is None:
+            return DirectoryBlobs(data_dir / "blobs")
+        require("--blobs", "boto3")
+        from api.store.cache import Cache
+        from api.store.s3 import S3Blobs
+
+        return S3Blobs(url, Cache(data_dir / "cache"))
+
+
+@contextmanager
+def _writable(data_dir: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise OptionError(
             f"cannot keep plans in {data_dir}: {error.strerror}; name another directory"
         ) from error
-    database = Database(database_url) if database_url else Database.within(data_dir)
-    try:
-        _check_home(database, blobs, data_dir)
-    except BaseException:
-        database.close()
-        raise
-    return PlanStore(database, blobs, Claims(data_dir / "claims"))
 
 
-def _check_home(database: Database, blobs: BlobStore, data_dir: Path) -> None:
+def _check_home(database: Database, blobs: BlobStore, place: str) -> None:
     """Refuses to refer, in a database that others share, to blobs that they do not reach."""
     row = {"number": 1, "identity": blobs.identity}
     with database.writing() as session:
         session.execute(database.insert(BlobHome).on_conflict_do_nothing(), [row])
         if session.get_one(BlobHome, 1).identity != blobs.identity:
             raise OptionError(
-                f"the database goes with another data directory than {data_dir}: name that one, "
-                "which every machine must reach, or another database"
+                f"the database goes with other files than those of {place}: name the data "
+                "directory, or the store (--blobs), that it goes with and that every machine must "
+                "reach, or another database"
             )
 
 

@@ -1,17 +1,19 @@
-"""A secret that all servers of one data directory share."""
+"""A secret that all servers of one database share."""
 
 from __future__ import annotations
 
 import secrets
-from pathlib import Path
-from typing import Final
 
-from api.store.once import written_once
-
-_NAME: Final = "secret"
+from api.store.database import Database
+from api.store.tables import ServerSecret
 
 
-def secret_of(data_dir: Path) -> str:
-    """The secret of a directory, drawn at random when it is first asked for. Raises ``OSError``."""
-    temporary = data_dir / f".{_NAME}-{secrets.token_hex(8)}"
-    return written_once(data_dir / _NAME, lambda: secrets.token_urlsafe(32), temporary)
+def secret_of(database: Database) -> str:
+    """The secret of a database, drawn at random when it is first asked for.
+
+    Raises ``UnreachableError``.
+    """
+    row = {"number": 1, "value": secrets.token_urlsafe(32)}
+    with database.writing() as session:
+        session.execute(database.insert(ServerSecret).on_conflict_do_nothing(), [row])
+        return session.get_one(ServerSecret, 1).value

@@ -110,6 +110,16 @@ class BlobHome(Base):
     identity: Mapped[str] = mapped_column(String(32))
 
 
+class ServerSecret(Base):
+    """What servers sign the dashboard's forms with; there is one row."""
+
+    __tablename__ = "server_secret"
+
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    """Always 1."""
+    value: Mapped[str] = mapped_column(String(64))
+
+
 class Profile(Base):
     """A device profile that plans were made with."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.api import postgres
+from tests.api import objects, postgres
 
 
 def _save(module: Any, *inputs: Any) -> bytes:
@@ -66,3 +66,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     cluster: postgres.Cluster = request.getfixturevalue("cluster")
     with cluster.database() as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def objects_server() -> Iterator[objects.ObjectStore]:
+    """An S3-compatible store."""
+    with objects.running() as store:
+        yield store
+
+
+@pytest.fixture
+def blobs_url(
+    objects_server: objects.ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[str]:
+    """An empty folder in an S3-compatible store, which clients of this process find."""
+    for name, value in objects_server.environment().items():
+        monkeypatch.setenv(name, value)
+    yield objects_server.url()

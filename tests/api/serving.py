@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from api.http.app import Settings
 from api.http.server import serve
-data, url, workers, port = sys.argv[1:]
-serve("127.0.0.1", int(port), Settings(Path(data), url, job_workers=int(workers)))
+data, url, workers, port, blobs = sys.argv[1:]
+settings = Settings(Path(data), url, job_workers=int(workers), blobs_url=blobs or None)
+serve("127.0.0.1", int(port), settings)
 """
 
 
@@ -60,9 +61,11 @@ class Server:
 
 
 @contextmanager
-def serving(data_dir: Path, url: str, workers: int, port: int = 0) -> Iterator[Server]:
+def serving(
+    data_dir: Path, url: str, workers: int, port: int = 0, blobs: str = ""
+) -> Iterator[Server]:
     """Starts a server and kills it."""
-    command = [sys.executable, "-c", _SERVE, str(data_dir), url, str(workers), str(port)]
+    command = [sys.executable, "-c", _SERVE, str(data_dir), url, str(workers), str(port), blobs]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None

@@ -18,7 +18,7 @@ PACKAGES: Final = tuple(
 )
 BASE: Final = ""
 _LINE: Final = re.compile(r'^    "(?P<requirement>[^"]+)",(?: # (?P<reason>.+))?$')
-_HEAD: Final = re.compile(r"^(?P<group>[a-z]+) = \[$")
+_HEAD: Final = re.compile(r"^(?P<group>[a-z0-9]+) = \[$")
 
 
 @dataclass(frozen=True)

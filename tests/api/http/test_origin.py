@@ -94,10 +94,9 @@ def test_other_sites_read_nothing(client: TestClient) -> None:
     assert preflight.status_code == 405 or "access-control-allow-origin" not in preflight.headers
 
 
-def test_servers_of_one_data_directory_know_each_others_pages(tmp_path: Path) -> None:
+def test_servers_of_one_database_know_each_others_pages(tmp_path: Path) -> None:
     tokens = set()
     for _ in range(2):
         with TestClient(create_app(Settings(tmp_path), StandIn())) as client:
             tokens.add(_token(client))
     assert len(tokens) == 1 and len(tokens.pop()) >= 32
-    assert (tmp_path / "secret").stat().st_mode & 0o077 == 0

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from api.store.claims import Claims
+import pytest
+from sqlalchemy import make_url
+
+from api.store.claims import Claims, DatabaseClaims, FileClaims
+from api.store.database import UnreachableError
+from tests.api import postgres
 from tests.api.graphs import graph
 from tests.api.jobs import plant
 from tests.api.jobs.plant import wait
@@ -19,22 +25,40 @@ PLAN, OTHER = "0123456789abcdef" * 2, "1123456789abcdef" * 2
 _HOLD = """
 import sys
 from pathlib import Path
-from api.store.claims import Claims
-claims = Claims(Path(sys.argv[1]))
+from sqlalchemy import make_url
+from api.store.claims import DatabaseClaims, FileClaims
+where = sys.argv[1]
+claims = DatabaseClaims(make_url(where)) if "://" in where else FileClaims(Path(where))
 print(claims.take(sys.argv[2]), flush=True)
 sys.stdin.read()
 """
 
 
-def test_a_claim_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
-    claims = Claims(tmp_path / "claims")
-    command = [sys.executable, "-c", _HOLD, str(tmp_path / "claims"), PLAN]
+@pytest.fixture(params=["file", "postgresql"])
+def where(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where claims are known: a file, or a database."""
+    if request.param == "file":
+        yield str(tmp_path / "claims")
+        return
+    with request.getfixturevalue("cluster").database() as url:
+        yield url.replace("postgresql", "postgresql+psycopg", 1)
+
+
+def _claims(where: str) -> Claims:
+    return DatabaseClaims(make_url(where)) if "://" in where else FileClaims(Path(where))
+
+
+def test_a_claim_is_one_process_s_until_it_ends(where: str) -> None:
+    claims = _claims(where)
+    command = [sys.executable, "-c", _HOLD, where, PLAN]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"True\n"
         assert not claims.take(PLAN) and not claims.is_free(PLAN)
         assert claims.is_free(OTHER) and claims.take(OTHER)
         other.kill()
+    # A database has to notice that it ended.
+    wait(lambda: claims.take(PLAN))
     assert claims.take(PLAN)
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdin is not None
@@ -46,7 +70,30 @@ def test_a_claim_is_one_process_s_until_it_ends(tmp_path: Path) -> None:
         assert other.stdout.readline() == b"True\n"
         other.stdin.close()
     claims.close()
+
+
+def test_claims_take_no_room(tmp_path: Path) -> None:
+    claims = FileClaims(tmp_path / "claims")
+    assert claims.take(PLAN)
+    claims.close()
     assert (tmp_path / "claims").stat().st_size == 0
+
+
+def test_claims_are_lost_with_a_database_that_ends_and_can_be_made_again() -> None:
+    with postgres.running() as cluster, cluster.database() as url:
+        claims = _claims(url.replace("postgresql", "postgresql+psycopg", 1))
+        other = _claims(url.replace("postgresql", "postgresql+psycopg", 1))
+        assert claims.take(PLAN) and not other.take(PLAN)
+        cluster.stop()
+        for call in (claims.take, other.is_free):
+            with pytest.raises(UnreachableError, match="does not answer"):
+                call(OTHER)
+        claims.release(PLAN)
+        cluster.start()
+        assert other.take(PLAN) and not claims.take(PLAN)
+        assert claims.take(OTHER) and not other.is_free(OTHER)
+        for each in (claims, other):
+            each.close()
 
 
 def _stages(server: Server, pool: ThreadPoolExecutor, body: bytes) -> set[str | None]:

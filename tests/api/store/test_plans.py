@@ -371,7 +371,7 @@ def test_a_database_goes_with_one_directory(
 ) -> None:
     plan = put(store, tmp_path / "draft")
     for _ in range(2):
-        with pytest.raises(OptionError, match="the database goes with another data directory than"):
+        with pytest.raises(OptionError, match="the database goes with other files than"):
             open_store(tmp_path / "other", database_url)
     (tmp_path / "data").rename(tmp_path / "moved")
     moved = open_store(tmp_path / "moved", database_url)
