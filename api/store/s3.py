@@ -42,6 +42,8 @@ _CONNECT_SECONDS: Final = 10
 _CONNECTIONS: Final = 50
 """As many as there are threads that may ask at once."""
 _BATCH: Final = 500
+_FEW: Final = 2**20
+"""Bytes that are read at once."""
 _ATTEMPTS: Final = 5
 _KEY: Final = re.compile(r"(?P<sha256>[0-9a-f]{64})-[0-9a-f]{32}")
 _NO_BLOB: Final = "0" * 64
@@ -114,6 +116,15 @@ class S3Blobs:
     def path(self, sha256: str) -> Path:
         """A file of the cache with the blob's bytes, to be read only."""
         return self._cache.find_whole(sha256) or self._fetch(sha256)
+
+    def content(self, sha256: str) -> bytes | Path:
+        """The blob's bytes, or a file of the cache, to be read only."""
+        copy = self.place(sha256)
+        if copy.stat().st_size > _FEW:
+            return self.path(sha256)
+        data = copy.read_bytes()
+        # A damaged copy is replaced.
+        return data if _digest(data) == sha256 else self.path(sha256)
 
     def place(self, sha256: str) -> Path:
         """A file of the cache, to be read only and with care."""

@@ -51,6 +51,7 @@ def test_what_is_put_is_found_by_its_sha256(home: Home, data: bytes) -> None:
         assert each.exists(sha256)
         assert each.size(sha256) == len(data)
         assert each.path(sha256).read_bytes() == data
+        assert each.content(sha256) == data
         assert each.place(sha256).read_bytes() == data
         with each.open(sha256) as file:
             assert file.read() == data
@@ -83,7 +84,7 @@ def test_puts_of_the_same_bytes_at_once_leave_one(home: Home, blobs: BlobStore) 
 def test_a_blob_that_was_spoilt_is_not_read_and_is_put_again(home: Home) -> None:
     sha256 = home.open().put(b"data")
     home.spoil(sha256, b"dat")
-    for call in (home.open().path, home.open().open):
+    for call in (home.open().path, home.open().open, home.open().content):
         with pytest.raises(LostBlobError, match="is damaged: hand in the program again"):
             call(sha256)
     assert home.open().put(b"data") == sha256
@@ -96,7 +97,7 @@ def test_a_blob_that_was_spoilt_is_not_read_and_is_put_again(home: Home) -> None
 )
 def test_only_a_sha256_becomes_part_of_a_path(blobs: BlobStore, sha256: str) -> None:
     calls: list[Callable[[str], object]] = [
-        *(blobs.path, blobs.place, blobs.open, blobs.size),
+        *(blobs.path, blobs.content, blobs.place, blobs.open, blobs.size),
         *(blobs.exists, blobs.delete),
     ]
     for call in calls:
@@ -105,7 +106,9 @@ def test_only_a_sha256_becomes_part_of_a_path(blobs: BlobStore, sha256: str) -> 
 
 
 def test_a_blob_that_is_not_there(blobs: BlobStore) -> None:
-    calls: list[Callable[[str], object]] = [*(blobs.path, blobs.place, blobs.open, blobs.size)]
+    calls: list[Callable[[str], object]] = [
+        *(blobs.path, blobs.content, blobs.place, blobs.open, blobs.size)
+    ]
     for call in calls:
         with pytest.raises(FileNotFoundError):
             call("a" * 64)
