@@ -13,7 +13,7 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate clean
+.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate lock secrets clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
@@ -95,6 +95,19 @@ jail:
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate
+
+# What the image is made of, with hashes. TORCH=cpu takes PyTorch's own builds, without CUDA.
+TORCH ?=
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --system-certs \
+	  --custom-compile-command 'make lock' $(if $(TORCH),--torch-backend $(TORCH)) --extra serve --extra export pyproject.toml -o docker/requirements.txt
+
+# The password of the database in the compose file. Containers have users of their own, who must read
+# the file: it is the folder that keeps others out.
+secrets: docker/secrets/database_password
+docker/secrets/database_password:
+	install -d -m 700 $(@D)
+	umask 077 && $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))' > $@.new && chmod 444 $@.new && mv $@.new $@
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
