@@ -5,6 +5,7 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 FUZZ_EXAMPLES ?= 80000
+FUZZ_REQUESTS ?= 200
 
 # Tests start many processes: each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -34,6 +35,7 @@ coverage: $(READY) vulkan postgresql chromium jail
 
 fuzz: $(READY)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/vkgraph/test_hostile.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
+	FUZZ_REQUESTS=$(FUZZ_REQUESTS) $(BIN)/python -m pytest -q tests/api/http/test_schemathesis.py
 
 lint: $(READY) $(if $(NPM),$(NODE_READY))
 	$(BIN)/ruff check .
