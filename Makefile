@@ -5,6 +5,7 @@ VENV ?= .venv
 READY := $(VENV)/.ready
 BIN := $(VENV)/bin
 FUZZ_EXAMPLES ?= 80000
+FUZZ_REQUESTS ?= 200
 
 # Tests start many processes: each would compile every module anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,7 +14,7 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate clean
+.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate lock secrets clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
@@ -34,6 +35,7 @@ coverage: $(READY) vulkan postgresql chromium jail
 
 fuzz: $(READY)
 	FUZZ_EXAMPLES=$(FUZZ_EXAMPLES) $(BIN)/python -m pytest -q -n 2 --dist worksteal tests/planner/vkgraph/test_hostile.py tests/schema/test_hostile_bytes.py tests/schema/test_executorch_program.py
+	FUZZ_REQUESTS=$(FUZZ_REQUESTS) $(BIN)/python -m pytest -q tests/api/http/test_schemathesis.py
 
 lint: $(READY) $(if $(NPM),$(NODE_READY))
 	$(BIN)/ruff check .
@@ -95,6 +97,19 @@ jail:
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate
+
+# What the image is made of, with hashes. TORCH=cpu takes PyTorch's own builds, without CUDA.
+TORCH ?=
+lock: $(READY)
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --system-certs \
+	  --custom-compile-command 'make lock' $(if $(TORCH),--torch-backend $(TORCH)) --extra serve --extra export pyproject.toml -o docker/requirements.txt
+
+# The password of the database in the compose file. Containers have users of their own, who must read
+# the file: it is the folder that keeps others out.
+secrets: docker/secrets/database_password
+docker/secrets/database_password:
+	install -d -m 700 $(@D)
+	umask 077 && $(PYTHON) -c 'import secrets; print(secrets.token_hex(24))' > $@.new && chmod 444 $@.new && mv $@.new $@
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

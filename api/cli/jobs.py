@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from api.cli.database import database_options
 from api.cli.options import AS_JSON, FOLDER, PATH, PLAN_MEMORY
 
 if TYPE_CHECKING:
@@ -28,14 +29,7 @@ DATA_DIR = click.option(
     show_envvar=True,
     help="The server's directory for data, which every worker must reach [default: the user's].",
 )
-DATABASE = click.option(
-    "--database",
-    "database_url",
-    metavar="URL",
-    envvar="LAYOUT_PLANNER_DATABASE_URL",
-    show_envvar=True,
-    help="The server's database [default: SQLite in the data directory].",
-)
+DATABASE = database_options("The server's database [default: SQLite in the data directory].")
 BLOBS = click.option(
     "--blobs",
     "blobs_url",
@@ -314,7 +308,7 @@ def worker(
     work(
         processes,
         data_dir,
-        database_url or None,
+        database_url,
         task_seconds,
         blobs_url=blobs_url or None,
         plan_memory_bytes=plan_memory_bytes,

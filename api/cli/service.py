@@ -8,6 +8,7 @@ from typing import Literal
 
 import click
 
+from api.cli.database import database_options
 from api.cli.jobs import BLOBS
 from api.cli.options import PLAN_MEMORY
 
@@ -23,14 +24,9 @@ from api.cli.options import PLAN_MEMORY
     help="Keep plans here [default: the user's directory for data, as a rule "
     "~/.local/share/layout-planner].",
 )
-@click.option(
-    "--database",
-    "database_url",
-    metavar="URL",
-    envvar="LAYOUT_PLANNER_DATABASE_URL",
-    show_envvar=True,
-    help="Keep the plans' figures in this PostgreSQL database, postgresql://user@host/name "
-    "[default: SQLite in the data directory].",
+@database_options(
+    "Keep the plans' figures in this PostgreSQL database, postgresql://user@host/name "
+    "[default: SQLite in the data directory]."
 )
 @BLOBS
 @click.option(
@@ -108,7 +104,7 @@ def serve(
         mode = "off" if _is_loopback(host) and identity_header is None else "tokens"
     settings = Settings(
         data_dir,
-        database_url or None,
+        database_url,
         max(workers, 1),
         job_workers=workers,
         plan_memory_bytes=plan_memory_bytes,

@@ -76,7 +76,7 @@ def _tokens(data_dir: Path | None, database_url: str | None) -> Iterator[Tokens]
     from api.store.tokens import Tokens
 
     folder = data_dir or user_data_path("layout-planner", appauthor=False)
-    database = open_database(folder, database_url or None)
+    database = open_database(folder, database_url)
     try:
         yield Tokens(database)
     finally:

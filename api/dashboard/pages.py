@@ -23,7 +23,7 @@ from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
 from api.dashboard.text import age_text, cost_text, gain_text, ratio_text
 from api.dashboard.trend import Series, series_of
 from api.dashboard.tunings import TuningRow
-from api.dashboard.vendor import CHARTS, LIBRARIES, read_library
+from api.dashboard.vendor import API_SCRIPT, API_STYLE, CHARTS, LIBRARIES, read_library
 from api.dashboard.views import Views
 from api.store.devices import DeviceStore, DeviceSummary, UnknownDeviceError
 from api.store.plans import PlanStore
@@ -255,9 +255,9 @@ def tuning_page(request: Request, devices: Devices, found: FoundDevice, tuning_i
 
 @router.get("/docs", response_class=HTMLResponse)
 def docs_page(request: Request) -> Response:
-    """The service's requests, in words, from its own description."""
-    document = request.app.openapi()
-    return _templates.TemplateResponse(request, "docs.html", {"document": document})
+    """The service's requests, from its own description, to read and to try."""
+    context = {"document": request.app.openapi(), "script": API_SCRIPT, "style": API_STYLE}
+    return _templates.TemplateResponse(request, "docs.html", context)
 
 
 def error_page(request: Request, status: int, detail: str) -> Response:
@@ -293,7 +293,8 @@ def vendor(request: Request, name: str) -> Response:
         raise HTTPException(404, f"no library is called {name!r}")
     library = read_library(name)
     headers = {"ETag": f'"{library.sha256}"', "Cache-Control": _IMMUTABLE}
-    return _compressed(request, library.gzipped, "text/javascript", headers)
+    media_type = "text/css" if name.endswith(".css") else "text/javascript"
+    return _compressed(request, library.gzipped, media_type, headers)
 
 
 def _compressed(

@@ -1,4 +1,4 @@
-"""The JavaScript library of the pages: a released file, kept in this repository byte for byte."""
+"""The libraries of the pages: released files, kept in this repository byte for byte."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class Library:
 
 
 CHARTS: Final = "echarts-6.1.0/echarts.esm.min.js"
+API_SCRIPT: Final = "swagger-ui-dist-5.35.0/swagger-ui-bundle.js"
+API_STYLE: Final = "swagger-ui-dist-5.35.0/swagger-ui.css"
 LIBRARIES: Final = {
     # The smaller builds of this release have no chart of the type "graph".
     CHARTS: Library(
@@ -34,6 +36,23 @@ LIBRARIES: Final = {
         source="dist/echarts.esm.min.js",
         sha256="28515f26aa57f87eb1e4ed4eb446927eaf329b5f5e02b4bfd4b0264fea40d1da",
         notices=("LICENSE", "NOTICE", "LICENSE-d3", "LICENSE-zrender"),
+    ),
+    # A global script: the builds that are modules are for bundlers.
+    API_SCRIPT: Library(
+        package="swagger-ui-dist",
+        version="5.35.0",
+        licence="Apache-2.0",
+        source="swagger-ui-bundle.js",
+        sha256="e6a898692f2d768e807c3ba4626068a69a2c5dd960dd6c76f3e4d3a3de180af2",
+        notices=("LICENSE", "NOTICE", "swagger-ui-bundle.js.LICENSE.txt"),
+    ),
+    API_STYLE: Library(
+        package="swagger-ui-dist",
+        version="5.35.0",
+        licence="Apache-2.0",
+        source="swagger-ui.css",
+        sha256="5ed08757e53da3e026d6cbecc61fe5d43585c9560b302d534ad56692519a273d",
+        notices=("LICENSE", "NOTICE"),
     ),
 }
 

@@ -116,15 +116,27 @@ class Database:
                 yield connection
 
 
-def _parse(text: str | URL) -> URL:
-    """The URL with the driver that is used here."""
+def with_password(url: str, password: str) -> str:
+    """The URL of a database with a password. Raises ``OptionError`` where it has one already."""
+    found = _read_url(url)
+    if found.password is not None:
+        raise OptionError("the database's URL has a password in it, and there is a file with one")
+    return found.set(password=password).render_as_string(hide_password=False)
+
+
+def _read_url(text: str | URL) -> URL:
     try:
-        url = make_url(text)
+        return make_url(text)
     except ArgumentError:
         # The text may hold a password.
         raise OptionError(
             "the database's URL cannot be read: write postgresql://user:password@host/name"
         ) from None
+
+
+def _parse(text: str | URL) -> URL:
+    """The URL with the driver that is used here."""
+    url = _read_url(text)
     backend = url.get_backend_name()
     if backend in ("postgresql", "postgres"):
         return url.set(drivername="postgresql+psycopg")

@@ -6,11 +6,14 @@ import json
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from api.cli import main
 from tests.install.project import PACKAGES, PROJECT
@@ -23,6 +26,12 @@ SCRIPTS = Path(sys.executable).parent
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """What Docker Compose makes of its file."""
+    services: dict[str, Any] = _compose()["services"]
+    return services
+
+
+@cache
+def _compose() -> dict[str, Any]:
     file = ROOT / "docker" / "compose.yaml"
     command: list[str | Path] = [
         SCRIPTS / "docker-compose",
@@ -35,8 +44,8 @@ def services() -> dict[str, Any]:
     found = subprocess.run(command, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert found.stderr == ""
-    services: dict[str, Any] = json.loads(found.stdout)["services"]
-    return services
+    known: dict[str, Any] = json.loads(found.stdout)
+    return known
 
 
 def _instructions(name: str) -> list[str]:
@@ -72,8 +81,8 @@ def test_there_are_a_database_a_server_and_two_workers(services: dict[str, Any])
 
 def test_the_services_reach_the_database(services: dict[str, Any]) -> None:
     known = services["database"]["environment"]
-    parts = tuple(known[f"POSTGRES_{name}"] for name in ("USER", "PASSWORD", "DB"))
-    url = "postgresql://{}:{}@database/{}".format(*parts)
+    url = "postgresql://{}@database/{}".format(*(known[f"POSTGRES_{n}"] for n in ("USER", "DB")))
+    file = known["POSTGRES_PASSWORD_FILE"]
     options = {
         option.envvar
         for command in main.commands.values()
@@ -82,10 +91,86 @@ def test_the_services_reach_the_database(services: dict[str, Any]) -> None:
     }
     for name in ("server", "worker"):
         environment = services[name]["environment"]
-        assert environment == {"LAYOUT_PLANNER_DATABASE_URL": url}
+        assert environment == {
+            "LAYOUT_PLANNER_DATABASE_URL": url,
+            "LAYOUT_PLANNER_DATABASE_PASSWORD_FILE": file,
+        }
         assert environment.keys() <= options
+    for service in services.values():
+        # No variable has the password: it is where the engine puts the secret.
+        assert [f"/run/secrets/{secret['source']}" for secret in service["secrets"]] == [file]
+        assert "inside" in service["networks"]
     (variables,) = (v for v in _instructions("ENV") if "LAYOUT_PLANNER" in v)
     assert variables.split("=") == ["LAYOUT_PLANNER_DATA_DIR", "/data"]
+
+
+def test_the_services_may_do_what_they_need_and_no_more(services: dict[str, Any]) -> None:
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert any(mount.partition(":")[0] == "/tmp" for mount in service["tmpfs"])
+        assert {"mem_limit", "cpus", "pids_limit"} <= service.keys()
+        assert not {"privileged", "cap_add", "pid", "ipc", "network_mode"} & service.keys()
+        if name != "server":
+            assert list(service["networks"]) == ["inside"]
+
+
+def test_no_network_leads_out() -> None:
+    networks = _compose()["networks"]
+    assert networks["inside"]["internal"]
+    masquerade = "com.docker.network.bridge.enable_ip_masquerade"
+    assert networks["published"]["driver_opts"] == {masquerade: "false"}
+
+
+def test_the_secret_is_the_one_that_make_makes(tmp_path: Path) -> None:
+    file = Path(_compose()["secrets"]["database_password"]["file"]).relative_to(ROOT)
+    command: list[str | Path] = [
+        "make",
+        "-s",
+        "-f",
+        ROOT / "Makefile",
+        "secrets",
+        f"PYTHON={sys.executable}",
+    ]
+    made = tmp_path / file
+    for _ in range(2):
+        subprocess.run(command, cwd=tmp_path, check=True)
+        password = made.read_text().strip()
+        assert len(password) >= 32 and password.isalnum()
+    assert made.parent.stat().st_mode & 0o777 == 0o700
+    assert made.stat().st_mode & 0o777 == 0o444
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    assert f"/{file.parent}/" in ignored
+
+
+def test_what_is_pulled_is_pinned_by_its_digest(services: dict[str, Any]) -> None:
+    bases = [line.split()[0] for line in _instructions("FROM")]
+    for image in (*bases, services["database"]["image"]):
+        assert re.fullmatch(r"[a-z]+:[\w.-]+@sha256:[0-9a-f]{64}", image)
+    assert len(set(bases)) == 1
+
+
+def test_what_the_image_installs_is_pinned_by_hash() -> None:
+    (line,) = (each for each in _instructions("RUN") if "requirements.txt" in each)
+    assert "--require-hashes" in line
+    text = (DOCKERFILE.parent / "requirements.txt").read_text().replace("\\\n", " ")
+    assert "://" not in text
+    locked: dict[str, list[Requirement]] = {}
+    for line in text.splitlines():
+        if line and not line.lstrip().startswith("#"):
+            pinned, *hashes = re.split(r"\s+--hash=", line.strip())
+            assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", each) for each in hashes), line
+            assert hashes, line
+            requirement = Requirement(pinned)
+            locked.setdefault(canonicalize_name(requirement.name), []).append(requirement)
+    extras = PROJECT["optional-dependencies"]
+    for text in (*PROJECT["dependencies"], *extras["serve"], *extras["export"]):
+        wanted = Requirement(text)
+        pins = locked.get(canonicalize_name(wanted.name), [])
+        assert pins, f"{wanted.name} is not in docker/requirements.txt: make lock"
+        for pin in pins:
+            (version,) = pin.specifier
+            assert wanted.specifier.contains(version.version), f"{pin}: make lock"
 
 
 def test_the_dockerfile_has_nothing_to_mend() -> None:
@@ -97,7 +182,12 @@ def test_the_dockerfile_has_nothing_to_mend() -> None:
 def test_the_image_gets_every_package_and_its_context_nothing_else() -> None:
     copies = (line.split()[:-1] for line in _instructions("COPY") if "--from" not in line)
     copied = {source for sources in copies for source in sources}
-    texts = {"pyproject.toml", PROJECT["readme"], *PROJECT.get("license-files", ())}
+    texts = {
+        "docker/requirements.txt",
+        "pyproject.toml",
+        PROJECT["readme"],
+        *PROJECT.get("license-files", ()),
+    }
     assert copied == {*PACKAGES, *texts}
     ignored = (DOCKERFILE.parent / "Dockerfile.dockerignore").read_text().splitlines()
     patterns = [line for line in ignored if not line.startswith("#")]

@@ -210,6 +210,13 @@ def variables() -> set[str]:
     return found
 
 
+def test_every_line_with_curl_is_one_that_is_run() -> None:
+    for page in PAGES:
+        shown = re.findall(r"^\W*curl ", page.read_text(), re.MULTILINE)
+        run = [c for b in blocks_of(page) if b.language == "sh" for c in b.commands]
+        assert len(shown) == sum(command.startswith("curl ") for command in run), page
+
+
 def test_what_is_not_run_is_there() -> None:
     commands = [
         command

@@ -72,6 +72,8 @@ def tries(told: dict[str, Any]) -> dict[str, Callable[[], Any]]:
         "read the users": lambda: Path("/etc/passwd").read_text(),
         "list the users' folders": lambda: list(Path("/root").iterdir()),
         "read the service's variables": lambda: Path(f"/proc/{service}/environ").read_bytes(),
+        "read the service's memory": lambda: os.open(f"/proc/{service}/mem", os.O_RDONLY),
+        "read the first process's variables": lambda: Path("/proc/1/environ").read_bytes(),
         "see the service": lambda: Path(f"/proc/{service}/exe").stat(),
         "write beside the secret": lambda: Path(told["secret"] + ".new").write_text("mine"),
         "change the secret's mode": lambda: Path(told["secret"]).chmod(0o666),

@@ -36,10 +36,11 @@ _HERE = Jail.of_machine()
 
 _OUTSIDE = (
     *("read a secret", "list its folder", "read the users", "read the service's variables"),
-    *("see the service", "write beside the secret", "write into the code", "change the code"),
+    *("read the service's memory", "see the service"),
+    *("write beside the secret", "write into the code", "change the code"),
     *("change the secret's mode", "change the secret's time", "cut the secret"),
     "change the code's mode",
-    *("connect to the service"),
+    "connect to the service",
     *("connect to a socket's file", "connect to a socket's name", "signal the service"),
     *("mount", "become root", "load a program into the kernel", "raise its limits"),
     *("take more memory", "trace the zygote", "open the zygote's memory"),
@@ -48,7 +49,7 @@ _OUTSIDE = (
 _WITHIN = (
     *("fork", "run a program", "listen", "send to the network", "signal the zygote"),
     *("make namespaces", "change its root", "write to /tmp", "write to /dev/shm"),
-    "list the users' folders",
+    *("list the users' folders", "read the first process's variables"),
 )
 """What bubblewrap alone lets it do, to nothing but what is inside."""
 _ALLOWED = ("start a thread", "read the code")
