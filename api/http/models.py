@@ -538,6 +538,10 @@ class ItemResult(_Figures):
     """What came of an item. Costs are in `unit`."""
 
     unit: str
+    is_proven: bool = Field(description="Whether it is proven that no plan costs less.")
+    gap: float = Field(
+        description="How much less the best plan may cost, as a share of this one's cost."
+    )
 
 
 class JobItem(BaseModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf, isinf
 from typing import Any
 
@@ -19,7 +19,7 @@ _NO_DEVICE = "no device"
 _ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
 
 
-def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
+def jobs_table(jobs: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each job."""
     table = Table("job", "name", "created")
     for state in ("items", "waiting", "queued", "running", *_ENDS):
@@ -32,7 +32,7 @@ def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
-def results_table(items: Iterable[dict[str, Any]]) -> Table:
+def results_table(items: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each item of a job: what its objective costs, and its repacks alone."""
     table = Table("input", "options", "state")
     for column in ("before", "after", "ratio", "repacks before", "repacks after"):
@@ -57,7 +57,7 @@ def results_table(items: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
-def gains_table(items: Iterable[dict[str, Any]]) -> Table:
+def gains_table(items: Iterable[Mapping[str, Any]]) -> Table:
     """What each device gains: a row for each input, and a column for each device.
 
     The gain is the cost of the layouts that it had over that of the plan; the best of its options.
@@ -111,7 +111,7 @@ def comparison_table(comparison: Comparison, percent: float) -> Table:
     return table
 
 
-def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
+def watch_job(job: Mapping[str, Any], changes: Iterable[Mapping[str, Any]]) -> bool:
     """Shows a job's progress until its end; returns whether everything was done."""
     console = Console(stderr=True)
     columns = (
@@ -142,7 +142,7 @@ def _cost(value: float | None, unit: str) -> str:
     return "no plan" if value is None else cost(value, unit)
 
 
-def _options(options: dict[str, Any]) -> str:
+def _options(options: Mapping[str, Any]) -> str:
     """Options in a few words."""
     device = options.get("device")
     words = [device or options["profile"], options["objective"]]

@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from api.cli import main
 from api.client.difference import compare_jobs
 from api.client.errors import AwayError
-from api.client.jobs import Client
+from api.client.client import Client
 from api.client.manifest import read_submission
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
