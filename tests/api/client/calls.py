@@ -36,8 +36,8 @@ class Caller:
             async for job in self.client.follow(job_id):
                 yield job
             return
-        changes = self.client.follow(job_id)
-        while (job := await asyncio.to_thread(next, changes, None)) is not None:
+        client = self.client
+        for job in await asyncio.to_thread(lambda: list(client.follow(job_id))):
             yield job
 
 
