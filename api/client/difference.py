@@ -28,10 +28,14 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a plan costs: by its objective, and its transitions alone."""
+    """What a plan costs: by its objective, and its transitions alone.
+
+    Where it is not proven that no plan costs less, another one may.
+    """
 
     objective: float
     repack: float
+    is_proven: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +113,9 @@ def _cell(item: Mapping[str, Any]) -> Cell:
 def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     results = [item["result"] for item in (old, new)]
     before, after = (
-        None if result is None else Costs(result["objective_cost"], result["repack_cost"])
+        None
+        if result is None
+        else Costs(result["objective_cost"], result["repack_cost"], result["status"] == "OPTIMAL")
         for result in results
     )
     # One for both: a unit is its profile's.
