@@ -117,11 +117,13 @@ class Client(Operations):
                 if stage is not None and not ended.is_set():
                     on_stage(stage)
 
-        threading.Thread(target=poll, name="progress", daemon=True).start()
+        polling = threading.Thread(target=poll, name="progress", daemon=True)
+        polling.start()
         try:
             yield
         finally:
             ended.set()
+            polling.join(_POLL_SECONDS)  # it may hang where the server does
 
     def follow(self, job_id: str) -> Iterator[JobSummary]:
         """The job now, and again with each change until its end.

@@ -17,7 +17,8 @@ class DeviceClient:
 
     def __init__(self, server: str, device: str) -> None:
         """For a server's address; the device is added if it is not there."""
-        self._client = Client(server)
+        # A device does not wait for a server: what could not be told is told later.
+        self._client = Client(server, patience=0)
         self.name = device
         if self._client.device(device) is None:
             self._client.add_device(device)

@@ -282,13 +282,13 @@ class DeviceStore:
         blobs = self._store.blobs
         try:
             # Put again: it counts as new from now on, and no sweep takes it before it is used.
-            blobs.put(blobs.path(sha256))
+            path = blobs.path(sha256)
+            blobs.put(path)
             if (size := blobs.size(sha256)) > _MOST_BYTES:
                 raise OptionError(
                     f"a device's file of {size:,} bytes is larger than the {_MOST_BYTES:,} that "
                     "are taken here: add its runs to a device (POST /devices)"
                 )
-            path = blobs.path(sha256)
         except FileNotFoundError:
             raise UnknownDeviceError(
                 f"there is no device's file {sha256}: POST its bytes to /inputs first"
