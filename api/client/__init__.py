@@ -7,6 +7,7 @@ with Client("http://127.0.0.1:8000") as client:
     print(client.report(plan.id).total.ratio)
 """
 
+from api.client import documents
 from api.client.client import AsyncClient, Client
 from api.client.difference import Change, Comparison, compare_jobs
 from api.client.errors import AwayError
@@ -22,5 +23,6 @@ __all__ = [
     "ServerPlan",
     "Submission",
     "compare_jobs",
+    "documents",
     "read_submission",
 ]

@@ -56,7 +56,9 @@ def results_table(items: Iterable[Mapping[str, Any]]) -> Table:
             _marked(ratio(result["objective_ratio"]), is_proven=_is_proven(result)),
             cost(result["baseline_repack_cost"], unit),
             cost(result["repack_cost"], unit),
-            "optimal" if _is_proven(result) else f"at least {cost(result['bound'], unit)}",
+            "optimal"
+            if _is_proven(result)
+            else f"feasible, at least {cost(result['bound'], unit)}",
         )
     return table
 
