@@ -46,11 +46,11 @@ from api.client.documents import (
 from api.client.manifest import Submission
 from api.client.steps import Digest, Link, Request, Source, Steps, T
 from planner.errors import InputError, OptionError
-from planner.result.check import CheckReport, read_check
-from planner.result.report import Report, read_report
 
 if TYPE_CHECKING:
     from api.client.client import AsyncClient, Client
+    from planner.result.check import CheckReport
+    from planner.result.report import Report
 
 P = ParamSpec("P")
 Rows = list[dict[str, Any]]
@@ -116,6 +116,8 @@ class Operations:
         name: str | None = None,
     ) -> Steps[CheckReport]:
         """Whether a lowered program will load and be right; the server keeps nothing of it."""
+        from planner.result.check import read_check
+
         params = {"runtime": runtime, "gpu": gpu, "name": name or _name_of(source)}
         request = Request("POST", "/check", params, content=source, repeats=True, is_long=True)
         return read_check((yield from self._document(dict[str, Any], request)))
@@ -136,6 +138,8 @@ class Operations:
     @operation
     def report(self, plan_id: str) -> Steps[Report]:
         """A plan's report."""
+        from planner.result.report import read_report
+
         return read_report(
             (yield from self._document(dict[str, Any], Request("GET", _plan(plan_id))))
         )

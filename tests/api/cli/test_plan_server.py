@@ -25,6 +25,13 @@ from tests.api.jobs.plant import wait
 from tests.api.serving import Server, serving
 from tests.recorded import recorded
 
+# Where tests run in the background, their children are born deaf to SIGINT.
+_INTERRUPTIBLE = """
+import signal
+from api.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
 _OUTPUTS = {"-o": "out", "--plan": "out.plan", "--report": "out.json"}
 _TIME = re.compile(r"[\d.]+ m?s\b|_seconds\": [\d.e-]+")
 
@@ -189,7 +196,7 @@ def test_an_exported_program_needs_no_torch_here(
 
 def test_who_breaks_off_ends_the_plan_there(server: Server, conv: bytes, tmp_path: Path) -> None:
     (tmp_path / "net.pt2").write_bytes(conv)
-    command = [sys.executable, "-m", "api.cli", "plan", "net.pt2", "--profile", "bytes"]
+    command = [sys.executable, "-c", _INTERRUPTIBLE, "plan", "net.pt2", "--profile", "bytes"]
     process = subprocess.Popen(
         [*command, "-o", "out", "--server", str(server.client.base_url)],
         cwd=tmp_path,
