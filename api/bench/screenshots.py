@@ -15,7 +15,7 @@ import click
 from api.bench import zoo
 from api.bench.background import serving
 from api.bench.browser import chromium
-from api.client.jobs import Client
+from api.client.client import Client
 from api.client.manifest import Submission
 from planner.errors import PlannerError
 from planner.files.whole import write_whole

@@ -12,7 +12,7 @@ from api.cli.database import database_options
 from api.cli.options import AS_JSON, FOLDER, PATH, PLAN_MEMORY
 
 if TYPE_CHECKING:
-    from api.client.jobs import Client
+    from api.client.client import Client
 
 SERVER = click.option(
     "--server",
@@ -95,7 +95,7 @@ def submit(
 
     Prints the id of the job.
     """
-    from api.client.jobs import Client
+    from api.client.client import Client
     from api.client.manifest import read_submission
 
     given: dict[str, tuple[Any, ...]] = {
@@ -125,7 +125,7 @@ def _names(text: str) -> list[str]:
 @AS_JSON
 def list_jobs(server: str, as_json: bool) -> None:
     """Print the newest jobs and their progress."""
-    from api.client.jobs import Client
+    from api.client.client import Client
 
     jobs = Client(server).jobs()
     if as_json:
@@ -142,7 +142,7 @@ def list_jobs(server: str, as_json: bool) -> None:
 @SERVER
 def watch(job_id: str, server: str) -> None:
     """Show the progress of a job until its end. Exit with 1 if a task failed."""
-    from api.client.jobs import Client
+    from api.client.client import Client
 
     _watch(Client(server), job_id)
 
@@ -159,7 +159,7 @@ def watch(job_id: str, server: str) -> None:
 @AS_JSON
 def results(job_id: str, server: str, output: Path | None, as_json: bool) -> None:
     """Print the results of a job."""
-    from api.client.jobs import Client
+    from api.client.client import Client
     from api.files import check_writable
     from planner.files.whole import write_whole
 
@@ -190,7 +190,7 @@ def programs(job_id: str, server: str, output: Path) -> None:
 
     A file is called after the input and the device, with a number where there are several.
     """
-    from api.client.jobs import Client
+    from api.client.client import Client
     from api.client.programs import program_files
     from api.files import check_new_folder, write_folder
 
@@ -219,8 +219,8 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
     """
     from dataclasses import asdict
 
+    from api.client.client import Client
     from api.client.difference import compare_jobs
-    from api.client.jobs import Client
     from planner.errors import OptionError
 
     client = Client(server)
@@ -245,9 +245,9 @@ def diff(before: str, after: str, server: str, percent: float | None, as_json: b
 @SERVER
 def cancel(job_id: str, server: str) -> None:
     """Stop the tasks of a job that are not done, unless another job wants them."""
-    from api.client.jobs import Client
+    from api.client.client import Client
 
-    click.echo(f"{Client(server).act(job_id, 'cancel')} tasks cancelled")
+    click.echo(f"{Client(server).cancel(job_id)} tasks cancelled")
 
 
 @jobs_group.command("retry")
@@ -255,9 +255,9 @@ def cancel(job_id: str, server: str) -> None:
 @SERVER
 def retry(job_id: str, server: str) -> None:
     """Queue again the tasks of a job that failed or were cancelled."""
-    from api.client.jobs import Client
+    from api.client.client import Client
 
-    click.echo(f"{Client(server).act(job_id, 'retry')} tasks queued again")
+    click.echo(f"{Client(server).retry(job_id)} tasks queued again")
 
 
 @jobs_group.command("delete")
@@ -265,11 +265,11 @@ def retry(job_id: str, server: str) -> None:
 @SERVER
 def delete(job_ids: tuple[str, ...], server: str) -> None:
     """Stop and forget jobs; their plans stay."""
-    from api.client.jobs import Client
+    from api.client.client import Client
 
     client = Client(server)
     for job_id in job_ids:
-        client.delete(job_id)
+        client.delete_job(job_id)
 
 
 @click.command()

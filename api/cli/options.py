@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -166,33 +166,76 @@ def _fail(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """The options of planning as they were given."""
+
+    profile: str
+    objective: str | None
+    costs: Path | None
+    device: str | None
+    texture_limits: str | None
+    buffer_limit: int | None
+    without_layouts: tuple[str, ...]
+    runtime: str | None
+    gpu: str | None
+    avoid: Path | None
+    force_fp16: bool
+    compile_options: tuple[str, ...]
+    imports: tuple[str, ...]
+    trust: bool
+
+    def options(self) -> PlanOptions:
+        """What they mean here. Raises ``OptionError`` and ``InputError``."""
+        from planner.options import default_objective, make_options, parse_objective
+
+        options = make_options(
+            texture_limits=self.texture_limits,
+            without_layouts=self.without_layouts,
+            buffer_limit=self.buffer_limit,
+            runtime=self.runtime,
+            gpu=self.gpu,
+            avoid=self.avoid,
+            compile_options=self.all_compile_options,
+            imports=self.imports,
+            trust=self.trust,
+        )
+        is_measured = self.costs is not None or self.device is not None
+        objective = self.objective or default_objective(is_measured=is_measured)
+        if self.costs is None and self.device is not None:
+            from planner.measured.device import device_options
+
+            options = replace(options, costs=make_options(self.profile).costs)
+            return device_options(self.device, options, parse_objective(objective))
+        costs = read_costs(self.costs, self.device, self.profile)
+        priced = make_options(self.profile, objective, costs=costs)
+        return replace(options, costs=priced.costs, objective=priced.objective)
+
+    @property
+    def all_compile_options(self) -> tuple[str, ...]:
+        """The compile options, with those that have an option of their own."""
+        return (*self.compile_options, *(["force_fp16"] * self.force_fp16))
+
+
+def asked_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options of planning; the command gets them as they were given, as ``asked``."""
+
+    @wraps(command)
+    def with_asked(**given: Any) -> None:
+        asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
+        command(asked=asked, **given)
+
+    return _decorated(with_asked, (*_COSTS, *_LIMITS))
+
+
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of planning; the command gets them together, as ``options``."""
 
     @wraps(command)
-    def with_costs(
-        profile: str,
-        objective: str | None,
-        costs: Path | None,
-        device: str | None,
-        options: PlanOptions,
-        **others: Any,
-    ) -> None:
-        from planner.options import default_objective, make_options, parse_objective
+    def with_options(asked: Asked, **others: Any) -> None:
+        command(options=asked.options(), **others)
 
-        is_measured = costs is not None or device is not None
-        objective = objective or default_objective(is_measured=is_measured)
-        if costs is None and device is not None:
-            from planner.measured.device import device_options
-
-            options = replace(options, costs=make_options(profile).costs)
-            options = device_options(device, options, parse_objective(objective))
-        else:
-            priced = make_options(profile, objective, costs=read_costs(costs, device, profile))
-            options = replace(options, costs=priced.costs, objective=priced.objective)
-        command(options=options, **others)
-
-    return _decorated(limiting_options(with_costs), _COSTS)
+    return asked_options(with_options)
 
 
 def limiting_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import AS_JSON, PATH, PROFILE, planning_options, progress_bar
+from api.cli.options import AS_JSON, PATH, PROFILE, Asked, asked_options, progress_bar
 
 if TYPE_CHECKING:
-    from planner.options import PlanOptions
+    from api.client.planned import PlannedThere
+    from planner.pipelines.lowered import Planned
+    from planner.result.program import Progress
 
 
 @click.command()
@@ -26,28 +28,36 @@ if TYPE_CHECKING:
 @click.option("--plan", "plan_path", type=PATH, help="Write the planned program (flatbuffer) here.")
 @click.option("--pte", type=PATH, help="Write the planned program for ExecuTorch's runtime here.")
 @click.option("--report", "report_path", type=PATH, help="Write the JSON report here.")
-@planning_options
+@click.option(
+    "--server",
+    metavar="URL",
+    help="Plan on this server, and not here: it needs no torch here. --device is the server's.",
+)
+@asked_options
 def plan(
     source: Path,
     output: Path | None,
     plan_path: Path | None,
     pte: Path | None,
     report_path: Path | None,
-    options: PlanOptions,
+    server: str | None,
+    asked: Asked,
 ) -> None:
     """Plan a program: a .pt2 saved by torch.export.save, a lowered .pte, or a VkGraph.
 
     Its layouts are compared with those of ExecuTorch's own pass, or with those that it came with.
     """
-    from api.files import check_writable, read_input
+    from api.files import check_writable
     from planner.files.whole import write_whole
-    from planner.pipelines.dispatch import plan_program
 
     for path in (output, plan_path, pte, report_path):
         check_writable(path)
-    data = read_input(source)
     with progress_bar() as progress:
-        planned = plan_program(data, source.name, options, progress)
+        planned = (
+            _plan_here(source, asked, progress)
+            if server is None
+            else _plan_there(server, source, asked, progress)
+        )
         if pte is not None:
             progress("writing the .pte", None)
             write_whole(pte, planned.pte())
@@ -63,6 +73,25 @@ def plan(
     from api.terminal.plan import plan_table
 
     stdout().print(plan_table(planned.report))
+
+
+def _plan_here(source: Path, asked: Asked, progress: Progress) -> Planned:
+    from api.files import read_input
+    from planner.pipelines.dispatch import plan_program
+
+    options = asked.options()
+    return plan_program(read_input(source), source.name, options, progress)
+
+
+def _plan_there(server: str, source: Path, asked: Asked, progress: Progress) -> PlannedThere:
+    from api.cli.remote import query_of
+    from api.client.client import Client
+    from api.client.planned import PlannedThere
+
+    client = Client(server)
+    query = query_of(asked, client)
+    made = client.plan(source, on_stage=lambda stage: progress(stage, None), **query)
+    return PlannedThere(client, made, source)
 
 
 @click.command()

@@ -6,7 +6,7 @@ least latency may well repack more.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,10 +28,14 @@ _OPTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """What a plan costs: by its objective, and its transitions alone."""
+    """What a plan costs: by its objective, and its transitions alone.
+
+    Where it is not proven that no plan costs less, another one may.
+    """
 
     objective: float
     repack: float
+    is_proven: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,7 @@ class Cell:
     """An input with options, of a job."""
 
     input: str
-    options: dict[str, Any]
+    options: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,9 @@ class Comparison:
         return [change for change in self.changes if change.is_regression(percent)]
 
 
-def compare_jobs(before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any]]) -> Comparison:
+def compare_jobs(
+    before: Iterable[Mapping[str, Any]], after: Iterable[Mapping[str, Any]]
+) -> Comparison:
     """Compares the items of two jobs, as ``results.json`` has them."""
     old, new = ({_key(item): item for item in items} for items in (before, after))
     return Comparison(
@@ -95,19 +101,21 @@ def compare_jobs(before: Iterable[dict[str, Any]], after: Iterable[dict[str, Any
     )
 
 
-def _key(item: dict[str, Any]) -> tuple[str, ...]:
+def _key(item: Mapping[str, Any]) -> tuple[str, ...]:
     """Identifies an item within its job, and is the same in another one."""
     return item["input"], *(str(item["options"].get(name)) for name in _OPTIONS)
 
 
-def _cell(item: dict[str, Any]) -> Cell:
+def _cell(item: Mapping[str, Any]) -> Cell:
     return Cell(item["input"], item["options"])
 
 
-def _change(old: dict[str, Any], new: dict[str, Any]) -> Change:
+def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     results = [item["result"] for item in (old, new)]
     before, after = (
-        None if result is None else Costs(result["objective_cost"], result["repack_cost"])
+        None
+        if result is None
+        else Costs(result["objective_cost"], result["repack_cost"], result["status"] == "OPTIMAL")
         for result in results
     )
     # One for both: a unit is its profile's.

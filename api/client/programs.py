@@ -6,7 +6,7 @@ import re
 from pathlib import PurePath
 from typing import Final
 
-from api.client.jobs import Client
+from api.client.client import Client
 from planner.errors import InputError
 
 _UNSAFE: Final = re.compile(r"[^\w.+()-]+")

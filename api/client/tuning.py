@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from api.client.devices import DeviceClient
+from api.client.documents import TuningProgress
 from api.client.errors import AwayError
 from planner.errors import PlannerError
 from planner.files.lowered import without_constants
@@ -121,7 +122,7 @@ class Telling:
             "plans": [plan_document(plan) for plan in self._plans],
             "rounds": [asdict(each) for each in self._rounds],
         }
-        self._device.tell_tuning(self._id, progress | more)
+        self._device.tell_tuning(self._id, cast("TuningProgress", progress | more))
 
     def _try(self, tell: Callable[[], Any]) -> None:
         """Calls the server, which may be away or refuse."""

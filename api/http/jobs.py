@@ -131,7 +131,7 @@ def post_job(
     devices: DeviceService = request.app.state.devices
     matrix = job.matrix(partial(find_profile, service.store), devices.devices.known)
     job_id = service.jobs.submit(job.name, inputs, matrix.choices(), job.summary(matrix))
-    later.add_task(_start, service, job_id)
+    later.add_task(start_job, service, job_id)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(_job(service, job_id))
 
@@ -199,7 +199,7 @@ def cancel_job(service: Service, job: FoundJob) -> Changed:
 def retry_job(service: Service, job: FoundJob, later: BackgroundTasks) -> Changed:
     """Queues the failed and cancelled items of a job again."""
     count = service.jobs.retry(job.id)
-    later.add_task(_start, service, job.id)
+    later.add_task(start_job, service, job.id)
     return Changed(tasks=count)
 
 
@@ -240,7 +240,8 @@ def get_table(service: Service, job: FoundJob) -> StreamingResponse:
     )
 
 
-def _start(service: JobService, job_id: str) -> None:
+def start_job(service: JobService, job_id: str) -> None:
+    """Puts the tasks of a job into the queue, now or later."""
     try:
         service.start(job_id)
     except UnreachableError:

@@ -93,8 +93,7 @@ class Metrics:
     def made(self, plan: Plan) -> None:
         """Counts a plan that was made."""
         self.plans.labels(plan.status).inc()
-        cost = plan.objective_cost
-        self.gap.observe((cost - plan.bound) / cost if cost > 0 else 0.0)
+        self.gap.observe(plan.gap)
         if math.isfinite(plan.saved_cost) and plan.saved_cost > 0:
             self.saved.labels(plan.unit).inc(plan.saved_cost)
 

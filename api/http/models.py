@@ -91,9 +91,10 @@ class PlanQuery(BaseModel):
     )
     device: str | None = Field(
         None,
-        description="The device that is to run the plan, by its name at `/devices`: its measured "
-        "times are the costs, its limits hold, and what is wrong on it is avoided. The profile "
-        "prices what was not measured.",
+        description="The device that is to run the plan, by its name at `/devices`, or by the "
+        "SHA-256 of a device's file that `POST /inputs` has kept: its measured times are the "
+        "costs, its limits hold, and what is wrong on it is avoided. The profile prices what was "
+        "not measured.",
         examples=["nvidia-h100"],
         max_length=100,
     )
@@ -150,6 +151,28 @@ class PlanQuery(BaseModel):
         description="The name of the file, for messages and for the name of the answer's file.",
         examples=["mobilenet_v2.pt2"],
     )
+
+    input: str | None = Field(
+        None,
+        description="The SHA-256 of a program that `POST /inputs` has kept: in place of a body.",
+        pattern="^[0-9a-f]{64}$",
+        examples=[_EXAMPLE_SHA256],
+    )
+
+    def summary(self, options: PlanOptions) -> dict[str, Any]:
+        """What was asked for, as a job has it."""
+        return {
+            "name": self.file_name(),
+            "profiles": [options.profile.name],
+            "devices": [self.device],
+            "objectives": [self.objective],
+            "texture_limits": [self.texture_limits],
+            "buffer_limits": [self.buffer_limit],
+            "without_layouts": [self.without_layout],
+            "runtimes": [self.runtime],
+            "gpus": [self.gpu],
+            "compile_options": [self.compile_option],
+        }
 
     def options(self, profile: DeviceProfile) -> PlanOptions:
         """The options asked for, but for the device; raises ``OptionError``."""
@@ -397,7 +420,8 @@ class JobRequest(BaseModel):
         [None],
         min_length=1,
         max_length=100,
-        description="Names of devices, as `/devices` has them: each gets plans by its own measured "
+        description="Names of devices, as `/devices` has them, or SHA-256 of devices' files that "
+        "`POST /inputs` has kept: each gets plans by its own measured "
         "times; null for plans by the profile alone.",
     )
     objectives: list[str | None] = Field(
@@ -514,6 +538,10 @@ class ItemResult(_Figures):
     """What came of an item. Costs are in `unit`."""
 
     unit: str
+    is_proven: bool = Field(description="Whether it is proven that no plan costs less.")
+    gap: float = Field(
+        description="How much less the best plan may cost, as a share of this one's cost."
+    )
 
 
 class JobItem(BaseModel):

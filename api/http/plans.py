@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import fastapi
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request
-from fastapi.responses import FileResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
+from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from api.http.jobs import start_job
 from api.http.measuring import DeviceService
 from api.http.models import (
+    EXAMPLE_JOB_ID,
     EXAMPLE_PLAN_ID,
     CheckQuery,
+    JobSummary,
     PlanList,
     PlanQuery,
     PlansQuery,
@@ -23,8 +28,10 @@ from api.http.models import (
     Progress,
 )
 from api.http.problems import problems
-from api.http.service import PlanService
+from api.http.service import PlanService, Program
 from api.http.uploads import PROGRAM_BODY
+from api.jobs.matrix import Input
+from api.jobs.service import JobService
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -34,6 +41,8 @@ from planner.result.report import Report
 
 _BINARY: Final = "application/octet-stream"
 _PROGRESS_ID: Final = "^[0-9a-f]{32}$"
+_LATER: Final = "respond-async"
+_QUOTED: Final = re.compile(r'"(\\.|[^"\\])*"')
 
 
 async def _service(request: Request) -> PlanService:
@@ -94,13 +103,31 @@ router = APIRouter()
                 ),
             },
         ),
+        202: {
+            "model": JobSummary,
+            "description": "`Prefer: respond-async` was sent, and the plan is not in store: the "
+            "job that makes it, with `plan_id` in its item once that is done.",
+            "headers": {
+                "Location": {
+                    "description": "Path of the job.",
+                    "schema": {"type": "string"},
+                    "example": f"/jobs/{EXAMPLE_JOB_ID}",
+                },
+                "Preference-Applied": {
+                    "description": f"`{_LATER}`",
+                    "schema": {"type": "string"},
+                    "example": _LATER,
+                },
+            },
+        },
         **problems(
             status_400="The body is neither a `.pt2` nor a `.pte` file, nor a VkGraph.",
             status_403="A page of another site sent this, or torch would have to read the program "
             "and there is no jail for it.",
             status_404="There is no such device.",
             status_413="The body is larger than this service takes.",
-            status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
+            status_422="An option is wrong, the input was not uploaded, there is a body as well, "
+            "the program cannot be lowered, holds nothing that the "
             "Vulkan delegate supports, or has an operator that the options leave without "
             "representation.",
             status_500="The plan failed the check that every plan must pass, or planning failed.",
@@ -124,22 +151,36 @@ async def post_plan(
             "request is not answered, `GET /progress/{id}` answers how far it is.",
         ),
     ] = None,
+    prefer: Annotated[
+        list[str] | None,
+        Header(
+            description="`respond-async` (RFC 7240): what is not in store becomes a job, and the "
+            "answer does not wait for it.",
+        ),
+    ] = None,
 ) -> Response:
     """Plans the layout of every tensor of a program for ExecuTorch's Vulkan delegate.
 
     A `.pt2` is lowered first; a `.pte` or a VkGraph is lowered already, and its layouts are
     replaced. The answer comes when the plan is found and checked: in seconds to minutes. A request
-    that was answered before is answered from store, by the same id.
+    that was answered before is answered from store, by the same id. In place of a body, `input`
+    names a program that is here already.
     """
-    name = query.file_name()
+    program = Program(query.file_name(), query.input)
     if query.device is None and query.profile in builtin_names():
         options = _options(request, service, query)
     else:
         options = await run_in_threadpool(_options, request, service, query)
-    planned = await service.plan(request, name, options, progress_id)
+    if _prefers_later(prefer or []):
+        found = await service.plan_later(request, program, options)
+        if isinstance(found, Input):
+            return await run_in_threadpool(_job, request, found, options, query)
+        planned = found
+    else:
+        planned = await service.plan(request, program, options, progress_id)
     headers = {
         "Location": f"/plans/{planned.plan.id}",
-        _DISPOSITION: _attached(f"{PurePath(name).stem}.plan"),
+        _DISPOSITION: _attached(f"{PurePath(program.name).stem}.plan"),
     }
     if isinstance(planned.graph, bytes):
         return Response(planned.graph, media_type=_BINARY, headers=headers)
@@ -308,6 +349,27 @@ def post_profile(
     with service.store.database.writing() as session:
         service.store.keep_profile(session, profile)
     return Profile.of(profile)
+
+
+def _prefers_later(headers: list[str]) -> bool:
+    """Whether the headers ``Prefer`` of a request ask for an answer that does not wait."""
+    preferences = ",".join(_QUOTED.sub("", header) for header in headers).split(",")
+    return any(re.split("[;=]", each)[0].strip().lower() == _LATER for each in preferences)
+
+
+def _job(request: Request, program: Input, options: PlanOptions, query: PlanQuery) -> Response:
+    """The answer that a job makes a plan."""
+    service: JobService = request.app.state.jobs
+    job_id = service.jobs.submit(program.name, [program], [options], query.summary(options))
+    job = service.jobs.get(job_id)
+    if job is None:
+        raise HTTPException(404, f"the job {job_id!r} was deleted just now")
+    return JSONResponse(
+        JobSummary.of(job).model_dump(mode="json"),
+        202,
+        {"Location": f"/jobs/{job_id}", "Preference-Applied": _LATER},
+        background=BackgroundTask(start_job, service, job_id),
+    )
 
 
 def _options(request: Request, service: PlanService, query: PlanQuery) -> PlanOptions:

@@ -17,7 +17,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.http.metrics import Metrics
-from api.http.uploads import Upload, Uploads
+from api.http.uploads import Upload, UploadFolder, Uploads
+from api.jobs.matrix import Input
 from api.jobs.tasks import Tasks
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
@@ -25,7 +26,7 @@ from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
 from api.wording import HTTP
-from planner.errors import InputError
+from planner.errors import InputError, OptionError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
 from planner.result.check import CheckReport, read_check
@@ -38,6 +39,19 @@ _FULL: Final = (
     "the service has as many programs to plan as it takes at a time: try again later, or submit a "
     "job (POST /jobs), which waits for its turn"
 )
+
+_TWO_PROGRAMS: Final = "the request has a body, and names an input as well: leave out one of them"
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """The program of a request: what to call it, and where it is.
+
+    ``input`` is the SHA-256 of what ``POST /inputs`` has kept; None for the request's body.
+    """
+
+    name: str
+    input: str | None = None
 
 
 class PlanningPool(Protocol):
@@ -121,18 +135,23 @@ class PlanService:
         self._followed: dict[str, list[_Pending]] = {}
 
     async def plan(
-        self, request: Request, name: str, options: PlanOptions, progress_id: str | None = None
+        self,
+        request: Request,
+        program: Program,
+        options: PlanOptions,
+        progress_id: str | None = None,
     ) -> PlannedProgram:
-        """The plan for the program in a request's body. ``stage`` says how far it is.
+        """The plan for a request's program. ``stage`` says how far it is.
 
         Raises ``HTTPException`` for a body that is too large or not a program, and where too much
-        waits already, ``ClientDisconnect`` if the client leaves.
+        waits already, ``OptionError`` for an input that is not there, ``ClientDisconnect`` if the
+        client leaves.
         """
         with ExitStack() as scratch:
             folder = scratch.enter_context(self._uploads.folder())
-            upload = await self._uploads.receive(request, folder)
+            upload = await self._received(request, program, folder)
             # In one turn of a thread: what is in store is answered in less time than ten take.
-            asked = await run_in_threadpool(self._look_up, upload, name, options)
+            asked = await run_in_threadpool(self._look_up, request, upload, program, options)
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
@@ -140,7 +159,9 @@ class PlanService:
                 if len(self._pending) >= self._most_pending:
                     raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
                 source, files = upload.file(folder), PlanFiles.within(folder.path)
-                work = PlanWork(source, name, options, files, asked.is_lowered)
+                work = PlanWork(
+                    *(source, program.name, options, files, asked.is_lowered, program.input)
+                )
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
                 task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all()))
@@ -148,11 +169,50 @@ class PlanService:
                 self._pending[asked.id] = _Pending(task)
         return await self._wait(self._pending[asked.id], request, progress_id)
 
-    def _look_up(self, upload: Upload, name: str, options: PlanOptions) -> _Asked:
+    async def plan_later(
+        self, request: Request, program: Program, options: PlanOptions
+    ) -> PlannedProgram | Input:
+        """The plan for a request's program if it is in store, else the program, kept for a job.
+
+        Raises as ``plan``.
+        """
+        with self._uploads.folder() as folder:
+            upload = await self._received(request, program, folder)
+            asked = await run_in_threadpool(self._look_up, request, upload, program, options)
+            if asked.stored is not None:
+                self._metrics.stored_plans.inc()
+                return asked.stored
+            return Input(program.name, await run_in_threadpool(self.store.blobs.put, upload.body))
+
+    async def _received(self, request: Request, program: Program, folder: UploadFolder) -> Upload:
+        """The program of a request: its body, or an input."""
+        if program.input is None:
+            return await self._uploads.receive(request, folder)
+        async for chunk in request.stream():
+            if chunk:
+                raise HTTPException(422, _TWO_PROGRAMS)
+        return await run_in_threadpool(self._input, program.name, program.input)
+
+    def _input(self, name: str, sha256: str) -> Upload:
+        blobs = self.store.blobs
+        try:
+            # Put again: it counts as new from now on, and no sweep takes it while it is planned.
+            path = blobs.path(sha256)
+            blobs.put(path)
+            return Upload(path, sha256, blobs.size(sha256))
+        except FileNotFoundError:
+            raise OptionError(
+                f"there is no input {sha256}: POST the bytes of {name} to /inputs first"
+            ) from None
+
+    def _look_up(
+        self, request: Request, upload: Upload, program: Program, options: PlanOptions
+    ) -> _Asked:
         with _refused(), upload.open() as file:
-            is_lowered = _check_plannable(file, name)
+            start = _check_plannable(file, program.name)
+        self._uploads.check_taken(request, start)
         id_ = plan_id(upload.sha256, options)
-        return _Asked(id_, is_lowered, self._stored(id_))
+        return _Asked(id_, is_lowered(start), self._stored(id_))
 
     async def _wait(
         self, pending: _Pending, request: Request, progress_id: str | None
@@ -298,11 +358,11 @@ class PlanService:
                 await run_in_threadpool(claims.release, id_)
 
 
-def _check_plannable(file: BinaryIO, name: str) -> bool:
-    """Whether a program is lowered already. Raises ``InputError`` for what is no program."""
+def _check_plannable(file: BinaryIO, name: str) -> bytes:
+    """The first bytes of a program. Raises ``InputError`` for what is none."""
     check_plannable(file, name)
     file.seek(0)
-    return is_lowered(file.read(MAGIC_BYTES))
+    return file.read(MAGIC_BYTES)
 
 
 @contextmanager

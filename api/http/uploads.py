@@ -119,7 +119,7 @@ class Uploads:
         if announced.isdecimal():
             self._check_size(int(announced))
         size, digest, start, held = 0, hashlib.sha256(), b"", bytearray()
-        is_taken, file = self.is_jailed or is_local(request), None
+        file = None
 
         def write() -> None:
             nonlocal file
@@ -133,8 +133,7 @@ class Uploads:
                 size += len(chunk)
                 self._check_size(size)
                 start += chunk[: MAGIC_BYTES - len(start)]
-                if not is_taken and kind_of(start) is FileKind.EXPORTED:
-                    raise HTTPException(403, _UNJAILED)
+                self.check_taken(request, start)
                 held += chunk
                 if len(held) > _IN_MEMORY:
                     await run_in_threadpool(write)
@@ -146,6 +145,12 @@ class Uploads:
             if file is not None:
                 file.close()
         return Upload(folder.path / _SOURCE, digest.hexdigest(), size)
+
+    def check_taken(self, request: Request, start: bytes) -> None:
+        """Raises ``HTTPException`` if what starts so is not taken from where a request is from."""
+        if self.is_jailed or kind_of(start) is not FileKind.EXPORTED or is_local(request):
+            return
+        raise HTTPException(403, _UNJAILED)
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from planner.measured.device import (
     Device,
     device_source,
     load_device,
+    read_device,
     read_run,
     shipped_devices,
     with_device,
@@ -38,6 +40,11 @@ MOST_RUNS: Final = 1000
 
 _MOST_ROWS: Final = 500
 """Rows of an avoid list."""
+
+_MOST_BYTES: Final = 16 * 2**20
+"""Bytes of a device's file that is uploaded: a hundred runs take fewer."""
+
+_SHA256: Final = re.compile("[0-9a-f]{64}")
 
 
 class UnknownDeviceError(Exception):
@@ -242,9 +249,14 @@ class DeviceStore:
     # What is known.
 
     def known(self, name: str) -> KnownDevice:
-        """A device as it is known now. Raises ``OptionError`` for one without any runs."""
+        """A device as it is known now, by its name or by the SHA-256 of a file that was uploaded.
+
+        Raises ``OptionError`` for one without any runs, ``InputError`` for a damaged file.
+        """
         if name in shipped_devices():
             return self._kept(load_device(name))
+        if _SHA256.fullmatch(name):
+            return self._uploaded(name)
         with self._database.reading() as session:
             record = _find(session, name)
             device, changes, sha256 = _device(record), record.changes, record.file_sha256
@@ -265,6 +277,24 @@ class DeviceStore:
             self._store.keep_blobs(session, [known.sha256])
             session.execute(mine.values(file_sha256=known.sha256))
         return known
+
+    def _uploaded(self, sha256: str) -> KnownDevice:
+        blobs = self._store.blobs
+        try:
+            # Put again: it counts as new from now on, and no sweep takes it before it is used.
+            path = blobs.path(sha256)
+            blobs.put(path)
+            if (size := blobs.size(sha256)) > _MOST_BYTES:
+                raise OptionError(
+                    f"a device's file of {size:,} bytes is larger than the {_MOST_BYTES:,} that "
+                    "are taken here: add its runs to a device (POST /devices)"
+                )
+        except FileNotFoundError:
+            raise UnknownDeviceError(
+                f"there is no device's file {sha256}: POST its bytes to /inputs first"
+            ) from None
+        device = read_device(path.read_bytes(), "the device's file")
+        return KnownDevice(replace(device, runs=()), path, sha256)
 
     def _kept(self, device: Device) -> KnownDevice:
         sha256 = self._store.blobs.put(device.to_json())

@@ -191,6 +191,17 @@ class Plan(Base):
     """None where the plan is of a VkGraph alone."""
 
     @property
+    def is_proven(self) -> bool:
+        """Whether it is proven that no plan costs less."""
+        return self.status == "OPTIMAL"
+
+    @property
+    def gap(self) -> float:
+        """How much less the best plan may cost, as a share of this one's cost: 0 if proven."""
+        cost = self.objective_cost
+        return max(0.0, (cost - self.bound) / cost) if cost > 0 else 0.0
+
+    @property
     def has_program(self) -> bool:
         """Whether there is a program for the runtime, and not only a graph."""
         return self.program_sha256 is not None

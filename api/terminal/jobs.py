@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf, isinf
 from typing import Any
 
@@ -17,9 +17,11 @@ from api.terminal.figures import cost, ratio
 
 _NO_DEVICE = "no device"
 _ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
+_UNPROVEN = "◐"
+_LEGEND = f"{_UNPROVEN} not proven: another plan may cost less"
 
 
-def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
+def jobs_table(jobs: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each job."""
     table = Table("job", "name", "created")
     for state in ("items", "waiting", "queued", "running", *_ENDS):
@@ -32,9 +34,11 @@ def jobs_table(jobs: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
-def results_table(items: Iterable[dict[str, Any]]) -> Table:
+def results_table(items: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each item of a job: what its objective costs, and its repacks alone."""
-    table = Table("input", "options", "state")
+    items = list(items)
+    results = [item["result"] for item in items if item["result"] is not None]
+    table = Table("input", "options", "state", caption=_legend(map(_is_proven, results)))
     for column in ("before", "after", "ratio", "repacks before", "repacks after"):
         table.add_column(column, justify="right")
     table.add_column("proof or reason")
@@ -49,20 +53,22 @@ def results_table(items: Iterable[dict[str, Any]]) -> Table:
             *row,
             cost(result["baseline_objective_cost"], unit),
             cost(result["objective_cost"], unit),
-            ratio(result["objective_ratio"]),
+            _marked(ratio(result["objective_ratio"]), is_proven=_is_proven(result)),
             cost(result["baseline_repack_cost"], unit),
             cost(result["repack_cost"], unit),
-            result["status"],
+            "optimal"
+            if _is_proven(result)
+            else f"feasible, at least {cost(result['bound'], unit)}",
         )
     return table
 
 
-def gains_table(items: Iterable[dict[str, Any]]) -> Table:
+def gains_table(items: Iterable[Mapping[str, Any]]) -> Table:
     """What each device gains: a row for each input, and a column for each device.
 
     The gain is the cost of the layouts that it had over that of the plan; the best of its options.
     """
-    gains: dict[str, dict[str, float]] = defaultdict(dict)
+    gains: dict[str, dict[str, tuple[float, bool]]] = defaultdict(dict)
     devices: dict[str, None] = {}
     for item in items:
         device = item["options"].get("device") or _NO_DEVICE
@@ -70,17 +76,36 @@ def gains_table(items: Iterable[dict[str, Any]]) -> Table:
         result = item["result"]
         if result is not None:
             gain, of_input = result["objective_ratio"], gains[item["input"]]
-            of_input[device] = max(of_input.get(device, 0.0), inf if gain is None else gain)
-    table = Table("input", title="gain by device, predicted")
+            found = inf if gain is None else gain, _is_proven(result)
+            of_input[device] = max(of_input.get(device, (0.0, True)), found)
+    proven = (is_proven for found in gains.values() for _, is_proven in found.values())
+    table = Table("input", title="gain by device, predicted", caption=_legend(proven))
     for device in devices:
         table.add_column(escape(device), justify="right")
-    for name, found in gains.items():
-        table.add_row(escape(name), *(_gain(found.get(device)) for device in devices))
+    for name, of_input in gains.items():
+        table.add_row(escape(name), *(_gain(of_input.get(device)) for device in devices))
     return table
 
 
-def _gain(gain: float | None) -> str:
-    return "–" if gain is None else ratio(None if isinf(gain) else gain)
+def _gain(gain: tuple[float, bool] | None) -> str:
+    if gain is None:
+        return "–"
+    times, is_proven = gain
+    return _marked(ratio(None if isinf(times) else times), is_proven=is_proven)
+
+
+def _is_proven(result: Mapping[str, Any]) -> bool:
+    return bool(result["status"] == "OPTIMAL")
+
+
+def _marked(text: str, *, is_proven: bool) -> str:
+    """A figure of a plan, with a mark if it is not proven."""
+    return text if is_proven else f"{_UNPROVEN} {text}"
+
+
+def _legend(proven: Iterable[bool]) -> str | None:
+    """What the mark means, where there is one."""
+    return None if all(proven) else _LEGEND
 
 
 def comparison_table(comparison: Comparison, percent: float) -> Table:
@@ -88,13 +113,20 @@ def comparison_table(comparison: Comparison, percent: float) -> Table:
 
     The change is that of the objective; the repacks, which may be a part of it, stand beside it.
     """
-    table = Table("input", "options", title="cost by the objective")
+    costs = (c for change in comparison.changes for c in (change.before, change.after))
+    legend = _legend(c is None or c.is_proven for c in costs)
+    table = Table("input", "options", title="cost by the objective", caption=legend)
     for column in ("before", "after", "change", "repacks before", "repacks after"):
         table.add_column(column, justify="right")
     for change in comparison.changes:
         both = change.before, change.after
-        objectives = (_cost(None if c is None else c.objective, change.unit) for c in both)
-        repacks = (_cost(None if c is None else c.repack, change.unit) for c in both)
+        objectives = (
+            "no plan"
+            if c is None
+            else _marked(cost(c.objective, change.unit), is_proven=c.is_proven)
+            for c in both
+        )
+        repacks = ("no plan" if c is None else cost(c.repack, change.unit) for c in both)
         table.add_row(
             escape(change.cell.input),
             escape(_options(change.cell.options)),
@@ -111,7 +143,7 @@ def comparison_table(comparison: Comparison, percent: float) -> Table:
     return table
 
 
-def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
+def watch_job(job: Mapping[str, Any], changes: Iterable[Mapping[str, Any]]) -> bool:
     """Shows a job's progress until its end; returns whether everything was done."""
     console = Console(stderr=True)
     columns = (
@@ -138,11 +170,7 @@ def watch_job(job: dict[str, Any], changes: Iterable[dict[str, Any]]) -> bool:
     return is_whole
 
 
-def _cost(value: float | None, unit: str) -> str:
-    return "no plan" if value is None else cost(value, unit)
-
-
-def _options(options: dict[str, Any]) -> str:
+def _options(options: Mapping[str, Any]) -> str:
     """Options in a few words."""
     device = options.get("device")
     words = [device or options["profile"], options["objective"]]

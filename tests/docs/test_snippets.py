@@ -136,6 +136,7 @@ def _run_planner(command: str, place: str, request: pytest.FixtureRequest) -> No
     if starts(command, PARSED):
         parse(shlex.split(command))
         return
+    command = _at_server(command, request)
     env: dict[str, str] = {"COLUMNS": "200"}
     if command.startswith("jobs "):
         server: Server = request.getfixturevalue("server")

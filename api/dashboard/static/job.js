@@ -31,7 +31,8 @@ import { costText } from "./text.js";
  */
 /**
  * @typedef {object} Result
- * @property {"OPTIMAL" | "FEASIBLE"} status
+ * @property {boolean} is_proven
+ * @property {number} gap
  * @property {number | null} objective_ratio
  * @property {Unit} unit
  * @property {number} baseline_objective_cost
@@ -84,6 +85,7 @@ async function read() {
   document.title = `${document_.job.name} · Layout Planner`;
   drawMatrix();
   drawGains();
+  find("unproven").hidden = items.every(({ result }) => result?.is_proven ?? true);
   drawProgress(document_.job);
   drawFailures();
   return true;
@@ -266,7 +268,7 @@ function gainRow({ input, options, state, result, plan_id: plan }) {
             element("td", { class: "number" }, costText(cost, result.unit)),
           ),
           element("td", { class: "number" }, ratioText(result.objective_ratio)),
-          element("td", {}, proofOf(result.status)),
+          element("td", {}, proofOf(result)),
         ]
       : [element("td", { colspan: 4, class: state }, state)]),
   );
@@ -275,9 +277,14 @@ function gainRow({ input, options, state, result, plan_id: plan }) {
 /** @param {string} name */
 const deviceOf = (name) => dataOf(host, "devices").replace(/_$/, encodeURIComponent(name));
 
-/** @param {Result["status"]} status */
-const proofOf = (status) =>
-  element("span", { class: `proof ${status.toLowerCase()}` }, status.toLowerCase());
+/** @param {Result} result */
+const proofOf = (result) =>
+  result.is_proven
+    ? element("span", { class: "proof optimal" }, "optimal")
+    : element("span", { class: "proof feasible" }, gapText(result));
+
+/** @param {Result} result */
+const gapText = ({ gap }) => `not proven, gap ${(100 * gap).toFixed(gap < 0.1 ? 1 : 0)}%`;
 
 /** @param {number | null} ratio */
 const ratioText = (ratio) => (ratio === null ? "∞" : `${ratio.toFixed(2)}×`);
@@ -300,9 +307,9 @@ function fill({ number, state, result, plan_id: plan }) {
   cell.className = `number r${step}`;
   cell.replaceChildren(
     element("a", { href: pageOf(host, plan) }, ratioText(ratio)),
-    ...(result.status === "FEASIBLE"
-      ? [element("small", {}, element("span", { "aria-hidden": "true" }, "◐ "), "not proven")]
-      : []),
+    ...(result.is_proven
+      ? []
+      : [element("small", {}, element("span", { "aria-hidden": "true" }, "◐ "), gapText(result))]),
     element("small", {}, `${costText(before, unit)} → ${costText(after, unit)}`),
     element("small", {}, `${result.baseline_transitions} → ${result.transitions} repacks`),
   );

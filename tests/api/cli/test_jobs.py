@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -14,12 +15,15 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
+from rich.table import Table
 
 from api.cli import main
+from api.client.client import Client
 from api.client.difference import compare_jobs
 from api.client.errors import AwayError
-from api.client.jobs import Client
 from api.client.manifest import read_submission
+from api.terminal.jobs import comparison_table, gains_table, results_table
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from tests.api.graphs import graph
@@ -64,7 +68,7 @@ def test_submit_watch_and_results_of_a_folder(server: Server, models: Path, tmp_
     shown = _run(server, "results", job_id).output
     assert "a.vkgraph" in shown
     assert "more/b.pte" in shown
-    assert "OPTIMAL" in shown
+    assert "optimal" in shown and "not proven" not in shown
     items = json.loads(_run(server, "results", job_id, "--json").output)
     assert [item["input"] for item in items] == ["a.vkgraph", "more/b.pte"]
     assert items[0]["options"]["without_layouts"] == ["TENSOR_HEIGHT_PACKED"]
@@ -194,7 +198,7 @@ def _item(name: str, cost: float | None, repack_cost: float = 0, **options: Any)
         "buffer_limit": None,
         "without_layouts": [],
     }
-    costs = {"objective_cost": cost, "repack_cost": repack_cost, "unit": "ns"}
+    costs = {"objective_cost": cost, "repack_cost": repack_cost, "unit": "ns", "status": "OPTIMAL"}
     return {
         "input": name,
         "options": {**base, **options},
@@ -223,6 +227,36 @@ def test_a_plan_is_judged_by_the_objective_that_it_minimises() -> None:
     (regression,) = slower.regressions(10)
     assert regression.percent == pytest.approx(200 / 3)
     assert regression.before is not None and regression.before.repack == 1
+
+
+def _text(table: Table) -> str:
+    console = Console(width=200, file=io.StringIO())
+    console.print(table)
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return " ".join(file.getvalue().split())
+
+
+def test_what_is_not_proven_is_marked() -> None:
+    result = {
+        **{"unit": "ns", "objective_ratio": 6.44, "bound": 1e6, "repack_cost": 0},
+        **{"baseline_objective_cost": 2e6, "baseline_repack_cost": 0},
+    }
+    proven, other = _item("a", 2e6), _item("b", 2e6)
+    for item, status in ((proven, "OPTIMAL"), (other, "FEASIBLE")):
+        item["state"] = "done"
+        item["result"] |= result | {"status": status}
+    legend = "◐ not proven: another plan may cost less"
+    for items, marks in (([proven], 0), ([proven, other], 1)):
+        shown = _text(results_table(items))
+        assert shown.count("◐ 6.44×") == marks == shown.count(legend)
+        assert shown.count("feasible, at least 1.000 ms") == marks
+        gains = _text(gains_table(items))
+        assert gains.count("◐ 6.44×") == marks == gains.count(legend)
+    better = _item("b", 1e6)
+    compared = _text(comparison_table(compare_jobs([proven, other], [proven, better]), 0))
+    assert "│ ◐ 2.000 ms │ 1.000 ms │" in compared
+    assert compared.count("◐ 2.000 ms") == 1 == compared.count(legend)
 
 
 @pytest.mark.parametrize(

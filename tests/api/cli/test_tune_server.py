@@ -124,7 +124,7 @@ def test_a_tuning_goes_on_without_its_server(tmp_path: Path, model: Path) -> Non
     ("args", "code", "text"),
     [
         (("--server", "http://127.0.0.1:9"), 69, "cannot reach the server http://127.0.0.1:9"),
-        (("--server", "nowhere"), 69, "cannot reach the server nowhere"),
+        (("--server", "nowhere"), 2, "'nowhere' is not a server's address"),
         (("--known", "pixel"), 2, "unknown device 'pixel': use one that ships"),
     ],
 )

@@ -283,12 +283,12 @@ def _unproven(route: Route) -> None:
     answer = route.fetch()
     document = json.loads(answer.text())
     for item in document["items"]:
-        item["result"]["status"] = "FEASIBLE"
+        item["result"] |= {"status": "FEASIBLE", "is_proven": False, "gap": 0.123}
     route.fulfill(response=answer, json=document)
 
 
 def _marks(page: Page) -> int:
-    return page.locator("#models td").get_by_text("not proven").count()
+    return page.locator("#models td").get_by_text("not proven, gap 12%").count()
 
 
 def test_a_job_shows_what_each_device_gains(visit: Visit, server: Server) -> None:
@@ -305,6 +305,7 @@ def test_a_job_shows_what_each_device_gains(visit: Visit, server: Server) -> Non
         expect(page.locator("#gains .optimal")).to_have_count(6)
         expect(rows.nth(2)).to_contain_text("a.vkgnonedefault, repack")
         assert page.locator("img").count() == 0 == _marks(page)
+        expect(page.locator("#unproven")).to_be_hidden()
         check_accessible(page)
         page.locator("#gains").get_by_role("link", name=HOSTILE).first.click()
         page.wait_for_selector(KNOWN)
@@ -313,7 +314,11 @@ def test_a_job_shows_what_each_device_gains(visit: Visit, server: Server) -> Non
         page.route("**/results.json", _unproven)
         page.goto(f"/job/{job_id}")
         expect(page.locator("#gains .feasible")).to_have_count(6)
+        expect(page.locator("#gains .feasible").first).to_have_text("not proven, gap 12%")
         assert _marks(page) == 6
+        expect(page.locator("#unproven")).to_have_text(
+            "◐ not proven: a plan may exist that costs less, by at most the gap."
+        )
         check_accessible(page)
         assert page.evaluate(FITS) <= 0
 
