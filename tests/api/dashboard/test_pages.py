@@ -311,7 +311,7 @@ def test_the_form_has_every_option(client: TestClient) -> None:
     page = Page(client.get("/upload"))
     parameters = client.get("/openapi.json").json()["paths"]["/plan"]["post"]["parameters"]
     fields = {e.get("name") for tag in ("input", "select") for e in page.all(tag)}
-    assert {p["name"] for p in parameters if p["in"] == "query"} - {"name"} <= fields
+    assert {p["name"] for p in parameters if p["in"] == "query"} - {"name", "input"} <= fields
     values = {e.get("value") for e in page.all("input")}
     (layouts,) = (p for p in parameters if p["name"] == "without_layout")
     assert set(layouts["schema"]["items"]["enum"]) <= values
