@@ -13,6 +13,7 @@ import pytest
 
 from api.http.app import Settings, create_app
 from api.planning.work import PlanWork
+from api.store.claims import DatabaseClaims
 from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
 from tests.api.planning.processes import planning_pid, planning_pids, pool_of
 
@@ -87,8 +88,11 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch:
 
 
 def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
-    conv: bytes, database_url: str, tmp_path: Path
+    conv: bytes, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As if the lock of the first were lost: else the second waits for it.
+    monkeypatch.setattr(DatabaseClaims, "take", lambda self, id_: True)
+    monkeypatch.setattr(DatabaseClaims, "release", lambda self, id_: None)
     both = asyncio.Barrier(2)
 
     async def plan(work: PlanWork) -> None:
