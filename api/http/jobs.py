@@ -100,8 +100,7 @@ def head_input(
     """Spares a client from sending what the server has: the answer has no body."""
     blobs = service.store.blobs
     try:
-        # Put again: it counts as new from now on, and no sweep takes it before the job.
-        blobs.put(blobs.path(sha256))
+        blobs.renew(sha256)  # no sweep takes it before the job
         return Response(headers={"Content-Length": str(blobs.size(sha256))})
     except FileNotFoundError:
         return Response(status_code=404)

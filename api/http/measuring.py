@@ -50,11 +50,8 @@ class DeviceService:
             return await run_in_threadpool(self.devices.add_run, name, files)
 
     def _uploaded(self, file: UploadedFile) -> Path:
-        blobs = self.store.blobs
         try:
-            # Put again: it counts as new from now on, and no sweep takes it while it is read.
-            blobs.put(blobs.path(file.sha256))
-            return blobs.path(file.sha256)
+            return self.store.blobs.renew(file.sha256)  # no sweep takes it while it is read
         except FileNotFoundError:
             raise OptionError(
                 f"the file {file.name} has not been uploaded: POST its bytes to /inputs first"

@@ -248,11 +248,9 @@ class Jobs:
 
     def _is_exported(self, item: Input) -> bool:
         """Whether an input is a ``.pt2``, as far as its first bytes show."""
-        blobs = self._store.blobs
         try:
-            # Put again: from now on it counts as new, and no sweep takes it before the commit.
-            blobs.put(blobs.path(item.sha256))
-            with blobs.open(item.sha256) as file:
+            # No sweep takes it before the commit.
+            with self._store.blobs.renew(item.sha256).open("rb") as file:
                 return kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
         except FileNotFoundError:
             raise OptionError(

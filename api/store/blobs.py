@@ -18,7 +18,7 @@ from api.store.once import flush_folder, written_once
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
 _BATCH: Final = 500
-_FEW: Final = 2**20
+FEW: Final = 2**20
 """Bytes that are read at once."""
 
 
@@ -34,9 +34,9 @@ class LostBlobError(FileNotFoundError):
 class BlobStore(Protocol):
     """Keeps bytes by their SHA-256 in hexadecimal. May be called from several threads at once.
 
-    ``path``, ``content``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob
-    that is not there, ``path``, ``content`` and ``open`` for one with other bytes (a
-    ``LostBlobError`` says which), every method ``ValueError`` for what is no SHA-256.
+    ``path``, ``renew``, ``content``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError``
+    for a blob that is not there; all but ``place`` and ``size`` for one with other bytes as well (a
+    ``LostBlobError`` says which), and every method ``ValueError`` for what is no SHA-256.
     """
 
     @property
@@ -51,6 +51,9 @@ class BlobStore(Protocol):
 
     def path(self, sha256: str) -> Path:
         """A file with the blob's bytes, to be read only."""
+
+    def renew(self, sha256: str) -> Path:
+        """As ``path``, and the blob counts as new from now on, as if it was put again."""
 
     def content(self, sha256: str) -> bytes | Path:
         """A blob's bytes where they are few, else as ``path``."""
@@ -95,13 +98,11 @@ class DirectoryBlobs:
 
     def put(self, source: bytes | Path) -> str:
         """Keeps bytes, or those of a file; returns their SHA-256 once they are whole on disk."""
-        sha256 = _digest(source)
-        target = self._target(sha256)
-        if not self._renew(target, sha256):
-            self._write(source, target, sha256)
-        # The entry may be of another process that has not come to flush it yet.
-        for folder in target.parents[:3]:
-            flush_folder(folder)
+        sha256 = sha256_of(source)
+        try:
+            self.renew(sha256)
+        except LostBlobError:
+            self._write(source, sha256)
         return sha256
 
     def path(self, sha256: str) -> Path:
@@ -111,11 +112,20 @@ class DirectoryBlobs:
             _check_whole(target, sha256)
         return target
 
+    def renew(self, sha256: str) -> Path:
+        """The blob's own file, to be read only."""
+        target = self.path(sha256)
+        with _missing_is_lost(sha256), self._lock(fcntl.LOCK_SH):
+            os.utime(target)
+        # The entry may be of another process that has not come to flush it yet.
+        self._flush(target)
+        return target
+
     def content(self, sha256: str) -> bytes | Path:
         """The blob's bytes, or its own file, to be read only."""
         target = self._target(sha256)
         with _missing_is_lost(sha256):
-            if target.stat().st_size > _FEW:
+            if target.stat().st_size > FEW:
                 return self.path(sha256)
             data = target.read_bytes()
         _check_whole(data, sha256)
@@ -164,24 +174,15 @@ class DirectoryBlobs:
         return written_once(self._root / ".identity", lambda: uuid.uuid4().hex, temporary)
 
     def _target(self, sha256: str) -> Path:
-        # Nothing but hexadecimal digits may become part of a path.
-        if _SHA256.fullmatch(sha256) is None:
-            raise ValueError(f"{sha256!r} is not a SHA-256")
+        check_sha256(sha256)
         return self._root / sha256[:2] / sha256[2:4] / sha256
 
-    def _renew(self, target: Path, sha256: str) -> bool:
-        """Makes a blob count as new; False where there is none, or one that a disk has spoilt."""
-        try:
-            if _digest(target) != sha256:
-                return False
-            with self._lock(fcntl.LOCK_SH):
-                os.utime(target)
-        except FileNotFoundError:
-            return False
-        return True
+    def _flush(self, target: Path) -> None:
+        for folder in target.parents[:3]:
+            flush_folder(folder)
 
-    def _write(self, source: bytes | Path, target: Path, sha256: str) -> None:
-        temporary = self._unfinished / uuid.uuid4().hex
+    def _write(self, source: bytes | Path, sha256: str) -> None:
+        target, temporary = self._target(sha256), self._unfinished / uuid.uuid4().hex
         try:
             with temporary.open("xb") as file:
                 digest = hashlib.sha256()
@@ -197,6 +198,7 @@ class DirectoryBlobs:
                 # Written long ago if the file is large, but new from now on.
                 os.utime(temporary)
                 temporary.replace(target)
+            self._flush(target)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -242,15 +244,22 @@ def _missing_is_lost(sha256: str) -> Iterator[None]:
 
 
 def _check_whole(source: bytes | Path, sha256: str) -> None:
-    if _digest(source) != sha256:
+    if sha256_of(source) != sha256:
         raise LostBlobError(sha256, "damaged")
 
 
-def _digest(source: bytes | Path) -> str:
-    digest = hashlib.sha256()
-    for chunk in _chunks(source):
-        digest.update(chunk)
-    return digest.hexdigest()
+def sha256_of(source: bytes | Path) -> str:
+    """The SHA-256 of bytes, or of those of a file, in hexadecimal."""
+    if isinstance(source, bytes):
+        return hashlib.sha256(source).hexdigest()
+    with source.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(sha256: str) -> None:
+    """Nothing but hexadecimal digits may become part of a path: raises ``ValueError``."""
+    if _SHA256.fullmatch(sha256) is None:
+        raise ValueError(f"{sha256!r} is not a SHA-256")
 
 
 def _mtime(path: Path) -> float:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
-import re
 import shutil
 import time
 import uuid
@@ -14,9 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from api.store.blobs import LostBlobError
+from api.store.blobs import LostBlobError, check_sha256, sha256_of
 
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _MOST_BYTES: Final = 10 * 2**30
 _MOST_OF_DISK: Final = 0.1
 _IN_USE_SECONDS: Final = 600.0
@@ -57,7 +54,7 @@ class Cache:
     def find_whole(self, sha256: str) -> Path | None:
         """A copy whose bytes were looked at just now; a damaged one is removed."""
         found = self.find(sha256)
-        if found is None or _digest(found) == sha256:
+        if found is None or sha256_of(found) == sha256:
             return found
         self.drop(sha256)
         return None
@@ -72,7 +69,7 @@ class Cache:
         try:
             with temporary.open("xb") as file:
                 write(file)
-            if _digest(temporary) != sha256:
+            if sha256_of(temporary) != sha256:
                 raise LostBlobError(sha256, "damaged")
             target.parent.mkdir(mode=0o700, exist_ok=True)
             temporary.replace(target)
@@ -126,14 +123,3 @@ class Cache:
         with (self._root / ".lock").open("ab") as file:
             fcntl.flock(file, kind)
             yield
-
-
-def check_sha256(sha256: str) -> None:
-    """Nothing but hexadecimal digits may become part of a path: raises ``ValueError``."""
-    if _SHA256.fullmatch(sha256) is None:
-        raise ValueError(f"{sha256!r} is not a SHA-256")
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

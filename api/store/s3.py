@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 import secrets
 import time
@@ -31,8 +30,8 @@ from botocore.exceptions import (
     PartialCredentialsError,
 )
 
-from api.store.blobs import LostBlobError
-from api.store.cache import Cache, check_sha256
+from api.store.blobs import FEW, LostBlobError, check_sha256, sha256_of
+from api.store.cache import Cache
 from api.store.database import UnreachableError
 from planner.errors import OptionError
 
@@ -42,8 +41,6 @@ _CONNECT_SECONDS: Final = 10
 _CONNECTIONS: Final = 50
 """As many as there are threads that may ask at once."""
 _BATCH: Final = 500
-_FEW: Final = 2**20
-"""Bytes that are read at once."""
 _ATTEMPTS: Final = 5
 _KEY: Final = re.compile(r"(?P<sha256>[0-9a-f]{64})-[0-9a-f]{32}")
 _NO_BLOB: Final = "0" * 64
@@ -104,7 +101,7 @@ class S3Blobs:
 
     def put(self, source: bytes | Path) -> str:
         """Keeps bytes, or those of a file; returns their SHA-256 once the store has them whole."""
-        sha256 = _digest(source)
+        sha256 = sha256_of(source)
         with self._answering():
             self._upload(source, sha256)
             self._tidy(sha256)
@@ -117,14 +114,20 @@ class S3Blobs:
         """A file of the cache with the blob's bytes, to be read only."""
         return self._cache.find_whole(sha256) or self._fetch(sha256)
 
+    def renew(self, sha256: str) -> Path:
+        """A file of the cache with the blob's bytes, which are sent again."""
+        path = self.path(sha256)
+        self.put(path)
+        return path
+
     def content(self, sha256: str) -> bytes | Path:
         """The blob's bytes, or a file of the cache, to be read only."""
         copy = self.place(sha256)
-        if copy.stat().st_size > _FEW:
+        if copy.stat().st_size > FEW:
             return self.path(sha256)
         data = copy.read_bytes()
         # A damaged copy is replaced.
-        return data if _digest(data) == sha256 else self.path(sha256)
+        return data if sha256_of(data) == sha256 else self.path(sha256)
 
     def place(self, sha256: str) -> Path:
         """A file of the cache, to be read only and with care."""
@@ -334,8 +337,3 @@ def _batches(all_: Iterable[T]) -> Iterator[list[T]]:
 
 def _opened(source: bytes | Path) -> BinaryIO:
     return BytesIO(source) if isinstance(source, bytes) else source.open("rb")
-
-
-def _digest(source: bytes | Path) -> str:
-    with _opened(source) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
