@@ -397,11 +397,8 @@ def _no_plan(plan_id: str) -> HTTPException:
 def _attached(name: str) -> str:
     """The header that has a browser save an answer under a name."""
     quoted = quote(name)
-    return (
-        f'attachment; filename="{name}"'
-        if quoted == name
-        else (f"attachment; filename*=utf-8''{quoted}")
-    )
+    how = f'="{name}"' if quoted == name else f"*=utf-8''{quoted}"
+    return f"attachment; filename{how}"
 
 
 def _download(path: Path, name: str) -> FileResponse:

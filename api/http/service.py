@@ -69,7 +69,7 @@ class PlanningPool(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlannedProgram:
-    """A plan, and the planned program as ``PlanStore.planned_program`` gives it."""
+    """A plan, and the planned program as ``BlobStore.content`` gives it."""
 
     plan: Plan
     graph: bytes | Path
@@ -182,7 +182,9 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
-            return Input(program.name, await run_in_threadpool(self.store.blobs.put, upload.body))
+            if program.input is None:
+                await run_in_threadpool(self.store.blobs.put, upload.body)
+            return Input(program.name, upload.sha256)
 
     async def _received(self, request: Request, program: Program, folder: UploadFolder) -> Upload:
         """The program of a request: its body, or an input."""
@@ -194,12 +196,9 @@ class PlanService:
         return await run_in_threadpool(self._input, program.name, program.input)
 
     def _input(self, name: str, sha256: str) -> Upload:
-        blobs = self.store.blobs
         try:
-            # Put again: it counts as new from now on, and no sweep takes it while it is planned.
-            path = blobs.path(sha256)
-            blobs.put(path)
-            return Upload(path, sha256, blobs.size(sha256))
+            path = self.store.blobs.renew(sha256)  # no sweep takes it while it is planned
+            return Upload(path, sha256, path.stat().st_size)
         except FileNotFoundError:
             raise OptionError(
                 f"there is no input {sha256}: POST the bytes of {name} to /inputs first"
@@ -347,7 +346,7 @@ class PlanService:
         while time.monotonic() < end and not self._is_stopped:
             # Nothing is claimed while a worker is at it, which waits for claims itself.
             is_running = await run_in_threadpool(self._tasks.is_running, id_)
-            is_ours = not is_running and await run_in_threadpool(claims.take, id_)
+            is_ours = not is_running and await self._took(id_)
             if is_ours:
                 break
             await asyncio.sleep(_CLAIM_SECONDS)
@@ -355,7 +354,20 @@ class PlanService:
             yield
         finally:
             if is_ours:
-                await run_in_threadpool(claims.release, id_)
+                # To its end, whoever leaves: others wait for the claim.
+                await asyncio.shield(asyncio.to_thread(claims.release, id_))
+
+    async def _took(self, id_: str) -> bool:
+        """Whether a plan could be claimed; a claim that nobody waits for any more is given up."""
+        claims = self.store.claims
+        taking = asyncio.ensure_future(asyncio.to_thread(claims.take, id_))
+        try:
+            return await asyncio.shield(taking)
+        except asyncio.CancelledError:
+            # Its thread goes on.
+            await asyncio.wait([taking])
+            await asyncio.to_thread(claims.release, id_)
+            raise
 
 
 def _check_plannable(file: BinaryIO, name: str) -> bytes:

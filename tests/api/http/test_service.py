@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 
 from api.http.app import Settings, create_app
 from api.planning.work import PlanWork
-from api.store.claims import DatabaseClaims
+from api.store.claims import DatabaseClaims, FileClaims
 from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
 from tests.api.planning.processes import planning_pid, planning_pids, pool_of
 
@@ -92,7 +93,6 @@ def test_of_two_services_that_plan_the_same_the_first_to_commit_is_kept(
 ) -> None:
     # As if the lock of the first were lost: else the second waits for it.
     monkeypatch.setattr(DatabaseClaims, "take", lambda self, id_: True)
-    monkeypatch.setattr(DatabaseClaims, "release", lambda self, id_: None)
     both = asyncio.Barrier(2)
 
     async def plan(work: PlanWork) -> None:
@@ -178,6 +178,35 @@ def test_a_plan_that_nobody_waits_for_any_more_is_ended(conv: bytes, scratch: Pa
             await asyncio.sleep(0.01)
 
     run(Settings(), body, StandIn(plan))
+
+
+def test_a_claim_of_who_has_left_is_given_up(conv: bytes) -> None:
+    """Else other servers wait for it as long as a plan may take."""
+    begun, may_end, released = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(FileClaims):
+        def take(self, plan_id: str) -> bool:
+            begun.set()
+            may_end.wait()
+            return super().take(plan_id)
+
+        def release(self, plan_id: str) -> None:
+            super().release(plan_id)
+            released.set()
+
+    async def body() -> None:
+        app = create_app(Settings(), StandIn())
+        async with client_of(app) as client:
+            app.state.service.store.claims = Slow(app.state.data_dir / "slow")
+            request = asyncio.create_task(client.post("/plan", content=conv))
+            await asyncio.to_thread(begun.wait)
+            request.cancel()
+            await asyncio.wait([request])
+            assert not released.is_set()
+            may_end.set()
+            assert await asyncio.to_thread(released.wait, 30)
+
+    asyncio.run(body())
 
 
 def test_who_comes_after_it_was_ended_gets_a_plan(conv: bytes) -> None:
