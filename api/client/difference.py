@@ -115,7 +115,7 @@ def _change(old: Mapping[str, Any], new: Mapping[str, Any]) -> Change:
     before, after = (
         None
         if result is None
-        else Costs(result["objective_cost"], result["repack_cost"], result["status"] == "OPTIMAL")
+        else Costs(result["objective_cost"], result["repack_cost"], result["is_proven"])
         for result in results
     )
     # One for both: a unit is its profile's.

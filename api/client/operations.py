@@ -57,7 +57,6 @@ Rows = list[dict[str, Any]]
 """Rows of an avoid list, as ``docs/kernels.md`` has them."""
 OnStage = Callable[[str], None]
 
-_LATER: Final = "respond-async"
 _NONE: Final = frozenset((404,))
 _UNKNOWN: Final = frozenset((404, 422))
 """What is answered for a device without runs, of which nothing is known."""
@@ -71,7 +70,7 @@ class ServerPlan:
     flatbuffer: bytes
 
 
-class operation(Generic[P, T]):  # noqa: N801 - a decorator
+class _Operation(Generic[P, T]):
     """A method of both clients: of ``Client`` it returns, of ``AsyncClient`` it is awaited."""
 
     def __init__(self, steps: Callable[Concatenate[Any, P], Steps[T]]) -> None:
@@ -97,6 +96,9 @@ class operation(Generic[P, T]):  # noqa: N801 - a decorator
             return client.connection.run(self.steps(client, *arguments, **named))
 
         return call
+
+
+operation = _Operation
 
 
 class Operations:

@@ -38,7 +38,9 @@ def results_table(items: Iterable[Mapping[str, Any]]) -> Table:
     """A row for each item of a job: what its objective costs, and its repacks alone."""
     items = list(items)
     results = [item["result"] for item in items if item["result"] is not None]
-    table = Table("input", "options", "state", caption=_legend(map(_is_proven, results)))
+    table = Table(
+        "input", "options", "state", caption=_legend(each["is_proven"] for each in results)
+    )
     for column in ("before", "after", "ratio", "repacks before", "repacks after"):
         table.add_column(column, justify="right")
     table.add_column("proof or reason")
@@ -53,11 +55,11 @@ def results_table(items: Iterable[Mapping[str, Any]]) -> Table:
             *row,
             cost(result["baseline_objective_cost"], unit),
             cost(result["objective_cost"], unit),
-            _marked(ratio(result["objective_ratio"]), is_proven=_is_proven(result)),
+            _marked(ratio(result["objective_ratio"]), is_proven=result["is_proven"]),
             cost(result["baseline_repack_cost"], unit),
             cost(result["repack_cost"], unit),
             "optimal"
-            if _is_proven(result)
+            if result["is_proven"]
             else f"feasible, at least {cost(result['bound'], unit)}",
         )
     return table
@@ -76,7 +78,7 @@ def gains_table(items: Iterable[Mapping[str, Any]]) -> Table:
         result = item["result"]
         if result is not None:
             gain, of_input = result["objective_ratio"], gains[item["input"]]
-            found = inf if gain is None else gain, _is_proven(result)
+            found = inf if gain is None else gain, result["is_proven"]
             of_input[device] = max(of_input.get(device, (0.0, True)), found)
     proven = (is_proven for found in gains.values() for _, is_proven in found.values())
     table = Table("input", title="gain by device, predicted", caption=_legend(proven))
@@ -92,10 +94,6 @@ def _gain(gain: tuple[float, bool] | None) -> str:
         return "–"
     times, is_proven = gain
     return _marked(ratio(None if isinf(times) else times), is_proven=is_proven)
-
-
-def _is_proven(result: Mapping[str, Any]) -> bool:
-    return bool(result["status"] == "OPTIMAL")
 
 
 def _marked(text: str, *, is_proven: bool) -> str:
