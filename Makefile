@@ -59,6 +59,7 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
 	$(BIN)/layout-planner bench tune --devices 4 -o benchmarks/tune.md
 	$(BIN)/layout-planner bench jobs -o benchmarks/jobs.md
+	$(BIN)/layout-planner bench service -o benchmarks/service.md
 	$(BIN)/layout-planner bench dashboard -o benchmarks/dashboard.md
 
 # What an installation takes, with and without extras.
