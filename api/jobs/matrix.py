@@ -26,6 +26,10 @@ from planner.options import PlanOptions, default_objective, make_options, parse_
 MAX_ITEMS = 10_000
 
 
+class TooManyTasksError(OptionError):
+    """A job of more tasks than one may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """A program: what to call it, and the SHA-256 of its bytes in the store of blobs."""
@@ -57,7 +61,7 @@ class Matrix:
             *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
         )
         if (count := prod(map(len, axes))) > MAX_ITEMS:
-            raise OptionError(
+            raise TooManyTasksError(
                 f"{count:,} combinations of options are more than the {MAX_ITEMS:,} tasks that a "
                 "job may have: name fewer values, or submit several jobs"
             )
@@ -93,7 +97,7 @@ def check_size(inputs: Iterable[Input], choices: int) -> list[Input]:
     if len({item.name for item in found}) < len(found):
         raise OptionError("two inputs of the job have the same name: give each a name of its own")
     if not 0 < len(found) * choices <= MAX_ITEMS:
-        raise OptionError(
+        raise TooManyTasksError(
             f"a job of {len(found)} inputs with {choices} combinations of options is not one of 1 "
             f"to {MAX_ITEMS} tasks: hand in other inputs, or several jobs"
         )
