@@ -15,6 +15,7 @@ from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, R
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.http.callers import caller_of
 from api.http.measuring import DeviceService
 from api.http.models import (
     EXAMPLE_JOB_ID,
@@ -32,10 +33,12 @@ from api.http.models import (
     WorkerSummary,
 )
 from api.http.problems import problems
+from api.http.refusals import counted
 from api.http.uploads import PROGRAM_BODY, Uploads
 from api.jobs.jobs import JobStatus
-from api.jobs.matrix import MAX_ITEMS, Input
+from api.jobs.matrix import MAX_ITEMS, Input, TooManyTasksError
 from api.jobs.service import JobService
+from api.store.accounts import FullAccountError
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
 
@@ -76,8 +79,16 @@ router = APIRouter(tags=["jobs"])
 async def post_input(request: Request, service: Service) -> UploadedInput:
     """Keeps a program for jobs that name it by its SHA-256. It is not read yet."""
     uploads: Uploads = request.app.state.uploads
-    with uploads.folder() as folder:
+    caller, accounts = caller_of(request), service.store.accounts
+    with uploads.folder() as folder, counted(request.scope, FullAccountError, "stored_bytes"):
+        if caller is not None:
+            announced = request.headers.get("content-length", "")
+            more = int(announced) if announced.isdecimal() else 0
+            await run_in_threadpool(accounts.check, caller.account, more)
         upload = await uploads.receive(request, folder)
+        if caller is not None:
+            found = {upload.sha256: upload.size}
+            await run_in_threadpool(accounts.reserve, caller.account, found)
         await run_in_threadpool(service.store.blobs.put, upload.body)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
 
@@ -102,6 +113,7 @@ def head_input(
     try:
         # Put again: it counts as new from now on, and no sweep takes it before the job.
         blobs.put(blobs.path(sha256))
+        service.store.accounts.renew(sha256)
         return Response(headers={"Content-Length": str(blobs.size(sha256))})
     except FileNotFoundError:
         return Response(status_code=404)
@@ -130,7 +142,16 @@ def post_job(
     inputs = [Input(item.name, item.sha256) for item in job.inputs]
     devices: DeviceService = request.app.state.devices
     matrix = job.matrix(partial(find_profile, service.store), devices.devices.known)
-    job_id = service.jobs.submit(job.name, inputs, matrix.choices(), job.summary(matrix))
+    caller = caller_of(request)
+    account = None if caller is None else caller.account
+    with (
+        counted(request.scope, FullAccountError, "stored_bytes"),
+        counted(request.scope, TooManyTasksError, "combinations"),
+    ):
+        if account is not None:
+            service.store.accounts.check(account)
+        choices, summary = matrix.choices(), job.summary(matrix)
+        job_id = service.jobs.submit(job.name, inputs, choices, summary, account)
     later.add_task(start_job, service, job_id)
     response.headers["Location"] = f"/jobs/{job_id}"
     return JobSummary.of(_job(service, job_id))

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from api.http.callers import caller_of
 from api.http.jobs import start_job
 from api.http.measuring import DeviceService
 from api.http.models import (
@@ -28,10 +29,12 @@ from api.http.models import (
     Progress,
 )
 from api.http.problems import problems
+from api.http.refusals import counted
 from api.http.service import PlanService, Program
 from api.http.uploads import PROGRAM_BODY
 from api.jobs.matrix import Input
 from api.jobs.service import JobService
+from api.store.accounts import FullAccountError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -360,7 +363,10 @@ def _prefers_later(headers: list[str]) -> bool:
 def _job(request: Request, program: Input, options: PlanOptions, query: PlanQuery) -> Response:
     """The answer that a job makes a plan."""
     service: JobService = request.app.state.jobs
-    job_id = service.jobs.submit(program.name, [program], [options], query.summary(options))
+    caller, asked = caller_of(request), query.summary(options)
+    account = None if caller is None else caller.account
+    with counted(request.scope, FullAccountError, "stored_bytes"):
+        job_id = service.jobs.submit(program.name, [program], [options], asked, account)
     job = service.jobs.get(job_id)
     if job is None:
         raise HTTPException(404, f"the job {job_id!r} was deleted just now")

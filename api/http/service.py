@@ -16,12 +16,15 @@ from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from api.http.callers import Callers, caller_of
 from api.http.metrics import Metrics
+from api.http.refusals import counted, refusal
 from api.http.uploads import Upload, UploadFolder, Uploads
 from api.jobs.matrix import Input
 from api.jobs.tasks import Tasks
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
+from api.store.accounts import Account, FullAccountError
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
@@ -118,6 +121,7 @@ class PlanService:
         uploads: Uploads,
         plan_seconds: float,
         most_pending: int,
+        callers: Callers,
         metrics: Metrics,
     ) -> None:
         """At most ``most_pending`` plans are made or wait to be at a time."""
@@ -127,7 +131,8 @@ class PlanService:
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
         self._is_stopped = False
-        self._most_pending, self._metrics = most_pending, metrics
+        self._most_pending, self._callers, self._metrics = most_pending, callers, metrics
+        self._checking = 0  # programs that are checked, or wait to be
         metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
@@ -155,19 +160,35 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
+            account = await self._account(request, upload.size)
+            self._callers.check_plan(request, self._pending.get(asked.id))
             if asked.id not in self._pending:
-                if len(self._pending) >= self._most_pending:
-                    raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
+                self._check_queue(request)
                 source, files = upload.file(folder), PlanFiles.within(folder.path)
                 work = PlanWork(
                     *(source, program.name, options, files, asked.is_lowered, program.input)
                 )
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
-                task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all()))
+                task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all(), account))
                 task.add_done_callback(_mark_retrieved)
                 self._pending[asked.id] = _Pending(task)
-        return await self._wait(self._pending[asked.id], request, progress_id)
+        pending = self._pending[asked.id]
+        with self._callers.planning(request, pending):
+            return await self._wait(pending, request, progress_id)
+
+    async def _account(self, request: Request, size: int) -> Account | None:
+        """Who is charged for a plan; raises ``FullAccountError`` if there is no room for it."""
+        caller = caller_of(request)
+        if caller is None:
+            return None
+        with counted(request.scope, FullAccountError, "stored_bytes"):
+            await run_in_threadpool(self.store.accounts.check, caller.account, size)
+        return caller.account
+
+    def _check_queue(self, request: Request) -> None:
+        if len(self._pending) + self._checking >= self._most_pending:
+            raise refusal(request.scope, "queue", 503, _FULL, _RETRY_SECONDS)
 
     async def plan_later(
         self, request: Request, program: Program, options: PlanOptions
@@ -182,6 +203,10 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
+            if (account := await self._account(request, upload.size)) is not None:
+                found = {upload.sha256: upload.size}
+                with counted(request.scope, FullAccountError, "stored_bytes"):
+                    await run_in_threadpool(self.store.accounts.reserve, account, found)
             return Input(program.name, await run_in_threadpool(self.store.blobs.put, upload.body))
 
     async def _received(self, request: Request, program: Program, folder: UploadFolder) -> Upload:
@@ -249,7 +274,14 @@ class PlanService:
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
-            await self._pool.run(work)
+            self._callers.check_plan(request, work)
+            self._check_queue(request)
+            self._checking += 1
+            try:
+                with self._callers.planning(request, work):
+                    await self._pool.run(work)
+            finally:
+                self._checking -= 1
             return read_check(json.loads(work.output.read_bytes()))
 
     def unready(self) -> str | None:
@@ -291,17 +323,21 @@ class PlanService:
                 traceback.print_exc()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> PlannedProgram:
+    async def _solve(
+        self, id_: str, work: PlanWork, scratch: ExitStack, account: Account | None
+    ) -> PlannedProgram:
         with scratch:
             pending = self._pending[id_]
             try:
                 async with self._claimed(id_):
                     stored = await run_in_threadpool(self._stored, id_)
-                    return stored or await self._make(id_, work, pending)
+                    return stored or await self._make(id_, work, pending, account)
             finally:
                 self._forget(pending)
 
-    async def _make(self, id_: str, work: PlanWork, pending: _Pending) -> PlannedProgram:
+    async def _make(
+        self, id_: str, work: PlanWork, pending: _Pending, account: Account | None
+    ) -> PlannedProgram:
         observe = self._metrics.stage_seconds
         try:
             await self._pool.run(work, pending.begin)
@@ -311,12 +347,13 @@ class PlanService:
         for stage, seconds in pending.stages():
             # One for each delegate, and a process can say anything: these are all planning.
             observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        made = await run_in_threadpool(self._keep, id_, work)
+        made = await run_in_threadpool(self._keep, id_, work, account)
         self._metrics.made(made.plan)
         return made
 
-    def _keep(self, id_: str, work: PlanWork) -> PlannedProgram:
-        plan = self.store.put(id_, work.files, work.source, work.options)
+    def _keep(self, id_: str, work: PlanWork, account: Account | None) -> PlannedProgram:
+        # What is charged now may be more than there is room for: the work has been done.
+        plan = self.store.put(id_, work.files, work.source, work.options, account)
         return PlannedProgram(plan, self.store.blobs.content(plan.graph_sha256))
 
     def _stored(self, id_: str) -> PlannedProgram | None:
