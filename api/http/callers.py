@@ -123,7 +123,7 @@ class Callers:
         return None if name is None else Caller(name, self._limits)
 
     def check_plan(self, request: Request, what: object) -> None:
-        """Raises ``HTTPException`` if a request may not wait for one more plan, or check."""
+        """Raises ``HTTPException`` if a request may not wait for one more plan."""
         if (caller := caller_of(request)) is None:
             return
         plans = self._plans.get(caller.name, Counter())
@@ -151,6 +151,14 @@ class Callers:
                 del plans[what]
             if not plans:
                 self._plans.pop(caller.name, None)
+
+    @contextmanager
+    def working(self, request: Request) -> Iterator[None]:
+        """Counts other work of planning processes as a plan; raises ``HTTPException`` as well."""
+        work = object()
+        self.check_plan(request, work)
+        with self.planning(request, work):
+            yield
 
     def check_upload(self, request: Request, size: int) -> None:
         """Raises ``HTTPException`` if a request may not upload so many bytes now."""

@@ -9,6 +9,7 @@ import fastapi
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from api.http.callers import Callers
 from api.http.device_models import (
     EXAMPLE_DEVICE,
     DeviceFit,
@@ -160,12 +161,16 @@ def get_runs(
         ),
     },
 )
-async def post_run(service: Service, name: Name, run: RunRequest, response: Response) -> RunSummary:
+async def post_run(
+    request: Request, service: Service, name: Name, run: RunRequest, response: Response
+) -> RunSummary:
     """Reads an ETDump with the program that ran, both uploaded by `POST /inputs`, and keeps them.
 
     Of the program the graphs are kept, without constants. The same run again changes nothing.
     """
-    kept, is_new = await service.add_run(name, run.etdump, run.program)
+    callers: Callers = request.app.state.callers
+    with callers.working(request):
+        kept, is_new = await service.add_run(name, run.etdump, run.program)
     if not is_new:
         response.status_code = 200
     return RunSummary.of(kept)

@@ -274,14 +274,13 @@ class PlanService:
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
-            self._callers.check_plan(request, work)
-            self._check_queue(request)
-            self._checking += 1
-            try:
-                with self._callers.planning(request, work):
+            with self._callers.working(request):
+                self._check_queue(request)
+                self._checking += 1
+                try:
                     await self._pool.run(work)
-            finally:
-                self._checking -= 1
+                finally:
+                    self._checking -= 1
             return read_check(json.loads(work.output.read_bytes()))
 
     def unready(self) -> str | None:
