@@ -33,6 +33,7 @@ from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.service import serving_jobs
+from api.jobs.submissions import KeyReusedError
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
 from api.planning.process import CrashError, OvertimeError, ProcessError
@@ -55,6 +56,7 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     UnknownDeviceError: 404,
     ConflictError: 409,
     FullAccountError: 413,
+    KeyReusedError: 422,
     LostBlobError: 410,
     UnreachableError: 503,
     ProcessError: 503,

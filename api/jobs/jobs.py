@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, aliased
 from api.jobs.engine import blocks
 from api.jobs.matrix import Input, check_size, write_options
 from api.jobs.states import ACTIVE, STATES, STOPPED
+from api.jobs.submissions import SubmissionKey, submitted, take
 from api.store.accounts import Account, discharge
 from api.store.clock import Ago
 from api.store.plans import PlanStore, plan_id
@@ -77,11 +78,13 @@ class Jobs:
         choices: Sequence[PlanOptions],
         request: dict[str, Any],
         account: Account | None = None,
+        key: SubmissionKey | None = None,
     ) -> str:
         """Notes a job down, and returns its id; ``queued`` then says what is to be started.
 
-        The ``account`` is charged for its inputs and for what it makes. Raises ``OptionError`` for
-        inputs that were not uploaded, and for too many of them, ``FullAccountError``.
+        The ``account`` is charged for its inputs and for what it makes. Where another submission
+        with the same ``key`` comes first, its job is returned. Raises ``OptionError`` for inputs
+        that were not uploaded, and for too many of them, ``FullAccountError``, ``KeyReusedError``.
         """
         found = check_size(inputs, len(choices))
         rows: dict[str, dict[str, Any]] = {}
@@ -102,6 +105,10 @@ class Jobs:
         devices = {row["device_sha256"] for row in rows.values()} - {None}
         job_id, insert = uuid.uuid4().hex, self._database.insert
         with self._database.writing() as session:
+            if key is not None and not take(self._database, session, key, job_id):
+                earlier = submitted(session, key)
+                assert earlier is not None
+                return earlier
             self._store.keep_blobs(session, {item.sha256 for item in found} | devices)
             for options in choices:
                 self._store.keep_profile(session, options.profile)
@@ -129,6 +136,11 @@ class Jobs:
                 sizes = {item.sha256: self._store.blobs.size(item.sha256) for item in found}
                 self._store.accounts.charge_strictly(session, account, sizes)
         return job_id
+
+    def submitted(self, key: SubmissionKey) -> str | None:
+        """The job that was submitted with a key; None for a new one. Raises ``KeyReusedError``."""
+        with self._database.reading() as session:
+            return submitted(session, key)
 
     def _insert(self, session: Session, tasks: Sequence[dict[str, Any]]) -> None:
         """Sees to it that tasks are there, and stay until the commit."""

@@ -291,6 +291,20 @@ class Item(Base):
     task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
 
 
+class Submission(Base):
+    """What a job was submitted by, with a key: the same again gives the same job."""
+
+    __tablename__ = "submission"
+
+    caller: Mapped[str] = mapped_column(Text, primary_key=True)
+    """Who submitted it; empty for whom there are no limits."""
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(_SHA256)
+    job_id: Mapped[str] = mapped_column(String(32))
+    """No key of ``job``: that one may have been deleted."""
+    created: Mapped[datetime] = mapped_column(Utc, index=True)
+
+
 class TokenRecord(Base):
     """A token that lets someone in: see ``Tokens``."""
 
