@@ -51,19 +51,21 @@ class Matrix:
     runtimes: tuple[str | None, ...] = (None,)
     compile_options: tuple[tuple[str, ...], ...] = ((),)
 
-    def choices(self) -> list[PlanOptions]:
+    def choices(self, inputs: int = 1) -> list[PlanOptions]:
         """Each combination once.
 
-        Raises ``OptionError`` for too many, before any is made, and naming an option that is wrong.
+        Raises ``TooManyTasksError`` if there are too many with so many inputs, before any is made,
+        and ``OptionError`` naming an option that is wrong.
         """
         axes = (
             *(self.profiles, self.devices, self.objectives, self.texture_limits),
             *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
         )
-        if (count := prod(map(len, axes))) > MAX_ITEMS:
+        if (count := prod(map(len, axes))) * inputs > MAX_ITEMS:
+            of = f" of {inputs:,} inputs" if inputs > 1 else ""
             raise TooManyTasksError(
-                f"{count:,} combinations of options are more than the {MAX_ITEMS:,} tasks that a "
-                "job may have: name fewer values, or submit several jobs"
+                f"{count:,} combinations of options{of} are more than the {MAX_ITEMS:,} tasks that "
+                "a job may have: name fewer values, or submit several jobs"
             )
         found: dict[str, PlanOptions] = {}
         for profile, device, objective, limits, buffer_limit, without, runtime, compiled in product(
