@@ -28,6 +28,7 @@ from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
 from api.http.problems import Problem, answer_errors
+from api.http.queue import Queue
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
@@ -157,17 +158,18 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, store.database)
             planning, metrics = pool or _pool(settings), Metrics()
+            queue = Queue(settings.most_pending, metrics)
             callers = Callers(settings.limits, settings.most_pending)
             service = PlanService(
                 store,
                 planning,
                 uploads,
                 settings.plan_seconds,
-                settings.most_pending,
+                queue,
                 callers,
                 metrics,
             )
-            measuring = DeviceService(store, planning, uploads)
+            measuring = DeviceService(store, planning, uploads, queue)
             worker = WorkerSettings(
                 str(data_dir.absolute()),
                 settings.database_url,

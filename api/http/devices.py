@@ -26,6 +26,7 @@ from api.http.device_models import (
 )
 from api.http.measuring import DeviceService
 from api.http.problems import problems
+from api.http.queue import while_waited_for
 
 
 async def _service(request: Request) -> DeviceService:
@@ -170,7 +171,8 @@ async def post_run(
     """
     callers: Callers = request.app.state.callers
     with callers.working(request):
-        kept, is_new = await service.add_run(name, run.etdump, run.program)
+        adding = service.add_run(name, run.etdump, run.program)
+        kept, is_new = await while_waited_for(request, adding)
     if not is_new:
         response.status_code = 200
     return RunSummary.of(kept)

@@ -198,7 +198,7 @@ def _submit(
     ):
         if account is not None:
             service.store.accounts.check(account)
-        choices, summary = matrix.choices(), job.summary(matrix)
+        choices, summary = matrix.choices(len(set(inputs))), job.summary(matrix)
         return service.jobs.submit(job.name, inputs, choices, summary, account, key)
 
 

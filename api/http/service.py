@@ -18,7 +18,8 @@ from starlette.requests import ClientDisconnect
 
 from api.http.callers import Callers, caller_of
 from api.http.metrics import Metrics
-from api.http.refusals import counted, refusal
+from api.http.queue import Queue, left, while_waited_for
+from api.http.refusals import counted
 from api.http.uploads import Upload, UploadFolder, Uploads
 from api.jobs.matrix import Input
 from api.jobs.tasks import Tasks
@@ -36,12 +37,7 @@ from planner.result.check import CheckReport, read_check
 
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
-_RETRY_SECONDS: Final = 10
 _STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
-_FULL: Final = (
-    "the service has as many programs to plan as it takes at a time: try again later, or submit a "
-    "job (POST /jobs), which waits for its turn"
-)
 
 _TWO_PROGRAMS: Final = "the request has a body, and names an input as well: leave out one of them"
 
@@ -120,19 +116,17 @@ class PlanService:
         pool: PlanningPool,
         uploads: Uploads,
         plan_seconds: float,
-        most_pending: int,
+        queue: Queue,
         callers: Callers,
         metrics: Metrics,
     ) -> None:
-        """At most ``most_pending`` plans are made or wait to be at a time."""
         self.store = store
         self._pool = pool
         self._uploads = uploads
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
         self._is_stopped = False
-        self._most_pending, self._callers, self._metrics = most_pending, callers, metrics
-        self._checking = 0  # programs that are checked, or wait to be
+        self._queue, self._callers, self._metrics = queue, callers, metrics
         metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
@@ -163,7 +157,7 @@ class PlanService:
             account = await self._account(request, upload.size)
             self._callers.check_plan(request, self._pending.get(asked.id))
             if asked.id not in self._pending:
-                self._check_queue(request)
+                scratch.enter_context(self._queue.place())
                 source, files = upload.file(folder), PlanFiles.within(folder.path)
                 work = PlanWork(
                     *(source, program.name, options, files, asked.is_lowered, program.input)
@@ -185,10 +179,6 @@ class PlanService:
         with counted(request.scope, FullAccountError, "stored_bytes"):
             await run_in_threadpool(self.store.accounts.check, caller.account, size)
         return caller.account
-
-    def _check_queue(self, request: Request) -> None:
-        if len(self._pending) + self._checking >= self._most_pending:
-            raise refusal(request.scope, "queue", 503, _FULL, _RETRY_SECONDS)
 
     async def plan_later(
         self, request: Request, program: Program, options: PlanOptions
@@ -224,6 +214,7 @@ class PlanService:
             # Put again: it counts as new from now on, and no sweep takes it while it is planned.
             path = blobs.path(sha256)
             blobs.put(path)
+            self.store.accounts.renew(sha256)
             return Upload(path, sha256, blobs.size(sha256))
         except FileNotFoundError:
             raise OptionError(
@@ -246,7 +237,7 @@ class PlanService:
         follows = self._followed.setdefault(progress_id, []) if progress_id is not None else []
         follows.append(pending)
         pending.waiting += 1
-        leaving = asyncio.create_task(_left(request))
+        leaving = asyncio.create_task(left(request))
         try:
             await asyncio.wait({pending.task, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if pending.task.done():
@@ -274,20 +265,15 @@ class PlanService:
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
-            with self._callers.working(request):
-                self._check_queue(request)
-                self._checking += 1
-                try:
-                    await self._pool.run(work)
-                finally:
-                    self._checking -= 1
+            with self._callers.working(request), self._queue.place():
+                await while_waited_for(request, self._pool.run(work))
             return read_check(json.loads(work.output.read_bytes()))
 
     def unready(self) -> str | None:
         """Why no plan can be made now; None if one can. May be slow."""
         if self._is_stopped:
             return "the service shuts down"
-        if len(self._pending) >= self._most_pending:
+        if self._queue.is_full:
             return f"{len(self._pending)} plans wait to be made: the queue is full"
         return self._pool.unready()
 
@@ -408,12 +394,6 @@ def _refused() -> Iterator[None]:
         yield
     except InputError as error:
         raise HTTPException(400, error.worded(HTTP)) from None
-
-
-async def _left(request: Request) -> None:
-    """Returns when the client of a request has left; its body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _mark_retrieved(task: asyncio.Task[PlannedProgram]) -> None:
