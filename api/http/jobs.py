@@ -85,7 +85,13 @@ router = APIRouter(tags=["jobs"])
     "/inputs",
     summary="Upload an input of a job",
     status_code=201,
-    responses=problems(status_413="The body is larger than this service takes."),
+    responses=problems(
+        status_413="The body is larger than this service takes, or than what you may have in the "
+        "store.",
+        status_429="You upload too much: `Retry-After` says when to try again.",
+        status_503="Others upload too much just now: `Retry-After` says when to try again.",
+        status_507="There is no room for the body.",
+    ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
 async def post_input(request: Request, service: Service) -> UploadedInput:

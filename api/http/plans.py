@@ -128,7 +128,9 @@ router = APIRouter()
             status_403="A page of another site sent this, or torch would have to read the program "
             "and there is no jail for it.",
             status_404="There is no such device.",
-            status_413="The body is larger than this service takes.",
+            status_413="The body is larger than this service takes, or than what you may have in "
+            "the store.",
+            status_429="You ask for too much: `Retry-After` says when to try again.",
             status_422="An option is wrong, the input was not uploaded, there is a body as well, "
             "the program cannot be lowered, holds nothing that the "
             "Vulkan delegate supports, or has an operator that the options leave without "
@@ -138,6 +140,7 @@ router = APIRouter()
             status_503="The process that planned ended, the service has too much to plan "
             "(`Retry-After`), or it shuts down.",
             status_504="Planning took longer than this service allows.",
+            status_507="There is no room for the body.",
         ),
     },
     openapi_extra={"requestBody": PROGRAM_BODY},
@@ -197,9 +200,12 @@ async def post_plan(
         status_400="The body is no `.pte`, `.bpte` or VkGraph.",
         status_413="The body is larger than this service takes.",
         status_422="An option is wrong, or the program is damaged.",
+        status_429="You ask for too much: `Retry-After` says when to try again.",
         status_500="Checking failed.",
-        status_503="The process that checked ended, or the service shuts down.",
+        status_503="The process that checked ended, the service has too much to plan "
+        "(`Retry-After`), or it shuts down.",
         status_504="Checking took longer than this service allows.",
+        status_507="There is no room for the body.",
     ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
