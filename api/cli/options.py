@@ -35,10 +35,11 @@ class _Gib(click.FloatRange):
         return int(super().convert(value, param, ctx) * 2**30)
 
 
+GIB = _Gib(min=0, min_open=True)
 PLAN_MEMORY = click.option(
     "--plan-memory",
     "plan_memory_bytes",
-    type=_Gib(min=0, min_open=True),
+    type=GIB,
     metavar="GIB",
     help="Memory that planning one program may take [default: three quarters of the machine's].",
 )

@@ -10,7 +10,8 @@ import click
 
 from api.cli.database import database_options
 from api.cli.jobs import BLOBS
-from api.cli.options import PLAN_MEMORY
+from api.cli.limits import server_limits
+from api.cli.options import GIB, PLAN_MEMORY
 
 
 @click.command()
@@ -44,6 +45,19 @@ from api.cli.options import PLAN_MEMORY
     default=64,
     show_default=True,
     help="Plans that are made, or wait to be, at a time: more are refused with 503.",
+)
+@server_limits
+@click.option(
+    "--uploads-gib",
+    "most_upload_bytes",
+    type=GIB,
+    metavar="GIB",
+    default="16",
+    show_default=True,
+    envvar="LAYOUT_PLANNER_UPLOADS_GIB",
+    show_envvar=True,
+    help="What all uploads that are on their way, or are planned, may take: more are refused "
+    "with 503.",
 )
 @click.option(
     "--allowed-host",
@@ -87,6 +101,8 @@ def serve(
     access: Literal["auto", "off", "tokens"],
     identity_header: str | None,
     without_jail: bool,
+    most_upload_bytes: int,
+    **limits: int,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
 
@@ -96,6 +112,7 @@ def serve(
 
     from api.http.access import AccessRules
     from api.http.app import Settings
+    from api.http.callers import CallerLimits
     from api.http.server import serve as run
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
@@ -114,6 +131,8 @@ def serve(
         allowed_hosts=frozenset(allowed_hosts),
         access=AccessRules(mode, identity_header),
         blobs_url=blobs_url or None,
+        limits=CallerLimits(**limits),
+        most_upload_bytes=most_upload_bytes,
     )
     run(host, port, settings)
 

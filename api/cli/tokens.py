@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli.jobs import DATA_DIR, DATABASE
+from api.cli.limits import token_limits
 
 if TYPE_CHECKING:
+    from api.store.tables import TokenRecord
     from api.store.tokens import Tokens
 
 
@@ -33,25 +35,29 @@ def token_group() -> None:
     show_default=True,
     help="read: look at everything; plan: also make plans, jobs and devices; admin: also delete.",
 )
+@token_limits
 @DATA_DIR
 @DATABASE
-def create(name: str, scope: str, data_dir: Path | None, database_url: str | None) -> None:
+def create(
+    name: str, scope: str, data_dir: Path | None, database_url: str | None, **limits: int | None
+) -> None:
     """Make a token for NAME, and print it."""
-    from api.store.tokens import Scope
+    from api.store.tokens import Allowance, Scope
 
     with _tokens(data_dir, database_url) as tokens:
-        click.echo(tokens.create(name, Scope[scope.upper()]))
+        click.echo(tokens.create(name, Scope[scope.upper()], Allowance(**limits)))
 
 
 @token_group.command("list")
 @DATA_DIR
 @DATABASE
 def list_tokens(data_dir: Path | None, database_url: str | None) -> None:
-    """Print the tokens that were made: id, scope, since when, whose."""
+    """Print the tokens that were made: id, scope, since when, whose, limits of their own."""
     with _tokens(data_dir, database_url) as tokens:
         for token in tokens.all():
             state = token.scope if token.revoked is None else "revoked"
-            click.echo(f"{token.id}  {state:<7}  {token.created:%Y-%m-%d %H:%M}  {token.name}")
+            line = f"{token.id}  {state:<7}  {token.created:%Y-%m-%d %H:%M}  {token.name}"
+            click.echo("  ".join([line, *_limits(token)]))
 
 
 @token_group.command()
@@ -66,6 +72,18 @@ def revoke(ids: tuple[str, ...], data_dir: Path | None, database_url: str | None
         for id_ in ids:
             if not tokens.revoke(id_):
                 raise OptionError(f"there is no token {id_!r} that is valid: see 'token list'")
+
+
+def _limits(token: TokenRecord) -> Iterator[str]:
+    """The limits that a token has of its own."""
+    if token.requests_per_minute is not None:
+        yield f"{token.requests_per_minute} requests/min"
+    if token.running_plans is not None:
+        yield f"{token.running_plans} plans at a time"
+    if token.stored_bytes is not None:
+        yield f"{token.stored_bytes / 2**30:g} GiB stored"
+    if token.upload_bytes_per_hour is not None:
+        yield f"{token.upload_bytes_per_hour / 2**30:g} GiB/h uploaded"
 
 
 @contextmanager

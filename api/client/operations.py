@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import wraps
@@ -186,12 +187,17 @@ class Operations:
 
     @operation
     def submit(self, submission: Submission) -> Steps[str]:
-        """Uploads the files and submits the job; returns its id."""
+        """Uploads the files and submits the job; returns its id.
+
+        It is submitted once, even if the connection is lost meanwhile: it has a key of its own.
+        """
         inputs = []
         for name, path in submission.files.items():
             inputs.append({"name": name, "sha256": (yield from self._upload(path))})
         body = {"name": submission.name, "inputs": inputs, **submission.options}
-        job = yield from self._document(JobSummary, Request("POST", "/jobs", json=body))
+        key = {"Idempotency-Key": f'"{uuid.uuid4()}"'}
+        request = Request("POST", "/jobs", json=body, headers=key, repeats=True)
+        job = yield from self._document(JobSummary, request)
         return job["id"]
 
     @operation

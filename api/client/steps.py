@@ -23,7 +23,8 @@ AGAIN_SECONDS: Final = 0.5
 """The pause before what failed is tried again, where the server does not say."""
 
 _REPEATABLE: Final = frozenset(("GET", "HEAD", "PUT"))
-_BUSY: Final = frozenset((429, 503))
+_BUSY: Final = frozenset((409, 429, 503))
+"""What a server may say with a time to come again."""
 
 T = TypeVar("T")
 Source = bytes | Path

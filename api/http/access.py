@@ -15,12 +15,15 @@ from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Asked
 
 from api.store.database import UnreachableError
+from api.store.tables import TokenRecord
 from api.store.tokens import Scope, Tokens
 
 WHO: Final = "layout_planner.who"
 """Where a request has the name of who asks, once that is known."""
+TOKEN: Final = "layout_planner.token"
+"""Where it has the record of the token that it came with."""
 
-_OPEN: Final = ("/health", "/healthz", "/readyz", "/static/")
+OPEN: Final = ("/health", "/healthz", "/readyz", "/static/")
 """Paths that tell nothing of anybody's plans."""
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _CHALLENGE: Final = 'Bearer realm="Layout Planner", Basic realm="Layout Planner"'
@@ -46,7 +49,7 @@ class AccessControl:
 
     def __init__(self, app: ASGIApp, rules: AccessRules) -> None:
         self._app, self._rules = app, rules
-        self._known: dict[str, tuple[float, str, Scope]] = {}  # by token
+        self._known: dict[str, tuple[float, TokenRecord]] = {}  # by token
 
     async def __call__(self, scope: Asked, receive: Receive, send: Send) -> None:
         """Answers one request."""
@@ -54,7 +57,7 @@ class AccessControl:
         await (answer or self._app)(scope, receive, send)
 
     async def _refusal(self, scope: Asked) -> JSONResponse | None:
-        if self._rules.mode == "off" or scope["path"].startswith(_OPEN):
+        if self._rules.mode == "off" or scope["path"].startswith(OPEN):
             return None
         headers = Headers(scope=scope)
         if self._rules.identity_header and (who := headers.get(self._rules.identity_header)):
@@ -72,7 +75,8 @@ class AccessControl:
                 "(layout-planner token create)"
             )
             return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": _CHALLENGE})
-        scope[WHO], allowed = found
+        scope[WHO], scope[TOKEN] = found.name, found
+        allowed = Scope[found.scope.upper()]
         needed = _needed(scope["method"], scope["path"])
         if allowed < needed:
             detail = (
@@ -81,8 +85,8 @@ class AccessControl:
             return JSONResponse({"detail": f"{detail}: ask for another one"}, 403)
         return None
 
-    async def _find(self, tokens: Tokens, token: str) -> tuple[str, Scope] | None:
-        until, name, scope = self._known.get(token, (0.0, "", Scope.READ))
+    async def _find(self, tokens: Tokens, token: str) -> TokenRecord | None:
+        until, found = self._known.get(token, (0.0, None))
         if until < time.monotonic():
             found = await run_in_threadpool(tokens.find, token)
             if found is None:
@@ -90,9 +94,8 @@ class AccessControl:
                 return None
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()
-            name, scope = found.name, Scope[found.scope.upper()]
-            self._known[token] = time.monotonic() + _KNOWN_SECONDS, name, scope
-        return name, scope
+            self._known[token] = time.monotonic() + _KNOWN_SECONDS, found
+        return found
 
 
 def _needed(method: str, path: str) -> Scope:

@@ -22,19 +22,23 @@ from api.dashboard.query import OverviewQuery
 from api.http import devices, health, jobs, plans
 from api.http.access import AccessControl, AccessRules
 from api.http.audit import Audited, AuditLog
+from api.http.callers import CallerLimits, Callers, LimitRequests
 from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
 from api.http.problems import Problem, answer_errors
+from api.http.queue import Queue
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.service import serving_jobs
+from api.jobs.submissions import KeyReusedError
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
 from api.planning.process import CrashError, OvertimeError, ProcessError
+from api.store.accounts import FullAccountError
 from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
@@ -52,6 +56,8 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     CrashError: 500,
     UnknownDeviceError: 404,
     ConflictError: 409,
+    FullAccountError: 413,
+    KeyReusedError: 422,
     LostBlobError: 410,
     UnreachableError: 503,
     ProcessError: 503,
@@ -84,7 +90,8 @@ class Settings:
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
-    ``access`` says who may ask.
+    ``access`` says who may ask, and ``limits`` for how much unless a token says otherwise.
+    Uploads that are on their way, or are planned, have at most ``most_upload_bytes`` in all.
     """
 
     data_dir: Path | None = None
@@ -105,6 +112,8 @@ class Settings:
     allowed_hosts: frozenset[str] = frozenset()
     access: AccessRules = field(default_factory=AccessRules)
     blobs_url: str | None = None
+    limits: CallerLimits = field(default_factory=CallerLimits)
+    most_upload_bytes: int = 16 * 2**30
 
 
 def _pool(settings: Settings) -> Pool:
@@ -138,16 +147,29 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             # Beside the plans: uploads are as large as these, and a small /tmp may be memory.
             scratch = stack.enter_context(scratch_in(data_dir))
             is_jailed = settings.jail.is_closed or settings.takes_unjailed
-            uploads = Uploads(scratch / "uploads", settings.max_upload_bytes, is_jailed)
+            uploads = Uploads(
+                scratch / "uploads",
+                settings.max_upload_bytes,
+                settings.most_upload_bytes,
+                is_jailed,
+            )
             uploads.root.mkdir()
             app.state.data_dir = data_dir
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, store.database)
             planning, metrics = pool or _pool(settings), Metrics()
+            queue = Queue(settings.most_pending, metrics)
+            callers = Callers(settings.limits, settings.most_pending)
             service = PlanService(
-                store, planning, uploads, settings.plan_seconds, settings.most_pending, metrics
+                store,
+                planning,
+                uploads,
+                settings.plan_seconds,
+                queue,
+                callers,
+                metrics,
             )
-            measuring = DeviceService(store, planning, uploads)
+            measuring = DeviceService(store, planning, uploads, queue)
             worker = WorkerSettings(
                 str(data_dir.absolute()),
                 settings.database_url,
@@ -156,7 +178,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 settings.plan_memory_bytes,
                 settings.blobs_url,
             )
-            app.state.uploads, app.state.metrics = uploads, metrics
+            app.state.uploads, app.state.metrics, app.state.callers = uploads, metrics, callers
             app.state.service, app.state.devices = service, measuring
             sweeping = asyncio.create_task(service.sweep())
             try:
@@ -190,6 +212,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(devices.router)
     app.include_router(health.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
+    app.add_middleware(LimitRequests)
     app.add_middleware(AccessControl, rules=settings.access)
     app.add_middleware(Audited)
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)

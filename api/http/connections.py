@@ -7,13 +7,23 @@ for plans.
 from __future__ import annotations
 
 import asyncio
+import os
 import resource
+import socket
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 _RESERVED: Final = 256
 """Descriptors that plans, the store and the database are left with."""
+ACCEPTED: Final = 16
+"""Connections that asyncio accepts in one turn of its loop, before it tells of the first of them.
+
+All of them need descriptors, those that are turned away as well.
+"""
+_WAITING: Final = 2048
+"""Connections that may wait to be accepted."""
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
     b"Content-Type: application/json\r\nContent-Length: 51\r\n\r\n"
@@ -32,11 +42,13 @@ def most_connections() -> int:
 class Connection(H11Protocol):
     """A connection of uvicorn that is closed if the head of a request takes too long to arrive.
 
-    Each server has a class of its own, with ``head_seconds``, and ``most`` connections at a time.
+    Each server has a class of its own, with ``head_seconds``, and ``most`` connections at a time;
+    ``refused`` is called for one more.
     """
 
     head_seconds: float
     most: int
+    refused: staticmethod[[], None]
 
     _hurry: asyncio.TimerHandle | None = None
 
@@ -44,6 +56,7 @@ class Connection(H11Protocol):
         """Turns the client away if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
+            self.refused()
             transport.write(_FULL)
             transport.close()
         else:
@@ -72,7 +85,20 @@ class Connection(H11Protocol):
             self._hurry = None
 
 
-def connections_of(head_seconds: float, most: int | None = None) -> type[Connection]:
-    """The class of a server's connections; ``most`` is what there are descriptors for."""
-    limits = {"head_seconds": head_seconds, "most": most_connections() if most is None else most}
+def connections_of(
+    head_seconds: float, most: int | None, refused: Callable[[], None]
+) -> type[Connection]:
+    """The class of a server's connections; by default there are descriptors for ``most``."""
+    limits = {
+        "head_seconds": head_seconds,
+        "most": most_connections() if most is None else most,
+        "refused": staticmethod(refused),
+    }
     return type("Connection", (Connection,), limits)
+
+
+def listen_to_many(listening: Iterable[int]) -> None:
+    """Has the system keep many clients waiting for sockets that accept few at a time."""
+    for descriptor in listening:
+        with socket.socket(fileno=os.dup(descriptor)) as same:
+            same.listen(_WAITING)

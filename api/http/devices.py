@@ -9,6 +9,7 @@ import fastapi
 from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
 from fastapi.responses import FileResponse
 
+from api.http.callers import Callers
 from api.http.device_models import (
     EXAMPLE_DEVICE,
     DeviceFit,
@@ -25,6 +26,7 @@ from api.http.device_models import (
 )
 from api.http.measuring import DeviceService
 from api.http.problems import problems
+from api.http.queue import while_waited_for
 
 
 async def _service(request: Request) -> DeviceService:
@@ -160,12 +162,17 @@ def get_runs(
         ),
     },
 )
-async def post_run(service: Service, name: Name, run: RunRequest, response: Response) -> RunSummary:
+async def post_run(
+    request: Request, service: Service, name: Name, run: RunRequest, response: Response
+) -> RunSummary:
     """Reads an ETDump with the program that ran, both uploaded by `POST /inputs`, and keeps them.
 
     Of the program the graphs are kept, without constants. The same run again changes nothing.
     """
-    kept, is_new = await service.add_run(name, run.etdump, run.program)
+    callers: Callers = request.app.state.callers
+    with callers.working(request):
+        adding = service.add_run(name, run.etdump, run.program)
+        kept, is_new = await while_waited_for(request, adding)
     if not is_new:
         response.status_code = 200
     return RunSummary.of(kept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -11,10 +12,20 @@ from functools import partial
 from typing import Annotated, Any, Final
 
 import fastapi
-from fastapi import APIRouter, BackgroundTasks, Depends, HTTPException, Query, Request, Response
+from fastapi import (
+    APIRouter,
+    BackgroundTasks,
+    Depends,
+    Header,
+    HTTPException,
+    Query,
+    Request,
+    Response,
+)
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from api.http.callers import Caller, caller_of
 from api.http.measuring import DeviceService
 from api.http.models import (
     EXAMPLE_JOB_ID,
@@ -32,10 +43,13 @@ from api.http.models import (
     WorkerSummary,
 )
 from api.http.problems import problems
+from api.http.refusals import counted
 from api.http.uploads import PROGRAM_BODY, Uploads
 from api.jobs.jobs import JobStatus
-from api.jobs.matrix import MAX_ITEMS, Input
-from api.jobs.service import JobService
+from api.jobs.matrix import MAX_ITEMS, Input, TooManyTasksError
+from api.jobs.service import InProgressError, JobService
+from api.jobs.submissions import SubmissionKey
+from api.store.accounts import FullAccountError
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
 
@@ -61,6 +75,7 @@ FoundJob = Annotated[JobStatus, Depends(_job)]
 _NO_JOB: Final = problems(status_404="No job has this id.", status_422="The id is wrong.")
 _WRONG: Final = problems(status_422="A query parameter is wrong.")
 
+_KEY: Final = r'^"?[!#-~]{1,200}"?$'
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
 
 router = APIRouter(tags=["jobs"])
@@ -70,14 +85,28 @@ router = APIRouter(tags=["jobs"])
     "/inputs",
     summary="Upload an input of a job",
     status_code=201,
-    responses=problems(status_413="The body is larger than this service takes."),
+    responses=problems(
+        status_413="The body is larger than this service takes, or than what you may have in the "
+        "store.",
+        status_429="You upload too much: `Retry-After` says when to try again.",
+        status_503="Others upload too much just now: `Retry-After` says when to try again.",
+        status_507="There is no room for the body.",
+    ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
 async def post_input(request: Request, service: Service) -> UploadedInput:
     """Keeps a program for jobs that name it by its SHA-256. It is not read yet."""
     uploads: Uploads = request.app.state.uploads
-    with uploads.folder() as folder:
+    caller, accounts = caller_of(request), service.store.accounts
+    with uploads.folder() as folder, counted(request.scope, FullAccountError, "stored_bytes"):
+        if caller is not None:
+            announced = request.headers.get("content-length", "")
+            more = int(announced) if announced.isdecimal() else 0
+            await run_in_threadpool(accounts.check, caller.account, more)
         upload = await uploads.receive(request, folder)
+        if caller is not None:
+            found = {upload.sha256: upload.size}
+            await run_in_threadpool(accounts.reserve, caller.account, found)
         await run_in_threadpool(service.store.blobs.put, upload.body)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
 
@@ -98,10 +127,9 @@ def head_input(
     ],
 ) -> Response:
     """Spares a client from sending what the server has: the answer has no body."""
-    blobs = service.store.blobs
     try:
-        blobs.renew(sha256)  # no sweep takes it before the job
-        return Response(headers={"Content-Length": str(blobs.size(sha256))})
+        path = service.store.renew(sha256)  # no sweep takes it before the job
+        return Response(headers={"Content-Length": str(path.stat().st_size)})
     except FileNotFoundError:
         return Response(status_code=404)
 
@@ -112,7 +140,11 @@ def head_input(
     status_code=201,
     responses=problems(
         status_404="There is no such device.",
-        status_422="An input was not uploaded, or an option is wrong.",
+        status_409="A request with the same `Idempotency-Key` is not answered yet.",
+        status_410="The job that this `Idempotency-Key` made was deleted.",
+        status_413="You have as much in the store as you may.",
+        status_422="An input was not uploaded, an option is wrong, or the `Idempotency-Key` came "
+        "with another job.",
     ),
 )
 def post_job(
@@ -121,18 +153,56 @@ def post_job(
     job: JobRequest,
     response: Response,
     later: BackgroundTasks,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            pattern=_KEY,
+            description="A text of your own, drawn at random, as a UUID: the same request with "
+            "it, within a day, is answered with the same job.",
+        ),
+    ] = None,
 ) -> JobSummary:
     """Plans every input with every combination of the options, as soon as workers come to it.
 
     What is in store already is not planned again, and what other jobs want too only once.
     """
+    caller = caller_of(request)
+    key = None if idempotency_key is None else _key(caller, idempotency_key, job)
+    try:
+        with service.submitting(key):
+            job_id = (key and service.jobs.submitted(key)) or _submit(request, service, job, key)
+    except InProgressError as error:
+        raise HTTPException(409, str(error), {"Retry-After": "1"}) from None
+    later.add_task(start_job, service, job_id)
+    response.headers["Location"] = f"/jobs/{job_id}"
+    status = service.jobs.get(job_id)
+    if status is None:
+        raise HTTPException(410, f"the job {job_id}, which was submitted so, has been deleted")
+    return JobSummary.of(status)
+
+
+def _key(caller: Caller | None, text: str, job: JobRequest) -> SubmissionKey:
+    # A structured field is in quotes; those who send one without mean the same.
+    key, request = text.strip('"'), job.model_dump_json().encode()
+    return SubmissionKey(caller.name if caller else "", key, hashlib.sha256(request).hexdigest())
+
+
+def _submit(
+    request: Request, service: JobService, job: JobRequest, key: SubmissionKey | None
+) -> str:
     inputs = [Input(item.name, item.sha256) for item in job.inputs]
     devices: DeviceService = request.app.state.devices
     matrix = job.matrix(partial(find_profile, service.store), devices.devices.known)
-    job_id = service.jobs.submit(job.name, inputs, matrix.choices(), job.summary(matrix))
-    later.add_task(start_job, service, job_id)
-    response.headers["Location"] = f"/jobs/{job_id}"
-    return JobSummary.of(_job(service, job_id))
+    caller = caller_of(request)
+    account = None if caller is None else caller.account
+    with (
+        counted(request.scope, FullAccountError, "stored_bytes"),
+        counted(request.scope, TooManyTasksError, "combinations"),
+    ):
+        if account is not None:
+            service.store.accounts.check(account)
+        choices, summary = matrix.choices(len(set(inputs))), job.summary(matrix)
+        return service.jobs.submit(job.name, inputs, choices, summary, account, key)
 
 
 @router.get("/jobs", summary="List jobs", responses=_WRONG)

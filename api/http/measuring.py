@@ -11,6 +11,7 @@ from typing import Final
 from starlette.concurrency import run_in_threadpool
 
 from api.http.device_models import UploadedFile
+from api.http.queue import Queue
 from api.http.service import PlanningPool
 from api.http.uploads import Uploads
 from api.planning.measuring import JudgeDevice, ReadRun
@@ -27,9 +28,11 @@ _MOST_PROGRAMS: Final = 4
 class DeviceService:
     """The devices of a server: what takes long is done in its planning processes."""
 
-    def __init__(self, store: PlanStore, pool: PlanningPool, uploads: Uploads) -> None:
+    def __init__(
+        self, store: PlanStore, pool: PlanningPool, uploads: Uploads, queue: Queue
+    ) -> None:
         self.store, self.devices = store, DeviceStore(store)
-        self._pool, self._uploads = pool, uploads
+        self._pool, self._uploads, self._queue = pool, uploads, queue
         self._fitting: dict[str, asyncio.Task[bytes]] = {}
 
     async def add_run(
@@ -44,14 +47,15 @@ class DeviceService:
         with self._uploads.folder() as folder:
             bare, output = folder.path / "program", folder.path / "run"
             work = ReadRun(paths[0], etdump.name, paths[1], program.name, bare, output)
-            await self._pool.run(work)
+            with self._queue.place():
+                await self._pool.run(work)
             record = read_run(json.loads(output.read_bytes()), device.name, device.driver)
             files = MeasuredFiles(record, program.name, paths[0], bare)
             return await run_in_threadpool(self.devices.add_run, name, files)
 
     def _uploaded(self, file: UploadedFile) -> Path:
         try:
-            return self.store.blobs.renew(file.sha256)  # no sweep takes it while it is read
+            return self.store.renew(file.sha256)  # no sweep takes it while it is read
         except FileNotFoundError:
             raise OptionError(
                 f"the file {file.name} has not been uploaded: POST its bytes to /inputs first"
@@ -79,7 +83,8 @@ class DeviceService:
         programs = tuple(self._newest(runs))
         with self._uploads.folder() as folder:
             output = folder.path / "fit"
-            await self._pool.run(JudgeDevice(known.path, name, programs, output))
+            with self._queue.place():
+                await self._pool.run(JudgeDevice(known.path, name, programs, output))
             document = json.loads(output.read_bytes())
         by_files = {(run.etdump_sha256, run.program_sha256): run for run in runs}
         for each in document["runs"]:

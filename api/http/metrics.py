@@ -89,6 +89,12 @@ class Metrics:
             ("reason",),
             registry=self.registry,
         )
+        self.refusals = Counter(
+            "layout_planner_refusals",
+            "Requests that were refused because they asked for too much, by reason.",
+            ("reason",),
+            registry=self.registry,
+        )
 
     def made(self, plan: Plan) -> None:
         """Counts a plan that was made."""

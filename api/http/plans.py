@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 
+from api.http.callers import caller_of
 from api.http.jobs import start_job
 from api.http.measuring import DeviceService
 from api.http.models import (
@@ -28,10 +29,12 @@ from api.http.models import (
     Progress,
 )
 from api.http.problems import problems
+from api.http.refusals import counted
 from api.http.service import PlanService, Program
 from api.http.uploads import PROGRAM_BODY
 from api.jobs.matrix import Input
 from api.jobs.service import JobService
+from api.store.accounts import FullAccountError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -125,7 +128,9 @@ router = APIRouter()
             status_403="A page of another site sent this, or torch would have to read the program "
             "and there is no jail for it.",
             status_404="There is no such device.",
-            status_413="The body is larger than this service takes.",
+            status_413="The body is larger than this service takes, or than what you may have in "
+            "the store.",
+            status_429="You ask for too much: `Retry-After` says when to try again.",
             status_422="An option is wrong, the input was not uploaded, there is a body as well, "
             "the program cannot be lowered, holds nothing that the "
             "Vulkan delegate supports, or has an operator that the options leave without "
@@ -135,6 +140,7 @@ router = APIRouter()
             status_503="The process that planned ended, the service has too much to plan "
             "(`Retry-After`), or it shuts down.",
             status_504="Planning took longer than this service allows.",
+            status_507="There is no room for the body.",
         ),
     },
     openapi_extra={"requestBody": PROGRAM_BODY},
@@ -194,9 +200,12 @@ async def post_plan(
         status_400="The body is no `.pte`, `.bpte` or VkGraph.",
         status_413="The body is larger than this service takes.",
         status_422="An option is wrong, or the program is damaged.",
+        status_429="You ask for too much: `Retry-After` says when to try again.",
         status_500="Checking failed.",
-        status_503="The process that checked ended, or the service shuts down.",
+        status_503="The process that checked ended, the service has too much to plan "
+        "(`Retry-After`), or it shuts down.",
         status_504="Checking took longer than this service allows.",
+        status_507="There is no room for the body.",
     ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
@@ -360,7 +369,10 @@ def _prefers_later(headers: list[str]) -> bool:
 def _job(request: Request, program: Input, options: PlanOptions, query: PlanQuery) -> Response:
     """The answer that a job makes a plan."""
     service: JobService = request.app.state.jobs
-    job_id = service.jobs.submit(program.name, [program], [options], query.summary(options))
+    caller, asked = caller_of(request), query.summary(options)
+    account = None if caller is None else caller.account
+    with counted(request.scope, FullAccountError, "stored_bytes"):
+        job_id = service.jobs.submit(program.name, [program], [options], asked, account)
     job = service.jobs.get(job_id)
     if job is None:
         raise HTTPException(404, f"the job {job_id!r} was deleted just now")

@@ -15,7 +15,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from api.http.access import AccessRules
 from api.http.app import Settings, create_app
-from api.http.connections import connections_of
+from api.http.connections import ACCEPTED, connections_of, listen_to_many
+from api.http.metrics import Metrics
 from api.http.service import PlanService
 from api.jobs.service import JobService
 from api.store.plans import open_store
@@ -46,9 +47,15 @@ def serve(host: str, port: int, settings: Settings) -> None:
     if not settings.jail.is_closed:
         print(f"Jail: {_OPEN[settings.takes_unjailed]}", file=sys.stderr, flush=True)
     app = create_app(settings)
+
+    def count_refused() -> None:
+        metrics: Metrics = app.state.metrics
+        metrics.refusals.labels("connections").inc()
+
     config = uvicorn.Config(
         app,
-        http=connections_of(settings.head_seconds, settings.most_connections),
+        http=connections_of(settings.head_seconds, settings.most_connections, count_refused),
+        backlog=ACCEPTED,
         host=host,
         port=port,
         log_level="warning",
@@ -75,6 +82,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        listen_to_many(each.fileno() for server in self.servers for each in server.sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         print(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}", flush=True)
 

@@ -16,12 +16,16 @@ from fastapi import HTTPException, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
+from api.http.callers import Callers, caller_of
 from api.http.metrics import Metrics
+from api.http.queue import Queue, left, while_waited_for
+from api.http.refusals import counted
 from api.http.uploads import Upload, UploadFolder, Uploads
 from api.jobs.matrix import Input
 from api.jobs.tasks import Tasks
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
+from api.store.accounts import Account, FullAccountError
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
@@ -33,12 +37,7 @@ from planner.result.check import CheckReport, read_check
 
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
-_RETRY_SECONDS: Final = 10
 _STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
-_FULL: Final = (
-    "the service has as many programs to plan as it takes at a time: try again later, or submit a "
-    "job (POST /jobs), which waits for its turn"
-)
 
 _TWO_PROGRAMS: Final = "the request has a body, and names an input as well: leave out one of them"
 
@@ -117,17 +116,17 @@ class PlanService:
         pool: PlanningPool,
         uploads: Uploads,
         plan_seconds: float,
-        most_pending: int,
+        queue: Queue,
+        callers: Callers,
         metrics: Metrics,
     ) -> None:
-        """At most ``most_pending`` plans are made or wait to be at a time."""
         self.store = store
         self._pool = pool
         self._uploads = uploads
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
         self._is_stopped = False
-        self._most_pending, self._metrics = most_pending, metrics
+        self._queue, self._callers, self._metrics = queue, callers, metrics
         metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
@@ -155,19 +154,31 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
+            account = await self._account(request, upload.size)
+            self._callers.check_plan(request, self._pending.get(asked.id))
             if asked.id not in self._pending:
-                if len(self._pending) >= self._most_pending:
-                    raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
+                scratch.enter_context(self._queue.place())
                 source, files = upload.file(folder), PlanFiles.within(folder.path)
                 work = PlanWork(
                     *(source, program.name, options, files, asked.is_lowered, program.input)
                 )
                 # The task takes the folder over: the client that asked first may go away while
                 # others wait for the same plan.
-                task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all()))
+                task = asyncio.create_task(self._solve(asked.id, work, scratch.pop_all(), account))
                 task.add_done_callback(_mark_retrieved)
                 self._pending[asked.id] = _Pending(task)
-        return await self._wait(self._pending[asked.id], request, progress_id)
+        pending = self._pending[asked.id]
+        with self._callers.planning(request, pending):
+            return await self._wait(pending, request, progress_id)
+
+    async def _account(self, request: Request, size: int) -> Account | None:
+        """Who is charged for a plan; raises ``FullAccountError`` if there is no room for it."""
+        caller = caller_of(request)
+        if caller is None:
+            return None
+        with counted(request.scope, FullAccountError, "stored_bytes"):
+            await run_in_threadpool(self.store.accounts.check, caller.account, size)
+        return caller.account
 
     async def plan_later(
         self, request: Request, program: Program, options: PlanOptions
@@ -182,6 +193,10 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
+            if (account := await self._account(request, upload.size)) is not None:
+                found = {upload.sha256: upload.size}
+                with counted(request.scope, FullAccountError, "stored_bytes"):
+                    await run_in_threadpool(self.store.accounts.reserve, account, found)
             if program.input is None:
                 await run_in_threadpool(self.store.blobs.put, upload.body)
             return Input(program.name, upload.sha256)
@@ -197,7 +212,7 @@ class PlanService:
 
     def _input(self, name: str, sha256: str) -> Upload:
         try:
-            path = self.store.blobs.renew(sha256)  # no sweep takes it while it is planned
+            path = self.store.renew(sha256)  # no sweep takes it while it is planned
             return Upload(path, sha256, path.stat().st_size)
         except FileNotFoundError:
             raise OptionError(
@@ -220,7 +235,7 @@ class PlanService:
         follows = self._followed.setdefault(progress_id, []) if progress_id is not None else []
         follows.append(pending)
         pending.waiting += 1
-        leaving = asyncio.create_task(_left(request))
+        leaving = asyncio.create_task(left(request))
         try:
             await asyncio.wait({pending.task, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if pending.task.done():
@@ -248,14 +263,15 @@ class PlanService:
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
-            await self._pool.run(work)
+            with self._callers.working(request), self._queue.place():
+                await while_waited_for(request, self._pool.run(work))
             return read_check(json.loads(work.output.read_bytes()))
 
     def unready(self) -> str | None:
         """Why no plan can be made now; None if one can. May be slow."""
         if self._is_stopped:
             return "the service shuts down"
-        if len(self._pending) >= self._most_pending:
+        if self._queue.is_full:
             return f"{len(self._pending)} plans wait to be made: the queue is full"
         return self._pool.unready()
 
@@ -290,17 +306,21 @@ class PlanService:
                 traceback.print_exc()
             await asyncio.sleep(_SWEEP_SECONDS)
 
-    async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> PlannedProgram:
+    async def _solve(
+        self, id_: str, work: PlanWork, scratch: ExitStack, account: Account | None
+    ) -> PlannedProgram:
         with scratch:
             pending = self._pending[id_]
             try:
                 async with self._claimed(id_):
                     stored = await run_in_threadpool(self._stored, id_)
-                    return stored or await self._make(id_, work, pending)
+                    return stored or await self._make(id_, work, pending, account)
             finally:
                 self._forget(pending)
 
-    async def _make(self, id_: str, work: PlanWork, pending: _Pending) -> PlannedProgram:
+    async def _make(
+        self, id_: str, work: PlanWork, pending: _Pending, account: Account | None
+    ) -> PlannedProgram:
         observe = self._metrics.stage_seconds
         try:
             await self._pool.run(work, pending.begin)
@@ -310,12 +330,13 @@ class PlanService:
         for stage, seconds in pending.stages():
             # One for each delegate, and a process can say anything: these are all planning.
             observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        made = await run_in_threadpool(self._keep, id_, work)
+        made = await run_in_threadpool(self._keep, id_, work, account)
         self._metrics.made(made.plan)
         return made
 
-    def _keep(self, id_: str, work: PlanWork) -> PlannedProgram:
-        plan = self.store.put(id_, work.files, work.source, work.options)
+    def _keep(self, id_: str, work: PlanWork, account: Account | None) -> PlannedProgram:
+        # What is charged now may be more than there is room for: the work has been done.
+        plan = self.store.put(id_, work.files, work.source, work.options, account)
         return PlannedProgram(plan, self.store.blobs.content(plan.graph_sha256))
 
     def _stored(self, id_: str) -> PlannedProgram | None:
@@ -384,12 +405,6 @@ def _refused() -> Iterator[None]:
         yield
     except InputError as error:
         raise HTTPException(400, error.worded(HTTP)) from None
-
-
-async def _left(request: Request) -> None:
-    """Returns when the client of a request has left; its body has been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _mark_retrieved(task: asyncio.Task[PlannedProgram]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from shutil import disk_usage, rmtree
 from typing import Any, BinaryIO, Final, Self
 
 from fastapi import HTTPException, Request
@@ -18,7 +20,9 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.callers import Callers
 from api.http.origin import is_local
+from api.http.refusals import count_refusal, refusal
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 
 _UNJAILED: Final = (
@@ -40,6 +44,7 @@ PROGRAM_BODY: Final[dict[str, Any]] = {
 
 _MOST_JSON: Final = 8 * 2**20
 """The bytes of a body that is no program: a job of as many inputs as one may have takes fewer."""
+_RETRY_SECONDS: Final = 10
 _SLOWEST: Final = 20_000
 """Bytes a second at which a body has to arrive after that."""
 _TOO_SLOW: Final = "the body arrives too slowly: try again where the connection is better"
@@ -57,6 +62,8 @@ class UploadFolder:
 
     def __init__(self, parent: Path) -> None:
         self._path = parent / uuid.uuid4().hex
+        self.size = 0
+        """The bytes that the upload takes of the room for all."""
 
     def __enter__(self) -> Self:
         return self
@@ -64,7 +71,7 @@ class UploadFolder:
     def __exit__(self, *raised: object) -> None:
         # Most requests for a plan that there is need none.
         if self._path.exists():
-            shutil.rmtree(self._path, ignore_errors=True)
+            rmtree(self._path, ignore_errors=True)
 
     @property
     def path(self) -> Path:
@@ -94,30 +101,43 @@ class Upload:
         return path
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Uploads:
-    """Receives bodies of at most ``max_bytes`` bytes; ``root`` has room for them.
+    """Receives bodies of at most ``max_bytes`` bytes into folders in ``root``.
 
+    All that are there at a time have at most ``most_bytes``, and leave half of the disk's room.
     Unless ``is_jailed``, exported programs are taken from this machine alone: torch reads them.
     """
 
     root: Path
     max_bytes: int
+    most_bytes: int
     is_jailed: bool = True
+    _taken: int = 0
 
-    def folder(self) -> UploadFolder:
-        """A folder for one upload."""
-        return UploadFolder(self.root)
+    @contextmanager
+    def folder(self) -> Iterator[UploadFolder]:
+        """A folder for one upload: what that takes of the room is free again in the end."""
+        folder = UploadFolder(self.root)
+        try:
+            with folder:
+                yield folder
+        finally:
+            self._taken -= folder.size
 
     async def receive(self, request: Request, folder: UploadFolder) -> Upload:
         """Reads a request's body, into a file of the folder if it is large.
 
-        Raises ``HTTPException`` for one that is too large, at once if its length is announced, and
-        for an exported program that is not taken from there.
+        Raises ``HTTPException`` for one that is too large, or more than its caller may upload, at
+        once if its length is announced, for one that there is no room for, and for an exported
+        program that is not taken from there.
         """
+        callers: Callers = request.app.state.callers
         announced = request.headers.get("content-length", "")
         if announced.isdecimal():
-            self._check_size(int(announced))
+            self._check_size(request, int(announced))
+            callers.check_upload(request, int(announced))
+            self._take(request, folder, int(announced))
         size, digest, start, held = 0, hashlib.sha256(), b"", bytearray()
         file = None
 
@@ -131,7 +151,9 @@ class Uploads:
         try:
             async for chunk in request.stream():
                 size += len(chunk)
-                self._check_size(size)
+                self._check_size(request, size)
+                callers.take_upload(request, len(chunk))
+                self._take(request, folder, size)
                 start += chunk[: MAGIC_BYTES - len(start)]
                 self.check_taken(request, start)
                 held += chunk
@@ -152,11 +174,23 @@ class Uploads:
             return
         raise HTTPException(403, _UNJAILED)
 
-    def _check_size(self, size: int) -> None:
+    def _check_size(self, request: Request, size: int) -> None:
         if size > self.max_bytes:
-            raise HTTPException(
-                413, f"the file is larger than the {self.max_bytes} bytes that are taken here"
-            )
+            detail = f"the file is larger than the {self.max_bytes} bytes that are taken here"
+            raise refusal(request.scope, "body_size", 413, detail)
+
+    def _take(self, request: Request, folder: UploadFolder, size: int) -> None:
+        """Has an upload take so many bytes in all."""
+        if (more := size - folder.size) <= 0:
+            return
+        if self._taken + more > min(self.most_bytes, disk_usage(self.root).free // 2):
+            if self._taken == folder.size:
+                detail = f"there is no room for an upload of {size} bytes: ask who runs the service"
+                raise refusal(request.scope, "uploads", 507, detail)
+            detail = "others upload as much just now as there is room for: try again later"
+            raise refusal(request.scope, "uploads", 503, detail, _RETRY_SECONDS)
+        self._taken += more
+        folder.size += more
 
 
 class BodyLimit:
@@ -184,6 +218,7 @@ class BodyLimit:
             await refused(scope, receive, send)
             return
         if announced.isdecimal() and int(announced) > most:
+            count_refusal(scope, "body_size")
             await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
             return
         size, start, is_complete = 0, time.monotonic(), False
@@ -197,11 +232,12 @@ class BodyLimit:
                 async with asyncio.timeout(end - time.monotonic()):
                     message = await receive()
             except TimeoutError:
+                count_refusal(scope, "slow_body")
                 raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from None
             is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > most:
-                raise HTTPException(413, _TOO_LARGE)
+                raise refusal(scope, "body_size", 413, _TOO_LARGE)
             return message
 
         await self._app(scope, bounded, send)

@@ -74,6 +74,7 @@ class Engine:
         _prepare(self.url)
         from dbos import DBOSClient
 
+        self._is_closed = False
         self._client: DBOSClient = DBOSClient(
             system_database_url=self.url, application_name=_APPLICATION
         )
@@ -83,7 +84,8 @@ class Engine:
         )
 
     def close(self) -> None:
-        """Closes every connection."""
+        """Closes every connection; what puts tasks in meanwhile leaves that to others."""
+        self._is_closed = True
         self._client.destroy()
 
     def statuses(self, ids: Collection[str]) -> Mapping[str, str]:
@@ -103,6 +105,8 @@ class Engine:
         """
         known = self.statuses(ids)
         for id_ in ids:
+            if self._is_closed:
+                return  # many take minutes, and reconciling puts the others in
             if id_ not in known:
                 self._client.enqueue(
                     {

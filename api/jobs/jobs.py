@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import and_, delete, exists, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
 from api.jobs.matrix import Input, check_size, write_options
 from api.jobs.states import ACTIVE, STATES, STOPPED
+from api.jobs.submissions import SubmissionKey, submitted, take
+from api.store.accounts import Account, discharge
 from api.store.clock import Ago
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Item, Job, Plan, State, Task
@@ -75,10 +77,14 @@ class Jobs:
         inputs: Iterable[Input],
         choices: Sequence[PlanOptions],
         request: dict[str, Any],
+        account: Account | None = None,
+        key: SubmissionKey | None = None,
     ) -> str:
         """Notes a job down, and returns its id; ``queued`` then says what is to be started.
 
-        Raises ``OptionError`` for inputs that were not uploaded, and for too many of them.
+        The ``account`` is charged for its inputs and for what it makes. Where another submission
+        with the same ``key`` comes first, its job is returned. Raises ``OptionError`` for inputs
+        that were not uploaded, and for too many of them, ``FullAccountError``, ``KeyReusedError``.
         """
         found = check_size(inputs, len(choices))
         rows: dict[str, dict[str, Any]] = {}
@@ -99,13 +105,23 @@ class Jobs:
         devices = {row["device_sha256"] for row in rows.values()} - {None}
         job_id, insert = uuid.uuid4().hex, self._database.insert
         with self._database.writing() as session:
+            if key is not None and not take(self._database, session, key, job_id):
+                earlier = submitted(session, key)
+                assert earlier is not None
+                return earlier
             self._store.keep_blobs(session, {item.sha256 for item in found} | devices)
             for options in choices:
                 self._store.keep_profile(session, options.profile)
             for ids in (set(rows) - wanted, wanted):
                 self._insert(session, [rows[id_] for id_ in sorted(ids)])
             session.execute(
-                insert(Job).values(id=job_id, name=name, created=Ago(), request=json.dumps(request))
+                insert(Job).values(
+                    id=job_id,
+                    name=name,
+                    created=Ago(),
+                    request=json.dumps(request),
+                    account=None if account is None else account.name,
+                )
             )
             session.execute(
                 insert(Item),
@@ -116,7 +132,15 @@ class Jobs:
             )
             _settle(session, wanted)
             _queue(session, wanted)
+            if account is not None:
+                sizes = {item.sha256: self._store.blobs.size(item.sha256) for item in found}
+                self._store.accounts.charge_strictly(session, account, sizes)
         return job_id
+
+    def submitted(self, key: SubmissionKey) -> str | None:
+        """The job that was submitted with a key; None for a new one. Raises ``KeyReusedError``."""
+        with self._database.reading() as session:
+            return submitted(session, key)
 
     def _insert(self, session: Session, tasks: Sequence[dict[str, Any]]) -> None:
         """Sees to it that tasks are there, and stay until the commit."""
@@ -169,17 +193,19 @@ class Jobs:
             session.execute(delete(Item).where(Item.job_id == job_id))
             session.execute(delete(Job).where(Job.id == job_id))
             tasks, needs = sorted(set(own)), aliased(Task)
+            blobs: set[str] = set()
             for block in blocks(tasks):
                 # Held first and looked at then: meanwhile no other job can come to want them.
                 lock = select(Task).where(Task.id.in_(block)).order_by(Task.id).with_for_update()
                 found = session.scalars(lock).all()
                 lowerings = sorted({task.needs for task in found if task.needs is not None})
                 unwanted = ~exists().where(Item.task_id == Task.id)
-                session.execute(delete(Task).where(Task.id.in_(block), unwanted))
+                blobs |= _delete(session, Task.id.in_(block), unwanted)
                 lock = select(Task).where(Task.id.in_(lowerings)).order_by(Task.id)
                 session.execute(lock.with_for_update())
                 unneeded = ~exists().where(needs.needs == Task.id)
-                session.execute(delete(Task).where(Task.id.in_(lowerings), unneeded))
+                blobs |= _delete(session, Task.id.in_(lowerings), unneeded)
+            discharge(session, blobs)
             return stopped
 
     def retry(self, job_id: str) -> int:
@@ -250,7 +276,7 @@ class Jobs:
         """Whether an input is a ``.pt2``, as far as its first bytes show."""
         try:
             # No sweep takes it before the commit.
-            with self._store.blobs.renew(item.sha256).open("rb") as file:
+            with self._store.renew(item.sha256).open("rb") as file:
                 return kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
         except FileNotFoundError:
             raise OptionError(
@@ -311,6 +337,13 @@ def _cancel(session: Session, job_id: str) -> list[str]:
     needed = select(dependent.needs).where(dependent.id.in_(own))
     lowerings = stop.where(Task.id.in_(needed), Task.state.in_(ACTIVE), ~waits)
     return stopped + list(session.scalars(lowerings))
+
+
+def _delete(session: Session, *conditions: ColumnElement[bool]) -> set[str]:
+    """Deletes tasks; returns the blobs that these referred to."""
+    these = delete(Task).where(*conditions)
+    found = session.execute(these.returning(Task.input_sha256, Task.output_sha256))
+    return {sha256 for row in found for sha256 in row if sha256 is not None}
 
 
 def _settle(session: Session, ids: Collection[str]) -> None:

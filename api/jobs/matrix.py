@@ -26,6 +26,10 @@ from planner.options import PlanOptions, default_objective, make_options, parse_
 MAX_ITEMS = 10_000
 
 
+class TooManyTasksError(OptionError):
+    """A job of more tasks than one may have."""
+
+
 @dataclass(frozen=True, slots=True)
 class Input:
     """A program: what to call it, and the SHA-256 of its bytes in the store of blobs."""
@@ -47,19 +51,21 @@ class Matrix:
     runtimes: tuple[str | None, ...] = (None,)
     compile_options: tuple[tuple[str, ...], ...] = ((),)
 
-    def choices(self) -> list[PlanOptions]:
+    def choices(self, inputs: int = 1) -> list[PlanOptions]:
         """Each combination once.
 
-        Raises ``OptionError`` for too many, before any is made, and naming an option that is wrong.
+        Raises ``TooManyTasksError`` if there are too many with so many inputs, before any is made,
+        and ``OptionError`` naming an option that is wrong.
         """
         axes = (
             *(self.profiles, self.devices, self.objectives, self.texture_limits),
             *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
         )
-        if (count := prod(map(len, axes))) > MAX_ITEMS:
-            raise OptionError(
-                f"{count:,} combinations of options are more than the {MAX_ITEMS:,} tasks that a "
-                "job may have: name fewer values, or submit several jobs"
+        if (count := prod(map(len, axes))) * inputs > MAX_ITEMS:
+            of = f" of {inputs:,} inputs" if inputs > 1 else ""
+            raise TooManyTasksError(
+                f"{count:,} combinations of options{of} are more than the {MAX_ITEMS:,} tasks that "
+                "a job may have: name fewer values, or submit several jobs"
             )
         found: dict[str, PlanOptions] = {}
         for profile, device, objective, limits, buffer_limit, without, runtime, compiled in product(
@@ -93,7 +99,7 @@ def check_size(inputs: Iterable[Input], choices: int) -> list[Input]:
     if len({item.name for item in found}) < len(found):
         raise OptionError("two inputs of the job have the same name: give each a name of its own")
     if not 0 < len(found) * choices <= MAX_ITEMS:
-        raise OptionError(
+        raise TooManyTasksError(
             f"a job of {len(found)} inputs with {choices} combinations of options is not one of 1 "
             f"to {MAX_ITEMS} tasks: hand in other inputs, or several jobs"
         )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -14,11 +14,21 @@ from api.jobs.engine import Engine
 from api.jobs.events import Watches
 from api.jobs.jobs import Jobs
 from api.jobs.register import WorkerRegister
+from api.jobs.submissions import SubmissionKey
 from api.jobs.supervisor import Supervisor
 from api.jobs.tasks import Tasks
 from api.jobs.worker import WorkerSettings, reconcile_for_ever
 from api.store.database import UnreachableError
 from api.store.plans import PlanStore
+
+
+class InProgressError(Exception):
+    """A submission while another one with the same key is not answered yet."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(
+            f"another request with the Idempotency-Key {key!r} is not answered yet: try again later"
+        )
 
 
 @dataclass(slots=True)
@@ -32,6 +42,7 @@ class JobService:
     _engine: Engine | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
+    _submitting: set[tuple[str, str]] = field(default_factory=set)
 
     def engine(self) -> Engine:
         """The queue; raises ``UnreachableError``."""
@@ -49,6 +60,23 @@ class JobService:
                     daemon=True,
                 ).start()
             return self._engine
+
+    @contextmanager
+    def submitting(self, key: SubmissionKey | None) -> Iterator[None]:
+        """Raises ``InProgressError`` while another request with the same key is at it."""
+        if key is None:
+            yield
+            return
+        mine = (key.caller, key.key)
+        with self._lock:
+            if mine in self._submitting:
+                raise InProgressError(key.key)
+            self._submitting.add(mine)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._submitting.discard(mine)
 
     def start(self, job_id: str) -> None:
         """Puts the tasks of a job into the queue; raises ``UnreachableError``."""

@@ -6,19 +6,26 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
 from api.jobs.matrix import read_options
 from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
+from api.store.accounts import Account, find_accounts, full_accounts
 from api.store.clock import Ago
 from api.store.plans import Draft, PlanStore
-from api.store.tables import Plan, Profile, State, Task, WorkerRecord
+from api.store.tables import Item, Job, Plan, Profile, State, Task, WorkerRecord
 from planner.options import LoweringOptions, PlanOptions, read_lowering
 from planner.result.revision import PLANNER
+
+_NO_ROOM: Final = (
+    "who submitted the job has as much in the store as they may: delete plans or jobs, and retry "
+    "this one"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,12 @@ class Tasks:
                 # Made meanwhile by a server, for a request of its own.
                 _end(session, id_, "done")
                 return None
+            accounts = _wanting(session, id_)
+            if accounts and None not in accounts:
+                names = {name for name in accounts if name is not None}
+                if len(full_accounts(session, names)) == len(names):
+                    _fail(session, id_, _NO_ROOM)
+                    return None
             needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
             profile = session.get_one(Profile, task.profile_hash) if task.profile_hash else None
         path, asked = self._store.path, json.loads(task.options)
@@ -84,7 +97,7 @@ class Tasks:
         with self._database.writing() as session:
             if not _end(session, id_, "done"):
                 return False
-            self._store.insert(session, draft)
+            self._store.insert(session, draft, _charged(session, id_))
             return True
 
     def finish_lowering(self, id_: str, output: Path) -> list[str]:
@@ -96,15 +109,15 @@ class Tasks:
             if not _end(session, id_, "done"):
                 return []
             session.execute(made)
+            size = self._store.blobs.size(sha256)
+            for account in _charged(session, id_):
+                self._store.accounts.charge(session, account, {sha256: size})
             return _release(session, id_)
 
     def fail(self, id_: str, reason: str) -> None:
         """Ends a task with a reason, and those that wait for it with the same."""
         with self._database.writing() as session:
-            if _end(session, id_, "failed", reason):
-                waiting = select(Task.id).where(Task.needs == id_, Task.state == "waiting")
-                for dependent in session.scalars(waiting).all():
-                    _end(session, dependent, "failed", reason)
+            _fail(session, id_, reason)
 
     def is_running(self, id_: str) -> bool:
         """Whether a worker that is alive is at a task."""
@@ -183,6 +196,30 @@ def _end(session: Session, id_: str, state: State, error: str | None = None) -> 
         .values(state=state, error=error, finished=Ago())
     )
     return rows(session.execute(end)) > 0
+
+
+def _fail(session: Session, id_: str, reason: str) -> None:
+    """Ends a task with a reason, and those that wait for it with the same."""
+    if _end(session, id_, "failed", reason):
+        waiting = select(Task.id).where(Task.needs == id_, Task.state == "waiting")
+        for dependent in session.scalars(waiting).all():
+            _end(session, dependent, "failed", reason)
+
+
+def _wanting(session: Session, id_: str) -> set[str | None]:
+    """The accounts of the jobs that want a task, or one that needs it."""
+    query = (
+        select(Job.account)
+        .join(Item, Item.job_id == Job.id)
+        .join(Task, Task.id == Item.task_id)
+        .where(or_(Task.id == id_, Task.needs == id_), Job.cancelled.is_(None))
+        .distinct()
+    )
+    return set(session.scalars(query))
+
+
+def _charged(session: Session, id_: str) -> list[Account]:
+    return find_accounts(session, {name for name in _wanting(session, id_) if name is not None})
 
 
 def _release(session: Session, needed: str) -> list[str]:

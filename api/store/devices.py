@@ -281,7 +281,7 @@ class DeviceStore:
     def _uploaded(self, sha256: str) -> KnownDevice:
         blobs = self._store.blobs
         try:
-            path = blobs.renew(sha256)  # no sweep takes it before it is used
+            path = self._store.renew(sha256)  # no sweep takes it before it is used
             if (size := blobs.size(sha256)) > _MOST_BYTES:
                 raise OptionError(
                     f"a device's file of {size:,} bytes is larger than the {_MOST_BYTES:,} that "

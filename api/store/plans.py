@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
@@ -13,15 +13,16 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sqlalchemy import Column, ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from api.store.accounts import Account, Accounts, discharge, discharge_swept
 from api.store.blobs import BlobStore, DirectoryBlobs
 from api.store.claims import Claims, DatabaseClaims, FileClaims
 from api.store.clock import Ago
 from api.store.database import Database
 from api.store.files import PlanFiles
-from api.store.tables import Base, Blob, BlobHome, Plan, Profile
+from api.store.tables import Blob, BlobHome, Plan, Profile, blob_references
 from planner.costs.model import CostSource
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import parse_profile
@@ -174,6 +175,7 @@ class PlanStore:
 
     def __init__(self, database: Database, blobs: BlobStore, claims: Claims) -> None:
         self.database = database
+        self.accounts = Accounts(database)
         self.blobs = blobs
         self.claims = claims
 
@@ -189,17 +191,25 @@ class PlanStore:
         with self.database.reading() as session:
             return session.get(Plan, plan_id)
 
-    def put(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Plan:
+    def put(
+        self,
+        plan_id: str,
+        files: PlanFiles,
+        source: Path,
+        options: PlanOptions,
+        account: Account | None = None,
+    ) -> Plan:
         """Keeps a plan of the ``source`` file; where the plan is there already, that one stays.
 
-        Returns the plan that is kept. ``options`` are those it was asked for with.
+        Returns the plan that is kept. ``options`` are those it was asked for with; ``account`` is
+        charged for it.
         """
         found = self.get(plan_id)
         if found is not None:
             return found
         draft = self.prepare(plan_id, files, source, options)
         with self.database.writing() as session:
-            return self.insert(session, draft)
+            return self.insert(session, draft, [] if account is None else [account])
 
     def prepare(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Draft:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
@@ -215,14 +225,19 @@ class PlanStore:
         }
         return Draft({"id": plan_id, **_columns(report, options), **blobs}, options.profile)
 
-    def insert(self, session: Session, draft: Draft) -> Plan:
-        """Keeps a plan from the commit of a transaction on; one that is there already stays."""
-        self.keep_blobs(
-            session, {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
-        )
+    def insert(self, session: Session, draft: Draft, accounts: Sequence[Account] = ()) -> Plan:
+        """Keeps a plan from the commit of a transaction on; one that is there already stays.
+
+        The ``accounts``, in the order of their names, are charged for it.
+        """
+        blobs = {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
+        self.keep_blobs(session, blobs)
         self.keep_profile(session, draft.profile)
         row = self.database.insert(Plan).values(**draft.row, created=Ago())
         session.execute(row.on_conflict_do_nothing())
+        for account in accounts:
+            sizes = {sha256: self.blobs.size(sha256) for sha256 in blobs}
+            self.accounts.charge(session, account, sizes)
         return session.get_one(Plan, draft.row["id"])
 
     def keep_blobs(self, session: Session, blobs: Collection[str]) -> None:
@@ -269,6 +284,14 @@ class PlanStore:
         """The file of a plan's blob, to be read only. Raises ``FileNotFoundError``."""
         return self.blobs.path(sha256)
 
+    def renew(self, sha256: str) -> Path:
+        """The file of an input, which counts as new from now on: with its charges, no sweep takes
+        it for an hour. Raises ``FileNotFoundError``.
+        """
+        path = self.blobs.renew(sha256)
+        self.accounts.renew(sha256)
+        return path
+
     def whole_graph(self, plan: Plan) -> bytes | Path | None:
         """The planned program as ``BlobStore.content`` gives it, if all files of a plan are whole.
 
@@ -285,8 +308,11 @@ class PlanStore:
     def delete(self, plan_id: str) -> bool:
         """Deletes a plan; False where there is none. Its blobs go with a later sweep."""
         with self.database.writing() as session:
-            found = session.execute(delete(Plan).where(Plan.id == plan_id).returning(Plan.id))
-            return found.first() is not None
+            these = delete(Plan).where(Plan.id == plan_id)
+            found = session.execute(these.returning(*(getattr(Plan, name) for name in _BLOBS)))
+            blobs = found.first()
+            discharge(session, [sha256 for sha256 in blobs or () if sha256 is not None])
+            return blobs is not None
 
     def page(
         self,
@@ -352,12 +378,13 @@ class PlanStore:
         unused = (
             select(Blob.sha256)
             .where(Blob.created < Ago(grace.total_seconds()))
-            .where(*(~exists().where(column == Blob.sha256) for column in _references()))
+            .where(*(~exists().where(column == Blob.sha256) for column in blob_references()))
             # PostgreSQL leaves out the rows that a put holds, and that are new when it is done.
             .with_for_update(skip_locked=True)
         )
         with self.database.writing() as session:
             session.execute(delete(Blob).where(Blob.sha256.in_(unused)))
+            discharge_swept(session, grace)
         return self.blobs.sweep(self._known, grace)
 
     def _known(self, blobs: list[str]) -> Collection[str]:
@@ -431,17 +458,6 @@ def _check_home(database: Database, blobs: BlobStore, place: str) -> None:
                 "directory, or the store (--blobs), that it goes with and that every machine must "
                 "reach, or another database"
             )
-
-
-def _references() -> list[Column[Any]]:
-    """The columns of all tables that refer to blobs."""
-    target = Base.metadata.tables["blob"].c.sha256
-    return [
-        column
-        for table in Base.metadata.tables.values()
-        for column in table.c
-        if column.references(target)
-    ]
 
 
 def _device(costs: CostSource) -> str | None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import (
     BigInteger,
+    Column,
     DateTime,
     Dialect,
     Double,
@@ -230,6 +231,8 @@ class Job(Base):
     cancelled: Mapped[datetime | None] = mapped_column(Utc)
     request: Mapped[str] = mapped_column(Text)
     """The matrix that was asked for, as JSON."""
+    account: Mapped[str | None] = mapped_column(Text, default=None)
+    """Who is charged for what it makes; None for whom there are no limits."""
 
     __table_args__ = (Index(None, "created", "id"),)
 
@@ -288,6 +291,20 @@ class Item(Base):
     task_id: Mapped[str] = mapped_column(ForeignKey("task.id"), index=True)
 
 
+class Submission(Base):
+    """What a job was submitted by, with a key: the same again gives the same job."""
+
+    __tablename__ = "submission"
+
+    caller: Mapped[str] = mapped_column(Text, primary_key=True)
+    """Who submitted it; empty for whom there are no limits."""
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    request_sha256: Mapped[str] = mapped_column(_SHA256)
+    job_id: Mapped[str] = mapped_column(String(32))
+    """No key of ``job``: that one may have been deleted."""
+    created: Mapped[datetime] = mapped_column(Utc, index=True)
+
+
 class TokenRecord(Base):
     """A token that lets someone in: see ``Tokens``."""
 
@@ -300,6 +317,34 @@ class TokenRecord(Base):
     hash: Mapped[str] = mapped_column(_SHA256)
     created: Mapped[datetime] = mapped_column(Utc)
     revoked: Mapped[datetime | None] = mapped_column(Utc, default=None)
+    # What its owner may ask for; None is what the server allows everybody: see ``Allowance``.
+    requests_per_minute: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    running_plans: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    stored_bytes: Mapped[int | None] = mapped_column(BigInteger, default=None)
+    upload_bytes_per_hour: Mapped[int | None] = mapped_column(BigInteger, default=None)
+
+
+class AccountRecord(Base):
+    """Who is charged for blobs: see ``api.store.accounts``."""
+
+    __tablename__ = "account"
+
+    name: Mapped[str] = mapped_column(Text, primary_key=True)
+    most_bytes: Mapped[int] = mapped_column(BigInteger)
+    """What it may have in the store, as the server said that it asked last."""
+
+
+class Charge(Base):
+    """A blob that an account has put. Several may have put the same one: each is charged."""
+
+    __tablename__ = "charge"
+
+    account: Mapped[str] = mapped_column(ForeignKey("account.name"), primary_key=True)
+    sha256: Mapped[str] = mapped_column(_SHA256, primary_key=True, index=True)
+    """No key of ``blob``: an upload has no row there before a job names it."""
+    size: Mapped[int] = mapped_column(BigInteger)
+    created: Mapped[datetime] = mapped_column(Utc)
+    """When it was last put."""
 
 
 class DeviceRecord(Base):
@@ -390,3 +435,14 @@ class WorkerRecord(Base):
     version: Mapped[str] = mapped_column(Text)
     started: Mapped[datetime] = mapped_column(Utc)
     beat: Mapped[datetime] = mapped_column(Utc)
+
+
+def blob_references() -> list[Column[Any]]:
+    """The columns of all tables that refer to blobs."""
+    target = Base.metadata.tables["blob"].c.sha256
+    return [
+        column
+        for table in Base.metadata.tables.values()
+        for column in table.c
+        if column.references(target)
+    ]

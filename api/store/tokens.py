@@ -7,8 +7,9 @@ import hmac
 import re
 import secrets
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from enum import IntEnum
-from typing import Final
+from typing import Any, Final
 
 from sqlalchemy import insert, select, update
 
@@ -27,6 +28,19 @@ class Scope(IntEnum):
     ADMIN = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What one caller may ask of a server; None stands for what the server allows everybody.
+
+    Plans count while they are made or wait to be, bytes while they are in the store.
+    """
+
+    requests_per_minute: int | None = None
+    running_plans: int | None = None
+    stored_bytes: int | None = None
+    upload_bytes_per_hour: int | None = None
+
+
 class Tokens:
     """The tokens of a database. Methods raise ``UnreachableError``.
 
@@ -37,13 +51,14 @@ class Tokens:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def create(self, name: str, scope: Scope) -> str:
+    def create(self, name: str, scope: Scope, allowance: Allowance = Allowance()) -> str:
         """Makes a token for someone; this is the only time that it is told."""
         id_, secret = secrets.token_hex(8), secrets.token_urlsafe(32)
         token = f"lp_{id_}_{secret}"
         row = {"id": id_, "name": name, "scope": scope.name.lower(), "hash": _hash(token)}
+        values: dict[str, Any] = row | asdict(allowance)
         with self._database.writing() as session:
-            session.execute(insert(TokenRecord).values(**row, created=Ago()))
+            session.execute(insert(TokenRecord).values(**values, created=Ago()))
         return token
 
     def all(self) -> Sequence[TokenRecord]:

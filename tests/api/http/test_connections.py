@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.api.graphs import graph
 
 _SERVE = """
 import sys
@@ -34,6 +37,28 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, int
     assert process.stdout is not None
     host, _, port = process.stdout.readline().strip().rpartition("/")[2].partition(":")
     yield host, int(port)
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def crowded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, Path]]:
+    """A service that has few descriptors, and where its errors go."""
+    folder: Path = tmp_path_factory.mktemp("data")
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))"
+    log = folder / "log"
+    serve = _SERVE.replace(", most_connections=4", "").replace("_seconds=1", "_seconds=600")
+    with log.open("w") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-c", few + serve, str(folder / "data")],
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    assert process.stdout is not None
+    base = process.stdout.readline().removeprefix("Listening on ").strip()
+    with httpx.Client(base_url=base, timeout=600) as client:
+        yield client, log
     process.terminate()
     process.wait()
 
@@ -89,3 +114,18 @@ def test_too_many_connections_are_turned_away(address: tuple[str, int]) -> None:
     with httpx.Client(transport=transport) as client:
         while client.get(f"http://{host}:{port}/health").status_code != 200:
             time.sleep(0.05)
+
+
+def test_a_crowd_leaves_descriptors_for_plans(crowded: tuple[httpx.Client, Path]) -> None:
+    client, log = crowded
+    assert client.get("/health").status_code == 200
+    host, port = client.base_url.host, client.base_url.port
+    assert port is not None
+    with ExitStack() as crowd:
+        for _ in range(600):
+            crowd.enter_context(socket.create_connection((host, port)))
+        assert client.post("/plan?profile=bytes", content=graph(8)).status_code == 200
+        refused = 'layout_planner_refusals_total{reason="connections"} '
+        (line,) = [line for line in client.get("/metrics").text.splitlines() if refused in line]
+        assert float(line.removeprefix(refused)) >= 500
+    assert log.read_text() == ""

@@ -43,6 +43,22 @@ def test_combinations_are_counted_before_any_is_made(client: TestClient) -> None
     )
 
 
+def test_so_are_combinations_with_inputs(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[object] = []
+    monkeypatch.setattr("api.jobs.matrix.make_options", lambda *args, **kw: made.append(args))
+    sha256 = client.post("/inputs", content=b"\0\0\0\0VK00").json()["sha256"]
+    inputs = [{"name": f"{number}", "sha256": sha256} for number in range(101)]
+    answer = client.post("/jobs", json={"inputs": inputs, "buffer_limits": list(range(1, 101))})
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith("100 combinations of options of 101 inputs are more")
+    assert made == []
+    app: Any = client.app
+    metrics = app.state.metrics.text().decode()
+    assert 'layout_planner_refusals_total{reason="combinations"} 1.0' in metrics
+
+
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "@x", "+1", "-1"])
 def test_no_cell_of_a_table_is_a_formula(client: TestClient, name: str) -> None:
     job = _job(client, name)

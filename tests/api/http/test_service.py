@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.http.app import Settings, create_app
-from api.planning.work import PlanWork
+from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.claims import DatabaseClaims, FileClaims
 from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
 from tests.api.planning.processes import planning_pid, planning_pids, pool_of
@@ -283,3 +283,70 @@ def test_a_damaged_file_is_never_served_and_made_again(
         assert len(pool.works) == 2
 
     run(Settings(tmp_path), body, pool)
+
+
+class _Checking:
+    """A pool whose checks never end; it says how many there are."""
+
+    def __init__(self) -> None:
+        self.begun, self.running = asyncio.Semaphore(0), 0
+
+    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
+        assert isinstance(work, CheckWork)
+        self.running += 1
+        self.begun.release()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.running -= 1
+
+    def stop(self) -> None:
+        pass
+
+    def unready(self) -> str | None:
+        return None
+
+
+def test_checks_wait_in_the_queue_and_end_with_their_client() -> None:
+    body = b"\0\0\0\0VK00"
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": "/check",
+        "raw_path": b"/check",
+        "query_string": b"",
+        "headers": [(b"host", b"test")],
+        "scheme": "http",
+        "server": ("test", 80),
+        "client": ("test", 1),
+        "root_path": "",
+    }
+
+    async def check() -> None:
+        leaves, pool = asyncio.Event(), _Checking()
+        messages: list[dict[str, Any]] = [{"type": "http.request", "body": body}]
+
+        async def receive() -> dict[str, Any]:
+            if messages:
+                return messages.pop(0)
+            await leaves.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            pass
+
+        app = create_app(Settings(most_pending=1), pool)
+        async with client_of(app) as client:
+            first = asyncio.create_task(app(scope, receive, send))
+            await pool.begun.acquire()
+            refused = await client.post("/check", content=body)
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "10")
+            assert (await client.get("/readyz")).status_code == 503
+            leaves.set()
+            await first
+            assert pool.running == 0
+            assert (await client.get("/readyz")).json()["checks"]["planner"]["ok"]
+
+    asyncio.run(check())
