@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from api.cli.wording import COMMAND_LINE
 from api.client.errors import AwayError
-from api.wording import COMMAND_LINE
 from planner.errors import MissingExtraError, PlannerError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from api.wording import HTTP
+from api.jobs.wording import HTTP
 from planner.errors import PlannerError
 
 ErrorPage = Callable[[Request, int, str], Response]

@@ -25,7 +25,7 @@ from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
-from api.wording import HTTP
+from api.jobs.wording import HTTP
 from planner.errors import InputError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from sqlalchemy import NullPool, create_engine, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.jobs.wording import HTTP
 from api.store.database import Database
-from api.wording import HTTP
 from planner.errors import PlannerError
 from planner.result.revision import PLANNER
 
