@@ -86,4 +86,8 @@ def checked(answer: httpx.Response) -> httpx.Response:
         detail = str(answer.json()["detail"])
     except (ValueError, KeyError, TypeError):
         detail = f"the server answered {answer.status_code}: is it a Layout Planner?"
-    raise AwayError(detail) if answer.is_server_error else OptionError(detail)
+    if not answer.is_server_error:
+        raise OptionError(detail)
+    # By this, who runs the server finds in its log what happened.
+    request_id = answer.headers.get("x-request-id")
+    raise AwayError(f"{detail} (request {request_id})" if request_id else detail)

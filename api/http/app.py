@@ -19,14 +19,16 @@ import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
-from api.http import devices, health, jobs, plans
+from api.http import devices, health, jobs, plans, problems
 from api.http.access import AccessControl, AccessRules
 from api.http.audit import Audited, AuditLog
 from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
+from api.http.problem_kinds import ProblemKind
 from api.http.problems import Problem, answer_errors
+from api.http.request_ids import RequestIds
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
@@ -34,7 +36,7 @@ from api.jail.limits import Limits
 from api.jobs.service import serving_jobs
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
-from api.planning.process import CrashError, OvertimeError, ProcessError
+from api.planning.process import CrashError, OvertimeError, ProcessError, StoppedError
 from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
@@ -42,22 +44,33 @@ from api.store.plans import open_store
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
-from planner.errors import MissingExtraError, PlannerError, VerificationError
+from planner.errors import (
+    InputError,
+    MissingExtraError,
+    NoRepresentationError,
+    OptionError,
+    PlannerError,
+    VerificationError,
+)
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
-_STATUSES: Final[dict[type[Exception], int]] = {
-    PlannerError: 422,
-    MissingExtraError: 501,
-    VerificationError: 500,
-    CrashError: 500,
-    UnknownDeviceError: 404,
-    ConflictError: 409,
-    LostBlobError: 410,
-    UnreachableError: 503,
-    ProcessError: 503,
-    OvertimeError: 504,
+_KINDS: Final[dict[type[Exception], ProblemKind]] = {
+    PlannerError: ProblemKind.CANNOT_BE_PLANNED,
+    InputError: ProblemKind.INVALID_PROGRAM,
+    OptionError: ProblemKind.INVALID_OPTION,
+    NoRepresentationError: ProblemKind.NO_REPRESENTATION,
+    MissingExtraError: ProblemKind.EXTRA_MISSING,
+    VerificationError: ProblemKind.CHECK_FAILED,
+    CrashError: ProblemKind.PLANNING_FAILED,
+    UnknownDeviceError: ProblemKind.NOT_FOUND,
+    ConflictError: ProblemKind.CONFLICT,
+    LostBlobError: ProblemKind.FILE_LOST,
+    UnreachableError: ProblemKind.DATABASE_AWAY,
+    ProcessError: ProblemKind.PLANNING_ENDED,
+    StoppedError: ProblemKind.SHUTTING_DOWN,
+    OvertimeError: ProblemKind.OVERTIME,
     # No client is left to read the answer; it only ends the request.
-    ClientDisconnect: 400,
+    ClientDisconnect: ProblemKind.MALFORMED_REQUEST,
 }
 
 _PROGRAMS: Final = frozenset(("/plan", "/check", "/inputs"))
@@ -184,11 +197,13 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(jobs.router)
     app.include_router(devices.router)
     app.include_router(health.router)
+    app.include_router(problems.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
     app.add_middleware(AccessControl, rules=settings.access)
     app.add_middleware(Audited)
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(CountRequests)
     install_dashboard(app, lambda: app.state.service.store)
-    answer_errors(app, _STATUSES, _QUERIES, error_page)
+    app.add_middleware(RequestIds)
+    answer_errors(app, _KINDS, _QUERIES, error_page)
     return app

@@ -8,16 +8,31 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from http import HTTPStatus
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import MEDIA_TYPE, problem_of
+
 _RESERVED: Final = 256
 """Descriptors that plans, the store and the database are left with."""
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 51\r\n\r\n"
-    b'{"detail":"too many connections: try again, later"}'
+
+
+def _answer(kind: ProblemKind, detail: str, headers: bytes = b"") -> bytes:
+    """An answer to a connection of which no request was read."""
+    body = problem_of(kind, detail).model_dump_json(exclude_none=True).encode()
+    phrase = HTTPStatus(kind.status).phrase.encode()
+    return (
+        b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n"
+    ) % (kind.status, phrase, MEDIA_TYPE.encode(), len(body), headers) + body
+
+
+_FULL: Final = _answer(
+    ProblemKind.TOO_MANY_CONNECTIONS,
+    "too many connections: try again, later",
+    b"Retry-After: 5\r\n",
 )
 
 
@@ -61,6 +76,13 @@ class Connection(H11Protocol):
             self._hurry_up()
         else:
             self._calm_down()
+
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP, in the form of all other problems."""
+        # Not into an answer that has begun.
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(_answer(ProblemKind.MALFORMED_REQUEST, msg))
+        self.transport.close()
 
     def _hurry_up(self) -> None:
         if self._hurry is None:

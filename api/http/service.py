@@ -13,19 +13,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.http.metrics import Metrics
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError
 from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
+from api.jobs.wording import HTTP
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
-from api.jobs.wording import HTTP
 from planner.errors import InputError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
@@ -109,7 +111,7 @@ class PlanService:
     ) -> Plan:
         """The plan for the program in a request's body. ``stage`` says how far it is.
 
-        Raises ``HTTPException`` for a body that is too large or not a program, and where too much
+        Raises ``ProblemError`` for a body that is too large or not a program, and where too much
         waits already, ``ClientDisconnect`` if the client leaves.
         """
         with ExitStack() as scratch:
@@ -123,7 +125,8 @@ class PlanService:
                 return plan
             if id_ not in self._pending:
                 if len(self._pending) >= self._most_pending:
-                    raise HTTPException(503, _FULL, {"Retry-After": str(_RETRY_SECONDS)})
+                    again = {"Retry-After": str(_RETRY_SECONDS)}
+                    raise ProblemError(ProblemKind.QUEUE_FULL, _FULL, again)
                 files = PlanFiles.within(folder)
                 work = PlanWork(upload.path, name, options, files, needs_no_torch)
                 # The task takes the folder over: the client that asked first may go away while
@@ -159,7 +162,7 @@ class PlanService:
     ) -> CheckReport:
         """What a check of the lowered program in a request's body found.
 
-        Raises ``HTTPException`` for a body that is too large or no such program.
+        Raises ``ProblemError`` for a body that is too large or no such program.
         """
         with TemporaryDirectory(dir=self._uploads.folder) as folder:
             upload = await self._uploads.receive(request, Path(folder) / "source")
@@ -286,7 +289,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise HTTPException(400, error.worded(HTTP)) from None
+        raise ProblemError(ProblemKind.NOT_A_PROGRAM, error.worded(HTTP)) from None
 
 
 async def _left(request: Request) -> None:

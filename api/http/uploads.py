@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.origin import is_local
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problem_answer
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 
 _UNJAILED: Final = (
@@ -67,7 +68,7 @@ class Uploads:
     async def receive(self, request: Request, path: Path) -> Upload:
         """Writes a request's body to a file.
 
-        Raises ``HTTPException`` for one that is too large, at once if its length is announced, and
+        Raises ``ProblemError`` for one that is too large, at once if its length is announced, and
         for an exported program that is not taken from there.
         """
         announced = request.headers.get("content-length", "")
@@ -86,14 +87,15 @@ class Uploads:
                 self._check_size(size)
                 start += chunk[: MAGIC_BYTES - len(start)]
                 if not is_taken and kind_of(start) is FileKind.EXPORTED:
-                    raise HTTPException(403, _UNJAILED)
+                    raise ProblemError(ProblemKind.NO_JAIL, _UNJAILED)
                 await run_in_threadpool(write, chunk)
         return Upload(path, digest.hexdigest(), size)
 
     def _check_size(self, size: int) -> None:
         if size > self.max_bytes:
-            raise HTTPException(
-                413, f"the file is larger than the {self.max_bytes} bytes that are taken here"
+            raise ProblemError(
+                ProblemKind.TOO_LARGE,
+                f"the file is larger than the {self.max_bytes} bytes that are taken here",
             )
 
 
@@ -118,11 +120,13 @@ class BodyLimit:
         announced = headers.get("content-length", "")
         if announced and "transfer-encoding" in headers:
             # A proxy may go by the one and this server by the other: what follows is nobody's.
-            refused = JSONResponse({"detail": _TWO_ENDS}, 400, {"Connection": "close"})
+            closing = {"Connection": "close"}
+            refused = problem_answer(scope, ProblemKind.MALFORMED_REQUEST, _TWO_ENDS, closing)
             await refused(scope, receive, send)
             return
         if announced.isdecimal() and int(announced) > most:
-            await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
+            refused = problem_answer(scope, ProblemKind.TOO_LARGE, _TOO_LARGE)
+            await refused(scope, receive, send)
             return
         size, start, is_complete = 0, time.monotonic(), False
 
@@ -135,11 +139,12 @@ class BodyLimit:
                 async with asyncio.timeout(end - time.monotonic()):
                     message = await receive()
             except TimeoutError:
-                raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from None
+                closing = {"Connection": "close"}
+                raise ProblemError(ProblemKind.TOO_SLOW, _TOO_SLOW, closing) from None
             is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > most:
-                raise HTTPException(413, _TOO_LARGE)
+                raise ProblemError(ProblemKind.TOO_LARGE, _TOO_LARGE)
             return message
 
         await self._app(scope, bounded, send)

@@ -30,6 +30,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         "/health",
         "/readyz",
         "/metrics",
+        "/problems/{name}",
         "/inputs",
         "/inputs/{sha256}",
         "/workers",
@@ -51,7 +52,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
             assert all(answer["description"] for answer in operation["responses"].values())
             for status, answer in operation["responses"].items():
                 if status not in ("200", "201", "204", "206", "416") and path is not readiness:
-                    schema_of = answer["content"]["application/json"]["schema"]
+                    schema_of = answer["content"]["application/problem+json"]["schema"]
                     assert schema_of == {"$ref": "#/components/schemas/Problem"}
 
     plan = document["paths"]["/plan"]["post"]
