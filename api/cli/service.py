@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
-from api.cli.options import PLAN_MEMORY
+from api.cli.options import LOG_FORMAT, LOG_LEVEL, PLAN_MEMORY
+
+if TYPE_CHECKING:
+    from api.telemetry.logs import Format, Level
 
 
 @click.command()
@@ -76,6 +79,8 @@ from api.cli.options import PLAN_MEMORY
     is_flag=True,
     help="Take .pt2 files from other machines even where there is no jail for torch.",
 )
+@LOG_LEVEL
+@LOG_FORMAT
 def serve(
     host: str,
     port: int,
@@ -88,6 +93,8 @@ def serve(
     access: Literal["auto", "off", "tokens"],
     identity_header: str | None,
     without_jail: bool,
+    log_level: Level,
+    log_format: Format,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
 
@@ -98,6 +105,7 @@ def serve(
     from api.http.access import AccessRules
     from api.http.app import Settings
     from api.http.server import serve as run
+    from api.telemetry.logs import LogSettings
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     mode = access
@@ -114,6 +122,7 @@ def serve(
         takes_unjailed=without_jail,
         allowed_hosts=frozenset(allowed_hosts),
         access=AccessRules(mode, identity_header),
+        logs=LogSettings(log_level, log_format),
     )
     run(host, port, settings)
 

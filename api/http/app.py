@@ -44,6 +44,7 @@ from api.store.plans import open_store
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
+from api.telemetry.logs import LogSettings
 from planner.errors import (
     InputError,
     MissingExtraError,
@@ -96,7 +97,7 @@ class Settings:
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
-    ``access`` says who may ask.
+    ``access`` says who may ask, ``logs`` how its processes log: those of jobs as well.
     """
 
     data_dir: Path | None = None
@@ -116,6 +117,7 @@ class Settings:
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
     access: AccessRules = field(default_factory=AccessRules)
+    logs: LogSettings | None = None
 
 
 def _pool(settings: Settings) -> Pool:
@@ -163,6 +165,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 str(uploads.folder),
                 settings.job_seconds,
                 settings.plan_memory_bytes,
+                settings.logs,
             )
             app.state.uploads, app.state.metrics = uploads, metrics
             app.state.service, app.state.devices = service, measuring

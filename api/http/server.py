@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -28,6 +28,8 @@ _OPEN: Final = {
     True: "and .pt2 files are taken from everywhere all the same (--without-jail)",
 }
 
+_log = logging.getLogger(__name__)
+
 
 def serve(host: str, port: int, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
@@ -42,16 +44,20 @@ def serve(host: str, port: int, settings: Settings) -> None:
             _check_access(settings.access, Tokens(store.database))
         finally:
             store.close()
-    settings.jail.print_missing()
+    if settings.logs is not None:
+        settings.logs.install()
+    settings.jail.log_missing()
     if not settings.jail.is_closed:
-        print(f"Jail: {_OPEN[settings.takes_unjailed]}", file=sys.stderr, flush=True)
+        _log.warning("Jail: %s", _OPEN[settings.takes_unjailed])
     app = create_app(settings)
     config = uvicorn.Config(
         app,
         http=connections_of(settings.head_seconds, settings.most_connections),
         host=host,
         port=port,
-        log_level="warning",
+        # Its loggers are told where to write with ours.
+        log_config=None,
+        access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     _Server(config, app).run()

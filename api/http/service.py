@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +41,8 @@ _FULL: Final = (
     "the service has as many programs to plan as it takes at a time: try again later, or submit a "
     "job (POST /jobs), which waits for its turn"
 )
+
+_log = logging.getLogger(__name__)
 
 
 class PlanningPool(Protocol):
@@ -207,7 +209,7 @@ class PlanService:
                 raise
             except Exception:
                 # What could not be deleted now can be later: the service goes on.
-                traceback.print_exc()
+                _log.exception("a sweep of the store failed")
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> Plan:
@@ -232,6 +234,8 @@ class PlanService:
             observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
         plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
         self._metrics.made(plan)
+        fields = {"plan": id_, "proof": plan.status, "stages": dict(pending.stages())}
+        _log.info("planned %s", work.name, extra={"fields": fields})
         return plan
 
     def _stored(self, id_: str) -> Plan | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -33,6 +33,7 @@ from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
+from api.telemetry.logs import LogSettings, bind
 from planner.errors import PlannerError
 
 P = ParamSpec("P")
@@ -47,13 +48,14 @@ LOST_CODE: Final = 74
 _RECONCILE_SECONDS: Final = 2.0
 _RECONCILE_CHANCE: Final = 0.1
 _CLAIM_SECONDS: Final = 0.2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """Where plans are kept, a folder for this worker's own files, and what each task may take.
 
-    Without ``plan_memory_bytes``, that is most of the machine's memory.
+    Without ``plan_memory_bytes``, that is most of the machine's memory. ``logs`` is how it logs.
     """
 
     data_dir: str
@@ -61,10 +63,18 @@ class WorkerSettings:
     scratch: str
     plan_seconds: float
     plan_memory_bytes: int | None = None
+    logs: LogSettings | None = None
 
     def to_json(self) -> str:
         """The settings in one line: the database's URL may hold a password, so no argument."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerSettings:
+        """The settings that such a line holds."""
+        found = json.loads(text)
+        logs = found.pop("logs", None)
+        return cls(**found, logs=None if logs is None else LogSettings(**logs))
 
 
 class Worker:
@@ -107,8 +117,9 @@ class Worker:
             os._exit(code)
 
     async def _attempt(self, task_id: str) -> None:
+        bind(task=task_id)
         await self._wait_for_claim(task_id)
-        begun = await retry_while_away(self._tasks.begin, task_id, self.id)
+        start, begun = time.monotonic(), await retry_while_away(self._tasks.begin, task_id, self.id)
         if begun is None:
             return
         with TemporaryDirectory(dir=self._settings.scratch) as folder:
@@ -117,12 +128,14 @@ class Worker:
             if begun.options is None:
                 ready = await retry_while_away(self._tasks.finish_lowering, task_id, output)
                 await retry_while_away(self._engine.start, ready)
+                _log_done("lowered", begun.name, start)
                 return
             store = self._store
             draft = await retry_while_away(
                 store.prepare, task_id, files, begun.source, begun.options
             )
             await retry_while_away(self._tasks.finish, task_id, draft)
+            _log_done("planned", begun.name, start)
 
     async def _wait_for_claim(self, task_id: str) -> None:
         """Returns once no server plans just this, or has had the time that a task has."""
@@ -134,6 +147,7 @@ class Worker:
 
     async def _give_up(self, task_id: str, reason: str) -> None:
         await retry_while_away(self._tasks.fail, task_id, reason)
+        _log.warning("a task failed: %s", reason, extra={"fields": {"task": task_id}})
 
     def _beat_for_ever(self) -> None:
         while True:
@@ -198,11 +212,15 @@ def main() -> None:
     # Ctrl-C reaches every process of a terminal; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
+    settings = WorkerSettings.from_json(sys.stdin.readline())
+    if settings.logs is not None:
+        settings.logs.install()
     try:
-        worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
+        worker = Worker(settings)
     except PlannerError as error:
         # As a rule the database is away: the supervisor starts another.
-        sys.exit(f"A worker ends: {error}")
+        _log.error("a worker ends: %s", error)
+        sys.exit(1)
     signal.signal(signal.SIGTERM, lambda number, frame: worker.end())
     worker.start()
     sys.stdin.read()
@@ -227,7 +245,12 @@ def _log_errors() -> Iterator[None]:
     except AWAY:
         pass
     except Exception:
-        traceback.print_exc()
+        _log.exception("the queue and the store could not be looked at")
+
+
+def _log_done(what: str, name: str, start: float) -> None:
+    seconds = round(time.monotonic() - start, 4)
+    _log.info("%s %s", what, name, extra={"fields": {"seconds": seconds}})
 
 
 def _seconds() -> float:

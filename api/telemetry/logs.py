@@ -16,21 +16,19 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, TextIO
 
 from api.telemetry import traces
 
 Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["text", "json"]
-LEVELS: Final[tuple[Level, ...]] = get_args(Level)
-FORMATS: Final[tuple[Format, ...]] = get_args(Format)
 
 _OURS: Final = "api"
 _OTHERS: Final = {"uvicorn": logging.WARNING, "dbos": logging.ERROR, "asyncio": logging.WARNING}
 """Loggers of libraries, and from which level on they tell something that matters."""
 _SECRETS: Final = (
     # The password in the address of a database or a proxy.
-    (re.compile(r"(://[^\s:/@]*:)[^\s@/]*@"), r"\1***@"),
+    (re.compile(r"(://[^\s:/@]*:)[^\s@\"']*@"), r"\1***@"),
     # A token: its id is no secret.
     (re.compile(r"(lp_[0-9a-f]{16}_)[\w-]+"), r"\1***"),
 )
@@ -46,8 +44,9 @@ class LogSettings:
 
     def install(self) -> None:
         """Has this process log so, also what others log at a level that matters."""
-        handler = logging.StreamHandler(sys.stderr)
-        handler.setFormatter(JsonFormatter() if self.format == "json" else TextFormatter())
+        formatter = JsonFormatter() if self.format == "json" else TextFormatter()
+        handler = _ToStandardError()
+        handler.setFormatter(formatter)
         ours = getattr(logging, self.level.upper())
         for name, level in {_OURS: ours, **_OTHERS}.items():
             logger = logging.getLogger(name)
@@ -55,11 +54,22 @@ class LogSettings:
             logger.propagate = False
             logger.setLevel(level)
         # Whatever has no handler of its own, from warnings on.
-        last = logging.StreamHandler(sys.stderr)
-        last.setFormatter(handler.formatter)
-        last.setLevel(logging.WARNING)
+        last = _ToStandardError(logging.WARNING)
+        last.setFormatter(formatter)
         logging.lastResort = last
         sys.excepthook = _log_uncaught
+
+
+class _ToStandardError(logging.StreamHandler[TextIO]):
+    """Writes to what the standard error is at the time."""
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        logging.Handler.__init__(self, level)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        """The standard error."""
+        return sys.stderr
 
 
 def bind(**fields: str) -> None:
@@ -89,7 +99,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        return json.dumps(_said(record), default=str)
+        return without_secrets(json.dumps(_said(record), default=str))
 
 
 class TextFormatter(logging.Formatter):
@@ -102,7 +112,7 @@ class TextFormatter(logging.Formatter):
         trace = said.pop("trace", "")
         line = f"{start[0]} {start[1].upper():7} {start[2]}: {_printable(start[3])}"
         line += "".join(f" {name}={_printable(str(value))}" for name, value in said.items())
-        return "\n    ".join([line, *map(_printable, trace.splitlines())])
+        return without_secrets("\n    ".join([line, *map(_printable, trace.splitlines())]))
 
 
 def _said(record: logging.LogRecord) -> dict[str, Any]:
@@ -112,7 +122,7 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
         "time": time.replace("+00:00", "Z"),
         "level": record.levelname.lower(),
         "logger": record.name,
-        "message": without_secrets(record.getMessage()),
+        "message": record.getMessage(),
         **_fields.get(),
         **getattr(record, "fields", {}),
     }
@@ -121,7 +131,7 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
     trace = getattr(record, "trace", "")
     if record.exc_info and record.exc_info[1] is not None:
         trace = "".join(traceback.format_exception(record.exc_info[1]))
-    return said | ({"trace": without_secrets(trace)} if trace else {})
+    return said | ({"trace": trace} if trace else {})
 
 
 def _printable(text: str) -> str:
