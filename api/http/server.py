@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
+import planner
 from api.http.access import AccessRules
 from api.http.app import Settings, create_app
 from api.http.connections import connections_of
@@ -20,6 +21,7 @@ from api.http.service import PlanService
 from api.jobs.service import JobService
 from api.store.plans import open_store
 from api.store.tokens import Tokens
+from api.telemetry import traces
 from planner.errors import OptionError
 
 _SHUTDOWN_SECONDS: Final = 10
@@ -35,7 +37,8 @@ def serve(host: str, port: int, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
 
     To be called in the main thread. Raises ``OptionError`` if plans cannot be kept where they
-    should be, and if tokens are asked for and there are none.
+    should be, and if tokens are asked for and there are none; ``MissingExtraError`` if traces are
+    asked for and cannot be sent.
     """
     if settings.data_dir is not None:
         # Raised before anything listens, and by this function, not by the application.
@@ -46,6 +49,7 @@ def serve(host: str, port: int, settings: Settings) -> None:
             store.close()
     if settings.logs is not None:
         settings.logs.install()
+    traces.start(planner.__version__)
     settings.jail.log_missing()
     if not settings.jail.is_closed:
         _log.warning("Jail: %s", _OPEN[settings.takes_unjailed])
@@ -60,7 +64,10 @@ def serve(host: str, port: int, settings: Settings) -> None:
         access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    _Server(config, app).run()
+    try:
+        _Server(config, app).run()
+    finally:
+        traces.stop()
 
 
 def _check_access(rules: AccessRules, tokens: Tokens) -> None:

@@ -24,10 +24,11 @@ from api.http.uploads import Uploads
 from api.jobs.tasks import Tasks
 from api.jobs.wording import HTTP
 from api.planning.process import ProcessError
-from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
+from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, known_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
+from api.telemetry import traces
 from planner.errors import InputError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
@@ -36,7 +37,6 @@ from planner.result.check import CheckReport, read_check
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
 _RETRY_SECONDS: Final = 10
-_STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
 _FULL: Final = (
     "the service has as many programs to plan as it takes at a time: try again later, or submit a "
     "job (POST /jobs), which waits for its turn"
@@ -118,7 +118,8 @@ class PlanService:
         """
         with ExitStack() as scratch:
             folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._uploads.folder)))
-            upload = await self._uploads.receive(request, folder / "source")
+            with traces.span("receiving"):
+                upload = await self._uploads.receive(request, folder / "source")
             needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
             id_ = plan_id(upload.sha256, options)
             plan = await run_in_threadpool(self._stored, id_)
@@ -230,9 +231,10 @@ class PlanService:
             self._metrics.failed(error)
             raise
         for stage, seconds in pending.stages():
-            # One for each delegate, and a process can say anything: these are all planning.
-            observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
+            observe.labels(known_stage(stage)).observe(seconds)
+        put = self.store.put
+        with traces.span("keeping"):
+            plan = await run_in_threadpool(put, id_, work.files, work.source, work.options)
         self._metrics.made(plan)
         fields = {"plan": id_, "proof": plan.status, "stages": dict(pending.stages())}
         _log.info("planned %s", work.name, extra={"fields": fields})
@@ -260,13 +262,14 @@ class PlanService:
         """
         claims, end = self.store.claims, time.monotonic() + self._plan_seconds
         is_ours = False
-        while time.monotonic() < end and not self._is_stopped:
-            # Nothing is claimed while a worker is at it, which waits for claims itself.
-            is_running = await run_in_threadpool(self._tasks.is_running, id_)
-            is_ours = not is_running and claims.take(id_)
-            if is_ours:
-                break
-            await asyncio.sleep(_CLAIM_SECONDS)
+        with traces.span("waiting for others"):
+            while time.monotonic() < end and not self._is_stopped:
+                # Nothing is claimed while a worker is at it, which waits for claims itself.
+                is_running = await run_in_threadpool(self._tasks.is_running, id_)
+                is_ours = not is_running and claims.take(id_)
+                if is_ours:
+                    break
+                await asyncio.sleep(_CLAIM_SECONDS)
         try:
             yield
         finally:

@@ -18,6 +18,7 @@ from api.jail.jail import Jail
 from api.jobs.worker import WorkerSettings
 from api.store.plans import open_store
 from api.store.scratch import scratch_in
+from api.telemetry import traces
 from api.telemetry.logs import LogSettings
 from planner.errors import OptionError
 
@@ -143,6 +144,7 @@ def work(
     """
     if logs is not None:
         logs.install()
+    traces.check()
     jail = Jail.of_machine()
     jail.log_missing()
     if not (jail.is_closed or without_jail):

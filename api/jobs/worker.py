@@ -20,6 +20,7 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+import planner
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.engine import Consumer, Engine
@@ -33,6 +34,7 @@ from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
+from api.telemetry import traces
 from api.telemetry.logs import LogSettings, bind
 from planner.errors import PlannerError
 
@@ -113,11 +115,16 @@ class Worker:
             # A worker that others take for dead must end at once.
             if code != GIVEN_UP_CODE:
                 self._register.remove(self.id)
+                traces.stop()
         finally:
             os._exit(code)
 
     async def _attempt(self, task_id: str) -> None:
         bind(task=task_id)
+        with traces.span("task", layout_planner__task=task_id):
+            await self._do(task_id)
+
+    async def _do(self, task_id: str) -> None:
         await self._wait_for_claim(task_id)
         start, begun = time.monotonic(), await retry_while_away(self._tasks.begin, task_id, self.id)
         if begun is None:
@@ -215,6 +222,7 @@ def main() -> None:
     settings = WorkerSettings.from_json(sys.stdin.readline())
     if settings.logs is not None:
         settings.logs.install()
+    traces.start(planner.__version__)
     try:
         worker = Worker(settings)
     except PlannerError as error:

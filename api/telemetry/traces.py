@@ -1,7 +1,7 @@
 """Traces for OpenTelemetry: requests and the planning of programs, as spans.
 
 They are on where a collector is named by the standard variables (``OTEL_EXPORTER_OTLP_ENDPOINT``).
-Where they are off, nothing of OpenTelemetry is imported.
+Where they are off, its SDK is not imported. (FastAPI imports its interface, always.)
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.trace import Tracer
 
-ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _SERVICE: Final = "layout-planner"
 _NAME: Final = "OTEL_SERVICE_NAME"
 _LAST_SECONDS: Final = 2.0
@@ -29,14 +29,19 @@ _tracer: Tracer | None = None
 _provider: TracerProvider | None = None
 
 
+def check() -> bool:
+    """Whether a collector is named. Raises ``MissingExtraError`` if nothing can be sent to it."""
+    named = next((name for name in _ENDPOINTS if os.environ.get(name)), None)
+    if named is not None and not _has_exporter():
+        raise MissingExtraError(named, "opentelemetry-exporter-otlp-proto-http", "telemetry")
+    return named is not None
+
+
 def start(version: str) -> None:
     """Has this process send traces, if a collector is named. Raises ``MissingExtraError``."""
     global _tracer, _provider  # noqa: PLW0603 - a process has one, as it has one log
-    named = next((name for name in ENDPOINTS if os.environ.get(name)), None)
-    if named is None or _tracer is not None:
+    if not check() or _tracer is not None:
         return
-    if find_spec("opentelemetry") is None or not _has_exporter():
-        raise MissingExtraError(named, "opentelemetry-exporter-otlp-proto-http", "telemetry")
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider
