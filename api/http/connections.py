@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import resource
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
@@ -52,6 +53,7 @@ class Connection(H11Protocol):
 
     head_seconds: float
     most: int
+    on_full: Callable[[], None]
 
     _hurry: asyncio.TimerHandle | None = None
 
@@ -59,6 +61,7 @@ class Connection(H11Protocol):
         """Turns the client away if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
+            self.on_full()
             transport.write(_FULL)
             transport.close()
         else:
@@ -94,7 +97,16 @@ class Connection(H11Protocol):
             self._hurry = None
 
 
-def connections_of(head_seconds: float, most: int | None = None) -> type[Connection]:
-    """The class of a server's connections; ``most`` is what there are descriptors for."""
-    limits = {"head_seconds": head_seconds, "most": most_connections() if most is None else most}
-    return type("Connection", (Connection,), limits)
+def connections_of(
+    head_seconds: float, most: int | None, on_full: Callable[[], None]
+) -> type[Connection]:
+    """The class of a server's connections; ``most`` is what there are descriptors for.
+
+    ``on_full`` is called for each that is turned away.
+    """
+    members = {
+        "head_seconds": head_seconds,
+        "most": most_connections() if most is None else most,
+        "on_full": staticmethod(on_full),
+    }
+    return type("Connection", (Connection,), members)

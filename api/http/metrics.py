@@ -55,6 +55,11 @@ class Metrics:
             ("kind",),
             registry=self.registry,
         )
+        self.refused_connections = Counter(
+            "layout_planner_refused_connections",
+            "Connections that were turned away because there were too many.",
+            registry=self.registry,
+        )
         self.stored_plans = Counter(
             "layout_planner_plan_cache_hits",
             "Requests for plans that were in the store.",

@@ -56,7 +56,11 @@ def serve(host: str, port: int, settings: Settings) -> None:
     app = create_app(settings)
     config = uvicorn.Config(
         app,
-        http=connections_of(settings.head_seconds, settings.most_connections),
+        http=connections_of(
+            settings.head_seconds,
+            settings.most_connections,
+            lambda: app.state.metrics.refused_connections.inc(),
+        ),
         host=host,
         port=port,
         # Its loggers are told where to write with ours.
