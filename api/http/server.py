@@ -54,12 +54,16 @@ def serve(host: str, port: int, settings: Settings) -> None:
     if not settings.jail.is_closed:
         _log.warning("Jail: %s", _OPEN[settings.takes_unjailed])
     app = create_app(settings)
+
+    def turned_away() -> None:
+        app.state.metrics.refused_connections.inc()  # which the lifespan makes
+
     config = uvicorn.Config(
         app,
         http=connections_of(
             settings.head_seconds,
             settings.most_connections,
-            lambda: app.state.metrics.refused_connections.inc(),
+            turned_away,
         ),
         host=host,
         port=port,
