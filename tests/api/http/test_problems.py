@@ -7,17 +7,20 @@ import re
 from pathlib import Path
 
 import httpx
+import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import OperationalError
 
+from api.client.connection import checked
+from api.client.errors import AwayError
 from api.http.access import AccessRules
 from api.http.app import Settings
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import answer_errors, problem_of
 from api.planning.work import PlanWork
-from planner.errors import NoRepresentationError, Remedy, VerificationError
+from planner.errors import NoRepresentationError, OptionError, Remedy, VerificationError
 from tests.api.http.inside import StandIn, run, uploads
 from tests.api.http.running import detail
 from tests.paths import ROOT
@@ -172,3 +175,14 @@ def test_a_request_has_an_id_its_client_s_own_if_it_is_one(tmp_path: Path) -> No
     run(Settings(tmp_path), body, StandIn())
     first = json.loads((tmp_path / "audit.log").read_text().splitlines()[0])
     assert first["request_id"] == "build-17.a"
+
+
+def test_the_client_names_the_request_where_the_server_failed() -> None:
+    headers = {"X-Request-Id": "build-17"}
+    said = {"detail": "the service failed"}
+    with pytest.raises(AwayError, match=r"^the service failed \(request build-17\)$"):
+        checked(httpx.Response(500, json=said, headers=headers))
+    with pytest.raises(AwayError, match=r"^the service failed$"):
+        checked(httpx.Response(500, json=said))
+    with pytest.raises(OptionError, match=r"^the service failed$"):
+        checked(httpx.Response(404, json=said, headers=headers))
