@@ -61,9 +61,11 @@ class PlannerError(Exception):
 
     def worded(self, wording: Mapping[Remedy, str]) -> str:
         """The error in one line, with an interface's wording of each remedy."""
-        if not self.remedies:
-            return self.what
-        return f"{self.what}: {' or '.join(wording[remedy] for remedy in self.remedies)}"
+        return f"{self.what}: {self.remedy(wording)}" if self.remedies else self.what
+
+    def remedy(self, wording: Mapping[Remedy, str]) -> str:
+        """What to do, in an interface's wording; nothing where ``what`` says it."""
+        return " or ".join(wording[remedy] for remedy in self.remedies)
 
     def __str__(self) -> str:
         return self.worded(IN_PYTHON)

@@ -30,7 +30,8 @@ def serving(data_dir: Path, *options: str) -> Iterator[Service]:
 
     Raises ``PlannerError`` if it does not start; it has printed why.
     """
-    command = ["-m", "api.cli", "serve", "--port", "0", "--data-dir", str(data_dir), *options]
+    command = ["-m", "api.cli", "serve", "--port", "0", "--data-dir", str(data_dir)]
+    command += ["--log-level", "warning", *options]
     process = subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     try:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from api.cli.database import database_options
-from api.cli.options import AS_JSON, FOLDER, PATH, PLAN_MEMORY
+from api.cli.options import AS_JSON, FOLDER, LOG_FORMAT, LOG_LEVEL, PATH, PLAN_MEMORY
 
 if TYPE_CHECKING:
     from api.client.client import Client
+    from api.telemetry.logs import Format, Level
 
 SERVER = click.option(
     "--server",
@@ -290,6 +291,8 @@ def delete(job_ids: tuple[str, ...], server: str) -> None:
 @DATA_DIR
 @DATABASE
 @BLOBS
+@LOG_LEVEL
+@LOG_FORMAT
 def worker(
     processes: int,
     task_seconds: float,
@@ -298,11 +301,14 @@ def worker(
     data_dir: Path | None,
     database_url: str | None,
     blobs_url: str | None,
+    log_level: Level,
+    log_format: Format,
 ) -> None:
     """Do tasks of a server's jobs, on any machine that can reach its database and data."""
     from platformdirs import user_data_path
 
     from api.jobs.supervisor import work
+    from api.telemetry.logs import LogSettings
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     work(
@@ -313,6 +319,7 @@ def worker(
         blobs_url=blobs_url or None,
         plan_memory_bytes=plan_memory_bytes,
         without_jail=without_jail,
+        logs=LogSettings(log_level, log_format),
     )
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
 
+from api.cli.wording import COMMAND_LINE
 from api.client.errors import AwayError
-from api.wording import COMMAND_LINE
 from planner.errors import MissingExtraError, PlannerError
 
 if TYPE_CHECKING:
@@ -42,6 +42,24 @@ PLAN_MEMORY = click.option(
     type=GIB,
     metavar="GIB",
     help="Memory that planning one program may take [default: three quarters of the machine's].",
+)
+LOG_LEVEL = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="LAYOUT_PLANNER_LOG_LEVEL",
+    show_envvar=True,
+    help="Log from this level on, to the standard error: each request and each plan at info.",
+)
+LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    envvar="LAYOUT_PLANNER_LOG_FORMAT",
+    show_envvar=True,
+    help="Log lines for people, or lines of JSON for programs.",
 )
 PROFILE = click.option(
     "--profile",

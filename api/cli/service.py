@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from api.cli.database import database_options
 from api.cli.jobs import BLOBS
 from api.cli.limits import server_limits
-from api.cli.options import GIB, PLAN_MEMORY
+from api.cli.options import GIB, LOG_FORMAT, LOG_LEVEL, PLAN_MEMORY
+
+if TYPE_CHECKING:
+    from api.telemetry.logs import Format, Level
 
 
 @click.command()
@@ -88,6 +91,8 @@ from api.cli.options import GIB, PLAN_MEMORY
     is_flag=True,
     help="Take .pt2 files from other machines even where there is no jail for torch.",
 )
+@LOG_LEVEL
+@LOG_FORMAT
 def serve(
     host: str,
     port: int,
@@ -102,6 +107,8 @@ def serve(
     identity_header: str | None,
     without_jail: bool,
     most_upload_bytes: int,
+    log_level: Level,
+    log_format: Format,
     **limits: int,
 ) -> None:
     """Start the HTTP service: POST /plan takes a program and returns it planned.
@@ -114,6 +121,7 @@ def serve(
     from api.http.app import Settings
     from api.http.callers import CallerLimits
     from api.http.server import serve as run
+    from api.telemetry.logs import LogSettings
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     mode = access
@@ -133,6 +141,7 @@ def serve(
         blobs_url=blobs_url or None,
         limits=CallerLimits(**limits),
         most_upload_bytes=most_upload_bytes,
+        logs=LogSettings(log_level, log_format),
     )
     run(host, port, settings)
 

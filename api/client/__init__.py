@@ -10,7 +10,7 @@ with Client("http://127.0.0.1:8000") as client:
 from api.client import documents
 from api.client.client import AsyncClient, Client
 from api.client.difference import Change, Comparison, compare_jobs
-from api.client.errors import AwayError
+from api.client.errors import AwayError, RefusedError
 from api.client.manifest import Submission, read_submission
 from api.client.operations import ServerPlan
 
@@ -20,6 +20,7 @@ __all__ = [
     "Change",
     "Client",
     "Comparison",
+    "RefusedError",
     "ServerPlan",
     "Submission",
     "compare_jobs",

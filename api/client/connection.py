@@ -8,11 +8,12 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import httpx
 
-from api.client.errors import AwayError
+from api.client.documents import Problem
+from api.client.errors import AwayError, RefusedError
 from api.client.steps import SECONDS, Digest, Pause, Request, Step, Steps, T, digest_of
 from planner.errors import InputError, OptionError
 
@@ -200,8 +201,23 @@ def checked(answer: httpx.Response) -> httpx.Response:
     """The answer, if it is one of success."""
     if answer.is_success:
         return answer
-    try:
-        detail = str(answer.json()["detail"])
-    except (ValueError, KeyError, TypeError):
+    problem = _problem(answer)
+    if problem is None:
         detail = f"the server answered {answer.status_code}: is it a Layout Planner?"
-    raise AwayError(detail) if answer.is_server_error else OptionError(detail)
+    else:
+        detail = problem["detail"]
+    if not answer.is_server_error:
+        raise RefusedError(detail, problem)
+    # By this, who runs the server finds in its log what happened.
+    request_id = answer.headers.get("x-request-id")
+    raise AwayError(f"{detail} (request {request_id})" if request_id else detail, problem)
+
+
+def _problem(answer: httpx.Response) -> Problem | None:
+    """What a server says is wrong; None from one that is no Layout Planner."""
+    try:
+        document = answer.json()
+    except ValueError:
+        return None
+    is_one = isinstance(document, dict) and isinstance(document.get("detail"), str)
+    return cast("Problem", document) if is_one else None

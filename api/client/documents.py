@@ -6,7 +6,7 @@ They have the names that the service's OpenAPI document gives them: a test holds
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 State = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
 Objective = Literal["repack", "latency"]
@@ -31,6 +31,22 @@ class Readiness(TypedDict):
 
     is_ready: bool
     checks: dict[str, Check]
+
+
+class ProblemKindDetails(TypedDict):
+    """A kind of problem: ``type`` is a path of the server, or ``about:blank``."""
+
+    type: str
+    title: str
+    status: int
+    remedy: NotRequired[str | None]
+
+
+class Problem(ProblemKindDetails):
+    """What is wrong with a request (RFC 9457)."""
+
+    detail: str
+    request_id: NotRequired[str | None]
 
 
 class Profile(TypedDict):

@@ -35,6 +35,7 @@ from api.client.documents import (
     PlanList,
     PlanQuery,
     PlansQuery,
+    ProblemKindDetails,
     Profile,
     Readiness,
     RunSummary,
@@ -403,6 +404,12 @@ class Operations:
     def metrics(self) -> Steps[str]:
         """Figures in Prometheus's text format."""
         return (yield from self._ask(Request("GET", "/metrics"))).text
+
+    @operation
+    def problem_kind(self, name: str) -> Steps[ProblemKindDetails]:
+        """What a kind of problem is: ``name`` is the last part of a problem's ``type``."""
+        request = Request("GET", f"/problems/{quote(name, safe='')}")
+        return (yield from self._document(ProblemKindDetails, request))
 
     # Steps that several of these take
 

@@ -260,9 +260,9 @@ def docs_page(request: Request) -> Response:
     return _templates.TemplateResponse(request, "docs.html", context)
 
 
-def error_page(request: Request, status: int, detail: str) -> Response:
+def error_page(request: Request, status: int, detail: str, request_id: str | None) -> Response:
     """What went wrong, as a page for those who look with a browser."""
-    context = {"status": status, "detail": detail}
+    context = {"status": status, "detail": detail, "request_id": request_id}
     # Some errors are answered beyond the middleware that adds the headers to all others.
     return _templates.TemplateResponse(request, "error.html", context, status, HEADERS)
 

@@ -10,10 +10,12 @@ from typing import Final, Literal
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Asked
 
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import problem_answer
 from api.store.database import UnreachableError
 from api.store.tables import TokenRecord
 from api.store.tokens import Scope, Tokens
@@ -23,7 +25,7 @@ WHO: Final = "layout_planner.who"
 TOKEN: Final = "layout_planner.token"
 """Where it has the record of the token that it came with."""
 
-OPEN: Final = ("/health", "/healthz", "/readyz", "/static/")
+OPEN: Final = ("/health", "/healthz", "/readyz", "/static/", "/problems/")
 """Paths that tell nothing of anybody's plans."""
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
 _CHALLENGE: Final = 'Bearer realm="Layout Planner", Basic realm="Layout Planner"'
@@ -56,7 +58,7 @@ class AccessControl:
         answer = await self._refusal(scope) if scope["type"] == "http" else None
         await (answer or self._app)(scope, receive, send)
 
-    async def _refusal(self, scope: Asked) -> JSONResponse | None:
+    async def _refusal(self, scope: Asked) -> Response | None:
         if self._rules.mode == "off" or scope["path"].startswith(OPEN):
             return None
         headers = Headers(scope=scope)
@@ -67,22 +69,24 @@ class AccessControl:
         try:
             found = await self._find(scope["app"].state.tokens, token) if token else None
         except UnreachableError as error:
-            return JSONResponse({"detail": str(error)}, 503)
+            return problem_answer(scope, ProblemKind.STORE_AWAY, str(error))
         if found is None:
             detail = (
                 "this service takes requests with a token alone (Authorization: Bearer ..., or "
                 "LAYOUT_PLANNER_TOKEN for the command line): ask who runs it for one "
                 "(layout-planner token create)"
             )
-            return JSONResponse({"detail": detail}, 401, {"WWW-Authenticate": _CHALLENGE})
+            challenge = {"WWW-Authenticate": _CHALLENGE}
+            return problem_answer(scope, ProblemKind.TOKEN_NEEDED, detail, challenge)
         scope[WHO], scope[TOKEN] = found.name, found
         allowed = Scope[found.scope.upper()]
         needed = _needed(scope["method"], scope["path"])
         if allowed < needed:
             detail = (
-                f"your token is for {allowed.name.lower()}, and this takes {needed.name.lower()}"
+                f"your token is for {allowed.name.lower()}, and this takes {needed.name.lower()}: "
+                "ask for another one"
             )
-            return JSONResponse({"detail": f"{detail}: ask for another one"}, 403)
+            return problem_answer(scope, ProblemKind.SCOPE_TOO_SMALL, detail)
         return None
 
     async def _find(self, tokens: Tokens, token: str) -> TokenRecord | None:

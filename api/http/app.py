@@ -19,7 +19,7 @@ import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
-from api.http import devices, health, jobs, plans
+from api.http import devices, health, jobs, plans, problems
 from api.http.access import AccessControl, AccessRules
 from api.http.audit import Audited, AuditLog
 from api.http.callers import CallerLimits, Callers, LimitRequests
@@ -27,17 +27,20 @@ from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
 from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
+from api.http.problem_kinds import ProblemKind
 from api.http.problems import Problem, answer_errors
 from api.http.queue import Queue
+from api.http.request_ids import RequestIds
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
+from api.jobs.matrix import TooManyTasksError
 from api.jobs.service import serving_jobs
 from api.jobs.submissions import KeyReusedError
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
-from api.planning.process import CrashError, OvertimeError, ProcessError
+from api.planning.process import CrashError, OvertimeError, ProcessError, StoppedError
 from api.store.accounts import FullAccountError
 from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
@@ -46,24 +49,37 @@ from api.store.plans import open_store
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
-from planner.errors import MissingExtraError, PlannerError, VerificationError
+from api.telemetry.logs import LogSettings
+from planner.errors import (
+    InputError,
+    MissingExtraError,
+    NoRepresentationError,
+    OptionError,
+    PlannerError,
+    VerificationError,
+)
 
 # The most particular class counts. A refusal of what was asked is the client's to mend.
-_STATUSES: Final[dict[type[Exception], int]] = {
-    PlannerError: 422,
-    MissingExtraError: 501,
-    VerificationError: 500,
-    CrashError: 500,
-    UnknownDeviceError: 404,
-    ConflictError: 409,
-    FullAccountError: 413,
-    KeyReusedError: 422,
-    LostBlobError: 410,
-    UnreachableError: 503,
-    ProcessError: 503,
-    OvertimeError: 504,
+_KINDS: Final[dict[type[Exception], ProblemKind]] = {
+    PlannerError: ProblemKind.CANNOT_BE_PLANNED,
+    InputError: ProblemKind.INVALID_PROGRAM,
+    OptionError: ProblemKind.INVALID_OPTION,
+    NoRepresentationError: ProblemKind.NO_REPRESENTATION,
+    MissingExtraError: ProblemKind.EXTRA_MISSING,
+    VerificationError: ProblemKind.CHECK_FAILED,
+    CrashError: ProblemKind.PLANNING_FAILED,
+    UnknownDeviceError: ProblemKind.NOT_FOUND,
+    ConflictError: ProblemKind.CONFLICT,
+    FullAccountError: ProblemKind.ACCOUNT_FULL,
+    TooManyTasksError: ProblemKind.TOO_MANY_TASKS,
+    KeyReusedError: ProblemKind.KEY_REUSED,
+    LostBlobError: ProblemKind.FILE_LOST,
+    UnreachableError: ProblemKind.STORE_AWAY,
+    ProcessError: ProblemKind.PLANNING_ENDED,
+    StoppedError: ProblemKind.SHUTTING_DOWN,
+    OvertimeError: ProblemKind.OVERTIME,
     # No client is left to read the answer; it only ends the request.
-    ClientDisconnect: 400,
+    ClientDisconnect: ProblemKind.MALFORMED_REQUEST,
 }
 
 _PROGRAMS: Final = frozenset(("/plan", "/check", "/inputs"))
@@ -92,6 +108,7 @@ class Settings:
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
     ``access`` says who may ask, and ``limits`` for how much unless a token says otherwise.
     Uploads that are on their way, or are planned, have at most ``most_upload_bytes`` in all.
+    ``logs`` says how its processes log: those of jobs as well.
     """
 
     data_dir: Path | None = None
@@ -114,6 +131,7 @@ class Settings:
     blobs_url: str | None = None
     limits: CallerLimits = field(default_factory=CallerLimits)
     most_upload_bytes: int = 16 * 2**30
+    logs: LogSettings | None = None
 
 
 def _pool(settings: Settings) -> Pool:
@@ -177,6 +195,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 settings.job_seconds,
                 settings.plan_memory_bytes,
                 settings.blobs_url,
+                settings.logs,
             )
             app.state.uploads, app.state.metrics, app.state.callers = uploads, metrics, callers
             app.state.service, app.state.devices = service, measuring
@@ -211,6 +230,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(jobs.router)
     app.include_router(devices.router)
     app.include_router(health.router)
+    app.include_router(problems.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
     app.add_middleware(LimitRequests)
     app.add_middleware(AccessControl, rules=settings.access)
@@ -218,5 +238,6 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.add_middleware(OriginCheck, allowed_hosts=settings.allowed_hosts)
     app.add_middleware(CountRequests)
     install_dashboard(app, lambda: app.state.service.store)
-    answer_errors(app, _STATUSES, _QUERIES, error_page)
+    app.add_middleware(RequestIds)
+    answer_errors(app, _KINDS, _QUERIES, error_page)
     return app

@@ -15,6 +15,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.access import WHO
+from api.http.request_ids import REQUEST_ID
 
 _NAME: Final = "audit.log"
 _BYTES: Final = 10 * 2**20
@@ -79,4 +80,5 @@ class Audited:
                 query=scope["query_string"].decode("latin-1"),
                 status=status,
                 made=location,
+                request_id=scope.get(REQUEST_ID),
             )

@@ -8,6 +8,7 @@ itself, bytes in the store by all servers of a database together.
 from __future__ import annotations
 
 import hashlib
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -18,11 +19,11 @@ from typing import Final
 
 from fastapi import Request
 from starlette.datastructures import MutableHeaders
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.access import OPEN, TOKEN, WHO
-from api.http.refusals import count_refusal, refusal, retry_after
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problem_answer, retry_after
 from api.store.accounts import Account
 from api.store.tables import TokenRecord
 from api.store.tokens import Allowance
@@ -123,7 +124,7 @@ class Callers:
         return None if name is None else Caller(name, self._limits)
 
     def check_plan(self, request: Request, what: object) -> None:
-        """Raises ``HTTPException`` if a request may not wait for one more plan."""
+        """Raises ``ProblemError`` if a request may not wait for one more plan."""
         if (caller := caller_of(request)) is None:
             return
         plans = self._plans.get(caller.name, Counter())
@@ -133,7 +134,7 @@ class Callers:
                 f"{len(plans)} of your plans are made now, or wait to be, and you may have {most}: "
                 "wait for one of them, or submit a job (POST /jobs), which waits for its turn"
             )
-            raise refusal(request.scope, "running_plans", 429, detail, _RETRY_SECONDS)
+            raise ProblemError(ProblemKind.TOO_MANY_PLANS, detail, retry_after(_RETRY_SECONDS))
 
     @contextmanager
     def planning(self, request: Request, what: object) -> Iterator[None]:
@@ -154,20 +155,20 @@ class Callers:
 
     @contextmanager
     def working(self, request: Request) -> Iterator[None]:
-        """Counts other work of planning processes as a plan; raises ``HTTPException`` as well."""
+        """Counts other work of planning processes as a plan; raises ``ProblemError`` as well."""
         work = object()
         self.check_plan(request, work)
         with self.planning(request, work):
             yield
 
     def check_upload(self, request: Request, size: int) -> None:
-        """Raises ``HTTPException`` if a request may not upload so many bytes now."""
+        """Raises ``ProblemError`` if a request may not upload so many bytes now."""
         if (caller := caller_of(request)) is not None:
             most = caller.limits.upload_bytes_per_hour
             _check_wait(request, most, self.uploads.wait(caller.name, size, most))
 
     def take_upload(self, request: Request, size: int) -> None:
-        """Counts uploaded bytes; raises ``HTTPException`` where these are too many."""
+        """Counts uploaded bytes; raises ``ProblemError`` where these are too many."""
         if (caller := caller_of(request)) is not None:
             most = caller.limits.upload_bytes_per_hour
             _check_wait(request, most, self.uploads.take(caller.name, size, most))
@@ -206,9 +207,9 @@ class LimitRequests:
             "RateLimit": f'"requests";r={left};t={seconds:.0f}',
         }
         if wait:
-            count_refusal(scope, "requests")
             detail = f"you may send {most} requests a minute, and this is one more: try again later"
-            refused = JSONResponse({"detail": detail}, 429, headers | retry_after(wait))
+            again = headers | retry_after(wait)
+            refused = problem_answer(scope, ProblemKind.TOO_MANY_REQUESTS, detail, again)
             await refused(scope, receive, send)
             return
 
@@ -226,12 +227,12 @@ def _short(name: str) -> str:
 
 
 def _check_wait(request: Request, most: int, wait: float) -> None:
-    if wait == float("inf"):
+    if math.isinf(wait):
         detail = f"the file is larger than the {most} bytes that you may upload in an hour"
-        raise refusal(request.scope, "upload_rate", 413, detail)
+        raise ProblemError(ProblemKind.TOO_LARGE, detail)
     if wait:
         detail = f"you may upload {most} bytes an hour, and this is more: try again later"
-        raise refusal(request.scope, "upload_rate", 429, detail, wait)
+        raise ProblemError(ProblemKind.TOO_MUCH_UPLOADED, detail, retry_after(wait))
 
 
 def _address(scope: Scope) -> str | None:

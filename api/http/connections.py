@@ -11,9 +11,13 @@ import os
 import resource
 import socket
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import MEDIA_TYPE, problem_of
 
 _RESERVED: Final = 256
 """Descriptors that plans, the store and the database are left with."""
@@ -24,10 +28,21 @@ All of them need descriptors, those that are turned away as well.
 """
 _WAITING: Final = 2048
 """Connections that may wait to be accepted."""
-_FULL: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
-    b"Content-Type: application/json\r\nContent-Length: 51\r\n\r\n"
-    b'{"detail":"too many connections: try again, later"}'
+
+
+def _answer(kind: ProblemKind, detail: str, headers: bytes = b"") -> bytes:
+    """An answer to a connection of which no request was read."""
+    body = problem_of(kind, detail).model_dump_json(exclude_none=True).encode()
+    phrase = HTTPStatus(kind.status).phrase.encode()
+    return (
+        b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n%b\r\n"
+    ) % (kind.status, phrase, MEDIA_TYPE.encode(), len(body), headers) + body
+
+
+_FULL: Final = _answer(
+    ProblemKind.TOO_MANY_CONNECTIONS,
+    "too many connections: try again, later",
+    b"Retry-After: 5\r\n",
 )
 
 
@@ -48,7 +63,7 @@ class Connection(H11Protocol):
 
     head_seconds: float
     most: int
-    refused: staticmethod[[], None]
+    on_full: Callable[[], None]
 
     _hurry: asyncio.TimerHandle | None = None
 
@@ -56,7 +71,7 @@ class Connection(H11Protocol):
         """Turns the client away if there are too many."""
         super().connection_made(transport)
         if len(self.connections) > self.most:
-            self.refused()
+            self.on_full()
             transport.write(_FULL)
             transport.close()
         else:
@@ -75,6 +90,13 @@ class Connection(H11Protocol):
         else:
             self._calm_down()
 
+    def send_400_response(self, msg: str) -> None:
+        """Answers what is no HTTP, in the form of all other problems."""
+        # Not into an answer that has begun.
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            self.transport.write(_answer(ProblemKind.MALFORMED_REQUEST, msg))
+        self.transport.close()
+
     def _hurry_up(self) -> None:
         if self._hurry is None:
             self._hurry = self.loop.call_later(self.head_seconds, self.transport.close)
@@ -86,15 +108,18 @@ class Connection(H11Protocol):
 
 
 def connections_of(
-    head_seconds: float, most: int | None, refused: Callable[[], None]
+    head_seconds: float, most: int | None, on_full: Callable[[], None]
 ) -> type[Connection]:
-    """The class of a server's connections; by default there are descriptors for ``most``."""
-    limits = {
+    """The class of a server's connections; ``most`` is what there are descriptors for.
+
+    ``on_full`` is called for each that is turned away.
+    """
+    members = {
         "head_seconds": head_seconds,
         "most": most_connections() if most is None else most,
-        "refused": staticmethod(refused),
+        "on_full": staticmethod(on_full),
     }
-    return type("Connection", (Connection,), limits)
+    return type("Connection", (Connection,), members)
 
 
 def listen_to_many(listening: Iterable[int]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Final
 
 import fastapi
-from fastapi import APIRouter, Body, Depends, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from api.http.callers import Callers
@@ -25,7 +25,8 @@ from api.http.device_models import (
     TuningSummary,
 )
 from api.http.measuring import DeviceService
-from api.http.problems import problems
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problems
 from api.http.queue import while_waited_for
 
 
@@ -187,7 +188,7 @@ async def post_run(
 def delete_run(service: Service, name: Name, run_id: RunId) -> None:
     """Deletes a run; what it taught is forgotten."""
     if not service.devices.delete_run(name, run_id):
-        raise HTTPException(404, f"device {name!r} has no run {run_id!r}")
+        raise ProblemError(ProblemKind.NOT_FOUND, f"device {name!r} has no run {run_id!r}")
 
 
 @router.get(
@@ -243,7 +244,7 @@ def get_tuning(service: Service, name: Name, tuning_id: TuningId) -> TuningDetai
     """How far a tuning is: the plans that were measured, and its rounds."""
     found = service.devices.tuning(name, tuning_id)
     if found is None:
-        raise HTTPException(404, f"device {name!r} has no tuning {tuning_id!r}")
+        raise ProblemError(ProblemKind.NOT_FOUND, f"device {name!r} has no tuning {tuning_id!r}")
     return TuningDetail.of(found)
 
 
@@ -258,4 +259,4 @@ def put_tuning(service: Service, name: Name, tuning_id: TuningId, progress: Tuni
     if not service.devices.tell_tuning(
         name, tuning_id, progress.model_dump(exclude={"ended"}), progress.ended
     ):
-        raise HTTPException(404, f"device {name!r} has no tuning {tuning_id!r}")
+        raise ProblemError(ProblemKind.NOT_FOUND, f"device {name!r} has no tuning {tuning_id!r}")

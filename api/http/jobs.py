@@ -17,7 +17,6 @@ from fastapi import (
     BackgroundTasks,
     Depends,
     Header,
-    HTTPException,
     Query,
     Request,
     Response,
@@ -42,14 +41,13 @@ from api.http.models import (
     UploadedInput,
     WorkerSummary,
 )
-from api.http.problems import problems
-from api.http.refusals import counted
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problems, retry_after
 from api.http.uploads import PROGRAM_BODY, Uploads
 from api.jobs.jobs import JobStatus
-from api.jobs.matrix import MAX_ITEMS, Input, TooManyTasksError
+from api.jobs.matrix import MAX_ITEMS, Input
 from api.jobs.service import InProgressError, JobService
 from api.jobs.submissions import SubmissionKey
-from api.store.accounts import FullAccountError
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
 
@@ -65,7 +63,9 @@ def _job(
 ) -> JobStatus:
     job = service.jobs.get(job_id) if re.fullmatch("[0-9a-f]{32}", job_id) else None
     if job is None:
-        raise HTTPException(404, f"there is no job {job_id!r}: GET /jobs lists those there are")
+        raise ProblemError(
+            ProblemKind.NOT_FOUND, f"there is no job {job_id!r}: GET /jobs lists those there are"
+        )
     return job
 
 
@@ -98,7 +98,7 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
     """Keeps a program for jobs that name it by its SHA-256. It is not read yet."""
     uploads: Uploads = request.app.state.uploads
     caller, accounts = caller_of(request), service.store.accounts
-    with uploads.folder() as folder, counted(request.scope, FullAccountError, "stored_bytes"):
+    with uploads.folder() as folder:
         if caller is not None:
             announced = request.headers.get("content-length", "")
             more = int(announced) if announced.isdecimal() else 0
@@ -172,12 +172,14 @@ def post_job(
         with service.submitting(key):
             job_id = (key and service.jobs.submitted(key)) or _submit(request, service, job, key)
     except InProgressError as error:
-        raise HTTPException(409, str(error), {"Retry-After": "1"}) from None
+        raise ProblemError(ProblemKind.IN_PROGRESS, str(error), retry_after(1)) from None
     later.add_task(start_job, service, job_id)
     response.headers["Location"] = f"/jobs/{job_id}"
     status = service.jobs.get(job_id)
     if status is None:
-        raise HTTPException(410, f"the job {job_id}, which was submitted so, has been deleted")
+        raise ProblemError(
+            ProblemKind.DELETED, f"the job {job_id}, which was submitted so, has been deleted"
+        )
     return JobSummary.of(status)
 
 
@@ -195,14 +197,10 @@ def _submit(
     matrix = job.matrix(partial(find_profile, service.store), devices.devices.known)
     caller = caller_of(request)
     account = None if caller is None else caller.account
-    with (
-        counted(request.scope, FullAccountError, "stored_bytes"),
-        counted(request.scope, TooManyTasksError, "combinations"),
-    ):
-        if account is not None:
-            service.store.accounts.check(account)
-        choices, summary = matrix.choices(len(set(inputs))), job.summary(matrix)
-        return service.jobs.submit(job.name, inputs, choices, summary, account, key)
+    if account is not None:
+        service.store.accounts.check(account)
+    choices, summary = matrix.choices(len(set(inputs))), job.summary(matrix)
+    return service.jobs.submit(job.name, inputs, choices, summary, account, key)
 
 
 @router.get("/jobs", summary="List jobs", responses=_WRONG)

@@ -14,6 +14,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.http.request_ids import PROBLEM, route_of
 from api.jobs.jobs import Jobs
 from api.jobs.register import WorkerRegister
 from api.planning.process import CrashError, LostProcessError, OvertimeError, ProcessError
@@ -46,6 +47,12 @@ class Metrics:
             "Seconds until a request was answered.",
             ("route",),
             buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.problems = Counter(
+            "layout_planner_problems",
+            "Requests that could not be served, by the kind of problem.",
+            ("kind",),
             registry=self.registry,
         )
         self.stored_plans = Counter(
@@ -86,12 +93,6 @@ class Metrics:
         self.kills = Counter(
             "layout_planner_planning_processes_ended",
             "Planning processes that ended before their work did, by reason.",
-            ("reason",),
-            registry=self.registry,
-        )
-        self.refusals = Counter(
-            "layout_planner_refusals",
-            "Requests that were refused because they asked for too much, by reason.",
             ("reason",),
             registry=self.registry,
         )
@@ -167,7 +168,8 @@ class CountRequests:
             await self._app(scope, receive, noting)
         finally:
             metrics: Metrics = scope["app"].state.metrics
-            # Not the path: anybody can ask for any number of those.
-            route = getattr(scope.get("route"), "path_format", "other")
+            route = route_of(scope)
             metrics.requests.labels(scope["method"], route, status).inc()
             metrics.request_seconds.labels(route).observe(time.perf_counter() - start)
+            if PROBLEM in scope:
+                metrics.problems.labels(scope[PROBLEM]).inc()

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import problem_answer
 
 TOKEN_HEADER: Final = "Form-Token"
 """What the dashboard's own requests carry: only its pages know what is in it."""
@@ -49,13 +52,14 @@ class OriginCheck:
         answer = self._refusal(scope) if scope["type"] == "http" else None
         await (answer or self._app)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if not self._is_ours(host):
             name = host[:_MOST_NAME]
-            return _refused(
-                421,
+            return problem_answer(
+                scope,
+                ProblemKind.WRONG_HOST,
                 f"this service does not go by the name {name!r}: use its address, or start it "
                 f"with --allowed-host {name}",
             )
@@ -66,11 +70,13 @@ class OriginCheck:
             return None  # no browser
         is_other = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
         if is_other or (site is not None and site not in _OWN):
-            return _refused(403, "a page of another site sent this request: it is refused")
+            detail = "a page of another site sent this request: it is refused"
+            return problem_answer(scope, ProblemKind.OTHER_SITE, detail)
         token: str = scope["app"].state.form_token
         if not hmac.compare_digest(headers.get(TOKEN_HEADER, "").encode(), token.encode()):
-            return _refused(
-                403,
+            return problem_answer(
+                scope,
+                ProblemKind.OTHER_SITE,
                 "a browser sent this request, but not from a page of this service: reload the "
                 "page, and try again",
             )
@@ -90,7 +96,3 @@ class OriginCheck:
         except ValueError:
             return False
         return True
-
-
-def _refused(status: int, detail: str) -> JSONResponse:
-    return JSONResponse({"detail": detail}, status)

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Final
 from urllib.parse import quote
 
 import fastapi
-from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request
+from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -28,13 +28,12 @@ from api.http.models import (
     Profile,
     Progress,
 )
-from api.http.problems import problems
-from api.http.refusals import counted
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problems
 from api.http.service import PlanService, Program
 from api.http.uploads import PROGRAM_BODY
 from api.jobs.matrix import Input
 from api.jobs.service import JobService
-from api.store.accounts import FullAccountError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -326,8 +325,9 @@ def get_program(service: Service, plan_id: PlanId) -> FileResponse:
     """The planned program as ExecuTorch's runtime loads it."""
     program_sha256 = _plan(service, plan_id).program_sha256
     if program_sha256 is None:
-        raise HTTPException(
-            404, f"plan {plan_id!r} is of a VkGraph alone: /plans/{plan_id}/graph holds it"
+        raise ProblemError(
+            ProblemKind.NOT_FOUND,
+            f"plan {plan_id!r} is of a VkGraph alone: /plans/{plan_id}/graph holds it",
         )
     return _download(service.store.path(program_sha256), f"{plan_id}.pte")
 
@@ -371,11 +371,10 @@ def _job(request: Request, program: Input, options: PlanOptions, query: PlanQuer
     service: JobService = request.app.state.jobs
     caller, asked = caller_of(request), query.summary(options)
     account = None if caller is None else caller.account
-    with counted(request.scope, FullAccountError, "stored_bytes"):
-        job_id = service.jobs.submit(program.name, [program], [options], asked, account)
+    job_id = service.jobs.submit(program.name, [program], [options], asked, account)
     job = service.jobs.get(job_id)
     if job is None:
-        raise HTTPException(404, f"the job {job_id!r} was deleted just now")
+        raise ProblemError(ProblemKind.NOT_FOUND, f"the job {job_id!r} was deleted just now")
     return JSONResponse(
         JobSummary.of(job).model_dump(mode="json"),
         202,
@@ -400,9 +399,10 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
     return plan
 
 
-def _no_plan(plan_id: str) -> HTTPException:
-    return HTTPException(
-        404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
+def _no_plan(plan_id: str) -> ProblemError:
+    return ProblemError(
+        ProblemKind.NOT_FOUND,
+        f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives",
     )
 
 

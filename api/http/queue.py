@@ -7,11 +7,12 @@ from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from api.http.metrics import Metrics
-from api.http.refusals import retry_after
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, retry_after
 
 T = TypeVar("T")
 
@@ -35,10 +36,9 @@ class Queue:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """A place for one piece of work; raises ``HTTPException`` where there is none."""
+        """A place for one piece of work; raises ``ProblemError`` where there is none."""
         if self.is_full:
-            self._metrics.refusals.labels("queue").inc()
-            raise HTTPException(503, _FULL, retry_after(_RETRY_SECONDS))
+            raise ProblemError(ProblemKind.QUEUE_FULL, _FULL, retry_after(_RETRY_SECONDS))
         self._taken += 1
         try:
             yield

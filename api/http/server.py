@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -13,14 +13,17 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.server import HANDLED_SIGNALS
 
+import planner
 from api.http.access import AccessRules
 from api.http.app import Settings, create_app
 from api.http.connections import ACCEPTED, connections_of, listen_to_many
 from api.http.metrics import Metrics
+from api.http.problem_kinds import ProblemKind
 from api.http.service import PlanService
 from api.jobs.service import JobService
 from api.store.plans import open_store
 from api.store.tokens import Tokens
+from api.telemetry import traces
 from planner.errors import OptionError
 
 _SHUTDOWN_SECONDS: Final = 10
@@ -29,12 +32,15 @@ _OPEN: Final = {
     True: "and .pt2 files are taken from everywhere all the same (--without-jail)",
 }
 
+_log = logging.getLogger(__name__)
+
 
 def serve(host: str, port: int, settings: Settings) -> None:
     """Serves until SIGINT or SIGTERM; prints the address once it listens (a free port for 0).
 
     To be called in the main thread. Raises ``OptionError`` if plans cannot be kept where they
-    should be, and if tokens are asked for and there are none.
+    should be, and if tokens are asked for and there are none; ``MissingExtraError`` if traces are
+    asked for and cannot be sent.
     """
     if settings.data_dir is not None:
         # Raised before anything listens, and by this function, not by the application.
@@ -43,25 +49,34 @@ def serve(host: str, port: int, settings: Settings) -> None:
             _check_access(settings.access, Tokens(store.database))
         finally:
             store.close()
-    settings.jail.print_missing()
+    if settings.logs is not None:
+        settings.logs.install()
+    traces.start(planner.__version__)
+    settings.jail.log_missing()
     if not settings.jail.is_closed:
-        print(f"Jail: {_OPEN[settings.takes_unjailed]}", file=sys.stderr, flush=True)
+        _log.warning("Jail: %s", _OPEN[settings.takes_unjailed])
     app = create_app(settings)
 
-    def count_refused() -> None:
+    def turned_away() -> None:
+        # The lifespan makes them.
         metrics: Metrics = app.state.metrics
-        metrics.refusals.labels("connections").inc()
+        metrics.problems.labels(ProblemKind.TOO_MANY_CONNECTIONS.slug).inc()
 
     config = uvicorn.Config(
         app,
-        http=connections_of(settings.head_seconds, settings.most_connections, count_refused),
+        http=connections_of(settings.head_seconds, settings.most_connections, turned_away),
         backlog=ACCEPTED,
         host=host,
         port=port,
-        log_level="warning",
+        # Its loggers are told where to write with ours.
+        log_config=None,
+        access_log=False,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    _Server(config, app).run()
+    try:
+        _Server(config, app).run()
+    finally:
+        traces.stop()
 
 
 def _check_access(rules: AccessRules, tokens: Tokens) -> None:

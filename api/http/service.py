@@ -4,32 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import time
-import traceback
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from api.http.callers import Callers, caller_of
 from api.http.metrics import Metrics
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError
 from api.http.queue import Queue, left, while_waited_for
-from api.http.refusals import counted
 from api.http.uploads import Upload, UploadFolder, Uploads
 from api.jobs.matrix import Input
 from api.jobs.tasks import Tasks
+from api.jobs.wording import HTTP
 from api.planning.process import ProcessError
-from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
-from api.store.accounts import Account, FullAccountError
+from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, known_stage
+from api.store.accounts import Account
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
-from api.wording import HTTP
+from api.telemetry import traces
 from planner.errors import InputError, OptionError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
@@ -37,8 +39,6 @@ from planner.result.check import CheckReport, read_check
 
 _SWEEP_SECONDS: Final = 3600
 _CLAIM_SECONDS: Final = 0.2
-_STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
-
 _TWO_PROGRAMS: Final = "the request has a body, and names an input as well: leave out one of them"
 
 
@@ -51,6 +51,9 @@ class Program:
 
     name: str
     input: str | None = None
+
+
+_log = logging.getLogger(__name__)
 
 
 class PlanningPool(Protocol):
@@ -142,13 +145,14 @@ class PlanService:
     ) -> PlannedProgram:
         """The plan for a request's program. ``stage`` says how far it is.
 
-        Raises ``HTTPException`` for a body that is too large or not a program, and where too much
+        Raises ``ProblemError`` for a body that is too large or not a program, and where too much
         waits already, ``OptionError`` for an input that is not there, ``ClientDisconnect`` if the
         client leaves.
         """
         with ExitStack() as scratch:
             folder = scratch.enter_context(self._uploads.folder())
-            upload = await self._received(request, program, folder)
+            with traces.span("receiving"):
+                upload = await self._received(request, program, folder)
             # In one turn of a thread: what is in store is answered in less time than ten take.
             asked = await run_in_threadpool(self._look_up, request, upload, program, options)
             if asked.stored is not None:
@@ -176,8 +180,7 @@ class PlanService:
         caller = caller_of(request)
         if caller is None:
             return None
-        with counted(request.scope, FullAccountError, "stored_bytes"):
-            await run_in_threadpool(self.store.accounts.check, caller.account, size)
+        await run_in_threadpool(self.store.accounts.check, caller.account, size)
         return caller.account
 
     async def plan_later(
@@ -195,8 +198,7 @@ class PlanService:
                 return asked.stored
             if (account := await self._account(request, upload.size)) is not None:
                 found = {upload.sha256: upload.size}
-                with counted(request.scope, FullAccountError, "stored_bytes"):
-                    await run_in_threadpool(self.store.accounts.reserve, account, found)
+                await run_in_threadpool(self.store.accounts.reserve, account, found)
             if program.input is None:
                 await run_in_threadpool(self.store.blobs.put, upload.body)
             return Input(program.name, upload.sha256)
@@ -207,7 +209,7 @@ class PlanService:
             return await self._uploads.receive(request, folder)
         async for chunk in request.stream():
             if chunk:
-                raise HTTPException(422, _TWO_PROGRAMS)
+                raise ProblemError(ProblemKind.INVALID_REQUEST, _TWO_PROGRAMS)
         return await run_in_threadpool(self._input, program.name, program.input)
 
     def _input(self, name: str, sha256: str) -> Upload:
@@ -256,7 +258,7 @@ class PlanService:
     ) -> CheckReport:
         """What a check of the lowered program in a request's body found.
 
-        Raises ``HTTPException`` for a body that is too large or no such program.
+        Raises ``ProblemError`` for a body that is too large or no such program.
         """
         with self._uploads.folder() as folder:
             upload = await self._uploads.receive(request, folder)
@@ -303,7 +305,7 @@ class PlanService:
                 raise
             except Exception:
                 # What could not be deleted now can be later: the service goes on.
-                traceback.print_exc()
+                _log.exception("a sweep of the store failed")
             await asyncio.sleep(_SWEEP_SECONDS)
 
     async def _solve(
@@ -328,10 +330,12 @@ class PlanService:
             self._metrics.failed(error)
             raise
         for stage, seconds in pending.stages():
-            # One for each delegate, and a process can say anything: these are all planning.
-            observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        made = await run_in_threadpool(self._keep, id_, work, account)
+            observe.labels(known_stage(stage)).observe(seconds)
+        with traces.span("keeping"):
+            made = await run_in_threadpool(self._keep, id_, work, account)
         self._metrics.made(made.plan)
+        fields = {"plan": id_, "proof": made.plan.status, "stages": dict(pending.stages())}
+        _log.info("planned %s", work.name, extra={"fields": fields})
         return made
 
     def _keep(self, id_: str, work: PlanWork, account: Account | None) -> PlannedProgram:
@@ -364,13 +368,14 @@ class PlanService:
         """
         claims, end = self.store.claims, time.monotonic() + self._plan_seconds
         is_ours = False
-        while time.monotonic() < end and not self._is_stopped:
-            # Nothing is claimed while a worker is at it, which waits for claims itself.
-            is_running = await run_in_threadpool(self._tasks.is_running, id_)
-            is_ours = not is_running and await self._took(id_)
-            if is_ours:
-                break
-            await asyncio.sleep(_CLAIM_SECONDS)
+        with traces.span("waiting for others"):
+            while time.monotonic() < end and not self._is_stopped:
+                # Nothing is claimed while a worker is at it, which waits for claims itself.
+                is_running = await run_in_threadpool(self._tasks.is_running, id_)
+                is_ours = not is_running and await self._took(id_)
+                if is_ours:
+                    break
+                await asyncio.sleep(_CLAIM_SECONDS)
         try:
             yield
         finally:
@@ -404,7 +409,7 @@ def _refused() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise HTTPException(400, error.worded(HTTP)) from None
+        raise ProblemError(ProblemKind.NOT_A_PROGRAM, error.worded(HTTP)) from None
 
 
 def _mark_retrieved(task: asyncio.Task[PlannedProgram]) -> None:

@@ -14,15 +14,15 @@ from pathlib import Path
 from shutil import disk_usage, rmtree
 from typing import Any, BinaryIO, Final, Self
 
-from fastapi import HTTPException, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.callers import Callers
 from api.http.origin import is_local
-from api.http.refusals import count_refusal, refusal
+from api.http.problem_kinds import ProblemKind
+from api.http.problems import ProblemError, problem_answer, retry_after
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 
 _UNJAILED: Final = (
@@ -128,7 +128,7 @@ class Uploads:
     async def receive(self, request: Request, folder: UploadFolder) -> Upload:
         """Reads a request's body, into a file of the folder if it is large.
 
-        Raises ``HTTPException`` for one that is too large, or more than its caller may upload, at
+        Raises ``ProblemError`` for one that is too large, or more than its caller may upload, at
         once if its length is announced, for one that there is no room for, and for an exported
         program that is not taken from there.
         """
@@ -169,15 +169,15 @@ class Uploads:
         return Upload(folder.path / _SOURCE, digest.hexdigest(), size)
 
     def check_taken(self, request: Request, start: bytes) -> None:
-        """Raises ``HTTPException`` if what starts so is not taken from where a request is from."""
+        """Raises ``ProblemError`` if what starts so is not taken from where a request is from."""
         if self.is_jailed or kind_of(start) is not FileKind.EXPORTED or is_local(request):
             return
-        raise HTTPException(403, _UNJAILED)
+        raise ProblemError(ProblemKind.NO_JAIL, _UNJAILED)
 
     def _check_size(self, request: Request, size: int) -> None:
         if size > self.max_bytes:
             detail = f"the file is larger than the {self.max_bytes} bytes that are taken here"
-            raise refusal(request.scope, "body_size", 413, detail)
+            raise ProblemError(ProblemKind.TOO_LARGE, detail)
 
     def _take(self, request: Request, folder: UploadFolder, size: int) -> None:
         """Has an upload take so many bytes in all."""
@@ -186,9 +186,9 @@ class Uploads:
         if self._taken + more > min(self.most_bytes, disk_usage(self.root).free // 2):
             if self._taken == folder.size:
                 detail = f"there is no room for an upload of {size} bytes: ask who runs the service"
-                raise refusal(request.scope, "uploads", 507, detail)
+                raise ProblemError(ProblemKind.STORE_FULL, detail)
             detail = "others upload as much just now as there is room for: try again later"
-            raise refusal(request.scope, "uploads", 503, detail, _RETRY_SECONDS)
+            raise ProblemError(ProblemKind.UPLOADS_FULL, detail, retry_after(_RETRY_SECONDS))
         self._taken += more
         folder.size += more
 
@@ -214,12 +214,13 @@ class BodyLimit:
         announced = headers.get("content-length", "")
         if announced and "transfer-encoding" in headers:
             # A proxy may go by the one and this server by the other: what follows is nobody's.
-            refused = JSONResponse({"detail": _TWO_ENDS}, 400, {"Connection": "close"})
+            closing = {"Connection": "close"}
+            refused = problem_answer(scope, ProblemKind.MALFORMED_REQUEST, _TWO_ENDS, closing)
             await refused(scope, receive, send)
             return
         if announced.isdecimal() and int(announced) > most:
-            count_refusal(scope, "body_size")
-            await JSONResponse({"detail": _TOO_LARGE}, 413)(scope, receive, send)
+            refused = problem_answer(scope, ProblemKind.TOO_LARGE, _TOO_LARGE)
+            await refused(scope, receive, send)
             return
         size, start, is_complete = 0, time.monotonic(), False
 
@@ -232,12 +233,12 @@ class BodyLimit:
                 async with asyncio.timeout(end - time.monotonic()):
                     message = await receive()
             except TimeoutError:
-                count_refusal(scope, "slow_body")
-                raise HTTPException(408, _TOO_SLOW, {"Connection": "close"}) from None
+                closing = {"Connection": "close"}
+                raise ProblemError(ProblemKind.TOO_SLOW, _TOO_SLOW, closing) from None
             is_complete = not message.get("more_body", False)
             size += len(message.get("body", b""))
             if size > most:
-                raise refusal(scope, "body_size", 413, _TOO_LARGE)
+                raise ProblemError(ProblemKind.TOO_LARGE, _TOO_LARGE)
             return message
 
         await self._app(scope, bounded, send)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from dataclasses import dataclass
 from functools import cache
@@ -16,6 +17,7 @@ from api.jail.privileges import give_up_privileges
 from api.jail.syscalls import give_up_syscalls, has_seccomp, prepared_rules
 
 _SIGNALS_SINCE: Final = 6
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,10 @@ class Jail:
             )
         return found
 
-    def print_missing(self) -> None:
-        """Says on the standard error what is not there."""
+    def log_missing(self) -> None:
+        """Says in the log what is not there."""
         for line in self.missing():
-            print(f"Jail: {line}", file=sys.stderr, flush=True)
+            _log.warning("Jail: %s", line)
 
     def __str__(self) -> str:
         parts = [

@@ -10,7 +10,6 @@ import fcntl
 import logging
 import sqlite3
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 from sqlalchemy import NullPool, create_engine, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from api.jobs.wording import HTTP
 from api.store.database import Database
-from api.wording import HTTP
 from planner.errors import PlannerError
 from planner.result.revision import PLANNER
 
@@ -41,6 +40,7 @@ _POLL_SECONDS: Final = 0.1
 _STRAY_SECONDS: Final = 5.0
 """How long a worker may have a task in the queue and not be at it."""
 _BLOCK: Final = 500
+_log = logging.getLogger(__name__)
 # "queues" in ASCII: see ``database``.
 _PREPARE_LOCK: Final = 0x717565756573
 
@@ -206,7 +206,7 @@ class Consumer:
                 await give_up(task_id, f"{error.errors[-1]} ({ATTEMPTS} times)")
             except (SQLAlchemyError, errors.DBOSException):
                 # The queue's own: it says nothing of the task.
-                traceback.print_exc()
+                _log.exception("the queue cannot go on with a task")
                 lose()
             except Exception as error:
                 await give_up(task_id, _reason(error))

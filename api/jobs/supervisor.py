@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import subprocess
 import sys
 import threading
 import time
-import traceback
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,12 +18,15 @@ from api.jail.jail import Jail
 from api.jobs.worker import WorkerSettings
 from api.store.plans import open_store
 from api.store.scratch import scratch_in
+from api.telemetry import traces
+from api.telemetry.logs import LogSettings
 from planner.errors import OptionError
 
 _LOOK_SECONDS: Final = 0.2
 _LONGEST_WAIT: Final = 30.0
 _STEADY_SECONDS: Final = 60.0
 _END_SECONDS: Final = 5.0
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -89,7 +92,7 @@ class Supervisor:
             self._start(place)
         except Exception:
             # A full disk, or too many processes: it may go better later, and the others go on.
-            traceback.print_exc()
+            _log.exception("a worker cannot be started")
             place.started = time.monotonic()
             place.wait = min(2 * place.wait + 0.5, _LONGEST_WAIT)
             self._clear(place)
@@ -134,13 +137,17 @@ def work(
     blobs_url: str | None = None,
     plan_memory_bytes: int | None = None,
     without_jail: bool = False,
+    logs: LogSettings | None = None,
 ) -> None:
     """Keeps so many workers running until SIGINT or SIGTERM. To be called in the main thread.
 
     Raises ``OptionError`` if what they need is not there: a jail, unless it is ``without_jail``.
     """
+    if logs is not None:
+        logs.install()
+    traces.check()
     jail = Jail.of_machine()
-    jail.print_missing()
+    jail.log_missing()
     if not (jail.is_closed or without_jail):
         raise OptionError(
             "there is no jail here for torch, which reads programs that others uploaded: install "
@@ -159,6 +166,7 @@ def work(
             plan_seconds,
             plan_memory_bytes,
             blobs_url,
+            logs,
         )
         supervisor = Supervisor(count, settings)
         plural = "s" if count > 1 else ""

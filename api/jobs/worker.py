@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
 import random
 import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -20,6 +20,7 @@ from typing import Final, NoReturn, ParamSpec, TypeVar
 
 from sqlalchemy.exc import InterfaceError, OperationalError
 
+import planner
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.engine import Consumer, Engine
@@ -33,6 +34,8 @@ from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import open_store
+from api.telemetry import traces
+from api.telemetry.logs import LogSettings, bind
 from planner.errors import PlannerError
 
 P = ParamSpec("P")
@@ -47,13 +50,14 @@ LOST_CODE: Final = 74
 _RECONCILE_SECONDS: Final = 2.0
 _RECONCILE_CHANCE: Final = 0.1
 _CLAIM_SECONDS: Final = 0.2
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
     """Where plans are kept, a folder for this worker's own files, and what each task may take.
 
-    Without ``plan_memory_bytes``, that is most of the machine's memory.
+    Without ``plan_memory_bytes``, that is most of the machine's memory. ``logs`` is how it logs.
     """
 
     data_dir: str
@@ -62,10 +66,18 @@ class WorkerSettings:
     plan_seconds: float
     plan_memory_bytes: int | None = None
     blobs_url: str | None = None
+    logs: LogSettings | None = None
 
     def to_json(self) -> str:
         """The settings in one line: the database's URL may hold a password, so no argument."""
         return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> WorkerSettings:
+        """The settings that such a line holds."""
+        found = json.loads(text)
+        logs = found.pop("logs", None)
+        return cls(**found, logs=None if logs is None else LogSettings(**logs))
 
 
 class Worker:
@@ -104,12 +116,18 @@ class Worker:
             # A worker that others take for dead must end at once.
             if code != GIVEN_UP_CODE:
                 self._register.remove(self.id)
+                traces.stop()
         finally:
             os._exit(code)
 
     async def _attempt(self, task_id: str) -> None:
+        bind(task=task_id)
+        with traces.span("task", layout_planner__task=task_id):
+            await self._do(task_id)
+
+    async def _do(self, task_id: str) -> None:
         await self._wait_for_claim(task_id)
-        begun = await retry_while_away(self._tasks.begin, task_id, self.id)
+        start, begun = time.monotonic(), await retry_while_away(self._tasks.begin, task_id, self.id)
         if begun is None:
             return
         with TemporaryDirectory(dir=self._settings.scratch) as folder:
@@ -118,12 +136,14 @@ class Worker:
             if begun.options is None:
                 ready = await retry_while_away(self._tasks.finish_lowering, task_id, output)
                 await retry_while_away(self._engine.start, ready)
+                _log_done("lowered", begun.name, start)
                 return
             store = self._store
             draft = await retry_while_away(
                 store.prepare, task_id, files, begun.source, begun.options
             )
             await retry_while_away(self._tasks.finish, task_id, draft)
+            _log_done("planned", begun.name, start)
 
     async def _wait_for_claim(self, task_id: str) -> None:
         """Returns once no server plans just this, or has had the time that a task has."""
@@ -137,6 +157,7 @@ class Worker:
 
     async def _give_up(self, task_id: str, reason: str) -> None:
         await retry_while_away(self._tasks.fail, task_id, reason)
+        _log.warning("a task failed: %s", reason, extra={"fields": {"task": task_id}})
 
     def _beat_for_ever(self) -> None:
         while True:
@@ -201,11 +222,16 @@ def main() -> None:
     # Ctrl-C reaches every process of a terminal; the one that started this one ends it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
+    settings = WorkerSettings.from_json(sys.stdin.readline())
+    if settings.logs is not None:
+        settings.logs.install()
+    traces.start(planner.__version__)
     try:
-        worker = Worker(WorkerSettings(**json.loads(sys.stdin.readline())))
+        worker = Worker(settings)
     except PlannerError as error:
         # As a rule the database is away: the supervisor starts another.
-        sys.exit(f"A worker ends: {error}")
+        _log.error("a worker ends: %s", error)
+        sys.exit(1)
     signal.signal(signal.SIGTERM, lambda number, frame: worker.end())
     worker.start()
     sys.stdin.read()
@@ -230,7 +256,12 @@ def _log_errors() -> Iterator[None]:
     except AWAY:
         pass
     except Exception:
-        traceback.print_exc()
+        _log.exception("the queue and the store could not be looked at")
+
+
+def _log_done(what: str, name: str, start: float) -> None:
+    seconds = round(time.monotonic() - start, 4)
+    _log.info("%s %s", what, name, extra={"fields": {"seconds": seconds}})
 
 
 def _seconds() -> float:

@@ -8,8 +8,9 @@ from functools import cache
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.planning.process import CrashError, ProcessError, StoppedError, Zygote
-from api.planning.work import Needs, OnStage, Work, ignore_stage
+from api.planning.work import Needs, OnStage, Work, ignore_stage, known_stage
 from api.planning.zygote import ZygoteSettings
+from api.telemetry import traces
 
 
 @cache
@@ -77,14 +78,30 @@ class Pool:
             running.cancel()
 
     async def _run(self, work: Work, on_stage: OnStage) -> None:
-        async with self._free:
-            try:
-                zygote = self._light if work.needs is Needs.NOTHING else self._torch
-                await zygote.run(work, self._seconds, on_stage)
-            except OSError as error:
-                # A file of it was deleted meanwhile, or none can be written.
-                said = f"{type(error).__name__}: {error}"
-                raise CrashError(f"planning {work.name} failed: {said}") from error
+        with traces.span("waiting for a process"):
+            await self._free.acquire()
+        try:
+            with traces.span("planning process", work=type(work).__name__, program=work.name):
+                await self._run_now(work, on_stage)
+        finally:
+            self._free.release()
+
+    async def _run_now(self, work: Work, on_stage: OnStage) -> None:
+        stages = traces.Stages()
+
+        def begin(stage: str) -> None:
+            stages.begin(known_stage(stage))
+            on_stage(stage)
+
+        try:
+            zygote = self._light if work.needs is Needs.NOTHING else self._torch
+            await zygote.run(work, self._seconds, begin)
+        except OSError as error:
+            # A file of it was deleted meanwhile, or none can be written.
+            said = f"{type(error).__name__}: {error}"
+            raise CrashError(f"planning {work.name} failed: {said}") from error
+        finally:
+            stages.end()
 
     def _check_running(self, work: Work) -> None:
         if self._is_stopped:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import pickle
 import signal
@@ -38,6 +39,7 @@ _END_SECONDS: Final = 5.0
 """How long a process may take to end once it was killed."""
 _MOST_STAGES: Final = 10_000
 """More than any program has delegates."""
+_log = logging.getLogger(__name__)
 _KEPT_VARIABLES: Final = ("PATH", "LANG", "LC_ALL", "TZ", "VIRTUAL_ENV")
 
 
@@ -291,7 +293,7 @@ class _Process:
                 return
             case Crash():
                 if said.trace:
-                    print(said.trace, file=sys.stderr, flush=True)
+                    _log.error("planning %s failed", name, extra={"trace": said.trace})
                 raise CrashError(f"planning {name} failed: {said.crash}")
             case Refusal() | Missing():
                 raise said.error()

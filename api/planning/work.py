@@ -31,6 +31,16 @@ _KNOWN: Final = "exported.json"
 OnStage = Callable[[str], None]
 """Called with the name of each stage of work as it begins."""
 
+_STAGES: Final = frozenset(("loading", "lowering", "planning", "writing"))
+
+
+def known_stage(said: str) -> str:
+    """The stage that a planning process means: there is one for each delegate of a program.
+
+    And a process can say anything: what is not known is planning.
+    """
+    return said if said in _STAGES else "planning"
+
 
 class Needs(Enum):
     """What work takes, beside the planner."""

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from api.wording import COMMAND_LINE, HTTP
+from api.cli.wording import COMMAND_LINE
+from api.jobs.wording import HTTP
 from planner.errors import IN_PYTHON, NoRepresentationError, OptionError, Remedy
 
 

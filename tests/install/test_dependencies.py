@@ -13,6 +13,14 @@ NOT_IMPORTED = {
     "psycopg",  # by the URL of a database, through SQLAlchemy
 }
 
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_SDK = ("propagate", "sdk.resources", "sdk.trace", "sdk.trace.export", "trace")
+_PARTS = {
+    _EXPORTER: "opentelemetry_exporter_otlp_proto_http",
+    **{f"opentelemetry.{name}": "opentelemetry_sdk" for name in _SDK},
+}
+"""Modules of packages that share a folder."""
+
 
 def test_the_docs_name_the_same_packages_with_the_same_reasons() -> None:
     rows = [
@@ -80,6 +88,6 @@ def _imports(path: Path, top: bool = False) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module)
-    names = {name.partition(".")[0] for name in found}
+    names = {_PARTS.get(name, name).partition(".")[0] for name in found}
     ours = {*PACKAGES, "generated", *sys.stdlib_module_names}
     return {name.replace("_", "-") for name in names - ours}

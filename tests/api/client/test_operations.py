@@ -75,6 +75,7 @@ def test_every_operation_has_a_method(
         assert (await client.health())["status"] == "ok"
         assert (await client.readiness())["is_ready"]
         assert "layout_planner_" in await client.metrics()
+        assert (await client.problem_kind("queue-full"))["status"] == 503
 
         profile = json.loads(load_profile("bytes").to_json()) | {"name": kind.__name__}
         kept = await client.add_profile(profile)

@@ -53,8 +53,12 @@ def post(server: Server, body: bytes, **query: Any) -> httpx.Response:
 
 def detail(response: httpx.Response) -> str:
     """What went wrong, from an answer."""
+    assert response.headers["content-type"] == "application/problem+json"
     answer = response.json()
-    assert list(answer) == ["detail"]
+    assert set(answer) == {"type", "title", "status", "detail", "remedy", "request_id"}
+    assert answer["type"].startswith("/problems/") and answer["title"] and answer["remedy"]
+    assert answer["status"] == response.status_code
+    assert answer["request_id"] == response.headers["x-request-id"]
     detail: str = answer["detail"]
     assert "\n" not in detail
     return detail

@@ -42,9 +42,9 @@ def _headers(app: Any, name: str = "ann", **allowed: int) -> dict[str, str]:
 
 
 def _refusals(app: Any) -> dict[str, float]:
-    (family,) = app.state.metrics.refusals.collect()
+    (family,) = app.state.metrics.problems.collect()
     return {
-        sample.labels["reason"]: sample.value
+        sample.labels["kind"]: sample.value
         for sample in family.samples
         if sample.name.endswith("_total")
     }
@@ -112,9 +112,9 @@ def test_requests_of_one_token_are_bounded(client: TestClient) -> None:
     bob = client.get("/plans", headers=_headers(client.app, "ann"))  # of the same name
     assert bob.status_code == 200
     assert bob.headers["ratelimit-policy"] == '"requests";q=3000;w=60'
-    assert _refusals(client.app) == {"requests": 1}
+    assert _refusals(client.app) == {"too-many-requests": 1}
     assert (
-        b'layout_planner_refusals_total{reason="requests"} 1.0'
+        b'layout_planner_problems_total{kind="too-many-requests"} 1.0'
         in client.get("/metrics", headers=_headers(client.app)).content
     )
 
@@ -188,7 +188,7 @@ def test_plans_of_one_caller_are_bounded_and_leave_the_queue_to_others(tmp_path:
             waiting.append(post(_headers(app, "eve"), _BODY + b"4"))
             blocked.may_end.set()
             assert [(await each).status_code for each in waiting] == [200] * 5
-            assert _refusals(app) == {"running_plans": 2, "queue": 1}
+            assert _refusals(app) == {"too-many-plans": 2, "queue-full": 1}
             assert (await post(bob, _BODY + b"5")).status_code == 200
 
     asyncio.run(run())
@@ -207,7 +207,7 @@ def test_uploads_of_one_caller_are_bounded(client: TestClient) -> None:
         assert 0 < int(more.headers["retry-after"]) <= 3600
     bob = _headers(client.app, "bob")
     assert client.post("/inputs", content=bytes(60), headers=bob).status_code == 201
-    assert _refusals(client.app) == {"upload_rate": 3}
+    assert _refusals(client.app) == {"too-large": 1, "too-much-uploaded": 2}
 
 
 def test_uploads_of_all_have_so_much_room_until_they_are_planned(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ def test_uploads_of_all_have_so_much_room_until_they_are_planned(tmp_path: Path)
             blocked.may_end.set()
             assert (await first).status_code == 200
             assert (await client.post("/inputs", content=bytes(20))).status_code == 201
-            assert _refusals(app) == {"uploads": 3}
+            assert _refusals(app) == {"store-full": 1, "uploads-full": 2}
 
     asyncio.run(run())
 
@@ -274,7 +274,7 @@ def test_what_a_caller_has_in_the_store_is_bounded(client: TestClient) -> None:
     assert client.post("/plan", content=_BODY, headers=ann).status_code == 200
     assert client.delete(plan.headers["location"], headers=ann).status_code == 204
     assert client.post("/jobs", json=job, headers=ann).status_code == 201
-    assert _refusals(client.app) == {"stored_bytes": 4}
+    assert _refusals(client.app) == {"account-full": 4}
 
 
 def test_of_two_servers_only_one_gives_the_last_room_away(
@@ -325,7 +325,7 @@ def test_a_plan_that_is_not_waited_for_is_charged_as_well(client: TestClient) ->
     accounts = app.state.service.store.accounts
     (caller,) = {f"token {token.id}" for token in app.state.tokens.all()}
     assert accounts.stored(caller) == 60
-    assert _refusals(client.app) == {"stored_bytes": 1}
+    assert _refusals(client.app) == {"account-full": 1}
 
 
 def test_limits_of_a_token_are_given_by_commands(tmp_path: Path) -> None:

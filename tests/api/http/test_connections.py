@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -100,12 +101,25 @@ def test_a_body_that_does_not_arrive_is_given_up(address: tuple[str, int], path:
     assert b"arrives too slowly" in answer
 
 
+def test_what_is_no_http_is_answered_with_a_problem(address: tuple[str, int]) -> None:
+    with socket.create_connection(address) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\nno header\r\n\r\n")
+        answer = _all(connection)
+    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"] == "/problems/malformed-request"
+
+
 def test_too_many_connections_are_turned_away(address: tuple[str, int]) -> None:
     waiting = [socket.create_connection(address) for _ in range(4)]
     with socket.create_connection(address) as one_more:
         answer = _all(one_more)
     assert answer.startswith(b"HTTP/1.1 503")
-    assert answer.endswith(b'{"detail":"too many connections: try again, later"}')
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"Content-Type: application/problem+json" in head and b"Retry-After: 5" in head
+    assert b"Content-Length: %d\r\n" % len(body) in head + b"\r\n"
+    problem = json.loads(body)
+    assert problem["type"] == "/problems/too-many-connections"
+    assert problem["detail"] == "too many connections: try again, later"
     for connection in waiting:
         connection.close()
     # Those that have waited in vain leave room.
@@ -125,7 +139,7 @@ def test_a_crowd_leaves_descriptors_for_plans(crowded: tuple[httpx.Client, Path]
         for _ in range(600):
             crowd.enter_context(socket.create_connection((host, port)))
         assert client.post("/plan?profile=bytes", content=graph(8)).status_code == 200
-        refused = 'layout_planner_refusals_total{reason="connections"} '
+        refused = 'layout_planner_problems_total{kind="too-many-connections"} '
         (line,) = [line for line in client.get("/metrics").text.splitlines() if refused in line]
         assert float(line.removeprefix(refused)) >= 500
     assert log.read_text() == ""

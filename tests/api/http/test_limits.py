@@ -56,7 +56,7 @@ def test_so_are_combinations_with_inputs(
     assert made == []
     app: Any = client.app
     metrics = app.state.metrics.text().decode()
-    assert 'layout_planner_refusals_total{reason="combinations"} 1.0' in metrics
+    assert 'layout_planner_problems_total{kind="too-many-tasks"} 1.0' in metrics
 
 
 @pytest.mark.parametrize("name", ['=HYPERLINK("http://evil.example")', "@x", "+1", "-1"])

@@ -30,6 +30,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         "/health",
         "/readyz",
         "/metrics",
+        "/problems/{name}",
         "/inputs",
         "/inputs/{sha256}",
         "/workers",
@@ -54,7 +55,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
                     status not in ("200", "201", "202", "204", "206", "416")
                     and path is not readiness
                 ):
-                    schema_of = answer["content"]["application/json"]["schema"]
+                    schema_of = answer["content"]["application/problem+json"]["schema"]
                     assert schema_of == {"$ref": "#/components/schemas/Problem"}
 
     plan = document["paths"]["/plan"]["post"]
