@@ -103,7 +103,7 @@ generate: $(READY)
 TORCH ?=
 lock: $(READY)
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --system-certs \
-	  --custom-compile-command 'make lock' $(if $(TORCH),--torch-backend $(TORCH)) --extra serve --extra export pyproject.toml -o docker/requirements.txt
+	  --custom-compile-command 'make lock' $(if $(TORCH),--torch-backend $(TORCH)) --extra serve --extra export --extra s3 --extra telemetry pyproject.toml -o docker/requirements.txt
 
 # The password of the database in the compose file. Containers have users of their own, who must read
 # the file: it is the folder that keeps others out.
