@@ -98,6 +98,7 @@ def serve(
     from api.http.access import AccessRules
     from api.http.app import Settings
     from api.http.server import serve as run
+    from api.store.room import RESERVE_BYTES
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
     mode = access
@@ -114,6 +115,7 @@ def serve(
         takes_unjailed=without_jail,
         allowed_hosts=frozenset(allowed_hosts),
         access=AccessRules(mode, identity_header),
+        reserve_bytes=RESERVE_BYTES,
     )
     run(host, port, settings)
 

@@ -39,6 +39,7 @@ from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
+from api.store.room import FullDiskError
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
@@ -56,6 +57,7 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     UnreachableError: 503,
     ProcessError: 503,
     OvertimeError: 504,
+    FullDiskError: 507,
     # No client is left to read the answer; it only ends the request.
     ClientDisconnect: 400,
 }
@@ -83,7 +85,8 @@ class Settings:
     planning needs is imported at the start, not for the first program. Processes go into
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
-    ``access`` says who may ask.
+    ``access`` says who may ask. ``reserve_bytes`` of the disk are kept for deleting once it is
+    full.
     """
 
     data_dir: Path | None = None
@@ -99,6 +102,7 @@ class Settings:
     most_connections: int | None = None
     head_seconds: float = 20
     body_seconds: float = 60
+    reserve_bytes: int = 0
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
@@ -130,9 +134,11 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ExitStack() as stack:
             data_dir = settings.data_dir or _passing_folder(stack)
-            store = await run_in_threadpool(open_store, data_dir, settings.database_url)
+            store = await run_in_threadpool(
+                open_store, data_dir, settings.database_url, settings.reserve_bytes
+            )
             # Beside the plans: uploads are as large as these, and a small /tmp may be memory.
-            scratch = stack.enter_context(scratch_in(data_dir))
+            scratch = store.reserve.spend(lambda: stack.enter_context(scratch_in(data_dir)))
             is_jailed = settings.jail.is_closed or settings.takes_unjailed
             uploads = Uploads(scratch / "uploads", settings.max_upload_bytes, is_jailed)
             uploads.folder.mkdir()

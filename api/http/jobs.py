@@ -71,7 +71,10 @@ router = APIRouter(tags=["jobs"])
     "/inputs",
     summary="Upload an input of a job",
     status_code=201,
-    responses=problems(status_413="The body is larger than this service takes."),
+    responses=problems(
+        status_413="The body is larger than this service takes.",
+        status_507="There is no room for it on the disk.",
+    ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
 async def post_input(request: Request, service: Service) -> UploadedInput:
@@ -79,8 +82,9 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
     uploads: Uploads = request.app.state.uploads
     path = uploads.folder / f"input-{uuid.uuid4().hex}"
     try:
+        await run_in_threadpool(service.store.reserve.check, "the upload")
         upload = await uploads.receive(request, path)
-        await run_in_threadpool(service.store.blobs.put, path)
+        await run_in_threadpool(service.store.hand_in, path)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
     finally:
         path.unlink(missing_ok=True)
@@ -102,11 +106,11 @@ def head_input(
     ],
 ) -> Response:
     """Spares a client from sending what the server has: the answer has no body."""
-    blobs = service.store.blobs
+    store = service.store
     try:
-        # Put again: it counts as new from now on, and no sweep takes it before the job.
-        blobs.put(blobs.path(sha256))
-        return Response(headers={"Content-Length": str(blobs.size(sha256))})
+        # Handed in again: it is kept until a job may name it.
+        store.hand_in(store.path(sha256))
+        return Response(headers={"Content-Length": str(store.blobs.size(sha256))})
     except FileNotFoundError:
         return Response(status_code=404)
 
@@ -118,6 +122,7 @@ def head_input(
     responses=problems(
         status_404="There is no such device.",
         status_422="An input was not uploaded, or an option is wrong.",
+        status_507="There is no room for it on the disk.",
     ),
 )
 def post_job(

@@ -17,6 +17,7 @@ from api.http.uploads import Uploads
 from api.planning.measuring import JudgeDevice, ReadRun
 from api.store.devices import DeviceStore, KnownDevice, MeasuredFiles
 from api.store.plans import PlanStore
+from api.store.room import needs_room
 from api.store.tables import DeviceRun
 from planner.errors import OptionError
 from planner.measured.device import read_run
@@ -42,7 +43,7 @@ class DeviceService:
         """
         device = (await run_in_threadpool(self.devices.get, name)).device
         paths = [await run_in_threadpool(self._uploaded, each) for each in (etdump, program)]
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
+        with needs_room("the run"), TemporaryDirectory(dir=self._uploads.folder) as folder:
             bare, output = Path(folder) / "program", Path(folder) / "run"
             work = ReadRun(paths[0], etdump.name, paths[1], program.name, bare, output)
             await self._pool.run(work)
@@ -51,11 +52,11 @@ class DeviceService:
             return await run_in_threadpool(self.devices.add_run, name, files)
 
     def _uploaded(self, file: UploadedFile) -> Path:
-        blobs = self.store.blobs
+        store = self.store
         try:
-            # Put again: it counts as new from now on, and no sweep takes it while it is read.
-            blobs.put(blobs.path(file.sha256))
-            return blobs.path(file.sha256)
+            # Handed in again: nothing takes it while it is read.
+            store.hand_in(store.path(file.sha256))
+            return store.path(file.sha256)
         except FileNotFoundError:
             raise OptionError(
                 f"the file {file.name} has not been uploaded: POST its bytes to /inputs first"
@@ -81,7 +82,7 @@ class DeviceService:
         name = known.device.name
         runs = await run_in_threadpool(self.devices.runs, name)
         programs = tuple(self._newest(runs))
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
+        with needs_room("what is known"), TemporaryDirectory(dir=self._uploads.folder) as folder:
             output = Path(folder) / "fit"
             await self._pool.run(JudgeDevice(known.path, name, programs, output))
             document = json.loads(output.read_bytes())

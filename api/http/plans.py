@@ -107,6 +107,7 @@ router = APIRouter()
             status_503="The process that planned ended, the service has too much to plan "
             "(`Retry-After`), or it shuts down.",
             status_504="Planning took longer than this service allows.",
+            status_507="There is no room on the disk for the program or its plan.",
         ),
     },
     openapi_extra={"requestBody": PROGRAM_BODY},
@@ -151,6 +152,7 @@ async def post_plan(
         status_500="Checking failed.",
         status_503="The process that checked ended, or the service shuts down.",
         status_504="Checking took longer than this service allows.",
+        status_507="There is no room on the disk for the program.",
     ),
     openapi_extra={"requestBody": PROGRAM_BODY},
 )
@@ -201,7 +203,7 @@ def get_plans(service: Service, query: Annotated[PlansQuery, Query()]) -> PlanLi
     responses={204: {"description": "The plan was deleted."}, **_NO_PLAN},
 )
 def delete_plan(service: Service, plan_id: PlanId) -> None:
-    """Deletes a plan with its files. The same request to `POST /plan` plans again."""
+    """Deletes a plan with its files; the same request to `POST /plan` plans again."""
     if not service.store.delete(plan_id):
         raise _no_plan(plan_id)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +25,7 @@ from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
+from api.store.room import FullDiskError, needs_room
 from api.store.tables import Plan
 from api.wording import HTTP
 from planner.errors import InputError
@@ -113,7 +115,7 @@ class PlanService:
         waits already, ``ClientDisconnect`` if the client leaves.
         """
         with ExitStack() as scratch:
-            folder = Path(scratch.enter_context(TemporaryDirectory(dir=self._uploads.folder)))
+            folder = Path(scratch.enter_context(await self._room()))
             upload = await self._uploads.receive(request, folder / "source")
             needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
             id_ = plan_id(upload.sha256, options)
@@ -161,7 +163,7 @@ class PlanService:
 
         Raises ``HTTPException`` for a body that is too large or no such program.
         """
-        with TemporaryDirectory(dir=self._uploads.folder) as folder:
+        with await self._room() as folder:
             upload = await self._uploads.receive(request, Path(folder) / "source")
             await run_in_threadpool(_check_lowered, upload.path, name)
             work = CheckWork(upload.path, name, runtime, gpu, Path(folder) / "found")
@@ -195,7 +197,7 @@ class PlanService:
     async def sweep(self) -> None:
         """Frees the space of plans that were deleted, now and every hour; to be cancelled."""
         while True:
-            sweeping = asyncio.ensure_future(run_in_threadpool(self.store.sweep))
+            sweeping = asyncio.ensure_future(run_in_threadpool(self._sweep))
             try:
                 await asyncio.shield(sweeping)
             except asyncio.CancelledError:
@@ -206,6 +208,12 @@ class PlanService:
                 # What could not be deleted now can be later: the service goes on.
                 traceback.print_exc()
             await asyncio.sleep(_SWEEP_SECONDS)
+
+    async def _room(self) -> TemporaryDirectory[str]:
+        """A folder for a request; raises ``FullDiskError``."""
+        await run_in_threadpool(self.store.reserve.check, "the upload")
+        with needs_room("the upload"):
+            return TemporaryDirectory(dir=self._uploads.folder)
 
     async def _solve(self, id_: str, work: PlanWork, scratch: ExitStack) -> Plan:
         with scratch:
@@ -234,10 +242,18 @@ class PlanService:
     def _stored(self, id_: str) -> Plan | None:
         """A plan that is there, whole; one with a damaged file is forgotten, to be made again."""
         plan = self.store.get(id_)
-        if plan is None or self.store.is_whole(plan):
+        if plan is None:
+            return None
+        if self.store.is_whole(plan):
+            self.store.use(plan)
             return plan
         self.store.delete(id_)
         return None
+
+    def _sweep(self) -> None:
+        self.store.sweep()
+        if not self.store.reserve.fill():
+            print(f"{FullDiskError('plans')}", file=sys.stderr, flush=True)
 
     def _forget(self, pending: _Pending) -> None:
         """Has the next request for the same plan ask for it anew."""

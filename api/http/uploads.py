@@ -16,6 +16,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.http.origin import is_local
+from api.store.room import needs_room
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 
 _UNJAILED: Final = (
@@ -68,14 +69,14 @@ class Uploads:
         """Writes a request's body to a file.
 
         Raises ``HTTPException`` for one that is too large, at once if its length is announced, and
-        for an exported program that is not taken from there.
+        for an exported program that is not taken from there; ``FullDiskError``.
         """
         announced = request.headers.get("content-length", "")
         if announced.isdecimal():
             self._check_size(int(announced))
         size, digest, start = 0, hashlib.sha256(), b""
         is_taken = self.is_jailed or is_local(request)
-        with path.open("wb") as file:
+        with needs_room("the upload"), path.open("wb") as file:
 
             def write(chunk: bytes) -> None:
                 digest.update(chunk)

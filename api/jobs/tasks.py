@@ -11,10 +11,11 @@ from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
-from api.jobs.matrix import read_options
 from api.jobs.register import GONE_SECONDS, rows
 from api.jobs.states import ACTIVE
 from api.store.clock import Ago
+from api.store.files import PlanFiles
+from api.store.options import read_options
 from api.store.plans import Draft, PlanStore
 from api.store.tables import Plan, Profile, State, Task, WorkerRecord
 from planner.options import LoweringOptions, PlanOptions, read_lowering
@@ -78,6 +79,10 @@ class Tasks:
             None if needed is None else path(needed),
             read_lowering(asked) if profile is None else None,
         )
+
+    def keep(self, id_: str, files: PlanFiles, source: Path, options: PlanOptions) -> bool:
+        """Keeps the files of a task's plan, and ends it as ``finish`` does."""
+        return self.finish(id_, self._store.prepare(id_, files, source, options))
 
     def finish(self, id_: str, draft: Draft) -> bool:
         """Ends a task and stores its plan; False if it had ended before, and nothing is stored."""

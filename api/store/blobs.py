@@ -8,12 +8,13 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from api.store.once import flush_folder, written_once
+from api.store.room import needs_room
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
@@ -27,14 +28,15 @@ class LostBlobError(FileNotFoundError):
         super().__init__(
             f"the store's file {sha256} is {how}: hand in the program again, which mends it"
         )
+        self.sha256, self.how = sha256, how
 
 
 class BlobStore(Protocol):
     """Keeps bytes by their SHA-256 in hexadecimal. May be called from several threads at once.
 
     ``path``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError`` for a blob that is not
-    there, ``path`` and ``open`` for one with other bytes (a ``LostBlobError`` says which), every
-    method ``ValueError`` for what is no SHA-256.
+    there, ``path`` and ``open`` for one with other bytes (a ``LostBlobError`` says which), ``put``
+    ``FullDiskError``, every method ``ValueError`` for what is no SHA-256.
     """
 
     @property
@@ -61,6 +63,9 @@ class BlobStore(Protocol):
 
     def exists(self, sha256: str) -> bool:
         """Whether the blob is there."""
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """The SHA-256 and the size of every blob, whole or not, in no order."""
 
     def delete(self, sha256: str) -> None:
         """Deletes a blob now, whoever refers to it; does nothing where there is none."""
@@ -92,11 +97,12 @@ class DirectoryBlobs:
         """Keeps bytes, or those of a file; returns their SHA-256 once they are whole on disk."""
         sha256 = _digest(source)
         target = self._target(sha256)
-        if not self._renew(target, sha256):
-            self._write(source, target, sha256)
-        # The entry may be of another process that has not come to flush it yet.
-        for folder in target.parents[:3]:
-            flush_folder(folder)
+        with needs_room("a file of the store"):
+            if not self._renew(target, sha256):
+                self._write(source, target, sha256)
+            # The entry may be of another process that has not come to flush it yet.
+            for folder in target.parents[:3]:
+                flush_folder(folder)
         return sha256
 
     def path(self, sha256: str) -> Path:
@@ -127,6 +133,13 @@ class DirectoryBlobs:
     def exists(self, sha256: str) -> bool:
         """Whether the blob is there."""
         return self._target(sha256).is_file()
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """The SHA-256 and the size of every blob."""
+        for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                if _SHA256.fullmatch(path.name) is not None:
+                    yield path.name, path.stat().st_size
 
     def delete(self, sha256: str) -> None:
         """Deletes a blob now, whoever refers to it."""
