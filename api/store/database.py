@@ -101,7 +101,8 @@ class Database:
 
     def spare_blobs(self, session: Session) -> None:
         """Until a transaction ends, no blob is deleted for which it finds that it is there."""
-        # In SQLite, transactions that write take turns as it is.
+        # In SQLite, transactions that write take turns as it is, from here on.
+        session.connection()
         if not self._is_sqlite:
             session.execute(select(func.pg_advisory_xact_lock_shared(_BLOBS_LOCK)))
 
@@ -110,6 +111,7 @@ class Database:
 
         To be called before all that the transaction locks.
         """
+        session.connection()
         end = time.monotonic() + _CLAIM_SECONDS
         # Not waited for in the database: others would have to wait behind it.
         while not self._is_sqlite:
