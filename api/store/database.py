@@ -45,7 +45,7 @@ class Database:
         """Opens a database, and brings its tables up to this release.
 
         Raises ``OptionError`` for one that cannot be reached or used, or that a newer release has
-        changed. Several processes may open a new one at once.
+        changed, and ``FullDiskError``. Several processes may open a new one at once.
         """
         self._url = _parse(url)
         self._engine = _engine(self._url)
@@ -56,6 +56,8 @@ class Database:
             self._migrate()
         except (DBAPIError, OSError) as error:
             self.close()
+            if isinstance(error, DBAPIError) and _is_full(error.orig, self._url):
+                raise FullDiskError("the database") from error
             shown = self._url.render_as_string(hide_password=True)
             reason = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()
             raise OptionError(

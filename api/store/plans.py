@@ -513,14 +513,23 @@ def open_store(
         raise OptionError(
             f"cannot keep plans in {data_dir}: {error.strerror}; name another directory"
         ) from error
-    database = Database(database_url) if database_url else Database.within(data_dir)
+    reserve = Reserve(data_dir / "reserve", reserve_bytes)
+    try:
+        # Even to read, SQLite takes a little room.
+        database = reserve.spend(lambda: _open_database(data_dir, database_url, blobs))
+    except FullDiskError as error:
+        raise OptionError(str(error)) from error
+    return PlanStore(database, blobs, Claims(data_dir / "claims"), reserve)
+
+
+def _open_database(data_dir: Path, url: str | None, blobs: BlobStore) -> Database:
+    database = Database(url) if url else Database.within(data_dir)
     try:
         _check_home(database, blobs, data_dir)
     except BaseException:
         database.close()
         raise
-    reserve = Reserve(data_dir / "reserve", reserve_bytes)
-    return PlanStore(database, blobs, Claims(data_dir / "claims"), reserve)
+    return database
 
 
 def _check_home(database: Database, blobs: BlobStore, data_dir: Path) -> None:
