@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import exists, select, update
+from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
@@ -178,6 +178,13 @@ class Tasks:
             )
             with self._database.writing() as session:
                 _end(session, id_, "failed", reason)
+
+
+def resume(session: Session) -> None:
+    """Has all go on that ran when a database was copied: there are other workers now."""
+    running = update(Task).where(Task.state.in_(("queued", "running")))
+    session.execute(running.values(state="queued", attempts=0, queued=Ago(), worker_id=None))
+    session.execute(delete(WorkerRecord))
 
 
 def _end(session: Session, id_: str, state: State, error: str | None = None) -> bool:

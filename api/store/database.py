@@ -47,7 +47,7 @@ class Database:
         Raises ``OptionError`` for one that cannot be reached or used, or that a newer release has
         changed, and ``FullDiskError``. Several processes may open a new one at once.
         """
-        self._url = _parse(url)
+        self._url = parse_url(url)
         self._engine = _engine(self._url)
         # Writers of SQLite take turns from their first statement on: one that first read and then
         # writes would be refused if another has written in between.
@@ -56,7 +56,7 @@ class Database:
             self._migrate()
         except (DBAPIError, OSError) as error:
             self.close()
-            if isinstance(error, DBAPIError) and _is_full(error.orig, self._url):
+            if isinstance(error, DBAPIError) and out_of_room(error.orig, self._url):
                 raise FullDiskError("the database") from error
             shown = self._url.render_as_string(hide_password=True)
             reason = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()
@@ -168,7 +168,7 @@ class Database:
 
     def away(self, error: DBAPIError) -> UnreachableError | FullDiskError:
         """What to raise where a statement failed for a reason that is not in what it says."""
-        if _is_full(error.orig, self._url):
+        if out_of_room(error.orig, self._url):
             return FullDiskError("what the database is to keep")
         reason = (str(error.orig).splitlines() or ["no reason given"])[0]
         return UnreachableError(f"the database does not answer ({reason}): try again")
@@ -203,8 +203,8 @@ class Database:
                 yield connection
 
 
-def _parse(text: str | URL) -> URL:
-    """The URL with the driver that is used here."""
+def parse_url(text: str | URL) -> URL:
+    """A database's URL with the driver that is used here. Raises ``OptionError``."""
     try:
         url = make_url(text)
     except ArgumentError:
@@ -248,7 +248,7 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _is_full(error: BaseException | None, url: URL) -> bool:
+def out_of_room(error: BaseException | None, url: URL) -> bool:
     """Whether a database's error is that its disk is full."""
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF

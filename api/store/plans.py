@@ -58,6 +58,8 @@ FIGURES: Final = tuple(
 _BLOBS: Final = ("source_sha256", "report_sha256", "graph_sha256", "program_sha256")
 _BLOCK: Final = 500
 """Rows of one statement."""
+UNFINISHED: Final = "restore-unfinished"
+"""What is in a data directory until a backup is brought back as a whole."""
 _PUTS: Final = 5
 """How often bytes are put that others delete at the same moment."""
 _USED_SECONDS: Final = 3600.0
@@ -505,6 +507,11 @@ def open_store(
     cannot be written to, or that is not the one that the database goes with, and as ``Database``
     does.
     """
+    if (data_dir / UNFINISHED).exists():
+        raise OptionError(
+            f"a backup is brought back into {data_dir} now, or was not to its end: see that "
+            "'layout-planner store restore' ends, or begin it again"
+        )
     try:
         # For its owner alone: what is planned is whoever's asked for it.
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -546,10 +553,10 @@ def _check_home(database: Database, blobs: BlobStore, data_dir: Path) -> None:
 
 def _unused() -> list[ColumnElement[bool]]:
     """The conditions on ``Blob`` for that nothing refers to it."""
-    return [~exists().where(column == Blob.sha256) for column in _references()]
+    return [~exists().where(column == Blob.sha256) for column in references()]
 
 
-def _references() -> list[Column[Any]]:
+def references() -> list[Column[Any]]:
     """The columns of all tables that refer to blobs."""
     target = Base.metadata.tables["blob"].c.sha256
     return [

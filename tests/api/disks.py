@@ -43,7 +43,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
     """A disk at a folder, as long as it is used; skips the test where none can be mounted."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
-    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("this user may not mount a disk to fill")
     try:
         yield SmallDisk(folder)

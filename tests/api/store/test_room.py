@@ -60,9 +60,9 @@ def test_a_put_on_a_full_disk_leaves_nothing(
 def test_a_row_that_has_no_room_is_not_there(store: PlanStore, disk: SmallDisk) -> None:
     disk.fill()
     row = Profile(hash="a" * 64, name="large", document="x" * 10**6)
-    with pytest.raises(FullDiskError, match="no room on the disk for what the database is to keep"):
-        with store.database.writing() as session:
-            session.add(row)
+    said = "no room on the disk for what the database is to keep"
+    with pytest.raises(FullDiskError, match=said), store.database.writing() as session:
+        session.add(row)
     assert store.profile("a" * 64) is None
     disk.empty()
     with store.database.writing() as session:
