@@ -8,7 +8,7 @@ from typing import Literal
 
 import click
 
-from api.cli.options import PLAN_MEMORY
+from api.cli.options import KEEP_DAYS, MOST_STORE, PLAN_MEMORY
 
 
 @click.command()
@@ -47,6 +47,8 @@ from api.cli.options import PLAN_MEMORY
     show_default=True,
     help="Plans that are made, or wait to be, at a time: more are refused with 503.",
 )
+@KEEP_DAYS
+@MOST_STORE
 @click.option(
     "--allowed-host",
     "allowed_hosts",
@@ -84,6 +86,8 @@ def serve(
     workers: int,
     plan_memory_bytes: int | None,
     most_pending: int,
+    keep_days: float | None,
+    most_store_bytes: int | None,
     allowed_hosts: tuple[str, ...],
     access: Literal["auto", "off", "tokens"],
     identity_header: str | None,
@@ -116,6 +120,8 @@ def serve(
         allowed_hosts=frozenset(allowed_hosts),
         access=AccessRules(mode, identity_header),
         reserve_bytes=RESERVE_BYTES,
+        keep_days=keep_days,
+        most_store_bytes=most_store_bytes,
     )
     run(host, port, settings)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from api.cli.jobs import DATA_DIR, DATABASE
-from api.cli.options import AS_JSON
+from api.cli.options import AS_JSON, KEEP_DAYS, MOST_STORE
 
 if TYPE_CHECKING:
     from api.store.check import StoreCheck
@@ -49,12 +49,21 @@ def repair(data_dir: Path | None, database_url: str | None) -> None:
 
 @store_group.command()
 @click.option("--now", is_flag=True, help="Spare nothing that is new; no server may run.")
+@KEEP_DAYS
+@MOST_STORE
 @DATA_DIR
 @DATABASE
-def gc(now: bool, data_dir: Path | None, database_url: str | None) -> None:
+def gc(
+    now: bool,
+    keep_days: float | None,
+    most_store_bytes: int | None,
+    data_dir: Path | None,
+    database_url: str | None,
+) -> None:
     """Delete files that nothing refers to, as the server does every hour."""
     from datetime import timedelta
 
+    from api.jobs.retention import Retention
     from api.store.plans import GRACE
     from planner.errors import OptionError
 
@@ -65,9 +74,11 @@ def gc(now: bool, data_dir: Path | None, database_url: str | None) -> None:
                 "them first, or leave out --now"
             )
         before = sum(size for _, size in store.blobs.all())
+        for gone in Retention(store, keep_days, most_store_bytes).apply():
+            click.echo(f"{gone.kind} {gone.id} of {gone.name} went for its {gone.reason}")
         count = store.sweep(timedelta() if now else GRACE)
         freed = before - sum(size for _, size in store.blobs.all())
-        click.echo(f"{count} files deleted, {max(freed, 0):,} bytes freed")
+        click.echo(f"{count} files swept, {max(freed, 0):,} bytes freed in all")
 
 
 @store_group.command()

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -31,6 +32,7 @@ from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
+from api.jobs.retention import Removed, Retention, TooLargeError
 from api.jobs.service import serving_jobs
 from api.jobs.worker import WorkerSettings
 from api.planning.pool import Pool
@@ -39,7 +41,7 @@ from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
-from api.store.room import FullDiskError
+from api.store.room import NoRoomError
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
@@ -57,7 +59,8 @@ _STATUSES: Final[dict[type[Exception], int]] = {
     UnreachableError: 503,
     ProcessError: 503,
     OvertimeError: 504,
-    FullDiskError: 507,
+    TooLargeError: 413,
+    NoRoomError: 507,
     # No client is left to read the answer; it only ends the request.
     ClientDisconnect: 400,
 }
@@ -86,7 +89,8 @@ class Settings:
     ``jail``; where that is not closed, exported programs are taken from this machine alone, unless
     ``takes_unjailed``. ``allowed_hosts`` are names with a dot that the service goes by.
     ``access`` says who may ask. ``reserve_bytes`` of the disk are kept for deleting once it is
-    full.
+    full. Plans that nobody asked for in ``keep_days``, and jobs that ended before, go; and the
+    oldest of both where the store has more than ``most_store_bytes``.
     """
 
     data_dir: Path | None = None
@@ -103,6 +107,8 @@ class Settings:
     head_seconds: float = 20
     body_seconds: float = 60
     reserve_bytes: int = 0
+    keep_days: float | None = None
+    most_store_bytes: int | None = None
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
@@ -120,6 +126,13 @@ def _pool(settings: Settings) -> Pool:
 def _passing_folder(stack: ExitStack) -> Path:
     """Where plans are kept as long as the service runs."""
     return Path(stack.enter_context(TemporaryDirectory(prefix="layout-planner-"))) / "data"
+
+
+def _note_removed(metrics: Metrics, audit: AuditLog, removed: Removed) -> None:
+    metrics.removed.labels(removed.kind, removed.reason).inc()
+    audit.write(
+        who=None, removed=removed.kind, id=removed.id, name=removed.name, reason=removed.reason
+    )
 
 
 def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None) -> FastAPI:
@@ -146,8 +159,20 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, data_dir)
             planning, metrics = pool or _pool(settings), Metrics()
+            retention = Retention(
+                store,
+                settings.keep_days,
+                settings.most_store_bytes,
+                partial(_note_removed, metrics, app.state.audit),
+            )
             service = PlanService(
-                store, planning, uploads, settings.plan_seconds, settings.most_pending, metrics
+                store,
+                planning,
+                uploads,
+                settings.plan_seconds,
+                settings.most_pending,
+                metrics,
+                retention,
             )
             measuring = DeviceService(store, planning, uploads)
             worker = WorkerSettings(

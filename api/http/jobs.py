@@ -33,6 +33,7 @@ from api.http.models import (
     WorkerSummary,
 )
 from api.http.problems import problems
+from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY, Uploads
 from api.jobs.jobs import JobStatus
 from api.jobs.matrix import MAX_ITEMS, Input
@@ -84,6 +85,8 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
     try:
         await run_in_threadpool(service.store.reserve.check, "the upload")
         upload = await uploads.receive(request, path)
+        plans: PlanService = request.app.state.service
+        await run_in_threadpool(plans.retention.make_room, upload.size)
         await run_in_threadpool(service.store.hand_in, path)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
     finally:

@@ -320,6 +320,7 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
     plan = service.store.get(plan_id)
     if plan is None:
         raise _no_plan(plan_id)
+    service.store.use(plan)
     return plan
 
 

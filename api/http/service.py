@@ -20,6 +20,7 @@ from starlette.requests import ClientDisconnect
 
 from api.http.metrics import Metrics
 from api.http.uploads import Uploads
+from api.jobs.retention import Retention
 from api.jobs.tasks import Tasks
 from api.planning.process import ProcessError
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
@@ -91,6 +92,7 @@ class PlanService:
         plan_seconds: float,
         most_pending: int,
         metrics: Metrics,
+        retention: Retention,
     ) -> None:
         """At most ``most_pending`` plans are made or wait to be at a time."""
         self.store = store
@@ -100,6 +102,7 @@ class PlanService:
         self._plan_seconds = plan_seconds
         self._is_stopped = False
         self._most_pending, self._metrics = most_pending, metrics
+        self.retention = retention
         metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
@@ -117,6 +120,7 @@ class PlanService:
         with ExitStack() as scratch:
             folder = Path(scratch.enter_context(await self._room()))
             upload = await self._uploads.receive(request, folder / "source")
+            self.retention.check_size(upload.size)
             needs_no_torch = await run_in_threadpool(_check_plannable, upload.path, name)
             id_ = plan_id(upload.sha256, options)
             plan = await run_in_threadpool(self._stored, id_)
@@ -235,9 +239,14 @@ class PlanService:
         for stage, seconds in pending.stages():
             # One for each delegate, and a process can say anything: these are all planning.
             observe.labels(stage if stage in _STAGES else "planning").observe(seconds)
-        plan = await run_in_threadpool(self.store.put, id_, work.files, work.source, work.options)
+        plan = await run_in_threadpool(self._keep, id_, work)
         self._metrics.made(plan)
         return plan
+
+    def _keep(self, id_: str, work: PlanWork) -> Plan:
+        kept = (work.source, *work.files.all())
+        self.retention.make_room(sum(path.stat().st_size for path in kept))
+        return self.store.put(id_, work.files, work.source, work.options)
 
     def _stored(self, id_: str) -> Plan | None:
         """A plan that is there, whole; one with a damaged file is forgotten, to be made again."""
@@ -251,6 +260,7 @@ class PlanService:
         return None
 
     def _sweep(self) -> None:
+        self.retention.apply()
         self.store.sweep()
         if not self.store.reserve.fill():
             print(f"{FullDiskError('plans')}", file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
@@ -62,7 +62,7 @@ UNFINISHED: Final = "restore-unfinished"
 """What is in a data directory until a backup is brought back as a whole."""
 _PUTS: Final = 5
 """How often bytes are put that others delete at the same moment."""
-_USED_SECONDS: Final = 3600.0
+_USED: Final = timedelta(hours=1)
 """How old a plan's last use may be before another one is taken note of."""
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
 Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
@@ -397,13 +397,10 @@ class PlanStore:
 
     def use(self, plan: Plan) -> None:
         """Takes note that a plan was asked for, unless that was noted within the hour."""
-        late = Ago(_USED_SECONDS)
-        mine = Plan.id == plan.id, Plan.created < late, or_(Plan.used.is_(None), Plan.used < late)
-        with self.database.reading() as session:
-            if session.scalar(select(Plan.id).where(*mine)) is None:
-                return
+        if datetime.now(UTC) - (plan.used or plan.created) < _USED:
+            return
         with suppress(FullDiskError), self.database.writing() as session:
-            session.execute(update(Plan).where(*mine).values(used=Ago()))
+            session.execute(update(Plan).where(Plan.id == plan.id).values(used=Ago()))
 
     def page(
         self,

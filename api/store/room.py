@@ -16,8 +16,12 @@ RESERVE_BYTES: Final = 32 * 2**20
 _FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
-class FullDiskError(Exception):
-    """There is no room on the disk. Nothing is there of what was to be written."""
+class NoRoomError(Exception):
+    """There is no room for what was to be kept. Nothing of it is there."""
+
+
+class FullDiskError(NoRoomError):
+    """There is no room on the disk."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

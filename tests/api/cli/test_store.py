@@ -94,7 +94,7 @@ def test_a_plan_that_cannot_be_made_again_is_forgotten(
 
 def test_what_nothing_refers_to_is_deleted(store: PlanStore, plan: Plan, tmp_path: Path) -> None:
     store.blobs.put(b"stray")
-    assert _invoke(tmp_path, "gc").output == "0 files deleted, 0 bytes freed\n"
+    assert _invoke(tmp_path, "gc").output == "0 files swept, 0 bytes freed in all\n"
     with scratch_in(tmp_path / "data"):
         refused = _invoke(tmp_path, "gc", "--now")
     assert refused.exit_code == 2
@@ -103,7 +103,7 @@ def test_what_nothing_refers_to_is_deleted(store: PlanStore, plan: Plan, tmp_pat
     register.add("worker")
     assert _invoke(tmp_path, "gc", "--now").exit_code == 2
     register.remove("worker")
-    assert _invoke(tmp_path, "gc", "--now").output == "1 files deleted, 5 bytes freed\n"
+    assert _invoke(tmp_path, "gc", "--now").output == "1 files swept, 5 bytes freed in all\n"
     check_whole(store, plan)
 
 
