@@ -6,7 +6,7 @@ import hashlib
 import json
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -16,6 +16,7 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from api.store.blobs import LostBlobError
 from api.store.clock import Ago
 from api.store.plans import PlanStore
 from api.store.tables import DeviceFit, DeviceRecord, DeviceRun, TuningRecord
@@ -249,7 +250,9 @@ class DeviceStore:
             record = _find(session, name)
             device, changes, sha256 = _device(record), record.changes, record.file_sha256
         if sha256 is not None:
-            return KnownDevice(device, self._store.path(sha256), sha256)
+            # A damaged one is made again from the runs.
+            with suppress(LostBlobError):
+                return KnownDevice(device, self._store.path(sha256), sha256)
         records = tuple(self._read(run, device) for run in reversed(self.runs(name)))
         if not records:
             raise OptionError(
@@ -278,7 +281,10 @@ class DeviceStore:
         """The document of a device's fit, by its file; None if it was not computed yet."""
         with self._database.reading() as session:
             found = session.get(DeviceFit, (file_sha256, PLANNER))
+        try:
             return None if found is None else self._store.path(found.fit_sha256).read_bytes()
+        except LostBlobError:
+            return None
 
     def keep_fit(self, file_sha256: str, fit: bytes) -> None:
         """Keeps the document of a device's fit."""
@@ -286,7 +292,11 @@ class DeviceStore:
         row = {"file_sha256": file_sha256, "planner": PLANNER, "fit_sha256": sha256}
         with self._database.writing() as session:
             self._store.keep_blobs(session, [sha256])
-            session.execute(self._database.insert(DeviceFit).values(row).on_conflict_do_nothing())
+            kept = self._database.insert(DeviceFit).values(row)
+            keys = [DeviceFit.file_sha256, DeviceFit.planner]
+            session.execute(
+                kept.on_conflict_do_update(index_elements=keys, set_={"fit_sha256": sha256})
+            )
 
     # Tunings.
 

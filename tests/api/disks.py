@@ -23,8 +23,8 @@ class SmallDisk:
         """The bytes that are free."""
         return shutil.disk_usage(self.folder).free
 
-    def fill(self) -> None:
-        """Leaves no room at all."""
+    def fill(self, but: int = 0) -> None:
+        """Leaves no room, but so many bytes."""
         with self._filler.open("ab", buffering=0) as file:
             for size in (2**16, 2**12, 1):
                 try:
@@ -32,6 +32,7 @@ class SmallDisk:
                         pass
                 except OSError:
                     continue
+            file.truncate(file.tell() - but)
 
     def empty(self) -> None:
         """Takes away what fills it."""
