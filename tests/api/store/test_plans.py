@@ -262,7 +262,8 @@ def test_a_blob_that_is_deleted_between_put_and_commit_is_put_again(
     store: PlanStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = put(store, tmp_path / "one")
-    prepare, deleted = store.prepare, []
+    prepare = store.prepare
+    deleted: list[bool] = []
 
     def prepare_and_lose(*args: Any) -> Any:
         found = prepare(*args)
