@@ -40,6 +40,7 @@ from api.jobs.matrix import MAX_ITEMS, Input
 from api.jobs.service import JobService
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
+from api.store.room import NoRoomError
 
 
 def _service(request: Request) -> JobService:
@@ -255,8 +256,8 @@ def get_table(service: Service, job: FoundJob) -> StreamingResponse:
 def _start(service: JobService, job_id: str) -> None:
     try:
         service.start(job_id)
-    except UnreachableError:
-        return  # reconciling starts it when the database answers
+    except (UnreachableError, NoRoomError):
+        return  # reconciling starts it when the database answers, and has room
 
 
 async def _events(service: JobService, job_id: str) -> AsyncIterator[str]:

@@ -9,6 +9,7 @@ import fastapi
 from fastapi import APIRouter, Body, Depends, Header, HTTPException, Query, Request
 from fastapi.responses import FileResponse
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from api.http.measuring import DeviceService
 from api.http.models import (
@@ -24,6 +25,7 @@ from api.http.models import (
 from api.http.problems import problems
 from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY
+from api.store.blobs import LostBlobError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -98,6 +100,7 @@ router = APIRouter()
             status_403="A page of another site sent this, or torch would have to read the program "
             "and there is no jail for it.",
             status_404="There is no such device.",
+            status_410="The plan was deleted while this waited for it: ask again.",
             status_413="The body is larger than this service takes.",
             status_422="An option is wrong, the program cannot be lowered, holds nothing that the "
             "Vulkan delegate supports, or has an operator that the options leave without "
@@ -134,8 +137,8 @@ async def post_plan(
     name = query.file_name()
     options = await run_in_threadpool(_options, request, service, query)
     plan = await service.plan(request, name, options, progress_id)
-    return FileResponse(
-        service.store.blobs.place(plan.graph_sha256),  # it was looked at just now
+    return _StoredFile(
+        _placed(service, plan),
         media_type=_BINARY,
         filename=f"{PurePath(name).stem}.plan",
         headers={"Location": f"/plans/{plan.id}"},
@@ -224,7 +227,7 @@ def delete_plan(service: Service, plan_id: PlanId) -> None:
 def get_report(service: Service, plan_id: PlanId) -> FileResponse:
     """The figures of a plan, beside those of ExecuTorch's own pass, and every transition."""
     report = service.store.path(_plan(service, plan_id).report_sha256)
-    return FileResponse(report, media_type="application/json")
+    return _StoredFile(report, media_type="application/json")
 
 
 @router.get(
@@ -324,6 +327,28 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
     return plan
 
 
+def _placed(service: PlanService, plan: Plan) -> Path:
+    """The file of a plan's graph, which was looked at just now."""
+    try:
+        return service.store.blobs.place(plan.graph_sha256)
+    except FileNotFoundError:
+        raise LostBlobError(plan.graph_sha256, "missing") from None
+
+
+class _StoredFile(FileResponse):
+    """A file of the store. It may be deleted, with its plan, before the answer begins."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the file; raises ``LostBlobError``."""
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError as error:
+            path = Path(self.path)
+            if path.exists():
+                raise
+            raise LostBlobError(path.name, "missing") from error
+
+
 def _no_plan(plan_id: str) -> HTTPException:
     return HTTPException(
         404, f"there is no plan {plan_id!r}: ids come in the Location that POST /plan gives"
@@ -331,4 +356,4 @@ def _no_plan(plan_id: str) -> HTTPException:
 
 
 def _download(path: Path, name: str) -> FileResponse:
-    return FileResponse(path, media_type=_BINARY, filename=name)
+    return _StoredFile(path, media_type=_BINARY, filename=name)

@@ -172,6 +172,9 @@ class DeviceStore:
 
     def delete(self, name: str) -> None:
         """Deletes a device with its runs and tunings. Plans for it stay."""
+        self._store.reserve.spend(lambda: self._delete(name))
+
+    def _delete(self, name: str) -> None:
         with self._changing(name) as (session, record):
             _changed(session, record)
             session.delete(record)
@@ -233,6 +236,9 @@ class DeviceStore:
 
     def delete_run(self, name: str, id_: str) -> bool:
         """Deletes a run; False where there is none. What it taught is forgotten."""
+        return self._store.reserve.spend(lambda: self._delete_run(name, id_))
+
+    def _delete_run(self, name: str, id_: str) -> bool:
         with self._changing(name) as (session, device):
             query = delete(DeviceRun).where(DeviceRun.id == id_, DeviceRun.device == name)
             found = session.execute(query.returning(DeviceRun.id)).first() is not None

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -114,3 +115,23 @@ def test_lines_of_the_audit_log_are_whole_or_printed(
     said = capsys.readouterr().err
     assert "audit.log cannot be written (No space left on device): {" in said
     assert json.loads(said[said.index("{") :])["path"] == "/second"
+
+
+def test_a_file_that_is_deleted_before_its_answer_begins_is_410(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with TestClient(create_app(Settings(tmp_path), StandIn())) as client:
+        location = client.post("/plan", content=_BODY).headers["location"]
+        app: Any = client.app
+        store = app.state.service.store
+        path = store.path
+
+        def path_and_delete(sha256: str) -> Path:
+            found: Path = path(sha256)
+            assert store.delete(location.removeprefix("/plans/"))
+            return found
+
+        monkeypatch.setattr(store, "path", path_and_delete)
+        answer = client.get(f"{location}/graph")
+        assert answer.status_code == 410
+        assert "is missing" in answer.json()["detail"]
