@@ -107,6 +107,17 @@ def test_what_nothing_refers_to_is_deleted(store: PlanStore, plan: Plan, tmp_pat
     check_whole(store, plan)
 
 
+def test_what_is_too_old_or_too_much_goes(store: PlanStore, plan: Plan, tmp_path: Path) -> None:
+    kept = _invoke(tmp_path, "gc", "--keep-days", "1", "--max-store-gib", "1")
+    assert kept.output == "0 files swept, 0 bytes freed in all\n"
+    size = sum(size for _, size in store.blobs.all())
+    gone = _invoke(tmp_path, "gc", "--max-store-gib", "0.000001")
+    first, last = gone.output.splitlines()
+    assert first == f"plan {plan.id} of cvt.pte went for its size"
+    assert last == f"0 files swept, {size:,} bytes freed in all"
+    assert store.page().total == 0
+
+
 def test_a_backup_comes_back(store: PlanStore, plan: Plan, tmp_path: Path) -> None:
     made = _invoke(tmp_path, "backup", str(tmp_path / "backup.tar"))
     assert made.exit_code == 0, made.output
