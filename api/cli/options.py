@@ -61,6 +61,25 @@ LOG_FORMAT = click.option(
     show_envvar=True,
     help="Log lines for people, or lines of JSON for programs.",
 )
+KEEP_DAYS = click.option(
+    "--keep-days",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    envvar="LAYOUT_PLANNER_KEEP_DAYS",
+    show_envvar=True,
+    help="Forget plans that nobody asked for in so many days, and jobs that ended before "
+    "[default: keep all].",
+)
+MOST_STORE = click.option(
+    "--max-store-gib",
+    "most_store_bytes",
+    type=_Gib(min=0, min_open=True),
+    metavar="GIB",
+    envvar="LAYOUT_PLANNER_MAX_STORE_GIB",
+    show_envvar=True,
+    help="Keep no more than this: plans and jobs that were asked for the longest ago go first "
+    "[default: no limit].",
+)
 PROFILE = click.option(
     "--profile",
     default="default",

@@ -11,7 +11,7 @@ import click
 from api.cli.database import database_options
 from api.cli.jobs import BLOBS
 from api.cli.limits import server_limits
-from api.cli.options import GIB, LOG_FORMAT, LOG_LEVEL, PLAN_MEMORY
+from api.cli.options import GIB, KEEP_DAYS, LOG_FORMAT, LOG_LEVEL, MOST_STORE, PLAN_MEMORY
 
 if TYPE_CHECKING:
     from api.telemetry.logs import Format, Level
@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     help="What all uploads that are on their way, or are planned, may take: more are refused "
     "with 503.",
 )
+@KEEP_DAYS
+@MOST_STORE
 @click.option(
     "--allowed-host",
     "allowed_hosts",
@@ -102,6 +104,8 @@ def serve(
     workers: int,
     plan_memory_bytes: int | None,
     most_pending: int,
+    keep_days: float | None,
+    most_store_bytes: int | None,
     allowed_hosts: tuple[str, ...],
     access: Literal["auto", "off", "tokens"],
     identity_header: str | None,
@@ -121,6 +125,7 @@ def serve(
     from api.http.app import Settings
     from api.http.callers import CallerLimits
     from api.http.server import serve as run
+    from api.store.room import RESERVE_BYTES
     from api.telemetry.logs import LogSettings
 
     data_dir = data_dir or user_data_path("layout-planner", appauthor=False)
@@ -142,6 +147,9 @@ def serve(
         limits=CallerLimits(**limits),
         most_upload_bytes=most_upload_bytes,
         logs=LogSettings(log_level, log_format),
+        reserve_bytes=RESERVE_BYTES,
+        keep_days=keep_days,
+        most_store_bytes=most_store_bytes,
     )
     run(host, port, settings)
 

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -36,6 +37,7 @@ from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
 from api.jobs.matrix import TooManyTasksError
+from api.jobs.retention import Removed, Retention, TooLargeError
 from api.jobs.service import serving_jobs
 from api.jobs.submissions import KeyReusedError
 from api.jobs.worker import WorkerSettings
@@ -46,6 +48,7 @@ from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.devices import ConflictError, UnknownDeviceError
 from api.store.plans import open_store
+from api.store.room import NoRoomError
 from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
@@ -78,6 +81,8 @@ _KINDS: Final[dict[type[Exception], ProblemKind]] = {
     ProcessError: ProblemKind.PLANNING_ENDED,
     StoppedError: ProblemKind.SHUTTING_DOWN,
     OvertimeError: ProblemKind.OVERTIME,
+    TooLargeError: ProblemKind.TOO_LARGE,
+    NoRoomError: ProblemKind.STORE_FULL,
     # No client is left to read the answer; it only ends the request.
     ClientDisconnect: ProblemKind.MALFORMED_REQUEST,
 }
@@ -109,6 +114,9 @@ class Settings:
     ``access`` says who may ask, and ``limits`` for how much unless a token says otherwise.
     Uploads that are on their way, or are planned, have at most ``most_upload_bytes`` in all.
     ``logs`` says how its processes log: those of jobs as well.
+    ``reserve_bytes`` of the disk are kept for deleting once it is
+    full. Plans that nobody asked for in ``keep_days``, and jobs that ended before, go; and the
+    oldest of both where the store has more than ``most_store_bytes``.
     """
 
     data_dir: Path | None = None
@@ -124,6 +132,9 @@ class Settings:
     most_connections: int | None = None
     head_seconds: float = 20
     body_seconds: float = 60
+    reserve_bytes: int = 0
+    keep_days: float | None = None
+    most_store_bytes: int | None = None
     jail: Jail = field(default_factory=Jail.of_machine)
     takes_unjailed: bool = False
     allowed_hosts: frozenset[str] = frozenset()
@@ -147,6 +158,13 @@ def _passing_folder(stack: ExitStack) -> Path:
     return Path(stack.enter_context(TemporaryDirectory(prefix="layout-planner-"))) / "data"
 
 
+def _note_removed(metrics: Metrics, audit: AuditLog, removed: Removed) -> None:
+    metrics.removed.labels(removed.kind, removed.reason).inc()
+    audit.write(
+        who=None, removed=removed.kind, id=removed.id, name=removed.name, reason=removed.reason
+    )
+
+
 def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None) -> FastAPI:
     """The service as an ASGI application; it runs as long as its lifespan.
 
@@ -160,13 +178,18 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
         with ExitStack() as stack:
             data_dir = settings.data_dir or _passing_folder(stack)
             store = await run_in_threadpool(
-                open_store, data_dir, settings.database_url, settings.blobs_url
+                open_store,
+                data_dir,
+                settings.database_url,
+                settings.blobs_url,
+                settings.reserve_bytes,
             )
             # Beside the plans: uploads are as large as these, and a small /tmp may be memory.
-            scratch = stack.enter_context(scratch_in(data_dir))
+            scratch = store.reserve.spend(lambda: stack.enter_context(scratch_in(data_dir)))
             is_jailed = settings.jail.is_closed or settings.takes_unjailed
             uploads = Uploads(
                 scratch / "uploads",
+                store.reserve,
                 settings.max_upload_bytes,
                 settings.most_upload_bytes,
                 is_jailed,
@@ -178,6 +201,12 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             planning, metrics = pool or _pool(settings), Metrics()
             queue = Queue(settings.most_pending, metrics)
             callers = Callers(settings.limits, settings.most_pending)
+            retention = Retention(
+                store,
+                settings.keep_days,
+                settings.most_store_bytes,
+                partial(_note_removed, metrics, app.state.audit),
+            )
             service = PlanService(
                 store,
                 planning,
@@ -186,6 +215,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 queue,
                 callers,
                 metrics,
+                retention,
             )
             measuring = DeviceService(store, planning, uploads, queue)
             worker = WorkerSettings(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
+import sys
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -30,6 +32,23 @@ class _Private(RotatingFileHandler):
         descriptor = os.open(self.baseFilename, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
+    def emit(self, record: logging.LogRecord) -> None:
+        """Adds a line as a whole, or has it printed."""
+        line = f"{self.format(record)}\n".encode()
+        try:
+            if self.shouldRollover(record):
+                self.doRollover()
+            self.stream = self.stream or self._open()
+            descriptor = self.stream.fileno()
+            written = os.write(descriptor, line)
+            if written < len(line):
+                # The disk is full: half a line would spoil the next one.
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            said = f"{self.baseFilename} cannot be written ({error.strerror})"
+            print(f"{said}: {line.decode().rstrip()}", file=sys.stderr, flush=True)
+
 
 class AuditLog:
     """The log of a data directory: lines of JSON; the oldest go when there are 100 MiB."""
@@ -38,7 +57,7 @@ class AuditLog:
         self._handler = _Private(data_dir / _NAME, maxBytes=_BYTES, backupCount=_FILES - 1)
 
     def write(self, **said: object) -> None:
-        """Adds a line; where that fails, the error goes to the standard error."""
+        """Adds a line; where that fails, it goes to the standard error."""
         line = json.dumps({"time": datetime.now(UTC).isoformat(timespec="milliseconds"), **said})
         self._handler.handle(logging.LogRecord("audit", logging.INFO, "", 0, line, None, None))
 

@@ -43,6 +43,7 @@ from api.http.models import (
 )
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import ProblemError, problems, retry_after
+from api.http.service import PlanService
 from api.http.uploads import PROGRAM_BODY, Uploads
 from api.jobs.jobs import JobStatus
 from api.jobs.matrix import MAX_ITEMS, Input
@@ -50,6 +51,7 @@ from api.jobs.service import InProgressError, JobService
 from api.jobs.submissions import SubmissionKey
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
+from api.store.room import NoRoomError
 
 
 async def _service(request: Request) -> JobService:
@@ -104,10 +106,12 @@ async def post_input(request: Request, service: Service) -> UploadedInput:
             more = int(announced) if announced.isdecimal() else 0
             await run_in_threadpool(accounts.check, caller.account, more)
         upload = await uploads.receive(request, folder)
+        plans: PlanService = request.app.state.service
+        await run_in_threadpool(plans.retention.make_room, upload.size)
         if caller is not None:
             found = {upload.sha256: upload.size}
             await run_in_threadpool(accounts.reserve, caller.account, found)
-        await run_in_threadpool(service.store.blobs.put, upload.body)
+        await run_in_threadpool(service.store.hand_in, upload.body)
         return UploadedInput(sha256=upload.sha256, size=upload.size)
 
 
@@ -145,6 +149,7 @@ def head_input(
         status_413="You have as much in the store as you may.",
         status_422="An input was not uploaded, an option is wrong, or the `Idempotency-Key` came "
         "with another job.",
+        status_507="There is no room for it on the disk.",
     ),
 )
 def post_job(
@@ -311,8 +316,8 @@ def start_job(service: JobService, job_id: str) -> None:
     """Puts the tasks of a job into the queue, now or later."""
     try:
         service.start(job_id)
-    except UnreachableError:
-        return  # reconciling starts it when the database answers
+    except (UnreachableError, NoRoomError):
+        return  # reconciling starts it when the database answers, and has room
 
 
 async def _events(service: JobService, job_id: str) -> AsyncIterator[str]:

@@ -17,6 +17,7 @@ from api.http.uploads import Uploads
 from api.planning.measuring import JudgeDevice, ReadRun
 from api.store.devices import DeviceStore, KnownDevice, MeasuredFiles
 from api.store.plans import PlanStore
+from api.store.room import needs_room
 from api.store.tables import DeviceRun
 from planner.errors import OptionError
 from planner.measured.device import read_run
@@ -44,7 +45,7 @@ class DeviceService:
         """
         device = (await run_in_threadpool(self.devices.get, name)).device
         paths = [await run_in_threadpool(self._uploaded, each) for each in (etdump, program)]
-        with self._uploads.folder() as folder:
+        with needs_room("the run"), self._uploads.folder() as folder:
             bare, output = folder.path / "program", folder.path / "run"
             work = ReadRun(paths[0], etdump.name, paths[1], program.name, bare, output)
             with self._queue.place():
@@ -81,7 +82,7 @@ class DeviceService:
         name = known.device.name
         runs = await run_in_threadpool(self.devices.runs, name)
         programs = tuple(self._newest(runs))
-        with self._uploads.folder() as folder:
+        with needs_room("what is known"), self._uploads.folder() as folder:
             output = folder.path / "fit"
             with self._queue.place():
                 await self._pool.run(JudgeDevice(known.path, name, programs, output))

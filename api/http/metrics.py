@@ -90,6 +90,12 @@ class Metrics:
             "Plans that are made now, or wait to be.",
             registry=self.registry,
         )
+        self.removed = Counter(
+            "layout_planner_removed",
+            "Plans and jobs that went, by age or because the store was full.",
+            ("kind", "reason"),
+            registry=self.registry,
+        )
         self.kills = Counter(
             "layout_planner_planning_processes_ended",
             "Planning processes that ended before their work did, by reason.",

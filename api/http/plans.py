@@ -12,6 +12,7 @@ from fastapi import APIRouter, Body, Depends, Header, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from api.http.callers import caller_of
 from api.http.jobs import start_job
@@ -34,6 +35,7 @@ from api.http.service import PlanService, Program
 from api.http.uploads import PROGRAM_BODY
 from api.jobs.matrix import Input
 from api.jobs.service import JobService
+from api.store.blobs import LostBlobError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
@@ -127,6 +129,7 @@ router = APIRouter()
             status_403="A page of another site sent this, or torch would have to read the program "
             "and there is no jail for it.",
             status_404="There is no such device.",
+            status_410="The plan was deleted while this waited for it: ask again.",
             status_413="The body is larger than this service takes, or than what you may have in "
             "the store.",
             status_429="You ask for too much: `Retry-After` says when to try again.",
@@ -139,7 +142,7 @@ router = APIRouter()
             status_503="The process that planned ended, the service has too much to plan "
             "(`Retry-After`), or it shuts down.",
             status_504="Planning took longer than this service allows.",
-            status_507="There is no room for the body.",
+            status_507="There is no room for the program or its plan.",
         ),
     },
     openapi_extra={"requestBody": PROGRAM_BODY},
@@ -189,7 +192,7 @@ async def post_plan(
     }
     if isinstance(planned.graph, bytes):
         return Response(planned.graph, media_type=_BINARY, headers=headers)
-    return FileResponse(planned.graph, media_type=_BINARY, headers=headers)
+    return _StoredFile(planned.graph, media_type=_BINARY, headers=headers)
 
 
 @router.post(
@@ -255,7 +258,7 @@ def get_plans(service: Service, query: Annotated[PlansQuery, Query()]) -> PlanLi
     responses={204: {"description": "The plan was deleted."}, **_NO_PLAN},
 )
 def delete_plan(service: Service, plan_id: PlanId) -> None:
-    """Deletes a plan with its files. The same request to `POST /plan` plans again."""
+    """Deletes a plan with its files; the same request to `POST /plan` plans again."""
     if not service.store.delete(plan_id):
         raise _no_plan(plan_id)
 
@@ -276,7 +279,7 @@ def delete_plan(service: Service, plan_id: PlanId) -> None:
 def get_report(service: Service, plan_id: PlanId) -> FileResponse:
     """The figures of a plan, beside those of ExecuTorch's own pass, and every transition."""
     report = service.store.path(_plan(service, plan_id).report_sha256)
-    return FileResponse(report, media_type="application/json")
+    return _StoredFile(report, media_type="application/json")
 
 
 @router.get(
@@ -396,7 +399,22 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
     plan = service.store.get(plan_id)
     if plan is None:
         raise _no_plan(plan_id)
+    service.store.use(plan)
     return plan
+
+
+class _StoredFile(FileResponse):
+    """A file of the store. It may be deleted, with its plan, before the answer begins."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Sends the file; raises ``LostBlobError``."""
+        try:
+            await super().__call__(scope, receive, send)
+        except RuntimeError as error:
+            path = Path(self.path)
+            if path.exists():
+                raise
+            raise LostBlobError(path.name, "missing") from error
 
 
 def _no_plan(plan_id: str) -> ProblemError:
@@ -414,4 +432,4 @@ def _attached(name: str) -> str:
 
 
 def _download(path: Path, name: str) -> FileResponse:
-    return FileResponse(path, media_type=_BINARY, filename=name)
+    return _StoredFile(path, media_type=_BINARY, filename=name)

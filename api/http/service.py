@@ -23,6 +23,7 @@ from api.http.problems import ProblemError
 from api.http.queue import Queue, left, while_waited_for
 from api.http.uploads import Upload, UploadFolder, Uploads
 from api.jobs.matrix import Input
+from api.jobs.retention import Retention
 from api.jobs.tasks import Tasks
 from api.jobs.wording import HTTP
 from api.planning.process import ProcessError
@@ -30,6 +31,7 @@ from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, 
 from api.store.accounts import Account
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
+from api.store.room import FullDiskError
 from api.store.tables import Plan
 from api.telemetry import traces
 from planner.errors import InputError, OptionError
@@ -122,6 +124,7 @@ class PlanService:
         queue: Queue,
         callers: Callers,
         metrics: Metrics,
+        retention: Retention,
     ) -> None:
         self.store = store
         self._pool = pool
@@ -130,6 +133,7 @@ class PlanService:
         self._plan_seconds = plan_seconds
         self._is_stopped = False
         self._queue, self._callers, self._metrics = queue, callers, metrics
+        self.retention = retention
         metrics.pending.set_function(lambda: len(self._pending))
         self._pending: dict[str, _Pending] = {}  # by plan
         # Plans by the ids that clients follow them by. Nothing keeps two requests from having the
@@ -153,6 +157,7 @@ class PlanService:
             folder = scratch.enter_context(self._uploads.folder())
             with traces.span("receiving"):
                 upload = await self._received(request, program, folder)
+            self.retention.check_size(upload.size)
             # In one turn of a thread: what is in store is answered in less time than ten take.
             asked = await run_in_threadpool(self._look_up, request, upload, program, options)
             if asked.stored is not None:
@@ -200,7 +205,8 @@ class PlanService:
                 found = {upload.sha256: upload.size}
                 await run_in_threadpool(self.store.accounts.reserve, account, found)
             if program.input is None:
-                await run_in_threadpool(self.store.blobs.put, upload.body)
+                await run_in_threadpool(self.retention.make_room, upload.size)
+                await run_in_threadpool(self.store.hand_in, upload.body)
             return Input(program.name, upload.sha256)
 
     async def _received(self, request: Request, program: Program, folder: UploadFolder) -> Upload:
@@ -228,7 +234,10 @@ class PlanService:
             start = _check_plannable(file, program.name)
         self._uploads.check_taken(request, start)
         id_ = plan_id(upload.sha256, options)
-        return _Asked(id_, is_lowered(start), self._stored(id_))
+        stored = self._stored(id_)
+        if stored is None:
+            self.store.reserve.check(f"the plan of {program.name}")
+        return _Asked(id_, is_lowered(start), stored)
 
     async def _wait(
         self, pending: _Pending, request: Request, progress_id: str | None
@@ -296,7 +305,7 @@ class PlanService:
     async def sweep(self) -> None:
         """Frees the space of plans that were deleted, now and every hour; to be cancelled."""
         while True:
-            sweeping = asyncio.ensure_future(run_in_threadpool(self.store.sweep))
+            sweeping = asyncio.ensure_future(run_in_threadpool(self._sweep))
             try:
                 await asyncio.shield(sweeping)
             except asyncio.CancelledError:
@@ -339,6 +348,8 @@ class PlanService:
         return made
 
     def _keep(self, id_: str, work: PlanWork, account: Account | None) -> PlannedProgram:
+        kept = (work.source, *work.files.all())
+        self.retention.make_room(sum(path.stat().st_size for path in kept))
         # What is charged now may be more than there is room for: the work has been done.
         plan = self.store.put(id_, work.files, work.source, work.options, account)
         return PlannedProgram(plan, self.store.blobs.content(plan.graph_sha256))
@@ -352,7 +363,14 @@ class PlanService:
         if graph is None:
             self.store.delete(id_)
             return None
+        self.store.use(plan)
         return PlannedProgram(plan, graph)
+
+    def _sweep(self) -> None:
+        self.retention.apply()
+        self.store.sweep()
+        if not self.store.reserve.fill():
+            _log.warning("%s", FullDiskError("plans"))
 
     def _forget(self, pending: _Pending) -> None:
         """Has the next request for the same plan ask for it anew."""

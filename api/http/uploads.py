@@ -23,6 +23,7 @@ from api.http.callers import Callers
 from api.http.origin import is_local
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import ProblemError, problem_answer, retry_after
+from api.store.room import FullDiskError, Reserve, needs_room
 from planner.files.kinds import MAGIC_BYTES, FileKind, kind_of
 
 _UNJAILED: Final = (
@@ -93,11 +94,15 @@ class Upload:
         return BytesIO(self.body) if isinstance(self.body, bytes) else self.body.open("rb")
 
     def file(self, folder: UploadFolder) -> Path:
-        """A file with the body: in the folder, if it is in memory so far."""
+        """A file with the body, in the folder if it is in memory so far.
+
+        Raises ``FullDiskError``.
+        """
         if isinstance(self.body, Path):
             return self.body
-        path = folder.path / _SOURCE
-        path.write_bytes(self.body)
+        with needs_room("the upload"):
+            path = folder.path / _SOURCE
+            path.write_bytes(self.body)
         return path
 
 
@@ -110,6 +115,7 @@ class Uploads:
     """
 
     root: Path
+    reserve: Reserve
     max_bytes: int
     most_bytes: int
     is_jailed: bool = True
@@ -130,7 +136,7 @@ class Uploads:
 
         Raises ``ProblemError`` for one that is too large, or more than its caller may upload, at
         once if its length is announced, for one that there is no room for, and for an exported
-        program that is not taken from there.
+        program that is not taken from there; ``FullDiskError``.
         """
         callers: Callers = request.app.state.callers
         announced = request.headers.get("content-length", "")
@@ -143,9 +149,12 @@ class Uploads:
 
         def write() -> None:
             nonlocal file
-            file = file or (folder.path / _SOURCE).open("wb")
-            digest.update(held)
-            file.write(held)
+            with needs_room("the upload"):
+                if file is None:
+                    self.reserve.check("the upload")
+                    file = (folder.path / _SOURCE).open("wb")
+                digest.update(held)
+                file.write(held)
             held.clear()
 
         try:
@@ -185,6 +194,8 @@ class Uploads:
             return
         if self._taken + more > min(self.most_bytes, disk_usage(self.root).free // 2):
             if self._taken == folder.size:
+                if size <= self.most_bytes:
+                    raise FullDiskError("the upload")
                 detail = f"there is no room for an upload of {size} bytes: ask who runs the service"
                 raise ProblemError(ProblemKind.STORE_FULL, detail)
             detail = "others upload as much just now as there is room for: try again later"

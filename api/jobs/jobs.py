@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -14,11 +15,13 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
-from api.jobs.matrix import Input, check_size, write_options
+from api.jobs.matrix import Input, check_size
 from api.jobs.states import ACTIVE, STATES, STOPPED
 from api.jobs.submissions import SubmissionKey, submitted, take
 from api.store.accounts import Account, discharge
+from api.store.blobs import LostBlobError
 from api.store.clock import Ago
+from api.store.options import write_options
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Item, Job, Plan, State, Task
 from planner.errors import OptionError
@@ -104,7 +107,7 @@ class Jobs:
         wanted = {id_ for _, id_ in items}
         devices = {row["device_sha256"] for row in rows.values()} - {None}
         job_id, insert = uuid.uuid4().hex, self._database.insert
-        with self._database.writing() as session:
+        with self._named(found), self._database.writing() as session:
             if key is not None and not take(self._database, session, key, job_id):
                 earlier = submitted(session, key)
                 assert earlier is not None
@@ -185,15 +188,21 @@ class Jobs:
     def delete(self, job_id: str) -> list[str]:
         """Deletes a job; its plans stay. Returns the tasks that are to be stopped.
 
-        Tasks go, too, if no other job has them: what they were made from goes with a later sweep.
+        Tasks go, too, if no other job has them, and at once what nothing else refers to.
         """
+        stopped, blobs = self._store.reserve.spend(lambda: self._delete(job_id))
+        self._store.free(blobs)
+        return stopped
+
+    def _delete(self, job_id: str) -> tuple[list[str], set[str]]:
+        """The tasks that are to be stopped, and what those that go refer to."""
+        blobs: set[str] = set()
         with self._database.writing() as session:
             stopped = _cancel(session, job_id)
             own = session.scalars(select(Item.task_id).where(Item.job_id == job_id)).all()
             session.execute(delete(Item).where(Item.job_id == job_id))
             session.execute(delete(Job).where(Job.id == job_id))
             tasks, needs = sorted(set(own)), aliased(Task)
-            blobs: set[str] = set()
             for block in blocks(tasks):
                 # Held first and looked at then: meanwhile no other job can come to want them.
                 lock = select(Task).where(Task.id.in_(block)).order_by(Task.id).with_for_update()
@@ -206,7 +215,7 @@ class Jobs:
                 unneeded = ~exists().where(needs.needs == Task.id)
                 blobs |= _delete(session, Task.id.in_(lowerings), unneeded)
             discharge(session, blobs)
-            return stopped
+            return stopped, blobs
 
     def retry(self, job_id: str) -> int:
         """Queues the failed and cancelled tasks of a job again; returns how many."""
@@ -272,16 +281,29 @@ class Jobs:
             found = dict(session.execute(query).tuples().all())
         return {state: found.get(state, 0) for state in STATES}
 
+    @contextmanager
+    def _named(self, inputs: Sequence[Input]) -> Iterator[None]:
+        """Says of an input that was deleted while it was named what is said of others."""
+        names = {item.sha256: item.name for item in inputs}
+        try:
+            yield
+        except LostBlobError as error:
+            if error.sha256 not in names:
+                raise
+            raise _not_uploaded(names[error.sha256]) from None
+
     def _is_exported(self, item: Input) -> bool:
         """Whether an input is a ``.pt2``, as far as its first bytes show."""
         try:
             # No sweep takes it before the commit.
-            with self._store.renew(item.sha256).open("rb") as file:
+            with self._store.blobs.renew(item.sha256).open("rb") as file:
                 return kind_of(file.read(MAGIC_BYTES)) is FileKind.EXPORTED
         except FileNotFoundError:
-            raise OptionError(
-                f"the input {item.name} has not been uploaded: POST its bytes to /inputs first"
-            ) from None
+            raise _not_uploaded(item.name) from None
+
+
+def _not_uploaded(name: str) -> OptionError:
+    return OptionError(f"the input {name} has not been uploaded: POST its bytes to /inputs first")
 
 
 def _row(id_: str, item: Input, options: PlanOptions, needs: str | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
 
 from api.jobs.engine import Engine
@@ -20,6 +20,7 @@ from api.jobs.tasks import Tasks
 from api.jobs.worker import WorkerSettings, reconcile_for_ever
 from api.store.database import UnreachableError
 from api.store.plans import PlanStore
+from api.store.room import FullDiskError
 
 
 class InProgressError(Exception):
@@ -51,7 +52,7 @@ class JobService:
                 try:
                     self._engine = Engine(self.store.database)
                 except (OperationalError, InterfaceError) as error:
-                    raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+                    raise self._away(error) from error
                 threading.Thread(
                     target=reconcile_for_ever,
                     args=(Tasks(self.store), self._engine, self.register),
@@ -83,14 +84,22 @@ class JobService:
         try:
             self.engine().start(self.jobs.queued(job_id))
         except (OperationalError, InterfaceError) as error:
-            raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+            raise self._away(error) from error
 
     def cancel(self, ids: Collection[str]) -> None:
         """Takes tasks out of the queue; raises ``UnreachableError``."""
+        if ids:
+            self.store.reserve.spend(lambda: self._cancel(ids))
+
+    def _cancel(self, ids: Collection[str]) -> None:
         try:
             self.engine().cancel(ids)
         except (OperationalError, InterfaceError) as error:
-            raise UnreachableError(f"the queue does not answer ({error.orig})") from error
+            raise self._away(error) from error
+
+    def _away(self, error: DBAPIError) -> UnreachableError | FullDiskError:
+        """The queue's database is ours, or a file beside it."""
+        return self.store.database.away(error)
 
     def close(self) -> None:
         """Ends what runs beside the requests."""

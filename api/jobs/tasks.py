@@ -6,22 +6,27 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import exists, or_, select, update
+from sqlalchemy import delete, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from api.jobs.engine import blocks
-from api.jobs.matrix import read_options
 from api.jobs.register import GONE_SECONDS, rows
-from api.jobs.states import ACTIVE
+from api.jobs.states import ACTIVE, STOPPED
 from api.store.accounts import Account, find_accounts, full_accounts
+from api.store.blobs import LostBlobError
 from api.store.clock import Ago
+from api.store.files import PlanFiles
+from api.store.options import read_options
 from api.store.plans import Draft, PlanStore
 from api.store.tables import Item, Job, Plan, Profile, State, Task, WorkerRecord
+from planner.errors import InputError
 from planner.options import LoweringOptions, PlanOptions, read_lowering
 from planner.result.revision import PLANNER
 
+_MOST_BEGUN: Final = 5
+"""How often a task is begun whose lowering is spoilt each time."""
 _NO_ROOM: Final = (
     "who submitted the job has as much in the store as they may: delete plans or jobs, and retry "
     "this one"
@@ -78,19 +83,80 @@ class Tasks:
                 if len(full_accounts(session, names)) == len(names):
                     _fail(session, id_, _NO_ROOM)
                     return None
-            needed = session.get_one(Task, task.needs).output_sha256 if task.needs else None
+            lowering = session.get_one(Task, task.needs) if task.needs else None
+            needed = None if lowering is None else lowering.output_sha256
+            if lowering is not None and (lowering.state != "done" or needed is None):
+                # Another has found out that what it made is spoilt.
+                self._lower_again(session, task.id, lowering.id, needed)
+                return None
             profile = session.get_one(Profile, task.profile_hash) if task.profile_hash else None
-        path, asked = self._store.path, json.loads(task.options)
-        device = None if task.device_sha256 is None else path(task.device_sha256)
+        asked = json.loads(task.options)
+        try:
+            lowered = None if needed is None else self._store.path(needed)
+        except LostBlobError:
+            if task.attempts > _MOST_BEGUN or task.needs is None:
+                raise
+            with self._database.writing() as session:
+                self._lower_again(session, task.id, task.needs, needed)
+            return None
         return Begun(
             id_,
             task.input_name,
-            self._store.blobs.place(task.input_sha256),
+            self._input(task),
             task.input_sha256,
-            None if profile is None else read_options(asked, profile.document, device),
-            None if needed is None else path(needed),
+            None
+            if profile is None
+            else read_options(asked, profile.document, self._device(task, asked)),
+            lowered,
             read_lowering(asked) if profile is None else None,
         )
+
+    def _input(self, task: Task) -> Path:
+        """What was handed in; whoever reads it looks at its SHA-256. Raises ``InputError``."""
+        try:
+            return self._store.blobs.place(task.input_sha256)
+        except FileNotFoundError:
+            raise InputError(
+                f"{task.input_name} is not in the store any more: POST its bytes to /inputs again, "
+                "and retry the job"
+            ) from None
+
+    def _device(self, task: Task, asked: dict[str, Any]) -> Path | None:
+        """The file of the device that a task plans for; raises ``InputError``."""
+        try:
+            return None if task.device_sha256 is None else self._store.path(task.device_sha256)
+        except LostBlobError as error:
+            raise InputError(
+                f"what was known of the device {asked['device']} is {error.how} in the store: "
+                "submit the job again"
+            ) from None
+
+    def _lower_again(self, session: Session, id_: str, lowering: str, spoilt: str | None) -> None:
+        """Has a task wait for its lowering, and that be done once more if what it made is spoilt.
+
+        Reconciling starts it.
+        """
+        held = select(Task).where(Task.id == lowering).with_for_update()
+        made = session.scalars(held.execution_options(populate_existing=True)).one()
+        is_spoilt = made.output_sha256 == spoilt and (spoilt is None or not self._is_whole(spoilt))
+        if made.state in STOPPED or (made.state == "done" and is_spoilt):
+            made.state, made.output_sha256, made.attempts = "queued", None, 0
+            made.error = made.started = made.finished = None
+            session.flush()
+            session.execute(update(Task).where(Task.id == lowering).values(queued=Ago()))
+        waits = update(Task).where(Task.id == id_, Task.state == "running")
+        session.execute(waits.values(state="waiting"))
+
+    def _is_whole(self, sha256: str) -> bool:
+        try:
+            self._store.path(sha256)
+        except LostBlobError:
+            return False
+        return True
+
+    def keep(self, id_: str, files: PlanFiles, source: Path, options: PlanOptions) -> bool:
+        """Keeps the files of a task's plan, and ends it as ``finish`` does."""
+        return self.finish(id_, self._store.prepare(id_, files, source, options))
 
     def finish(self, id_: str, draft: Draft) -> bool:
         """Ends a task and stores its plan; False if it had ended before, and nothing is stored."""
@@ -186,6 +252,13 @@ class Tasks:
             )
             with self._database.writing() as session:
                 _end(session, id_, "failed", reason)
+
+
+def resume(session: Session) -> None:
+    """Has all go on that ran when a database was copied: there are other workers now."""
+    running = update(Task).where(Task.state.in_(("queued", "running")))
+    session.execute(running.values(state="queued", attempts=0, queued=Ago(), worker_id=None))
+    session.execute(delete(WorkerRecord))
 
 
 def _end(session: Session, id_: str, state: State, error: str | None = None) -> bool:

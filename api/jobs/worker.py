@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, NoReturn, ParamSpec, TypeVar
@@ -33,7 +35,8 @@ from api.planning.process import LostProcessError, OvertimeError
 from api.planning.work import Lowering, PlanWork, Replanning, Work
 from api.store.database import UnreachableError
 from api.store.files import PlanFiles
-from api.store.plans import open_store
+from api.store.plans import again_if_lost, open_store
+from api.store.room import FullDiskError, needs_room
 from api.telemetry import traces
 from api.telemetry.logs import LogSettings, bind
 from planner.errors import PlannerError
@@ -41,8 +44,8 @@ from planner.errors import PlannerError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-AWAY: Final = (UnreachableError, OperationalError, InterfaceError)
-"""What is raised while a database does not answer."""
+AWAY: Final = (UnreachableError, OperationalError, InterfaceError, FullDiskError)
+"""What is raised while a database does not answer, or can keep nothing more."""
 GIVEN_UP_CODE: Final = 75
 """The exit code of a worker that others take for dead."""
 LOST_CODE: Final = 74
@@ -50,6 +53,10 @@ LOST_CODE: Final = 74
 _RECONCILE_SECONDS: Final = 2.0
 _RECONCILE_CHANCE: Final = 0.1
 _CLAIM_SECONDS: Final = 0.2
+_ROOM: Final = 16 * 2**20
+"""Free bytes below which a worker begins nothing: it would not come to its end."""
+_ROOM_SECONDS: Final = 1.0
+
 _log = logging.getLogger(__name__)
 
 
@@ -97,7 +104,7 @@ class Worker:
             self.id,
             self._attempt,
             self._give_up,
-            (LostProcessError, OvertimeError),
+            (LostProcessError, OvertimeError, FullDiskError),
             lambda: self.end(LOST_CODE),
         )
         self._beaten = _seconds()
@@ -126,24 +133,30 @@ class Worker:
             await self._do(task_id)
 
     async def _do(self, task_id: str) -> None:
+        await self._wait_for_room()
         await self._wait_for_claim(task_id)
         start, begun = time.monotonic(), await retry_while_away(self._tasks.begin, task_id, self.id)
         if begun is None:
             return
-        with TemporaryDirectory(dir=self._settings.scratch) as folder:
+        with needs_room(f"the plan of {begun.name}"):
+            scratch = TemporaryDirectory(dir=self._settings.scratch)
+        with scratch as folder:
             files, output = PlanFiles.within(Path(folder)), Path(folder) / "lowered.zip"
             await self._pool.run(_work(begun, files, output))
             if begun.options is None:
-                ready = await retry_while_away(self._tasks.finish_lowering, task_id, output)
+                finish = partial(self._tasks.finish_lowering, task_id, output)
+                ready = await retry_while_away(again_if_lost, finish)
                 await retry_while_away(self._engine.start, ready)
                 _log_done("lowered", begun.name, start)
                 return
-            store = self._store
-            draft = await retry_while_away(
-                store.prepare, task_id, files, begun.source, begun.options
-            )
-            await retry_while_away(self._tasks.finish, task_id, draft)
+            keep = partial(self._tasks.keep, task_id, files, begun.source, begun.options)
+            await retry_while_away(again_if_lost, keep)
             _log_done("planned", begun.name, start)
+
+    async def _wait_for_room(self) -> None:
+        """Returns once the disk has room for what a task leaves."""
+        while shutil.disk_usage(self._settings.scratch).free < _ROOM:
+            await asyncio.sleep(_ROOM_SECONDS)
 
     async def _wait_for_claim(self, task_id: str) -> None:
         """Returns once no server plans just this, or has had the time that a task has."""
@@ -203,7 +216,7 @@ def reconcile_for_ever(
 
 
 async def retry_while_away(call: Callable[P, T], *args: P.args, **kw: P.kwargs) -> T:
-    """What a call returns, once the database answers.
+    """What a call returns, once the database answers and the disk has room.
 
     That it does not is no failure of a task. A worker for which it stays away ends by its beat.
     """

@@ -8,6 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.store.room import is_full
+
+
+class FullOutputError(Exception):
+    """There is no room for what work is to write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Files:
@@ -23,11 +29,19 @@ class Files:
             return file.read()
 
     def write(self, path: Path, data: bytes) -> None:
-        """Makes data all that is in a file. Raises ``OSError``, as if it is larger than may be."""
-        with os.fdopen(os.dup(self.descriptors[path]), "wb") as file:
-            file.seek(0)
-            file.truncate()
-            file.write(data)
+        """Makes data all that is in a file.
+
+        Raises ``FullOutputError``, and ``OSError``, as if it is larger than may be.
+        """
+        try:
+            with os.fdopen(os.dup(self.descriptors[path]), "wb") as file:
+                file.seek(0)
+                file.truncate()
+                file.write(data)
+        except OSError as error:
+            if is_full(error):
+                raise FullOutputError from error
+            raise
 
 
 @contextmanager

@@ -88,13 +88,19 @@ class Crash(_Message):
     trace: _Text
 
 
+class Full(_Message):
+    """There is no room on the disk for what the work is to write."""
+
+    full: Literal[True] = True
+
+
 class Ended(_Message):
     """The process ended, with this status of ``waitpid``; said by the one that started it."""
 
     status: Annotated[int, Field(ge=0, le=0xFFFF)]
 
 
-Message = Begun | Stage | Done | Refusal | Missing | Crash | Ended
+Message = Begun | Stage | Done | Refusal | Missing | Crash | Full | Ended
 _ADAPTER: Final[TypeAdapter[Message]] = TypeAdapter(Message)
 
 

@@ -10,6 +10,7 @@ from api.jail.limits import Limits
 from api.planning.process import CrashError, ProcessError, StoppedError, Zygote
 from api.planning.work import Needs, OnStage, Work, ignore_stage, known_stage
 from api.planning.zygote import ZygoteSettings
+from api.store.room import FullDiskError, is_full
 from api.telemetry import traces
 
 
@@ -56,9 +57,10 @@ class Pool:
         return None if is_warm else "it imports what planning needs"
 
     async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
-        """Has work done once a process may run. Raises ``PlannerError`` and ``ProcessError``.
+        """Has work done once a process may run.
 
-        To cancel this kills the process.
+        Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel this kills the
+        process.
         """
         self._check_running(work)
         running = asyncio.ensure_future(self._run(work, on_stage))
@@ -97,6 +99,8 @@ class Pool:
             zygote = self._light if work.needs is Needs.NOTHING else self._torch
             await zygote.run(work, self._seconds, begin)
         except OSError as error:
+            if is_full(error):
+                raise FullDiskError(f"the plan of {work.name}") from error
             # A file of it was deleted meanwhile, or none can be written.
             said = f"{type(error).__name__}: {error}"
             raise CrashError(f"planning {work.name} failed: {said}") from error

@@ -27,6 +27,7 @@ from api.planning.messages import (
     Crash,
     Done,
     Ended,
+    Full,
     Missing,
     Refusal,
     Stage,
@@ -34,6 +35,7 @@ from api.planning.messages import (
 )
 from api.planning.work import Needs, OnStage, Work, ignore_stage
 from api.planning.zygote import ZygoteSettings
+from api.store.room import FullDiskError
 
 _END_SECONDS: Final = 5.0
 """How long a process may take to end once it was killed."""
@@ -92,8 +94,8 @@ class Zygote:
     async def run(self, work: Work, seconds: float, on_stage: OnStage = ignore_stage) -> None:
         """Has work done by a process of its own, which is gone when this returns or raises.
 
-        ``seconds`` count from when there is a process. Raises ``PlannerError`` and
-        ``ProcessError``. To cancel this kills the process.
+        ``seconds`` count from when there is a process. Raises ``PlannerError``, ``ProcessError``
+        and ``FullDiskError``. To cancel this kills the process.
         """
         number = next(self._numbers)
         ours = await self._ask(work, number)
@@ -232,7 +234,7 @@ class _Process:
 
     def __init__(self, work: Work, reader: asyncio.StreamReader, on_stage: OnStage) -> None:
         self._work, self._reader, self._on_stage = work, reader, on_stage
-        self._said: Done | Refusal | Missing | Crash | None = None
+        self._said: Done | Refusal | Missing | Crash | Full | None = None
         self._status: int | None = None
         self._stages = 0
         self.has_begun = self.has_ended = False
@@ -295,6 +297,8 @@ class _Process:
                 if said.trace:
                     _log.error("planning %s failed", name, extra={"trace": said.trace})
                 raise CrashError(f"planning {name} failed: {said.crash}")
+            case Full():
+                raise FullDiskError(f"the plan of {name}")
             case Refusal() | Missing():
                 raise said.error()
         raise LostProcessError(

@@ -29,8 +29,18 @@ from api.jail.limits import Limits
 from api.jail.places import code_places
 from api.jail.privileges import end_with_parent, hide_memory
 from api.jail.syscalls import has_seccomp
-from api.planning.files import Files
-from api.planning.messages import Begun, Done, Ended, Message, Stage, crash_of, packed, refusal_of
+from api.planning.files import Files, FullOutputError
+from api.planning.messages import (
+    Begun,
+    Done,
+    Ended,
+    Full,
+    Message,
+    Stage,
+    crash_of,
+    packed,
+    refusal_of,
+)
 from api.planning.warming import warm
 from api.planning.work import Work
 from planner.errors import PlannerError
@@ -195,6 +205,8 @@ def _done(work: Work, files: Files, connection: socket.socket) -> Message:
         work.run(files, lambda stage: _say(connection, Stage(stage=stage[:200])))
     except PlannerError as refusal:
         return refusal_of(refusal)
+    except FullOutputError:
+        return Full()
     except MemoryError:
         return crash_of("it needs more memory than it may take", "")
     except Exception as crash:

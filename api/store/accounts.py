@@ -97,10 +97,9 @@ class Accounts:
                 )
             )
 
-    def renew(self, sha256: str) -> None:
-        """Keeps the charges for a blob that has been put again."""
-        with self._database.writing() as session:
-            session.execute(update(Charge).where(Charge.sha256 == sha256).values(created=Ago()))
+    def renew(self, session: Session, sha256: str) -> None:
+        """Keeps the charges for a blob that has been handed in again."""
+        session.execute(update(Charge).where(Charge.sha256 == sha256).values(created=Ago()))
 
 
 def full_accounts(session: Session, names: Collection[str]) -> list[Account]:

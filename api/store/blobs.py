@@ -8,12 +8,13 @@ import os
 import re
 import uuid
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from api.store.once import flush_folder, written_once
+from api.store.room import needs_room
 
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _CHUNK: Final = 2**20
@@ -29,6 +30,7 @@ class LostBlobError(FileNotFoundError):
         super().__init__(
             f"the store's file {sha256} is {how}: hand in the program again, which mends it"
         )
+        self.sha256, self.how = sha256, how
 
 
 class BlobStore(Protocol):
@@ -36,7 +38,8 @@ class BlobStore(Protocol):
 
     ``path``, ``renew``, ``content``, ``place``, ``open`` and ``size`` raise ``FileNotFoundError``
     for a blob that is not there; all but ``place`` and ``size`` for one with other bytes as well (a
-    ``LostBlobError`` says which), and every method ``ValueError`` for what is no SHA-256.
+    ``LostBlobError`` says which), ``put`` ``FullDiskError``, and every method ``ValueError`` for
+    what is no SHA-256.
     """
 
     @property
@@ -70,6 +73,9 @@ class BlobStore(Protocol):
     def exists(self, sha256: str) -> bool:
         """Whether the blob is there."""
 
+    def all(self) -> Iterator[tuple[str, int]]:
+        """The SHA-256 and the size of every blob, whole or not, in no order."""
+
     def delete(self, sha256: str) -> None:
         """Deletes a blob now, whoever refers to it; does nothing where there is none."""
 
@@ -99,10 +105,11 @@ class DirectoryBlobs:
     def put(self, source: bytes | Path) -> str:
         """Keeps bytes, or those of a file; returns their SHA-256 once they are whole on disk."""
         sha256 = sha256_of(source)
-        try:
-            self.renew(sha256)
-        except LostBlobError:
-            self._write(source, sha256)
+        with needs_room("a file of the store"):
+            try:
+                self.renew(sha256)
+            except LostBlobError:
+                self._write(source, sha256)
         return sha256
 
     def path(self, sha256: str) -> Path:
@@ -148,6 +155,13 @@ class DirectoryBlobs:
     def exists(self, sha256: str) -> bool:
         """Whether the blob is there."""
         return self._target(sha256).is_file()
+
+    def all(self) -> Iterator[tuple[str, int]]:
+        """The SHA-256 and the size of every blob."""
+        for path in self._root.glob("[0-9a-f][0-9a-f]/[0-9a-f][0-9a-f]/*"):
+            with suppress(FileNotFoundError):
+                if _SHA256.fullmatch(path.name) is not None:
+                    yield path.name, path.stat().st_size
 
     def delete(self, sha256: str) -> None:
         """Deletes a blob now, whoever refers to it."""

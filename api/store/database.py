@@ -3,23 +3,35 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 from sqlalchemy.orm import Session
 
+from api.store.room import FullDiskError, needs_room
 from api.store.tables import Base
 from planner.errors import OptionError
 
 _BUSY_SECONDS: Final = 30
 _CONNECT_SECONDS: Final = 10
+_PAGES: Final = 2**16
+"""Bytes that SQLite takes at a time."""
+_DISK_FULL: Final = "53100"
+"""PostgreSQL's code of that error."""
 # "layout" in ASCII: a number that other programs on the same server are not likely to lock.
 _MIGRATION_LOCK: Final = 0x6C61796F7574
+# "blobs" and "keeps" likewise.
+_BLOBS_LOCK: Final = 0x626C6F6273
+_KEEPING_LOCK: Final = 0x6B65657073
+_CLAIM_SECONDS: Final = 2.0
 
 
 class UnreachableError(Exception):
@@ -33,9 +45,9 @@ class Database:
         """Opens a database, and brings its tables up to this release.
 
         Raises ``OptionError`` for one that cannot be reached or used, or that a newer release has
-        changed. Several processes may open a new one at once.
+        changed, and ``FullDiskError``. Several processes may open a new one at once.
         """
-        self._url = _parse(url)
+        self._url = parse_url(url)
         self._engine = _engine(self._url)
         # Writers of SQLite take turns from their first statement on: one that first read and then
         # writes would be refused if another has written in between.
@@ -44,6 +56,8 @@ class Database:
             self._migrate()
         except (DBAPIError, OSError) as error:
             self.close()
+            if isinstance(error, DBAPIError) and out_of_room(error.orig, self._url):
+                raise FullDiskError("the database") from error
             shown = self._url.render_as_string(hide_password=True)
             reason = str(error.orig if isinstance(error, DBAPIError) else error).splitlines()
             raise OptionError(
@@ -71,27 +85,100 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads. Raises ``UnreachableError``."""
-        with _translate_errors(), Session(self._engine) as session:
+        with self._translated_errors(), Session(self._engine) as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """A transaction; it is committed at the end, or undone by an exception.
 
-        Rows can be read after it. Raises ``UnreachableError``.
+        Rows can be read after it. Raises ``UnreachableError`` and ``FullDiskError``.
         """
         with (
-            _translate_errors(),
+            self._translated_errors(),
             Session(self._writer, expire_on_commit=False) as session,
             session.begin(),
         ):
             yield session
 
+    def spare_blobs(self, session: Session) -> None:
+        """Until a transaction ends, no blob is deleted for which it finds that it is there."""
+        # In SQLite, transactions that write take turns as it is, from here on.
+        session.connection()
+        if not self._is_sqlite:
+            session.execute(select(func.pg_advisory_xact_lock_shared(_BLOBS_LOCK)))
+
+    def claim_blobs(self, session: Session) -> bool:
+        """Sees to it that until a transaction ends, others find no blob there; False if they do.
+
+        To be called before all that the transaction locks.
+        """
+        session.connection()
+        end = time.monotonic() + _CLAIM_SECONDS
+        # Not waited for in the database: others would have to wait behind it.
+        while not self._is_sqlite:
+            if session.scalar(select(func.pg_try_advisory_xact_lock(_BLOBS_LOCK))):
+                break
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    @contextmanager
+    def keeping(self) -> Iterator[None]:
+        """While it is active no process deletes a blob: see ``deleting``."""
+        if self._is_sqlite:
+            with self._keep_file() as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                yield
+            return
+        with self._engine.connect() as connection, connection.begin():
+            connection.execute(select(func.pg_advisory_xact_lock(_KEEPING_LOCK)))
+            yield
+
+    @contextmanager
+    def deleting(self) -> Iterator[bool]:
+        """Whether blobs may be deleted while it is active: no process keeps them."""
+        if self._is_sqlite:
+            with self._keep_file() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    yield False
+                else:
+                    yield True
+            return
+        with self._translated_errors(), self._engine.connect() as connection, connection.begin():
+            lock = func.pg_try_advisory_xact_lock_shared(_KEEPING_LOCK)
+            yield bool(connection.scalar(select(lock)))
+
+    @property
+    def _is_sqlite(self) -> bool:
+        return self._url.get_backend_name() == "sqlite"
+
+    def _keep_file(self) -> BinaryIO:
+        with needs_room("a lock of the database"):
+            return Path(f"{self._url.database}.keep").open("ab")
+
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An insertion that can say what is to be done about a row that is there already."""
-        if self._url.get_backend_name() == "sqlite":
+        if self._is_sqlite:
             return sqlite.insert(table)
         return postgresql.insert(table)
+
+    def away(self, error: DBAPIError) -> UnreachableError | FullDiskError:
+        """What to raise where a statement failed for a reason that is not in what it says."""
+        if out_of_room(error.orig, self._url):
+            return FullDiskError("what the database is to keep")
+        reason = (str(error.orig).splitlines() or ["no reason given"])[0]
+        return UnreachableError(f"the database does not answer ({reason}): try again")
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OperationalError as error:
+            raise self.away(error) from error
 
     def _migrate(self) -> None:
         from api.store.migrations import upgrade
@@ -102,7 +189,7 @@ class Database:
     @contextmanager
     def _locked(self) -> Iterator[Connection]:
         """A transaction while which no other process migrates the same database."""
-        if self._url.get_backend_name() != "sqlite":
+        if not self._is_sqlite:
             with self._writer.begin() as connection:
                 connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
                 yield connection
@@ -134,8 +221,8 @@ def _read_url(text: str | URL) -> URL:
         ) from None
 
 
-def _parse(text: str | URL) -> URL:
-    """The URL with the driver that is used here."""
+def parse_url(text: str | URL) -> URL:
+    """A database's URL with the driver that is used here. Raises ``OptionError``."""
     url = _read_url(text)
     backend = url.get_backend_name()
     if backend in ("postgresql", "postgres"):
@@ -173,10 +260,14 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-@contextmanager
-def _translate_errors() -> Iterator[None]:
-    try:
-        yield
-    except OperationalError as error:
-        reason = (str(error.orig).splitlines() or ["no reason given"])[0]
-        raise UnreachableError(f"the database does not answer ({reason}): try again") from error
+def out_of_room(error: BaseException | None, url: URL) -> bool:
+    """Whether a database's error is that its disk is full."""
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            return True
+        # So says SQLite where it cannot make, or make larger, a file beside the database's.
+        assert url.database is not None
+        free = shutil.disk_usage(Path(url.database).absolute().parent).free
+        return code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN) and free < _PAGES
+    return getattr(error, "sqlstate", None) == _DISK_FULL

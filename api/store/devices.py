@@ -7,7 +7,7 @@ import json
 import re
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
@@ -17,6 +17,7 @@ from typing import Any, Final
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from api.store.blobs import LostBlobError
 from api.store.clock import Ago
 from api.store.plans import PlanStore
 from api.store.tables import DeviceFit, DeviceRecord, DeviceRun, TuningRecord
@@ -178,6 +179,9 @@ class DeviceStore:
 
     def delete(self, name: str) -> None:
         """Deletes a device with its runs and tunings. Plans for it stay."""
+        self._store.reserve.spend(lambda: self._delete(name))
+
+    def _delete(self, name: str) -> None:
         with self._changing(name) as (session, record):
             _changed(session, record)
             session.delete(record)
@@ -239,6 +243,9 @@ class DeviceStore:
 
     def delete_run(self, name: str, id_: str) -> bool:
         """Deletes a run; False where there is none. What it taught is forgotten."""
+        return self._store.reserve.spend(lambda: self._delete_run(name, id_))
+
+    def _delete_run(self, name: str, id_: str) -> bool:
         with self._changing(name) as (session, device):
             query = delete(DeviceRun).where(DeviceRun.id == id_, DeviceRun.device == name)
             found = session.execute(query.returning(DeviceRun.id)).first() is not None
@@ -261,7 +268,9 @@ class DeviceStore:
             record = _find(session, name)
             device, changes, sha256 = _device(record), record.changes, record.file_sha256
         if sha256 is not None:
-            return KnownDevice(device, self._store.path(sha256), sha256)
+            # A damaged one is made again from the runs.
+            with suppress(LostBlobError):
+                return KnownDevice(device, self._store.path(sha256), sha256)
         records = tuple(self._read(run, device) for run in reversed(self.runs(name)))
         if not records:
             raise OptionError(
@@ -306,7 +315,10 @@ class DeviceStore:
         """The document of a device's fit, by its file; None if it was not computed yet."""
         with self._database.reading() as session:
             found = session.get(DeviceFit, (file_sha256, PLANNER))
+        try:
             return None if found is None else self._store.path(found.fit_sha256).read_bytes()
+        except LostBlobError:
+            return None
 
     def keep_fit(self, file_sha256: str, fit: bytes) -> None:
         """Keeps the document of a device's fit."""
@@ -314,7 +326,11 @@ class DeviceStore:
         row = {"file_sha256": file_sha256, "planner": PLANNER, "fit_sha256": sha256}
         with self._database.writing() as session:
             self._store.keep_blobs(session, [sha256])
-            session.execute(self._database.insert(DeviceFit).values(row).on_conflict_do_nothing())
+            kept = self._database.insert(DeviceFit).values(row)
+            keys = [DeviceFit.file_sha256, DeviceFit.planner]
+            session.execute(
+                kept.on_conflict_do_update(index_elements=keys, set_={"fit_sha256": sha256})
+            )
 
     # Tunings.
 

@@ -5,23 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.store.accounts import Account, Accounts, discharge, discharge_swept
-from api.store.blobs import BlobStore, DirectoryBlobs
+from api.store.blobs import BlobStore, DirectoryBlobs, LostBlobError
 from api.store.claims import Claims, DatabaseClaims, FileClaims
 from api.store.clock import Ago
 from api.store.database import Database
 from api.store.files import PlanFiles
+from api.store.options import write_options
+from api.store.room import FullDiskError, Reserve
 from api.store.tables import Blob, BlobHome, Plan, Profile, blob_references
 from planner.costs.model import CostSource
 from planner.costs.profile import DeviceProfile
@@ -32,6 +34,8 @@ from planner.measured.costs import MeasuredSource
 from planner.options import PlanOptions
 from planner.result.report import PlanFigures, Report, read_report
 from planner.result.revision import PLANNER
+
+T = TypeVar("T")
 
 GRACE: Final = timedelta(hours=1)
 """How long a blob stays that nothing refers to: much longer than putting a plan takes."""
@@ -47,6 +51,12 @@ FIGURES: Final = tuple(
 _BLOBS: Final = ("source_sha256", "report_sha256", "graph_sha256", "program_sha256")
 _BLOCK: Final = 500
 """Rows of one statement."""
+UNFINISHED: Final = "restore-unfinished"
+"""What is in a data directory until a backup is brought back as a whole."""
+_PUTS: Final = 5
+"""How often bytes are put that others delete at the same moment."""
+_USED: Final = timedelta(hours=1)
+"""How old a plan's last use may be before another one is taken note of."""
 _PLAN_ID: Final = re.compile(r"[0-9a-f]{32}")
 Sort = Literal["created", "name", "ratio", "repack_cost", "saved_cost", "objective_cost"]
 
@@ -170,14 +180,18 @@ class PlanStore:
     """Keeps plans by id. May be called from several threads, and opened by several processes.
 
     A plan is there from the commit on that comes after all its blobs are whole on disk; before it
-    there is nothing to see. Methods raise ``UnreachableError`` if the database does not answer.
+    there is nothing to see. Methods raise ``UnreachableError`` if the database does not answer,
+    and those that keep something ``FullDiskError``; deletions take the ``reserve`` first.
     """
 
-    def __init__(self, database: Database, blobs: BlobStore, claims: Claims) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, claims: Claims, reserve: Reserve
+    ) -> None:
         self.database = database
         self.accounts = Accounts(database)
         self.blobs = blobs
         self.claims = claims
+        self.reserve = reserve
 
     def close(self) -> None:
         """Closes the database."""
@@ -207,9 +221,27 @@ class PlanStore:
         found = self.get(plan_id)
         if found is not None:
             return found
-        draft = self.prepare(plan_id, files, source, options)
-        with self.database.writing() as session:
-            return self.insert(session, draft, [] if account is None else [account])
+
+        def keep() -> Plan:
+            draft = self.prepare(plan_id, files, source, options)
+            with self.database.writing() as session:
+                return self.insert(session, draft, [] if account is None else [account])
+
+        return again_if_lost(keep)
+
+    def replace(self, plan: Plan, files: PlanFiles, source: Path, options: PlanOptions) -> None:
+        """Keeps a plan that was made again, instead of the one that there was."""
+
+        def keep() -> None:
+            draft = self.prepare(plan.id, files, source, options)
+            with self.database.writing() as session:
+                gone = delete(Plan).where(Plan.id == plan.id).returning(Plan.created, Plan.used)
+                before = session.execute(gone).first()
+                made = self.insert(session, draft)
+                if before is not None:
+                    made.created, made.used = before
+
+        again_if_lost(keep)
 
     def prepare(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Draft:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
@@ -223,7 +255,10 @@ class PlanStore:
             "graph_sha256": self.blobs.put(files.graph),
             "program_sha256": self.blobs.put(files.program) if is_program else None,
         }
-        return Draft({"id": plan_id, **_columns(report, options), **blobs}, options.profile)
+        asked = {"options": json.dumps(write_options(options))}
+        return Draft(
+            {"id": plan_id, **_columns(report, options), **asked, **blobs}, options.profile
+        )
 
     def insert(self, session: Session, draft: Draft, accounts: Sequence[Account] = ()) -> Plan:
         """Keeps a plan from the commit of a transaction on; one that is there already stays.
@@ -240,22 +275,50 @@ class PlanStore:
             self.accounts.charge(session, account, sizes)
         return session.get_one(Plan, draft.row["id"])
 
-    def keep_blobs(self, session: Session, blobs: Collection[str]) -> None:
-        """Sees to it that rows of a transaction can refer to blobs, which are there."""
+    def keep_blobs(
+        self, session: Session, blobs: Collection[str], *, handed_in: bool = False
+    ) -> None:
+        """Sees to it that rows of a transaction can refer to blobs.
+
+        Raises ``LostBlobError`` for one that is not there: it may have been deleted, with the last
+        plan that referred to it, just after it was put. See ``again_if_lost``.
+        """
+        self.database.spare_blobs(session)
         rows = self.database.insert(Blob)
         # A row that was there counts as new, so that no sweep takes it before the commit. In
         # an order: two that take the same rows in different ones would wait for each other.
         found = sorted(blobs)
         for first in range(0, len(found), _BLOCK):
             values = [
-                {"sha256": sha256, "size": self.blobs.size(sha256), "created": Ago()}
+                {"sha256": sha256, "size": self._size(sha256), "created": Ago()}
+                | ({"handed_in": Ago()} if handed_in else {})
                 for sha256 in found[first : first + _BLOCK]
             ]
+            renewed = {"created": rows.excluded.created}
+            if handed_in:
+                renewed |= {"handed_in": rows.excluded.handed_in}
             session.execute(
                 rows.values(values).on_conflict_do_update(
-                    index_elements=[Blob.sha256], set_={"created": rows.excluded.created}
+                    index_elements=[Blob.sha256], set_=renewed
                 )
             )
+
+    def hand_in(self, source: bytes | Path) -> str:
+        """Keeps bytes that someone will name by their SHA-256, for an hour; returns that."""
+
+        def keep() -> str:
+            sha256 = self.blobs.put(source)
+            with self.database.writing() as session:
+                self.keep_blobs(session, [sha256], handed_in=True)
+            return sha256
+
+        return again_if_lost(keep)
+
+    def _size(self, sha256: str) -> int:
+        try:
+            return self.blobs.size(sha256)
+        except FileNotFoundError:
+            raise LostBlobError(sha256, "missing") from None
 
     def keep_profile(self, session: Session, profile: DeviceProfile) -> None:
         """Sees to it that rows of a transaction can refer to a profile."""
@@ -285,11 +348,14 @@ class PlanStore:
         return self.blobs.path(sha256)
 
     def renew(self, sha256: str) -> Path:
-        """The file of an input, which counts as new from now on: with its charges, no sweep takes
-        it for an hour. Raises ``FileNotFoundError``.
+        """The file of an input, which counts as handed in just now, as its charges do.
+
+        Raises ``FileNotFoundError``.
         """
         path = self.blobs.renew(sha256)
-        self.accounts.renew(sha256)
+        with self.database.writing() as session:
+            self.keep_blobs(session, [sha256], handed_in=True)
+            self.accounts.renew(session, sha256)
         return path
 
     def whole_graph(self, plan: Plan) -> bytes | Path | None:
@@ -306,13 +372,59 @@ class PlanStore:
             return None
 
     def delete(self, plan_id: str) -> bool:
-        """Deletes a plan; False where there is none. Its blobs go with a later sweep."""
-        with self.database.writing() as session:
-            these = delete(Plan).where(Plan.id == plan_id)
-            found = session.execute(these.returning(*(getattr(Plan, name) for name in _BLOBS)))
-            blobs = found.first()
-            discharge(session, [sha256 for sha256 in blobs or () if sha256 is not None])
-            return blobs is not None
+        """Deletes a plan, and at once what nothing else refers to; False where there is none."""
+
+        def delete_row() -> Collection[str] | None:
+            columns = [Plan.__table__.c[name] for name in _BLOBS]
+            with self.database.writing() as session:
+                gone = delete(Plan).where(Plan.id == plan_id).returning(*columns)
+                row = session.execute(gone).first()
+                if row is None:
+                    return None
+                found = {sha256 for sha256 in row if sha256 is not None}
+                discharge(session, found)
+                return found
+
+        blobs = self.reserve.spend(delete_row)
+        if blobs is None:
+            return False
+        self.free(blobs)
+        return True
+
+    def free(self, blobs: Collection[str]) -> int:
+        """Deletes those of some blobs that nothing refers to; returns their bytes.
+
+        What was handed in lately stays, and where others put blobs all the time, all of it until a
+        later sweep. Who puts the same bytes at this moment finds them gone: see ``keep_blobs``.
+        """
+        return self.reserve.spend(lambda: self._free(sorted(blobs)))
+
+    def _free(self, blobs: list[str]) -> int:
+        freed = 0
+        with self.database.deleting() as may_delete:
+            if not may_delete:
+                return 0
+            with self.database.writing() as session:
+                if not self.database.claim_blobs(session):
+                    return 0
+                for first in range(0, len(blobs), _BLOCK):
+                    mine = Blob.sha256.in_(blobs[first : first + _BLOCK])
+                    late = Ago(GRACE.total_seconds())
+                    is_free = or_(Blob.handed_in.is_(None), Blob.handed_in < late)
+                    gone = delete(Blob).where(mine, is_free, *_unused())
+                    rows = session.execute(gone.returning(Blob.sha256, Blob.size)).all()
+                    for sha256, size in rows:
+                        # Before the commit: after it, they may be put again.
+                        self.blobs.delete(sha256)
+                        freed += size
+        return freed
+
+    def use(self, plan: Plan) -> None:
+        """Takes note that a plan was asked for, unless that was noted within the hour."""
+        if datetime.now(UTC) - (plan.used or plan.created) < _USED:
+            return
+        with suppress(FullDiskError), self.database.writing() as session:
+            session.execute(update(Plan).where(Plan.id == plan.id).values(used=Ago()))
 
     def page(
         self,
@@ -373,12 +485,16 @@ class PlanStore:
     def sweep(self, grace: timedelta = GRACE) -> int:
         """Deletes the blobs that nothing refers to and that were last put ``grace`` ago or before.
 
-        Returns how many. May run in several processes at once, and beside puts of the same bytes.
+        Returns how many: none while they are kept for a backup. May run in several processes at
+        once, and beside puts of the same bytes.
         """
+        with self.database.deleting() as may_delete:
+            return self.reserve.spend(lambda: self._sweep(grace)) if may_delete else 0
+
+    def _sweep(self, grace: timedelta) -> int:
         unused = (
             select(Blob.sha256)
-            .where(Blob.created < Ago(grace.total_seconds()))
-            .where(*(~exists().where(column == Blob.sha256) for column in blob_references()))
+            .where(Blob.created < Ago(grace.total_seconds()), *_unused())
             # PostgreSQL leaves out the rows that a put holds, and that are new when it is done.
             .with_for_update(skip_locked=True)
         )
@@ -392,23 +508,48 @@ class PlanStore:
             return session.scalars(select(Blob.sha256).where(Blob.sha256.in_(blobs))).all()
 
 
+def again_if_lost(call: Callable[[], T]) -> T:
+    """What a call returns that puts blobs and refers to them, again if one was deleted meanwhile.
+
+    Raises ``LostBlobError`` if that goes on.
+    """
+    for _ in range(_PUTS - 1):
+        with suppress(LostBlobError):
+            return call()
+    return call()
+
+
 def open_store(
-    data_dir: Path, database_url: str | None = None, blobs_url: str | None = None
+    data_dir: Path,
+    database_url: str | None = None,
+    blobs_url: str | None = None,
+    reserve_bytes: int = 0,
 ) -> PlanStore:
     """The store of a data directory, which is made if it is not there.
 
-    Without a URL the database is in the directory, too, and so are the blobs. Raises
-    ``OptionError`` for a directory that cannot be written to, for blobs that are not those that the
-    database goes with, and as ``Database`` and ``S3Blobs`` do.
+    Without a URL the database is in the directory, too, and so are the blobs. So much room is kept
+    there for deleting on a full disk. Raises ``OptionError`` for a directory that cannot be written
+    to, for blobs that are not those that the database goes with, and as ``Database`` and
+    ``S3Blobs`` do.
     """
-    blobs = _open_blobs(_made(data_dir), blobs_url)
-    database = open_database(data_dir, database_url)
+    if (data_dir / UNFINISHED).exists():
+        raise OptionError(
+            f"a backup is brought back into {data_dir} now, or was not to its end: see that "
+            "'layout-planner store restore' ends, or begin it again"
+        )
+    blobs = open_blobs(_made(data_dir), blobs_url)
+    reserve = Reserve(data_dir / "reserve", reserve_bytes)
+    try:
+        # Even to read, SQLite takes a little room.
+        database = reserve.spend(lambda: open_database(data_dir, database_url))
+    except FullDiskError as error:
+        raise OptionError(str(error)) from error
     try:
         _check_home(database, blobs, blobs_url or str(data_dir))
         if database.url.get_backend_name() == "sqlite":
-            return PlanStore(database, blobs, FileClaims(data_dir / "claims"))
+            return PlanStore(database, blobs, FileClaims(data_dir / "claims"), reserve)
         # Its processes need not share the directory.
-        return PlanStore(database, blobs, DatabaseClaims(database.url))
+        return PlanStore(database, blobs, DatabaseClaims(database.url), reserve)
     except BaseException:
         database.close()
         raise
@@ -426,7 +567,8 @@ def _made(data_dir: Path) -> Path:
     return data_dir
 
 
-def _open_blobs(data_dir: Path, url: str | None) -> BlobStore:
+def open_blobs(data_dir: Path, url: str | None) -> BlobStore:
+    """The blobs of a store alone. Raises ``OptionError`` as ``open_store`` does."""
     with _writable(data_dir):
         if url is None:
             return DirectoryBlobs(data_dir / "blobs")
@@ -458,6 +600,11 @@ def _check_home(database: Database, blobs: BlobStore, place: str) -> None:
                 "directory, or the store (--blobs), that it goes with and that every machine must "
                 "reach, or another database"
             )
+
+
+def _unused() -> list[ColumnElement[bool]]:
+    """The conditions on ``Blob`` for that nothing refers to it."""
+    return [~exists().where(column == Blob.sha256) for column in blob_references()]
 
 
 def _device(costs: CostSource) -> str | None:

@@ -99,6 +99,8 @@ class Blob(Base):
     size: Mapped[int] = mapped_column(BigInteger)
     created: Mapped[datetime] = mapped_column(Utc)
     """When it was last put: what nothing refers to stays for a while."""
+    handed_in: Mapped[datetime | None] = mapped_column(Utc, default=None)
+    """When it was last handed in to be named later: it stays so long, whatever is deleted."""
 
 
 class BlobHome(Base):
@@ -190,6 +192,10 @@ class Plan(Base):
     graph_sha256: Mapped[str] = mapped_column(ForeignKey("blob.sha256"), index=True)
     program_sha256: Mapped[str | None] = mapped_column(ForeignKey("blob.sha256"), index=True)
     """None where the plan is of a VkGraph alone."""
+    used: Mapped[datetime | None] = mapped_column(Utc, default=None)
+    """When it was last asked for, to the hour; None if not since it was made."""
+    options: Mapped[str | None] = mapped_column(Text, default=None)
+    """What it was asked for with, as JSON; None for plans of earlier releases."""
 
     @property
     def is_proven(self) -> bool:

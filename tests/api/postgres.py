@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-_USER = "postgres"
+USER = "postgres"
 # Commits are written before they are acknowledged: a server that crashes, on a machine that does
 # not, loses none.
 _SETTINGS = (
@@ -26,34 +26,35 @@ class Cluster:
     """A running server: a socket in a folder, and no password."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     @contextmanager
-    def database(self) -> Iterator[str]:
+    def database(self, options: str = "") -> Iterator[str]:
         """The URL of an empty database, which goes at the end."""
         name = f"test_{uuid.uuid4().hex}"
-        self._execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name} {options}")
         yield self._url(name)
-        self._execute(f"DROP DATABASE {name} WITH (FORCE)")
+        self.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
     def start(self) -> None:
         """Starts the server."""
-        self._control("start", "-o", f"{_SETTINGS} -c unix_socket_directories={self._folder}")
+        self._control("start", "-o", f"{_SETTINGS} -c unix_socket_directories={self.folder}")
 
     def stop(self) -> None:
         """Ends every connection and process at once, as a crash does."""
         self._control("stop", "-m", "immediate")
 
-    def _execute(self, statement: str) -> None:
+    def execute(self, statement: str) -> None:
+        """Executes a statement that is no database's."""
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
             connection.execute(statement.encode())
 
     def _control(self, *command: str) -> None:
-        data, log = self._folder / "data", self._folder / "log"
+        data, log = self.folder / "data", self.folder / "log"
         _run(_program("pg_ctl"), "-D", str(data), "-l", str(log), "-w", "-t", "60", *command)
 
     def _url(self, name: str) -> str:
-        return f"postgresql://{_USER}@/{name}?host={self._folder}"
+        return f"postgresql://{USER}@/{name}?host={self.folder}"
 
 
 @contextmanager
@@ -63,9 +64,9 @@ def running() -> Iterator[Cluster]:
     folder = Path(tempfile.mkdtemp(prefix="layout-planner-pg-", dir="/tmp"))
     try:
         if os.geteuid() == 0:
-            shutil.chown(folder, _USER)
+            shutil.chown(folder, USER)
         data = str(folder / "data")
-        _run(_program("initdb"), "-D", data, "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-sync")
+        _run(_program("initdb"), "-D", data, "-U", USER, "-A", "trust", "-E", "UTF8", "--no-sync")
         cluster = Cluster(folder)
         cluster.start()
         try:
@@ -88,7 +89,7 @@ def _program(name: str) -> str:
 
 def _run(*command: str) -> None:
     # PostgreSQL refuses to run as root.
-    as_user = ("runuser", "-u", _USER, "--") if os.geteuid() == 0 else ()
+    as_user = ("runuser", "-u", USER, "--") if os.geteuid() == 0 else ()
     ended = subprocess.run(
         [*as_user, *command],
         stdin=subprocess.DEVNULL,

@@ -21,6 +21,7 @@ PARSED: Final = {
     "worker": "does not end; tests/api/cli/test_jobs.py runs one",
     "token create team": "needs the PostgreSQL of the page; docs/http.md makes one",
     "token revoke": "needs the id of a token; tests/api/http/test_access.py revokes one",
+    "store": "needs the store of a server; tests/api/cli/test_store.py runs them",
     "calibrate": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",
     "gpu info": "needs a Vulkan driver; tests/api/cli/test_gpu.py runs it",
     "gpu bench": "takes minutes and a GPU; tests/api/cli/test_gpu.py runs it",

@@ -13,7 +13,7 @@ import pytest
 
 from api.http.app import Settings
 from api.jail.jail import Jail
-from api.jobs.matrix import read_options, write_options
+from api.store.options import read_options, write_options
 from api.store.plans import plan_id
 from planner.measured.device import device_file
 from planner.options import make_options

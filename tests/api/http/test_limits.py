@@ -107,3 +107,26 @@ def test_what_is_known_need_not_be_sent(client: TestClient) -> None:
     app.state.service.store.blobs.path(sha256).write_bytes(b"a Program")
     assert client.head(f"/inputs/{sha256}").status_code == 404
     assert client.head("/inputs/x").status_code == 422
+
+
+def test_a_store_keeps_no_more_than_it_may(tmp_path: Path) -> None:
+    """The plan that was asked for the longest ago goes; what never fits is refused."""
+    most = 2000
+    with TestClient(create_app(Settings(tmp_path, most_store_bytes=most), StandIn())) as client:
+        bodies = [b"\0\0\0\0VK00" + bytes([n]) * 100 for n in range(2)]
+        first, second = (client.post("/plan", content=body) for body in bodies)
+        assert (first.status_code, second.status_code) == (200, 200)
+        assert client.get(first.headers["location"]).status_code == 404
+        assert client.get(second.headers["location"]).status_code == 200
+        figures = client.get("/metrics").text
+        assert 'layout_planner_removed_total{kind="plan",reason="size"} 1.0' in figures
+        assert '"removed": "plan"' in (tmp_path / "audit.log").read_text()
+        assert client.post("/plan", content=bodies[0]).status_code == 200
+        for path in ("/plan", "/inputs"):
+            refused = client.post(path, content=b"\0\0\0\0VK00" + bytes(most))
+            assert refused.status_code == 413
+            assert "this service keeps in all" in refused.json()["detail"]
+        assert client.post("/inputs", content=bytes(most - 200)).status_code == 201
+        full = client.post("/inputs", content=bytes(300) + b"other")
+        assert full.status_code == 507
+        assert "try again later" in full.json()["detail"]

@@ -64,7 +64,21 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         assert all(kind in body for kind in (".pt2", ".pte", "VkGraph"))
     assert set(plan["requestBody"]["content"]) == {"application/octet-stream", "application/zip"}
     assert set(plan["responses"]) == {
-        *("200", "202", "400", "403", "404", "413", "422", "429", "500", "501", "503", "504"),
+        *(
+            "200",
+            "202",
+            "400",
+            "403",
+            "404",
+            "410",
+            "413",
+            "422",
+            "429",
+            "500",
+            "501",
+            "503",
+            "504",
+        ),
         *("507", "default"),
     }
     assert set(plan["responses"]["200"]["content"]) == {"application/octet-stream"}

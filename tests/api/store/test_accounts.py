@@ -77,7 +77,8 @@ def test_what_is_put_again_stays_charged(store: PlanStore) -> None:
     sha256 = store.blobs.put(b"upload")
     store.accounts.reserve(ANN, {sha256: 6})
     _age(store)
-    store.accounts.renew(sha256)
+    with store.database.writing() as session:
+        store.accounts.renew(session, sha256)
     store.sweep()
     assert store.accounts.stored("ann") == 6
     _age(store)

@@ -89,7 +89,13 @@ def test_a_row_must_refer_to_blobs_that_are_there(database_url: str) -> None:
     table = Base.metadata.tables["plan"]
     numbers = [column.name for column in table.c if str(column.type) in ("DOUBLE", "INTEGER")]
     row: dict[str, object] = {column.name: "x" for column in table.c} | dict.fromkeys(numbers, 0)
-    row |= {"created": NOW, "texture_limits": (1,), "excluded_layouts": (), "buffer_limit": None}
+    row |= {
+        "created": NOW,
+        "used": None,
+        "texture_limits": (1,),
+        "excluded_layouts": (),
+        "buffer_limit": None,
+    }
     with pytest.raises(IntegrityError), database.writing() as session:
         session.execute(insert(table), [row])
     database.close()

@@ -246,7 +246,7 @@ def test_what_is_there_stays_when_devices_come(database_url: str) -> None:
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     rows = (
-        "INSERT INTO blob VALUES ('a', 1, '2026-01-01')",
+        "INSERT INTO blob (sha256, size, created) VALUES ('a', 1, '2026-01-01')",
         "INSERT INTO task (id, kind, version, input_name, input_sha256, options, state, attempts) "
         "VALUES ('t', 'plan', '1', 'net', 'a', '{}', 'done', 0)",
         "INSERT INTO job (id, name, created, request) VALUES ('j', 'job', '2026-01-01', '{}')",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from sqlalchemy import Engine, event, select, update
+from sqlalchemy import Engine, delete, event, select, update
 
 from api.store import plans
 from api.store.database import Database
@@ -201,7 +201,7 @@ def test_an_id_tells_files_and_options_apart() -> None:
     assert plan_id(one, make_options("bytes")) in ids
 
 
-def test_what_is_deleted_is_gone_and_its_blobs_later(
+def test_what_is_deleted_is_gone_with_what_nothing_else_refers_to(
     store: PlanStore, tmp_path: Path, database_url: str
 ) -> None:
     plan, other = put(store, tmp_path / "one", "one"), put(store, tmp_path / "two", "two")
@@ -212,17 +212,68 @@ def test_what_is_deleted_is_gone_and_its_blobs_later(
     assert store.get(plan.id) is None
     assert store.delete(shared.id)
 
-    assert store.sweep() == 0
-    assert _rows(database_url).keys() == _blobs(tmp_path).keys()
-    assert len(_rows(database_url)) == 8
-    _age(tmp_path, database_url)
-    assert store.sweep() == 4
     assert _rows(database_url).keys() == _blobs(tmp_path).keys()
     check_whole(store, other)
     assert len(_blobs(tmp_path)) == 4
+    _age(tmp_path, database_url)
+    assert store.sweep() == 0
     with pytest.raises(FileNotFoundError):
         store.path(plan.graph_sha256)
     check_whole(store, put(store, tmp_path / "again", "one"))
+
+
+def test_what_was_handed_in_stays_when_the_plan_of_it_is_deleted(
+    store: PlanStore, tmp_path: Path, database_url: str
+) -> None:
+    plan = put(store, tmp_path / "draft")
+    sha256 = store.hand_in(b"source of net")
+    assert sha256 == plan.source_sha256
+    assert store.delete(plan.id)
+    assert _blobs(tmp_path).keys() == _rows(database_url).keys() == {sha256}
+    _age(tmp_path, database_url)
+    assert store.sweep() == 1
+    assert _blobs(tmp_path) == {}
+
+
+def test_puts_beside_deletions_of_the_same_bytes_keep_theirs(
+    store: PlanStore, tmp_path: Path, database_url: str
+) -> None:
+    """Each deletes what it has put; what another has put at that moment is whole."""
+    other = open_store(tmp_path / "data", database_url)
+    options = [make_options("bytes", buffer_limit=2**n) for n in range(20, 24)]
+
+    def put_and_delete(number: int) -> None:
+        mine = (store, other)[number % 2]
+        for round_ in range(6):
+            plan = put(mine, tmp_path / f"{number}-{round_}", options=options[number])
+            check_whole(mine, plan)
+            assert mine.delete(plan.id)
+
+    with ThreadPoolExecutor(len(options)) as threads:
+        list(threads.map(put_and_delete, range(len(options))))
+    other.close()
+    assert store.page().total == 0
+    _age(tmp_path, database_url)
+    store.sweep()
+    assert _blobs(tmp_path) == {}
+
+
+def test_a_blob_that_is_deleted_between_put_and_commit_is_put_again(
+    store: PlanStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = put(store, tmp_path / "one")
+    prepare = store.prepare
+    deleted: list[bool] = []
+
+    def prepare_and_lose(*args: Any) -> Any:
+        found = prepare(*args)
+        if not deleted:
+            deleted.append(store.delete(first.id))
+        return found
+
+    monkeypatch.setattr(store, "prepare", prepare_and_lose)
+    check_whole(store, put(store, tmp_path / "two", options=make_options("default")))
+    assert deleted == [True]
 
 
 def test_a_blob_that_is_put_again_counts_as_new(
@@ -265,7 +316,9 @@ def test_a_put_of_the_same_bytes_beside_sweeps_keeps_its_blobs(
         for number in range(12):
             plan = put(store, tmp_path / f"draft{number}")
             check_whole(store, plan)
-            assert store.delete(plan.id)
+            # Not by the store, which would delete the blobs with it.
+            with store.database.writing() as session:
+                session.execute(delete(Plan))
             _age(tmp_path, database_url)
             time.sleep(0.002 * (number % 4))
     finally:
