@@ -119,16 +119,14 @@ def test_a_program_is_lowered_for_each_limits_that_are_asked_for(site: Plant) ->
 
 
 def test_workers_start_after_one_could_not_be_started(
-    site: Plant, capfd: pytest.CaptureFixture[str]
+    site: Plant, caplog: pytest.LogCaptureFixture
 ) -> None:
     # Without a folder for a worker's files there, starting one fails.
     scratch = site.folder / "later"
     settings = WorkerSettings(str(site.folder / "data"), site.url, str(scratch), 60)
     supervisor = Supervisor(1, settings)
     try:
-        printed = ""
-        while "FileNotFoundError" not in printed:
-            printed += capfd.readouterr().err
+        wait(lambda: "FileNotFoundError" in caplog.text)
         scratch.mkdir()
         wait(lambda: len(site.register.alive()) == 1)
     finally:
