@@ -48,7 +48,7 @@ class Plant:
         self, inputs: dict[str, bytes], choices: Sequence[PlanOptions] = (OPTIONS,)
     ) -> JobStatus:
         """Notes a job down, without starting it."""
-        found = [Input(name, self.store.blobs.put(data)) for name, data in inputs.items()]
+        found = [Input(name, self.store.hand_in(data)) for name, data in inputs.items()]
         return self.status(self.jobs.submit("test", found, choices, {}))
 
     def submit(

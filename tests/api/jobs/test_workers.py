@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging.handlers
 import os
+import queue
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +20,7 @@ from planner.options import make_options
 from planner.pipelines.exported import plan_exported
 from tests.api.graphs import graph
 from tests.api.jobs import plant
-from tests.api.jobs.plant import Plant, wait
+from tests.api.jobs.plant import PATIENCE, Plant, wait
 from tests.api.planning.processes import planning_pids
 
 
@@ -118,19 +120,24 @@ def test_a_program_is_lowered_for_each_limits_that_are_asked_for(site: Plant) ->
     assert needs[0] == needs[2] != needs[1] == needs[3]
 
 
-def test_workers_start_after_one_could_not_be_started(
-    site: Plant, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_workers_start_after_one_could_not_be_started(site: Plant) -> None:
     # Without a folder for a worker's files there, starting one fails.
     scratch = site.folder / "later"
     settings = WorkerSettings(str(site.folder / "data"), site.url, str(scratch), 60)
+    logged: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
+    handler, logger = (
+        logging.handlers.QueueHandler(logged),
+        logging.getLogger(Supervisor.__module__),
+    )
+    logger.addHandler(handler)
     supervisor = Supervisor(1, settings)
     try:
-        wait(lambda: "FileNotFoundError" in caplog.text)
+        assert "FileNotFoundError" in logged.get(timeout=PATIENCE).getMessage()
         scratch.mkdir()
         wait(lambda: len(site.register.alive()) == 1)
     finally:
         supervisor.stop()
+        logger.removeHandler(handler)
 
 
 def test_the_task_of_a_worker_that_is_dead_is_done_by_another(site: Plant) -> None:
