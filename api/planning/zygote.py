@@ -1,7 +1,8 @@
 """The process from which planning processes are forked: it has imported what they need, and waits.
 
 It reads nothing of what it hands on. Each piece of work gets a process of its own, which goes into
-the jail before it looks at what it was given, and ends with it.
+the jail before it looks at what it was given, and ends with it. One process is there ahead of its
+work, and waits for it in the jail: what starting one takes, the work does not wait for.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import socket
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Final, NoReturn
 
 from api.jail.jail import Jail
 from api.jail.landlock import READ, RUN, WRITE, Access
+from api.jail.libc import name_process
 from api.jail.limits import Limits
 from api.jail.places import code_places
 from api.jail.privileges import end_with_parent, hide_memory
@@ -41,6 +43,7 @@ from api.planning.messages import (
     packed,
     refusal_of,
 )
+from api.planning.pages import Pages, copy_pages, own_pages
 from api.planning.warming import warm
 from api.planning.work import Work
 from planner.errors import PlannerError
@@ -53,6 +56,9 @@ WORK: Final = b"work"
 PROGRAMS: Final = b"programs"
 """Work that runs other programs."""
 KILL: Final = b"kill"
+_PLANS: Final = b"planning"
+_SPARE: Final = b"spare planner"
+"""What the system calls a process that has work, and one that has none yet."""
 _FACTS: Final = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup")
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -85,10 +91,21 @@ class _Child:
     folder: str | None
 
 
+@dataclass(slots=True)
+class _Spare:
+    """A process without work yet, and where it will get some."""
+
+    pid: int
+    work: socket.socket
+
+
 class _Zygote:
-    def __init__(self, control: socket.socket, settings: ZygoteSettings) -> None:
+    def __init__(self, control: socket.socket, settings: ZygoteSettings, pages: Pages) -> None:
+        """Processes have copies of ``pages`` made before they begin."""
         self._control = control
         self._settings = settings
+        self._pages = pages
+        self._spare: _Spare | None = None
         places = code_places(PACKAGES)
         self._allowed: list[tuple[Path, Access]] = [
             *((place, RUN) for place in places),
@@ -105,6 +122,7 @@ class _Zygote:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._signalled, select.POLLIN)
+        self._have_spare()
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == self._signalled:
@@ -112,7 +130,7 @@ class _Zygote:
                         os.read(self._signalled, 4096)
                     self._reap()
                 elif not self._obey():
-                    for pid in self._children:
+                    for pid in (*self._children, *([self._spare.pid] if self._spare else [])):
                         _kill(pid)
                     os._exit(0)
 
@@ -136,13 +154,13 @@ class _Zygote:
         try:
             if runs_programs:
                 folder = tempfile.mkdtemp(prefix="layout-planner-")
-            pid = os.fork()
+                pid = self._start(descriptors, lambda: descriptors, folder)
+            else:
+                pid = self._give_to_spare(descriptors)
+                pid = pid or self._start(descriptors, lambda: descriptors)
         except OSError as error:
             _say(connection, crash_of(f"no planning process can be started: {error}", ""))
             _say(connection, Ended(status=0))
-        if pid == 0:
-            _keep_open({*range(3), *descriptors})
-            self._be_born(connection, request, files, folder)
         for descriptor in (request, *files):
             os.close(descriptor)
         if pid is None:
@@ -152,11 +170,56 @@ class _Zygote:
         _lead_group(pid)
         _say(connection, Begun())
         self._children[pid] = _Child(number, connection, folder)
+        self._have_spare()
 
-    def _be_born(
-        self, connection: socket.socket, request: int, files: list[int], folder: str | None
-    ) -> NoReturn:
+    def _give_to_spare(self, descriptors: list[int]) -> int | None:
+        """Has the spare process do work; None where there is none, or it has just ended."""
+        spare, self._spare = self._spare, None
+        if spare is None:
+            return None
+        with spare.work:
+            try:
+                socket.send_fds(spare.work, [WORK], descriptors)
+            except OSError:
+                return None
+        return spare.pid
+
+    def _have_spare(self) -> None:
+        """Starts a process for the next work, unless there is one or none can be started."""
+        if self._spare is not None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, suppress(OSError):
+
+            def receive() -> list[int]:
+                name_process(_SPARE)
+                told, descriptors, _, _ = socket.recv_fds(theirs, 16, MOST_FILES + 2)
+                if not told:
+                    os._exit(0)
+                theirs.close()
+                name_process(_PLANS)
+                return descriptors
+
+            self._spare = _Spare(self._start([theirs.fileno()], receive), ours)
+            return
+        ours.close()
+
+    def _start(
+        self, kept: list[int], receive: Callable[[], list[int]], folder: str | None = None
+    ) -> int:
+        """Starts a process, which has only the ``kept`` files open and does what it receives.
+
+        Returns its pid. Raises ``OSError``.
+        """
+        pid = os.fork()
+        if pid == 0:
+            _keep_open({*range(3), *kept})
+            self._live(receive, folder)
+        return pid
+
+    def _live(self, receive: Callable[[], list[int]], folder: str | None) -> NoReturn:
         """The life of a planning process."""
+        connection = None
         try:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -167,21 +230,27 @@ class _Zygote:
             null = os.open(os.devnull, os.O_RDWR)
             for descriptor in range(3):
                 os.dup2(null, descriptor)
+            copy_pages(self._pages)
+            allowed = list(self._allowed)
+            if folder is not None:
+                tempfile.tempdir = folder
+                allowed.append((Path(folder), WRITE))
+            jail = self._settings.jail
+            jail.enter(self._settings.limits, allowed)
+            reply, request, *files = receive()
+            connection = socket.socket(fileno=reply)
             with os.fdopen(request, "rb") as asked:
                 asked.seek(0)
                 work: Work = pickle.load(asked)
             # As many as there are: a file that is read twice is open once.
             paths = dict.fromkeys((*work.reads, *work.writes))
             given = Files(dict(zip(paths, files, strict=True)))
-            allowed = list(self._allowed)
-            if folder is not None:
-                tempfile.tempdir = folder
-                allowed.append((Path(folder), WRITE))
-            settings = self._settings
-            settings.jail.enter(settings.limits, allowed, runs_programs=folder is not None)
+            jail.lock(runs_programs=folder is not None)
             _say(connection, _done(work, given, connection))
         except BaseException as error:
-            _say(connection, crash_of(f"{type(error).__name__}: {error}", traceback.format_exc()))
+            crash = crash_of(f"{type(error).__name__}: {error}", traceback.format_exc())
+            # Where it could not go into the jail, that is what its work hears.
+            _say(connection or socket.socket(fileno=receive()[0]), crash)
         finally:
             os._exit(0)
 
@@ -190,6 +259,9 @@ class _Zygote:
             pid, status = os.waitpid(-1, os.WNOHANG)
             if pid == 0:
                 return
+            if self._spare is not None and pid == self._spare.pid:
+                self._spare.work.close()
+                self._spare = None
             child = self._children.pop(pid, None)
             if child is None:
                 continue  # what a library started
@@ -244,6 +316,23 @@ def _keep_open(kept: set[int]) -> None:
     os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
+def _learn() -> Pages:
+    """The pages that planning writes to, as a process finds that is started for it."""
+    reads, writes = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        with suppress(BaseException):
+            warm(uses_torch=False)
+            with os.fdopen(writes, "w") as file:
+                json.dump(own_pages(), file)
+        os._exit(0)
+    os.close(writes)
+    with os.fdopen(reads) as file:
+        found = file.read()
+    os.waitpid(pid, 0)
+    return tuple((address, size) for address, size in json.loads(found or "[]"))
+
+
 def _remove(folder: str | None) -> None:
     if folder is not None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -287,5 +376,7 @@ def main() -> None:
     # Forked processes share these objects for longer if none of them is looked at.
     gc.collect()
     gc.freeze()
+    # With torch there are so many that starting a process would take longer than it saves.
+    pages = () if settings.uses_torch else _learn()
     control.send(WARM)
-    _Zygote(control, settings).serve()
+    _Zygote(control, settings, pages).serve()

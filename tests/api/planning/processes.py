@@ -12,10 +12,14 @@ from api.jail.limits import Limits
 from api.planning.pool import Pool
 
 _MARK = b"api.planning.zygote"
+_SPARE = b"spare planner\n"
 
 
 def planning_pids(root: int | None = None) -> list[int]:
-    """The processes that plan now for another, by default for this one; no zygotes."""
+    """The processes that plan now for another, by default for this one.
+
+    Zygotes are none, nor are those that wait for work.
+    """
     root = os.getpid() if root is None else root
     parents: dict[int, int] = {}
     marked: set[int] = set()
@@ -24,7 +28,7 @@ def planning_pids(root: int | None = None) -> list[int]:
             with suppress(OSError):
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
                 command = (folder / "cmdline").read_bytes()
-                if stat[0] == "Z":
+                if stat[0] == "Z" or (folder / "comm").read_bytes() == _SPARE:
                     continue
                 parents[int(folder.name)] = int(stat[1])
                 if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
