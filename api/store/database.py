@@ -162,9 +162,9 @@ class Database:
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An insertion that can say what is to be done about a row that is there already."""
-        if self._is_sqlite:
-            return sqlite.insert(table)
-        return postgresql.insert(table)
+        # Into the table itself: the session's own way takes twice as long, and adds nothing.
+        into = Base.metadata.tables[table.__tablename__]
+        return sqlite.insert(into) if self._is_sqlite else postgresql.insert(into)
 
     def away(self, error: DBAPIError) -> UnreachableError | FullDiskError:
         """What to raise where a statement failed for a reason that is not in what it says."""

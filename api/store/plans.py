@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -192,9 +193,11 @@ class PlanStore:
         self.blobs = blobs
         self.claims = claims
         self.reserve = reserve
+        self._threads = ThreadPoolExecutor(len(_BLOBS), "blobs")
 
     def close(self) -> None:
         """Closes the database."""
+        self._threads.shutdown()
         self.database.close()
         self.claims.close()
 
@@ -248,13 +251,12 @@ class PlanStore:
         if _PLAN_ID.fullmatch(plan_id) is None:
             raise ValueError(f"{plan_id!r} is not the id of a plan")
         report = read_report(json.loads(files.report.read_bytes()))
-        is_program = files.program.stat().st_size > 0
-        blobs = {
-            "source_sha256": self.blobs.put(source),
-            "report_sha256": self.blobs.put(files.report),
-            "graph_sha256": self.blobs.put(files.graph),
-            "program_sha256": self.blobs.put(files.program) if is_program else None,
-        }
+        kept = {"source": source, "report": files.report, "graph": files.graph}
+        if files.program.stat().st_size > 0:
+            kept["program"] = files.program
+        # At once: what takes time is to wait for the disk, or for the network.
+        put = dict(zip(kept, self._threads.map(self.blobs.put, kept.values()), strict=True))
+        blobs = {column: put.get(column.removesuffix("_sha256")) for column in _BLOBS}
         asked = {"options": json.dumps(write_options(options))}
         return Draft(
             {"id": plan_id, **_columns(report, options), **asked, **blobs}, options.profile
@@ -268,8 +270,9 @@ class PlanStore:
         blobs = {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
         self.keep_blobs(session, blobs)
         self.keep_profile(session, draft.profile)
-        row = self.database.insert(Plan).values(**draft.row, created=Ago())
-        session.execute(row.on_conflict_do_nothing())
+        # With its columns as parameters, the statement is the same each time.
+        row = self.database.insert(Plan).values(created=Ago()).on_conflict_do_nothing()
+        session.execute(row, [draft.row])
         for account in accounts:
             sizes = {sha256: self.blobs.size(sha256) for sha256 in blobs}
             self.accounts.charge(session, account, sizes)
@@ -284,24 +287,16 @@ class PlanStore:
         plan that referred to it, just after it was put. See ``again_if_lost``.
         """
         self.database.spare_blobs(session)
-        rows = self.database.insert(Blob)
+        times = {"created": Ago()} | ({"handed_in": Ago()} if handed_in else {})
+        rows = self.database.insert(Blob).values(times)
+        renewed = {name: rows.excluded[name] for name in times}
+        put = rows.on_conflict_do_update(index_elements=[Blob.sha256], set_=renewed)
         # A row that was there counts as new, so that no sweep takes it before the commit. In
         # an order: two that take the same rows in different ones would wait for each other.
         found = sorted(blobs)
         for first in range(0, len(found), _BLOCK):
-            values = [
-                {"sha256": sha256, "size": self._size(sha256), "created": Ago()}
-                | ({"handed_in": Ago()} if handed_in else {})
-                for sha256 in found[first : first + _BLOCK]
-            ]
-            renewed = {"created": rows.excluded.created}
-            if handed_in:
-                renewed |= {"handed_in": rows.excluded.handed_in}
-            session.execute(
-                rows.values(values).on_conflict_do_update(
-                    index_elements=[Blob.sha256], set_=renewed
-                )
-            )
+            block = found[first : first + _BLOCK]
+            session.execute(put, [{"sha256": each, "size": self._size(each)} for each in block])
 
     def hand_in(self, source: bytes | Path) -> str:
         """Keeps bytes that someone will name by their SHA-256, for an hour; returns that."""
