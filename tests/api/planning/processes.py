@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,26 +21,48 @@ def planning_pids(root: int | None = None) -> list[int]:
 
     Zygotes are none, nor are those that wait for work.
     """
+    return _children(root, lambda name: name != _SPARE)
+
+
+def spare_pids(root: int | None = None) -> list[int]:
+    """The processes that wait for work, started ahead of it."""
+    return _children(root, lambda name: name == _SPARE)
+
+
+def _children(root: int | None, is_one: Callable[[bytes], bool]) -> list[int]:
     root = os.getpid() if root is None else root
     parents: dict[int, int] = {}
-    marked: set[int] = set()
+    marked: dict[int, bytes] = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdecimal():
             with suppress(OSError):
                 stat = (folder / "stat").read_text().rpartition(")")[2].split()
                 command = (folder / "cmdline").read_bytes()
-                if stat[0] == "Z" or (folder / "comm").read_bytes() == _SPARE:
+                if stat[0] == "Z":
                     continue
                 parents[int(folder.name)] = int(stat[1])
                 if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
-                    marked.add(int(folder.name))
-    return [pid for pid in marked if parents[pid] in marked and _is_below(root, pid, parents)]
+                    marked[int(folder.name)] = (folder / "comm").read_bytes()
+    return [
+        pid
+        for pid, name in marked.items()
+        if parents[pid] in marked and is_one(name) and _is_below(root, pid, parents)
+    ]
 
 
 async def planning_pid() -> int:
     """The only process that plans, once there is one."""
+    return await _once_there(planning_pids)
+
+
+async def spare_pid() -> int:
+    """The only process that waits for work, once there is one."""
+    return await _once_there(spare_pids)
+
+
+async def _once_there(found: Callable[[], list[int]]) -> int:
     while True:
-        pids = planning_pids()
+        pids = found()
         if pids:
             (pid,) = pids
             return pid

@@ -25,7 +25,13 @@ from planner.errors import InputError, NoRepresentationError, Remedy
 from planner.options import PlanOptions, make_options
 from schema import VkDataType, VkGraph, VkTensor
 from schema.vkgraph import OperatorCall, encode
-from tests.api.planning.processes import parent_of, planning_pid, planning_pids, pool_of
+from tests.api.planning.processes import (
+    parent_of,
+    planning_pid,
+    planning_pids,
+    pool_of,
+    spare_pids,
+)
 from tests.planner.programs import exported
 
 pytestmark = [pytest.mark.server, pytest.mark.lowering]
@@ -100,6 +106,41 @@ def test_each_piece_of_work_has_a_process_of_its_own(slow: PlanWork) -> None:
 
     asyncio.run(run())
     assert len(set(pids)) == 2
+
+
+def test_a_process_is_there_ahead_of_its_work(slow: PlanWork) -> None:
+    pool = pool_of()
+
+    async def run() -> None:
+        pool.start()
+        # Each of the two zygotes has one.
+        while len(spare_pids()) < 2:
+            await asyncio.sleep(0.01)
+        spares = spare_pids()
+        running = asyncio.create_task(pool.run(slow))
+        assert await planning_pid() in spares
+        await running
+        while len(set(spare_pids()).difference(spares)) < 1:
+            await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+    assert not planning_pids()
+
+
+def test_one_that_was_killed_before_its_work_is_not_missed(slow: PlanWork) -> None:
+    pool = pool_of()
+
+    async def run() -> None:
+        pool.start()
+        while len(spare_pids()) < 2:
+            await asyncio.sleep(0.01)
+        for pid in spare_pids():
+            os.kill(pid, signal.SIGKILL)
+        while spare_pids():
+            await asyncio.sleep(0.01)
+        await pool.run(slow)
+
+    asyncio.run(run())
 
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
