@@ -19,9 +19,9 @@ from tests.api.serving import serving
 
 pytestmark = pytest.mark.chaos
 
-TASKS = 60
+TASKS = 32
 SEED = 20260131
-BETWEEN = 8
+BETWEEN = 4
 """Tasks that end between one kill and the next."""
 VICTIMS = ("worker", "worker", "server", "worker", "worker")
 

@@ -24,9 +24,9 @@ def planning_pids(root: int | None = None) -> list[int]:
     return _children(root, lambda name: name != _SPARE)
 
 
-def spare_pids(root: int | None = None) -> list[int]:
+def spare_pids() -> list[int]:
     """The processes that wait for work, started ahead of it."""
-    return _children(root, lambda name: name == _SPARE)
+    return _children(None, lambda name: name == _SPARE)
 
 
 def _children(root: int | None, is_one: Callable[[bytes], bool]) -> list[int]:
@@ -52,17 +52,8 @@ def _children(root: int | None, is_one: Callable[[bytes], bool]) -> list[int]:
 
 async def planning_pid() -> int:
     """The only process that plans, once there is one."""
-    return await _once_there(planning_pids)
-
-
-async def spare_pid() -> int:
-    """The only process that waits for work, once there is one."""
-    return await _once_there(spare_pids)
-
-
-async def _once_there(found: Callable[[], list[int]]) -> int:
     while True:
-        pids = found()
+        pids = planning_pids()
         if pids:
             (pid,) = pids
             return pid
@@ -72,6 +63,15 @@ async def _once_there(found: Callable[[], list[int]]) -> int:
 def parent_of(pid: int) -> int:
     """The process that started another."""
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, and closed all that it had open."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
 def pool_of(count: int = 1, seconds: float = 600) -> Pool:

@@ -26,6 +26,7 @@ from planner.options import PlanOptions, make_options
 from schema import VkDataType, VkGraph, VkTensor
 from schema.vkgraph import OperatorCall, encode
 from tests.api.planning.processes import (
+    has_ended,
     parent_of,
     planning_pid,
     planning_pids,
@@ -39,6 +40,12 @@ pytestmark = [pytest.mark.server, pytest.mark.lowering]
 
 def _work(source: Path) -> PlanWork:
     return PlanWork(source, "net.pt2", PlanOptions(), PlanFiles.within(source.parent))
+
+
+@pytest.fixture(scope="module")
+def pool() -> Pool:
+    """A pool that has imported torch, for tests that leave it as it was."""
+    return pool_of()
 
 
 @pytest.fixture
@@ -75,15 +82,22 @@ def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: Callable[[
     return str(failed.value)
 
 
+async def _spares(pool: Pool) -> set[int]:
+    """The processes that wait, once each zygote of a pool has one."""
+    pool.start()
+    while len(found := {parent_of(pid): pid for pid in spare_pids()}) < 2:
+        await asyncio.sleep(0.01)
+    return set(found.values())
+
+
 def _stop(pid: int) -> None:
     """Leaves a process where it is, for ever."""
     os.kill(pid, signal.SIGSTOP)
 
 
 def test_a_refusal_keeps_its_type_its_text_and_what_to_do(
-    no_archive: PlanWork, slow: PlanWork
+    pool: Pool, no_archive: PlanWork, slow: PlanWork
 ) -> None:
-    pool = pool_of()
     assert _refusal(pool, no_archive) == (
         "net.pt2 is not a zip archive: hand in a file written by torch.export.save, a lowered "
         "program (.pte, .bpte), or a VkGraph"
@@ -94,8 +108,8 @@ def test_a_refusal_keeps_its_type_its_text_and_what_to_do(
     assert Remedy.RAISE_TEXTURE_LIMITS in refused.value.remedies
 
 
-def test_each_piece_of_work_has_a_process_of_its_own(slow: PlanWork) -> None:
-    pool, pids = pool_of(), []
+def test_each_piece_of_work_has_a_process_of_its_own(pool: Pool, slow: PlanWork) -> None:
+    pids: list[int] = []
 
     async def run() -> None:
         for _ in range(2):
@@ -108,50 +122,39 @@ def test_each_piece_of_work_has_a_process_of_its_own(slow: PlanWork) -> None:
     assert len(set(pids)) == 2
 
 
-def test_a_process_is_there_ahead_of_its_work(slow: PlanWork) -> None:
-    pool = pool_of()
-
+def test_a_process_is_there_ahead_of_its_work(pool: Pool, slow: PlanWork) -> None:
     async def run() -> None:
-        pool.start()
-        # Each of the two zygotes has one.
-        while len(spare_pids()) < 2:
-            await asyncio.sleep(0.01)
-        spares = spare_pids()
+        spares = await _spares(pool)
         running = asyncio.create_task(pool.run(slow))
         assert await planning_pid() in spares
         await running
-        while len(set(spare_pids()).difference(spares)) < 1:
+        while not set(spare_pids()).difference(spares):
             await asyncio.sleep(0.01)
 
     asyncio.run(run())
     assert not planning_pids()
 
 
-def test_one_that_was_killed_before_its_work_is_not_missed(slow: PlanWork) -> None:
-    pool = pool_of()
-
+def test_one_that_was_killed_before_its_work_is_not_missed(pool: Pool, slow: PlanWork) -> None:
     async def run() -> None:
-        pool.start()
-        while len(spare_pids()) < 2:
-            await asyncio.sleep(0.01)
-        for pid in spare_pids():
+        spares = await _spares(pool)
+        for pid in spares:
             os.kill(pid, signal.SIGKILL)
-        while spare_pids():
+        while not all(map(has_ended, spares)):
             await asyncio.sleep(0.01)
         await pool.run(slow)
 
     asyncio.run(run())
 
 
-def test_a_missing_file_is_said(tmp_path: Path) -> None:
+def test_a_missing_file_is_said(pool: Pool, tmp_path: Path) -> None:
     with pytest.raises(CrashError, match=r"^planning net.pt2 failed: FileNotFoundError: "):
-        asyncio.run(pool_of().run(_work(tmp_path / "missing")))
+        asyncio.run(pool.run(_work(tmp_path / "missing")))
 
 
 def test_a_killed_process_is_reported_and_the_next_plans(
-    no_archive: PlanWork, slow: PlanWork
+    pool: Pool, no_archive: PlanWork, slow: PlanWork
 ) -> None:
-    pool = pool_of()
     text = _fails(pool, slow, LostProcessError, lambda pid: os.kill(pid, signal.SIGKILL))
     assert "planning net.pt2 has been killed by SIGKILL" in text
     _refusal(pool, no_archive)
@@ -171,9 +174,7 @@ def test_work_that_takes_too_long_is_stopped(no_archive: PlanWork, slow: PlanWor
     assert "planning net.pt2 took longer than 0.5 s" in text
 
 
-def test_to_cancel_ends_the_process(slow: PlanWork) -> None:
-    pool = pool_of()
-
+def test_to_cancel_ends_the_process(pool: Pool, slow: PlanWork) -> None:
     async def run() -> None:
         running = asyncio.create_task(pool.run(slow))
         _stop(await planning_pid())
