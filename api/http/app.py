@@ -233,7 +233,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             try:
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
                     app.state.jobs = jobs
-                    metrics.registry.register(StoreFigures(jobs.register, jobs.jobs, data_dir))
+                    metrics.registry.register(
+                        StoreFigures(store, jobs.register, jobs.jobs, data_dir)
+                    )
                     yield
             finally:
                 await service.close()

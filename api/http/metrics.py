@@ -19,6 +19,7 @@ from api.jobs.jobs import Jobs
 from api.jobs.register import WorkerRegister
 from api.planning.process import CrashError, LostProcessError, OvertimeError, ProcessError
 from api.store.database import UnreachableError
+from api.store.plans import PlanStore
 from api.store.tables import Plan
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -123,8 +124,10 @@ class Metrics:
 class StoreFigures(Collector):
     """Figures that are read when they are asked for: workers, tasks by state, room on the disk."""
 
-    def __init__(self, register: WorkerRegister, jobs: Jobs, folder: Path) -> None:
-        self._register, self._jobs, self._folder = register, jobs, folder
+    def __init__(
+        self, store: PlanStore, register: WorkerRegister, jobs: Jobs, folder: Path
+    ) -> None:
+        self._store, self._register, self._jobs, self._folder = store, register, jobs, folder
 
     def describe(self) -> list[Metric]:
         """Nothing: what there is takes the database."""
@@ -138,11 +141,15 @@ class StoreFigures(Collector):
         )
         try:
             workers, tasks = len(self._register.alive()), self._jobs.task_counts()
+            stored = self._store.stored_bytes()
         except UnreachableError:
             yield GaugeMetricFamily("layout_planner_database_up", "The database.", value=0)
             return
         yield GaugeMetricFamily("layout_planner_database_up", "The database.", value=1)
         yield GaugeMetricFamily("layout_planner_workers", "Workers that are alive.", value=workers)
+        yield GaugeMetricFamily(
+            "layout_planner_store_bytes", "Bytes of the files in the store.", value=stored
+        )
         states = GaugeMetricFamily(
             "layout_planner_tasks", "Tasks of jobs, by state.", labels=["state"]
         )

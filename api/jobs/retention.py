@@ -97,7 +97,7 @@ class Retention:
             # Nothing goes in vain.
             if self._pinned() + size <= self._most:
                 self._shrink(self._most - size)
-            if self._size() + size > self._most:
+            if self._store.stored_bytes() + size > self._most:
                 raise FullStoreError(
                     f"there is no room for {size:,} bytes more: this service keeps {self._most:,} "
                     "in all (--max-store-gib), and jobs that go on, what is known of devices, and "
@@ -106,11 +106,11 @@ class Retention:
 
     def _shrink(self, most: int) -> list[Removed]:
         removed: list[Removed] = []
-        if self._size() <= most:
+        if self._store.stored_bytes() <= most:
             return removed
         for each in self._candidates():
             removed.append(self._remove(each, "size"))
-            if self._size() <= most:
+            if self._store.stored_bytes() <= most:
                 break
         return removed
 
@@ -122,10 +122,6 @@ class Retention:
         removed = Removed(each.kind, each.id, each.name, reason)
         self._on_removed(removed)
         return removed
-
-    def _size(self) -> int:
-        with self._store.database.reading() as session:
-            return int(session.scalar(select(func.sum(Blob.size))) or 0)
 
     def _pinned(self) -> int:
         """The bytes that stay in any case."""

@@ -477,6 +477,11 @@ class PlanStore:
         with self.database.reading() as session:
             return list(session.scalars(found))[::-1]
 
+    def stored_bytes(self) -> int:
+        """The bytes of all blobs that it knows."""
+        with self.database.reading() as session:
+            return int(session.scalar(select(func.sum(Blob.size))) or 0)
+
     def sweep(self, grace: timedelta = GRACE) -> int:
         """Deletes the blobs that nothing refers to and that were last put ``grace`` ago or before.
 

@@ -94,6 +94,7 @@ def test_requests_and_plans_are_counted(client: TestClient) -> None:
     assert found["layout_planner_workers"] == 0
     assert found["layout_planner_tasks queued"] == 0
     assert found["layout_planner_disk_free_bytes"] > 0
+    assert found["layout_planner_store_bytes"] > 0
     assert any(re.match(r"layout_planner_plan_stage_seconds_count planning", n) for n in found)
 
 
