@@ -174,7 +174,8 @@ class Uploads:
             await run_in_threadpool(write)
         finally:
             if file is not None:
-                file.close()
+                with needs_room("the upload"):  # for what is still in its buffer
+                    file.close()
         return Upload(folder.path / _SOURCE, digest.hexdigest(), size)
 
     def check_taken(self, request: Request, start: bytes) -> None:
