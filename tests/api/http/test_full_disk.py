@@ -68,6 +68,7 @@ def test_a_full_disk_is_507_and_deleting_a_plan_makes_room(
         assert "delete plans or jobs" in answer.json()["detail"]
     assert _left(disk) == []
     assert client.get(f"{made.headers['location']}/graph").status_code == 200
+    assert client.post("/plan", content=_BODY).content == made.content
     assert client.get("/plans").json()["total"] == 1
 
     assert client.delete(made.headers["location"]).status_code == 204
