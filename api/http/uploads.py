@@ -110,8 +110,9 @@ class Upload:
 class Uploads:
     """Receives bodies of at most ``max_bytes`` bytes into folders in ``root``.
 
-    All that are there at a time have at most ``most_bytes``, and leave half of the disk's room.
-    Unless ``is_jailed``, exported programs are taken from this machine alone: torch reads them.
+    All that are there at a time have at most ``most_bytes``, and those that go to files leave half
+    of the disk's room. Unless ``is_jailed``, exported programs are taken from this
+    machine alone: torch reads them.
     """
 
     root: Path
@@ -174,7 +175,8 @@ class Uploads:
             await run_in_threadpool(write)
         finally:
             if file is not None:
-                file.close()
+                with needs_room("the upload"):  # for what is still in its buffer
+                    file.close()
         return Upload(folder.path / _SOURCE, digest.hexdigest(), size)
 
     def check_taken(self, request: Request, start: bytes) -> None:
@@ -192,8 +194,12 @@ class Uploads:
         """Has an upload take so many bytes in all."""
         if (more := size - folder.size) <= 0:
             return
-        if self._taken + more > min(self.most_bytes, disk_usage(self.root).free // 2):
-            if self._taken == folder.size:
+        most = alone = self.most_bytes
+        if size > _IN_MEMORY:
+            free = disk_usage(self.root).free
+            most, alone = min(most, free // 2), min(alone, (free + self._taken) // 2)
+        if self._taken + more > most:
+            if size > alone:  # also once the others are gone, and their files with them
                 if size <= self.most_bytes:
                     raise FullDiskError("the upload")
                 detail = f"there is no room for an upload of {size} bytes: ask who runs the service"

@@ -233,7 +233,10 @@ class PlanStore:
         return again_if_lost(keep)
 
     def replace(self, plan: Plan, files: PlanFiles, source: Path, options: PlanOptions) -> None:
-        """Keeps a plan that was made again, instead of the one that there was."""
+        """Keeps a plan that was made again, instead of the one that there was.
+
+        What nothing refers to any more is deleted at once: it may be damaged.
+        """
 
         def keep() -> None:
             draft = self.prepare(plan.id, files, source, options)
@@ -245,6 +248,8 @@ class PlanStore:
                     made.created, made.used = before
 
         again_if_lost(keep)
+        columns = (getattr(plan, name) for name in _BLOBS)
+        self.free({sha256 for sha256 in columns if sha256 is not None})
 
     def prepare(self, plan_id: str, files: PlanFiles, source: Path, options: PlanOptions) -> Draft:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""

@@ -74,6 +74,11 @@ def test_a_plan_whose_file_is_damaged_is_planned_again(
     assert again.graph_sha256 == plan.graph_sha256
     assert _invoke(tmp_path, "check").exit_code == 0
 
+    # Nothing is left of a damaged file whose plan has another one now.
+    store.path(again.report_sha256).write_bytes(b"other")
+    assert _invoke(tmp_path, "repair").exit_code == 0
+    assert _invoke(tmp_path, "check").exit_code == 0
+
 
 def test_a_plan_that_cannot_be_made_again_is_forgotten(
     store: PlanStore, plan: Plan, tmp_path: Path

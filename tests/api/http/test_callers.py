@@ -241,12 +241,36 @@ def test_uploads_leave_half_of_the_room_on_the_disk(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Usage:
-        free = 100
+        free = 4 * 2**20
 
     monkeypatch.setattr("api.http.uploads.disk_usage", lambda _: Usage)
     ann = _headers(client.app)
-    assert client.post("/inputs", content=bytes(51), headers=ann).status_code == 507
-    assert client.post("/inputs", content=bytes(50), headers=ann).status_code == 201
+    assert client.post("/inputs", content=bytes(2 * 2**20 + 1), headers=ann).status_code == 507
+    assert client.post("/inputs", content=bytes(2 * 2**20), headers=ann).status_code == 201
+    Usage.free = 0
+    # What stays in memory needs no room for files.
+    assert client.post("/inputs", content=bytes(2**20), headers=ann).status_code == 201
+
+
+def test_a_full_disk_is_told_from_others_that_upload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 0
+
+    async def run() -> None:
+        blocked = _Blocked()
+        async with _serving(Settings(tmp_path), StandIn(blocked.plan)) as (app, client):
+            first = asyncio.create_task(client.post("/plan", content=_BODY))
+            await blocked.begun.acquire()
+            monkeypatch.setattr("api.http.uploads.disk_usage", lambda _: Usage)
+            refused = await client.post("/inputs", content=bytes(2**20 + 1))
+            assert (refused.status_code, refused.headers.get("retry-after")) == (507, None)
+            blocked.may_end.set()
+            assert (await first).status_code == 200
+            assert _refusals(app) == {"store-full": 1}
+
+    asyncio.run(run())
 
 
 def test_what_a_caller_has_in_the_store_is_bounded(client: TestClient) -> None:

@@ -68,6 +68,7 @@ def test_a_full_disk_is_507_and_deleting_a_plan_makes_room(
         assert "delete plans or jobs" in answer.json()["detail"]
     assert _left(disk) == []
     assert client.get(f"{made.headers['location']}/graph").status_code == 200
+    assert client.post("/plan", content=_BODY).content == made.content
     assert client.get("/plans").json()["total"] == 1
 
     assert client.delete(made.headers["location"]).status_code == 204
@@ -75,6 +76,20 @@ def test_a_full_disk_is_507_and_deleting_a_plan_makes_room(
     assert client.get("/plans").json()["total"] == 0
     disk.empty()
     assert client.post("/plan", content=_BODY).status_code == 200
+
+
+def test_an_upload_that_finds_the_disk_full_as_it_is_written_is_507(
+    client: TestClient, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Usage:
+        free = 2**30
+
+    assert client.post("/inputs", content=bytes(_MB)).status_code == 201  # the reserve is there
+    monkeypatch.setattr("api.http.uploads.disk_usage", lambda _: Usage)
+    disk.fill(but=2 * _MB)
+    # The last bytes are written when the file is closed.
+    assert client.post("/inputs", content=bytes(2 * _MB + 100)).status_code == 507
+    assert _left(disk) == []
 
 
 def test_a_service_starts_on_a_full_disk_and_deletes(disk: SmallDisk) -> None:

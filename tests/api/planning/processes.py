@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 from api.jail.jail import Jail
 from api.jail.limits import Limits
@@ -21,33 +21,20 @@ def planning_pids(root: int | None = None) -> list[int]:
 
     Zygotes are none, nor are those that wait for work.
     """
-    return _children(root, lambda name: name != _SPARE)
+    marked = _marked(root)
+    return [pid for pid, each in marked.items() if each.parent in marked and each.name != _SPARE]
 
 
 def spare_pids() -> list[int]:
     """The processes that wait for work, started ahead of it."""
-    return _children(None, lambda name: name == _SPARE)
+    marked = _marked(None)
+    return [pid for pid, each in marked.items() if each.parent in marked and each.name == _SPARE]
 
 
-def _children(root: int | None, is_one: Callable[[bytes], bool]) -> list[int]:
-    root = os.getpid() if root is None else root
-    parents: dict[int, int] = {}
-    marked: dict[int, bytes] = {}
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                command = (folder / "cmdline").read_bytes()
-                if stat[0] == "Z":
-                    continue
-                parents[int(folder.name)] = int(stat[1])
-                if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
-                    marked[int(folder.name)] = (folder / "comm").read_bytes()
-    return [
-        pid
-        for pid, name in marked.items()
-        if parents[pid] in marked and is_one(name) and _is_below(root, pid, parents)
-    ]
+def zygote_pids(root: int | None = None) -> list[int]:
+    """The zygotes of another process, by default of this one."""
+    marked = _marked(root)
+    return [pid for pid, each in marked.items() if each.parent not in marked]
 
 
 async def planning_pid() -> int:
@@ -77,6 +64,33 @@ def has_ended(pid: int) -> bool:
 def pool_of(count: int = 1, seconds: float = 600) -> Pool:
     """A pool in the jail that this machine has."""
     return Pool(count, seconds, Jail.of_machine(), Limits.of_machine(600))
+
+
+class _Marked(NamedTuple):
+    parent: int
+    name: bytes
+
+
+def _marked(root: int | None) -> dict[int, _Marked]:
+    """The zygotes below a process, and what they started."""
+    root = os.getpid() if root is None else root
+    parents: dict[int, int] = {}
+    marked: dict[int, bytes] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes()
+                if stat[0] == "Z":
+                    continue
+                parents[int(folder.name)] = int(stat[1])
+                if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
+                    marked[int(folder.name)] = (folder / "comm").read_bytes()
+    return {
+        pid: _Marked(parents[pid], name)
+        for pid, name in marked.items()
+        if _is_below(root, pid, parents)
+    }
 
 
 def _is_below(root: int, pid: int, parents: dict[int, int]) -> bool:
