@@ -14,12 +14,12 @@ NPM := $(shell command -v npm)
 NODE_READY := node_modules/.package-lock.json
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail generate lock secrets clean
+.PHONY: run test check coverage fuzz lint docs bench install-size screenshots gpu-bench vulkan postgresql chromium jail faketime generate lock secrets clean
 
 run: $(READY)
 	$(BIN)/layout-planner demo
 
-test: $(READY) vulkan postgresql chromium jail
+test: $(READY) vulkan postgresql chromium jail faketime
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Lint, types and the tests that need no more than Python: while one works. The rest is 'make test'.
@@ -27,7 +27,7 @@ check: lint
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --fast
 
 # Lines that tests run, those in processes that they start included.
-coverage: $(READY) vulkan postgresql chromium jail
+coverage: $(READY) vulkan postgresql chromium jail faketime
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q -n 2 --dist loadgroup
 	$(BIN)/coverage combine --quiet
@@ -95,6 +95,11 @@ chromium:
 jail:
 	command -v bwrap >/dev/null 2>&1 || test "$$(uname)" != Linux || \
 	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q bubblewrap libseccomp2; }
+
+# A test moves the clock of a server.
+faketime:
+	ls /usr/lib/*/faketime/libfaketime.so.1 >/dev/null 2>&1 || test "$$(uname)" != Linux || \
+	{ $(SUDO) apt-get update -q && $(SUDO) apt-get install -y -q libfaketime; }
 
 generate: $(READY)
 	$(BIN)/python -m schema.generate

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,9 @@ class SmallDisk:
     def fill(self, but: int = 0) -> None:
         """Leaves no room, but so many bytes."""
         with self._filler.open("ab", buffering=0) as file:
+            with suppress(OSError):  # others may have taken some meanwhile
+                os.posix_fallocate(file.fileno(), file.tell(), self.free)
+            file.seek(0, os.SEEK_END)
             for size in (2**16, 2**12, 1):
                 try:
                     while file.write(bytes(size)) == size:

@@ -16,20 +16,14 @@ _MARK = b"api.planning.zygote"
 
 def planning_pids(root: int | None = None) -> list[int]:
     """The processes that plan now for another, by default for this one; no zygotes."""
-    root = os.getpid() if root is None else root
-    parents: dict[int, int] = {}
-    marked: set[int] = set()
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                stat = (folder / "stat").read_text().rpartition(")")[2].split()
-                command = (folder / "cmdline").read_bytes()
-                if stat[0] == "Z":
-                    continue
-                parents[int(folder.name)] = int(stat[1])
-                if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
-                    marked.add(int(folder.name))
-    return [pid for pid in marked if parents[pid] in marked and _is_below(root, pid, parents)]
+    marked = _marked(root)
+    return [pid for pid, parent in marked.items() if parent in marked]
+
+
+def zygote_pids(root: int | None = None) -> list[int]:
+    """The zygotes of another process, by default of this one."""
+    marked = _marked(root)
+    return [pid for pid, parent in marked.items() if parent not in marked]
 
 
 async def planning_pid() -> int:
@@ -50,6 +44,24 @@ def parent_of(pid: int) -> int:
 def pool_of(count: int = 1, seconds: float = 600) -> Pool:
     """A pool in the jail that this machine has."""
     return Pool(count, seconds, Jail.of_machine(), Limits.of_machine(600))
+
+
+def _marked(root: int | None) -> dict[int, int]:
+    """The zygotes below a process, and what they started, with their parents."""
+    root = os.getpid() if root is None else root
+    parents: dict[int, int] = {}
+    marked: set[int] = set()
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            with suppress(OSError):
+                stat = (folder / "stat").read_text().rpartition(")")[2].split()
+                command = (folder / "cmdline").read_bytes()
+                if stat[0] == "Z":
+                    continue
+                parents[int(folder.name)] = int(stat[1])
+                if _MARK in command and b"bwrap" not in command.split(b"\0")[0]:
+                    marked.add(int(folder.name))
+    return {pid: parents[pid] for pid in marked if _is_below(root, pid, parents)}
 
 
 def _is_below(root: int, pid: int, parents: dict[int, int]) -> bool:
