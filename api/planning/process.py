@@ -137,9 +137,13 @@ class Zygote:
                     try:
                         socket.send_fds(self._running(), [b"%b %d" % (verb, number)], descriptors)
                         return
-                    except OSError:
+                    except ConnectionError as error:
+                        # It listens no more, but may still be on its way to its end.
+                        self._kill()
                         if is_last:
-                            raise
+                            raise LostProcessError(
+                                f"the process that was to plan {work.name} has ended: try again"
+                            ) from error
 
     async def _end(self, process: _Process, number: int) -> None:
         """Kills a process unless it has ended, and waits for that."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,10 @@ from api.planning.process import (
     OvertimeError,
     ProcessError,
     StoppedError,
+    Zygote,
 )
 from api.planning.work import PlanWork
+from api.planning.zygote import ZygoteSettings
 from api.store.files import PlanFiles
 from planner.errors import InputError, NoRepresentationError, Remedy
 from planner.options import PlanOptions, make_options
@@ -166,6 +169,19 @@ def test_a_killed_zygote_is_replaced(no_archive: PlanWork, slow: PlanWork) -> No
     assert "planning net.pt2 is gone" in text
     _refusal(pool, no_archive)
     asyncio.run(pool.run(slow))
+
+
+def test_a_zygote_that_is_on_its_way_to_its_end_is_replaced(no_archive: PlanWork) -> None:
+    settings = ZygoteSettings(Jail.of_machine(), Limits.of_machine(60), uses_torch=False)
+    zygote, work = Zygote(settings), replace(no_archive, is_lowered=True)
+    try:
+        for _ in range(2):
+            with pytest.raises(InputError):
+                asyncio.run(zygote.run(work, 60))
+            assert zygote._control is not None
+            zygote._control.shutdown(socket.SHUT_RDWR)
+    finally:
+        zygote.stop()
 
 
 def test_work_that_takes_too_long_is_stopped(no_archive: PlanWork, slow: PlanWork) -> None:
