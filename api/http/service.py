@@ -323,8 +323,9 @@ class PlanService:
         with scratch:
             pending = self._pending[id_]
             try:
-                async with self._claimed(id_):
-                    stored = await run_in_threadpool(self._stored, id_)
+                async with self._claimed(id_) as has_waited:
+                    # Whoever it waited for may have made it.
+                    stored = await run_in_threadpool(self._stored, id_) if has_waited else None
                     return stored or await self._make(id_, work, pending, account)
             finally:
                 self._forget(pending)
@@ -379,23 +380,23 @@ class PlanService:
                 del self._pending[id_]
 
     @asynccontextmanager
-    async def _claimed(self, id_: str) -> AsyncIterator[None]:
+    async def _claimed(self, id_: str) -> AsyncIterator[bool]:
         """Waits until no other server and no worker makes a plan, and claims it.
 
-        But not for ever: the other may be stuck, and to make a plan twice does no harm.
+        But not for ever: the other may be stuck, and to make a plan twice does no harm. Yields
+        whether it has waited.
         """
         claims, end = self.store.claims, time.monotonic() + self._plan_seconds
-        is_ours = False
+        is_ours = has_waited = False
         with traces.span("waiting for others"):
             while time.monotonic() < end and not self._is_stopped:
-                # Nothing is claimed while a worker is at it, which waits for claims itself.
-                is_running = await run_in_threadpool(self._tasks.is_running, id_)
-                is_ours = not is_running and await self._took(id_)
+                is_ours = await self._took(id_)
                 if is_ours:
                     break
+                has_waited = True
                 await asyncio.sleep(_CLAIM_SECONDS)
         try:
-            yield
+            yield has_waited
         finally:
             if is_ours:
                 # To its end, whoever leaves: others wait for the claim.
@@ -404,7 +405,12 @@ class PlanService:
     async def _took(self, id_: str) -> bool:
         """Whether a plan could be claimed; a claim that nobody waits for any more is given up."""
         claims = self.store.claims
-        taking = asyncio.ensure_future(asyncio.to_thread(claims.take, id_))
+
+        def take() -> bool:
+            # Nothing is claimed while a worker is at it, which waits for claims itself.
+            return not self._tasks.is_running(id_) and claims.take(id_)
+
+        taking = asyncio.ensure_future(asyncio.to_thread(take))
         try:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:

@@ -86,21 +86,21 @@ class Jail:
             for runs_programs in (False, True):
                 prepared_rules(runs_programs=runs_programs)
 
-    def enter(self, limits: Limits, allowed: list[tuple[Path, Access]]) -> None:
+    def enter(
+        self,
+        limits: Limits,
+        allowed: list[tuple[Path, Access]],
+        *,
+        runs_programs: bool = False,
+    ) -> None:
         """Shuts this process in, for good; what is open stays open. Raises ``OSError``.
 
-        It is to ``lock`` itself in before it runs anything of a stranger.
+        With ``runs_programs``, it can run other programs, shut in as it is.
         """
         limits.set()
         if sys.platform == "linux":
             give_up_privileges()
         if self.landlock:
             landlock.restrict_self(allowed)
-
-    def lock(self, *, runs_programs: bool = False) -> None:
-        """Gives up the system calls that this process needs no more. Raises ``OSError``.
-
-        With ``runs_programs``, it can run other programs, shut in as it is.
-        """
         if self.seccomp:
             give_up_syscalls(runs_programs=runs_programs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from functools import cache
 from typing import Final
 
@@ -17,4 +18,5 @@ def libc() -> ctypes.CDLL:
 
 def name_process(name: bytes) -> None:
     """Has the system call this process so, where it lists processes: 15 bytes of it."""
-    libc().prctl(_SET_NAME, name, 0, 0, 0)
+    if sys.platform == "linux":
+        libc().prctl(_SET_NAME, name, 0, 0, 0)

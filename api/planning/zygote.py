@@ -56,9 +56,9 @@ WORK: Final = b"work"
 PROGRAMS: Final = b"programs"
 """Work that runs other programs."""
 KILL: Final = b"kill"
+_WAITS: Final = b"planner"
 _PLANS: Final = b"planning"
-_SPARE: Final = b"spare planner"
-"""What the system calls a process that has work, and one that has none yet."""
+"""What the system calls a process that has no work yet, as the zygote itself, and one with work."""
 _FACTS: Final = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup")
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
@@ -192,12 +192,10 @@ class _Zygote:
         with theirs, suppress(OSError):
 
             def receive() -> list[int]:
-                name_process(_SPARE)
                 told, descriptors, _, _ = socket.recv_fds(theirs, 16, MOST_FILES + 2)
                 if not told:
                     os._exit(0)
                 theirs.close()
-                name_process(_PLANS)
                 return descriptors
 
             self._spare = _Spare(self._start([theirs.fileno()], receive), ours)
@@ -235,22 +233,22 @@ class _Zygote:
             if folder is not None:
                 tempfile.tempdir = folder
                 allowed.append((Path(folder), WRITE))
-            jail = self._settings.jail
-            jail.enter(self._settings.limits, allowed)
+            settings = self._settings
+            settings.jail.enter(settings.limits, allowed, runs_programs=folder is not None)
             reply, request, *files = receive()
-            connection = socket.socket(fileno=reply)
+            name_process(_PLANS)
+            connection = _connection(reply)
             with os.fdopen(request, "rb") as asked:
                 asked.seek(0)
                 work: Work = pickle.load(asked)
             # As many as there are: a file that is read twice is open once.
             paths = dict.fromkeys((*work.reads, *work.writes))
             given = Files(dict(zip(paths, files, strict=True)))
-            jail.lock(runs_programs=folder is not None)
             _say(connection, _done(work, given, connection))
         except BaseException as error:
             crash = crash_of(f"{type(error).__name__}: {error}", traceback.format_exc())
             # Where it could not go into the jail, that is what its work hears.
-            _say(connection or socket.socket(fileno=receive()[0]), crash)
+            _say(connection or _connection(receive()[0]), crash)
         finally:
             os._exit(0)
 
@@ -285,6 +283,11 @@ def _done(work: Work, files: Files, connection: socket.socket) -> Message:
         said = f"{type(crash).__name__}: {crash}".splitlines()[0]
         return crash_of(said, traceback.format_exc())
     return Done()
+
+
+def _connection(descriptor: int) -> socket.socket:
+    """Where a process is heard; nothing is asked about it, which the jail would not allow."""
+    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
 
 
 def _say(connection: socket.socket, message: Message) -> None:
@@ -366,6 +369,7 @@ def main() -> None:
     settings = ZygoteSettings.from_json(sys.argv[1])
     control = socket.socket(fileno=int(sys.argv[2]))
     _be_ended_first()
+    name_process(_WAITS)
     # Looking for its library, it starts others: not after this process is shut in.
     has_seccomp()
     if sys.platform == "linux":

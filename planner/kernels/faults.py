@@ -127,6 +127,10 @@ class Faults:
                 named.setdefault(name, []).append(row)
         object.__setattr__(self, "_named", named)
 
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        # Those that ship are there, wherever options are sent.
+        return (builtin_faults, ()) if self is builtin_faults() else (Faults, (self.rows,))
+
     @property
     def digest(self) -> str | None:
         """The SHA-256 of the rows; None where there are none."""

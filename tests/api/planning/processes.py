@@ -13,7 +13,7 @@ from api.jail.limits import Limits
 from api.planning.pool import Pool
 
 _MARK = b"api.planning.zygote"
-_SPARE = b"spare planner\n"
+_PLANS = b"planning\n"
 
 
 def planning_pids(root: int | None = None) -> list[int]:
@@ -22,13 +22,13 @@ def planning_pids(root: int | None = None) -> list[int]:
     Zygotes are none, nor are those that wait for work.
     """
     marked = _marked(root)
-    return [pid for pid, each in marked.items() if each.parent in marked and each.name != _SPARE]
+    return [pid for pid, each in marked.items() if each.parent in marked and each.name == _PLANS]
 
 
 def spare_pids() -> list[int]:
     """The processes that wait for work, started ahead of it."""
     marked = _marked(None)
-    return [pid for pid, each in marked.items() if each.parent in marked and each.name == _SPARE]
+    return [pid for pid, each in marked.items() if each.parent in marked and each.name != _PLANS]
 
 
 def zygote_pids(root: int | None = None) -> list[int]:
