@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
+from api.jail.libc import libc
+
 Pages = tuple[tuple[int, int], ...]
 """Ranges of addresses: where each begins, and its bytes."""
 
@@ -46,10 +48,8 @@ def copy_pages(pages: Pages) -> None:
     """Has this process have its own copies of pages. Those that it does not have are left out."""
     if not pages:
         return
-    advise = ctypes.CDLL(None).madvise
-    advise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
     for address, size in pages:
-        advise(address, size, _POPULATE_WRITE)
+        libc().madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _POPULATE_WRITE)
 
 
 def _ranges(address: int, entries: Iterator[int]) -> Iterator[tuple[int, int]]:

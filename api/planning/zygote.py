@@ -380,7 +380,7 @@ def main() -> None:
     # Forked processes share these objects for longer if none of them is looked at.
     gc.collect()
     gc.freeze()
-    # With torch there are so many that starting a process would take longer than it saves.
+    # With torch there are many more, and a process that waits would hold them all.
     pages = () if settings.uses_torch else _learn()
     control.send(WARM)
     _Zygote(control, settings, pages).serve()
