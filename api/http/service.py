@@ -201,11 +201,13 @@ class PlanService:
             if asked.stored is not None:
                 self._metrics.stored_plans.inc()
                 return asked.stored
-            if (account := await self._account(request, upload.size)) is not None:
+            account = await self._account(request, upload.size)
+            if program.input is None:
+                await run_in_threadpool(self.retention.make_room, upload.size)
+            if account is not None:
                 found = {upload.sha256: upload.size}
                 await run_in_threadpool(self.store.accounts.reserve, account, found)
             if program.input is None:
-                await run_in_threadpool(self.retention.make_room, upload.size)
                 await run_in_threadpool(self.store.hand_in, upload.body)
             return Input(program.name, upload.sha256)
 
@@ -415,8 +417,9 @@ class PlanService:
             return await asyncio.shield(taking)
         except asyncio.CancelledError:
             # Its thread goes on.
-            await asyncio.wait([taking])
-            await asyncio.to_thread(claims.release, id_)
+            (taken,) = await asyncio.gather(taking, return_exceptions=True)
+            if taken is True:
+                await asyncio.to_thread(claims.release, id_)
             raise
 
 
