@@ -306,6 +306,8 @@ class PlanStore:
     def hand_in(self, source: bytes | Path) -> str:
         """Keeps bytes that someone will name by their SHA-256, for an hour; returns that."""
 
+        self.reserve.check("the upload")
+
         def keep() -> str:
             sha256 = self.blobs.put(source)
             with self.database.writing() as session:

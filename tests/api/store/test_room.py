@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -83,6 +84,18 @@ def test_deleting_a_plan_on_a_full_disk_makes_room_at_once(
     check_whole(store, other)
     assert store.get(plan.id) is None
     assert len(_blobs(disk)) == 4
+
+
+def test_what_the_reserve_took_is_for_deletions_however_little_is_handed_in(
+    store: PlanStore, disk: SmallDisk
+) -> None:
+    disk.fill(but=2**16)
+    os.truncate(disk.folder / "data/reserve", 0)
+    disk.fill(but=2**16)
+    with pytest.raises(FullDiskError):
+        store.hand_in(b"few")
+    disk.empty()
+    store.hand_in(b"few")
 
 
 def test_deleting_a_large_job_on_a_full_disk_takes_the_reserve(
