@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
@@ -10,156 +9,175 @@ PROBLEMS: Final = "/problems/"
 """Where the type of a problem leads to."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    status: int
-    title: str
-    remedy: str
-
-
 class ProblemKind(Enum):
     """What can be wrong, with what to do about it where nothing closer to the case is known."""
 
-    NOT_A_PROGRAM = _Kind(
+    NOT_A_PROGRAM = (
         400,
         "The body is not a program",
         "send the bytes of a .pt2, a .pte or a VkGraph as the body",
     )
-    MALFORMED_REQUEST = _Kind(
-        400, "The request is not HTTP as it should be", "mend the client, or the proxy before it"
+    MALFORMED_REQUEST = (
+        400,
+        "The request is not HTTP as it should be",
+        "mend the client, or the proxy before it",
     )
-    TOKEN_NEEDED = _Kind(
+    TOKEN_NEEDED = (
         401,
         "The service takes requests with a token alone",
         "send a token (Authorization: Bearer ...); who runs the service makes one",
     )
-    SCOPE_TOO_SMALL = _Kind(
-        403, "The token is for less than that", "ask who runs the service for another token"
+    SCOPE_TOO_SMALL = (
+        403,
+        "The token is for less than that",
+        "ask who runs the service for another token",
     )
-    OTHER_SITE = _Kind(
+    OTHER_SITE = (
         403,
         "The request comes from another page than the service's own",
         "reload the service's page and try again, or send the request without a browser",
     )
-    NO_JAIL = _Kind(
+    NO_JAIL = (
         403,
         "The service has no jail for torch",
         "lower the program where you are, and hand in the .pte",
     )
-    NOT_FOUND = _Kind(
-        404, "There is no such thing", "GET /plans, /jobs and /devices list what there is"
+    NOT_FOUND = (404, "There is no such thing", "GET /plans, /jobs and /devices list what there is")
+    METHOD_NOT_ALLOWED = (
+        405,
+        "The path does not take this method",
+        "the header Allow has those that it takes",
     )
-    METHOD_NOT_ALLOWED = _Kind(
-        405, "The path does not take this method", "the header Allow has those that it takes"
+    TOO_SLOW = (408, "The request arrived too slowly", "try again where the connection is better")
+    CONFLICT = (
+        409,
+        "It is there already, and is another",
+        "choose another name, or leave it as it is",
     )
-    TOO_SLOW = _Kind(
-        408, "The request arrived too slowly", "try again where the connection is better"
-    )
-    CONFLICT = _Kind(
-        409, "It is there already, and is another", "choose another name, or leave it as it is"
-    )
-    IN_PROGRESS = _Kind(
+    IN_PROGRESS = (
         409,
         "The same request is not answered yet",
         "send it again when Retry-After says",
     )
-    DELETED = _Kind(
-        410, "It was deleted since", "send the request again with an Idempotency-Key of its own"
+    DELETED = (
+        410,
+        "It was deleted since",
+        "send the request again with an Idempotency-Key of its own",
     )
-    FILE_LOST = _Kind(
-        410, "A file is damaged or missing", "send the same POST /plan again, which makes it anew"
+    FILE_LOST = (
+        410,
+        "A file is damaged or missing",
+        "send the same POST /plan again, which makes it anew",
     )
-    TOO_LARGE = _Kind(413, "The body is too large", "send a smaller one")
-    ACCOUNT_FULL = _Kind(
+    TOO_LARGE = (413, "The body is too large", "send a smaller one")
+    ACCOUNT_FULL = (
         413,
         "You have as much in the store as you may",
         "delete plans and jobs that are not wanted, or ask who runs the service for more",
     )
-    WRONG_HOST = _Kind(
+    WRONG_HOST = (
         421,
         "The service does not go by this name",
         "use its address, or have it started with --allowed-host NAME",
     )
-    INVALID_REQUEST = _Kind(
+    INVALID_REQUEST = (
         422,
         "A parameter or a field is wrong",
         "change what the detail names; /openapi.json describes what there may be",
     )
-    INVALID_OPTION = _Kind(422, "An option is wrong", "change the option that the detail names")
-    INVALID_PROGRAM = _Kind(
+    INVALID_OPTION = (422, "An option is wrong", "change the option that the detail names")
+    INVALID_PROGRAM = (
         422,
         "The program or file cannot be used",
         "check it where it was made, and hand in another one",
     )
-    TOO_MANY_TASKS = _Kind(
-        422, "The job has more tasks than one may have", "submit several smaller jobs"
+    TOO_MANY_TASKS = (
+        422,
+        "The job has more tasks than one may have",
+        "submit several smaller jobs",
     )
-    KEY_REUSED = _Kind(
-        422, "The Idempotency-Key is another job's", "give each job a key of its own"
-    )
-    NO_REPRESENTATION = _Kind(
+    KEY_REUSED = (422, "The Idempotency-Key is another job's", "give each job a key of its own")
+    NO_REPRESENTATION = (
         422,
         "The options leave an operand without representation",
         "allow more layouts, or larger limits",
     )
-    CANNOT_BE_PLANNED = _Kind(
-        422, "This cannot be planned", "change the program or the options, as the detail says"
+    CANNOT_BE_PLANNED = (
+        422,
+        "This cannot be planned",
+        "change the program or the options, as the detail says",
     )
-    TOO_MANY_REQUESTS = _Kind(
-        429, "These are more requests than you may send", "wait as long as Retry-After says"
+    TOO_MANY_REQUESTS = (
+        429,
+        "These are more requests than you may send",
+        "wait as long as Retry-After says",
     )
-    TOO_MANY_PLANS = _Kind(
+    TOO_MANY_PLANS = (
         429,
         "As many of your plans are being made as may be",
         "wait for one of them, or submit a job (POST /jobs)",
     )
-    TOO_MUCH_UPLOADED = _Kind(
-        429, "You have uploaded as much as you may for now", "wait as long as Retry-After says"
+    TOO_MUCH_UPLOADED = (
+        429,
+        "You have uploaded as much as you may for now",
+        "wait as long as Retry-After says",
     )
-    SERVICE_FAILED = _Kind(
+    SERVICE_FAILED = (
         500,
         "The service failed",
         "tell who runs the service the id of the request: its log says why",
     )
-    CHECK_FAILED = _Kind(
+    CHECK_FAILED = (
         500,
         "The plan failed the check that every plan must pass",
         "report it with the program, if you can",
     )
-    PLANNING_FAILED = _Kind(
+    PLANNING_FAILED = (
         500,
         "Planning failed in a way that was not foreseen",
         "report it with the program, if you can, and with the id of the request",
     )
-    EXTRA_MISSING = _Kind(
-        501, "A package is not installed there", "have who runs the service install it"
+    EXTRA_MISSING = (
+        501,
+        "A package is not installed there",
+        "have who runs the service install it",
     )
-    STORE_AWAY = _Kind(
-        503, "The database, or the store of files, does not answer", "try again in a while"
+    STORE_AWAY = (
+        503,
+        "The database, or the store of files, does not answer",
+        "try again in a while",
     )
-    PLANNING_ENDED = _Kind(
+    PLANNING_ENDED = (
         503,
         "The planning process ended before its work did",
         "try again; if it ran out of memory, have the service given more",
     )
-    SHUTTING_DOWN = _Kind(503, "The service shuts down", "try again when it is back")
-    QUEUE_FULL = _Kind(
+    SHUTTING_DOWN = (503, "The service shuts down", "try again when it is back")
+    QUEUE_FULL = (
         503,
         "As many plans wait as may",
         "try again when Retry-After says, or submit a job (POST /jobs)",
     )
-    UPLOADS_FULL = _Kind(
+    UPLOADS_FULL = (
         503,
         "Others upload as much just now as there is room for",
         "try again when Retry-After says",
     )
-    TOO_MANY_CONNECTIONS = _Kind(
-        503, "There are as many connections as may be", "try again in a few seconds"
+    TOO_MANY_CONNECTIONS = (
+        503,
+        "There are as many connections as may be",
+        "try again in a few seconds",
     )
-    OVERTIME = _Kind(
-        504, "Planning took longer than it may", "hand in a smaller program, or submit a job"
+    OVERTIME = (
+        504,
+        "Planning took longer than it may",
+        "hand in a smaller program, or submit a job",
     )
-    STORE_FULL = _Kind(507, "There is no room for more", "delete plans that are not wanted")
+    STORE_FULL = (507, "There is no room for more", "delete plans that are not wanted")
+
+    def __init__(self, status: int, title: str, remedy: str) -> None:
+        """The HTTP status, what it is (the same in each case), and what to do in general."""
+        self.status, self.title, self.remedy = status, title, remedy
 
     @property
     def slug(self) -> str:
@@ -171,30 +189,12 @@ class ProblemKind(Enum):
         """The reference that names it."""
         return PROBLEMS + self.slug
 
-    @property
-    def status(self) -> int:
-        """The HTTP status that it is answered with."""
-        return self.value.status
-
-    @property
-    def title(self) -> str:
-        """What it is, the same in each case."""
-        return self.value.title
-
-    @property
-    def remedy(self) -> str:
-        """What to do in general."""
-        return self.value.remedy
-
 
 _BY_STATUS: Final = {
     kind.status: kind
     for kind in (
         ProblemKind.NOT_FOUND,
         ProblemKind.METHOD_NOT_ALLOWED,
-        ProblemKind.TOO_LARGE,
-        ProblemKind.TOO_MANY_REQUESTS,
-        ProblemKind.STORE_FULL,
     )
 }
 
