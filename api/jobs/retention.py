@@ -17,7 +17,6 @@ from api.store.plans import GRACE, PlanStore
 from api.store.room import NoRoomError
 from api.store.tables import Blob, Item, Job, Plan, Task, blob_references
 
-_DAY: Final = 86400.0
 _PASSING: Final = frozenset(("plan", "task"))
 """Tables whose rows may go; what others refer to stays."""
 
