@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -260,7 +260,10 @@ class PlanStore:
         if files.program.stat().st_size > 0:
             kept["program"] = files.program
         # At once: what takes time is to wait for the disk, or for the network.
-        put = dict(zip(kept, self._threads.map(self.blobs.put, kept.values()), strict=True))
+        puts = {name: self._threads.submit(self.blobs.put, path) for name, path in kept.items()}
+        # To the last one, even where one fails: its caller may delete the files.
+        wait(puts.values())
+        put = {name: done.result() for name, done in puts.items()}
         blobs = {column: put.get(column.removesuffix("_sha256")) for column in _BLOBS}
         asked = {"options": json.dumps(write_options(options))}
         return Draft(

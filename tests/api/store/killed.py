@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -51,6 +52,8 @@ class Death:
             event.listen(Engine, name, self.pass_seam)
         event.listen(Session, "after_commit", self.pass_seam)
         sys.setprofile(self.profile)
+        # Blobs are put in threads, which are yet to start.
+        threading.setprofile(self.profile)
 
 
 def put_and_die(data_dir: Path, url: str, text: str, seam: int) -> bool:
