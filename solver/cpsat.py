@@ -89,11 +89,14 @@ def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
     return sum(least)
 
 
-def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
+def solve_whole(
+    problem: Problem, *, time_limit: float = 30.0, search_seconds: float = math.inf
+) -> Solution:
     """Solves a problem with CP-SAT alone, straight from its definition.
 
     It shares only the problem with ``solve``, so that each can check the other. The time limit is
-    in CP-SAT's deterministic time, whose unit is about a second.
+    in CP-SAT's deterministic time, whose unit is about a second; ``search_seconds`` are those of
+    the clock.
 
     Raises ``ProblemError`` for a problem that is not well formed or too large to add up,
     ``InfeasibleError``, and ``NoSolutionFoundError`` if the time ran out first.
@@ -114,7 +117,7 @@ def solve_whole(problem: Problem, *, time_limit: float = 30.0) -> Solution:
             model.add_copies(takes[factor.source], users, factor.prices)
         else:
             model.add_agree([takes[v] for v in factor.scope], factor)
-    outcome = model.minimise(time_limit)
+    outcome = model.minimise(time_limit, started + search_seconds)
     if outcome.chosen is None:
         raise NoSolutionFoundError(_no_solution(time_limit))
     chosen = outcome.chosen

@@ -165,6 +165,35 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
     scaling(operators or SIZES, output)
 
 
+@bench_group.command("solver")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", "models", multiple=True, help="A model of the zoo. May be repeated.")
+@click.option(
+    "--seconds",
+    multiple=True,
+    type=click.FloatRange(min=0, min_open=True),
+    help="A limit to race to [default: 1, 5 and 20]. May be repeated.",
+)
+@click.option("--quick", is_flag=True, help="Few and small problems, for one second each.")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_solver(
+    files: tuple[Path, ...],
+    models: tuple[str, ...],
+    seconds: tuple[float, ...],
+    quick: bool,
+    output: Path | None,
+) -> None:
+    """Solve hard problems by us, toulbar2, HiGHS and CP-SAT: values, bounds, CPU time, memory.
+
+    FILES are lowered programs, whose layout problems are solved instead of drawn ones.
+    """
+    from api.bench.solver import racing
+    from api.files import check_writable
+
+    check_writable(output)
+    racing(files, models, seconds, quick, output)
+
+
 @bench_group.command("profiles")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 @PROFILE

@@ -29,6 +29,7 @@ PARSED: Final = {
     "bench models": "takes minutes; tests/api/cli/test_cli.py runs it on small models",
     "bench lowering": "takes minutes; tests/api/bench/test_lowering.py runs it on a small model",
     "bench replan": "takes minutes; tests/api/cli/test_cli.py runs it on small graphs",
+    "bench solver": "takes minutes; tests/api/bench/test_solver.py runs it on a tiny problem",
     "bench dashboard": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "bench screenshots": "takes minutes; tests/api/bench/test_dashboard.py runs it on little",
     "tune": "needs ExecuTorch's runtime; tests/api/cli/test_tune.py has a stand-in for it",

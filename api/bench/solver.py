@@ -1,0 +1,119 @@
+"""Our solver against others on the same problems: values, bounds, CPU time and memory."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from api.bench.instances import Instance, drawn, of_file, of_model
+from api.bench.referees import SOLVERS, Found, Run, run
+from api.terminal.markdown import head, row
+from planner.files.whole import write_whole
+
+SECONDS: Final = (1.0, 5.0, 20.0)
+QUICK_SECONDS: Final = (1.0,)
+
+_OURS: Final = "ours"
+_MARGIN: Final = 30.0
+"""Seconds beyond twice its limit after which a process is ended."""
+
+_COLUMNS: Final = ("problem", "seconds", "solver", "value", "bound", "gap", "CPU, s", "MB")
+
+
+def racing(
+    files: Sequence[Path],
+    models: Sequence[str],
+    seconds: Sequence[float],
+    quick: bool,
+    output: Path | None,
+) -> None:
+    """Prints what each solver finds of each problem, and then where another one is better.
+
+    With ``files`` or ``models`` the problems are those of lowered programs and of models of the
+    zoo, otherwise drawn ones. Raises ``OptionError`` for a model that is not there.
+    """
+    console = Console(width=250, highlight=False)
+    lines: list[str] = []
+
+    def write(line: str) -> None:
+        lines.append(line)
+        console.print(line, markup=False)
+
+    for line in head(_COLUMNS, 1):
+        write(line)
+    better: list[str] = []
+    limits = sorted(seconds or (QUICK_SECONDS if quick else SECONDS))
+    for instance in _instances(files, models, quick):
+        proven: dict[str, Run] = {}
+        for limit in limits:
+            runs = {
+                solver: proven.get(solver) or _run(solver, instance, limit) for solver in SOLVERS
+            }
+            proven |= {s: r for s, r in runs.items() if r is not None and r.found.is_proven}
+            for solver, found in runs.items():
+                write(row([instance.name, f"{limit:g}", solver, *_cells(found)]))
+            better += [f"- {instance.name}, {limit:g} s: {text}" for text in beaten(runs)]
+    write("")
+    write("Where another solver has a better value or bound at the same time:")
+    write("")
+    for line in better or ["- nowhere"]:
+        write(line)
+    if output is not None:
+        write_whole(output, ("\n".join(lines) + "\n").encode())
+
+
+def _instances(files: Sequence[Path], models: Sequence[str], quick: bool) -> Iterator[Instance]:
+    for file in files:
+        yield from of_file(file)
+    for model in models:
+        yield from of_model(model)
+    if not files and not models:
+        yield from drawn(quick)
+
+
+def _run(solver: str, instance: Instance, seconds: float) -> Run | None:
+    """A run in a process of its own; None if it had to be ended."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        try:
+            answer = pool.apply_async(run, (solver, instance.problem, seconds))
+            return answer.get(2 * seconds + _MARGIN)
+        except multiprocessing.TimeoutError:
+            return None
+
+
+def beaten(runs: Mapping[str, Run | None]) -> Iterator[str]:
+    """What others found that is better than ours."""
+    ours = _found(runs[_OURS])
+    for solver, other in runs.items():
+        value, bound = _found(other).value, _found(other).bound
+        if value is not None and (ours.value is None or value < ours.value):
+            yield f"{solver} has the value {value:,}, ours is {_number(ours.value)}"
+        if bound is not None and (ours.bound is None or bound > ours.bound):
+            yield f"{solver} has the bound {bound:,}, ours is {_number(ours.bound)}"
+
+
+def _found(run: Run | None) -> Found:
+    return Found(None, None) if run is None else run.found
+
+
+def _cells(run: Run | None) -> list[str]:
+    if run is None:
+        return ["", "", "", "does not end", ""]
+    found = run.found
+    gap = ""
+    if found.value is not None and found.bound is not None:
+        gap = "proven"
+        if not found.is_proven:
+            gap = f"{(found.value - found.bound) / max(1, abs(found.value)):.2%}"
+    return [
+        *(_number(found.value), _number(found.bound), gap),
+        *(f"{run.cpu_seconds:.2f}", f"{run.megabytes:.0f}"),
+    ]
+
+
+def _number(number: int | None) -> str:
+    return "none" if number is None else f"{number:,}"

@@ -1,0 +1,96 @@
+"""The race of solvers: all find what brute force does, and what is worse is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+from click.testing import CliRunner
+
+from api.bench import instances, solver
+from api.bench.instances import Instance, drawn, grid, priced, recurrent, regular, tree
+from api.bench.referees import SOLVERS, Found, Run, run
+from api.bench.solver import beaten
+from api.cli import main
+from solver import FORBIDDEN, solve
+from tests.solver.problems import brute_force, random_problem
+
+TINY = Instance("tiny", priced(grid(2, 3), 3, "copies", Random(1)))
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_each_finds_the_least_first_level(name: str) -> None:
+    solved = 0
+    for seed in range(25):
+        problem = random_problem(Random(seed))
+        best = brute_force(problem)
+        if best is None:
+            continue
+        assert SOLVERS[name](problem, 5.0) == Found(best[0], best[0]), (name, seed)
+        solved += 1
+    assert solved > 10
+
+
+def test_what_is_better_is_said() -> None:
+    def ran(value: int | None, bound: int | None) -> Run:
+        return Run(Found(value, bound), 0.1, 1.0)
+
+    assert list(beaten({"ours": ran(5, 5), "a": ran(5, 5), "b": ran(7, 3), "c": None})) == []
+    assert list(beaten({"ours": ran(9, 5), "a": ran(8, 4), "b": ran(None, 6)})) == [
+        "a has the value 8, ours is 9",
+        "b has the bound 6, ours is 5",
+    ]
+    assert list(beaten({"ours": None, "a": ran(8, None)})) == ["a has the value 8, ours is none"]
+
+
+def test_a_process_of_its_own_says_what_it_took() -> None:
+    found = run("ours", TINY.problem, 5.0)
+    assert found.found.is_proven
+    assert found.cpu_seconds >= 0
+    assert found.megabytes > 1
+
+
+def test_the_command_prints_a_row_for_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(solver, "drawn", lambda quick: iter([TINY]))
+    file = tmp_path / "solver.md"
+    result = CliRunner().invoke(main, ["bench", "solver", "--seconds", "1", "-o", str(file)])
+    assert result.exit_code == 0, result.output
+    best = solve(TINY.problem).cost[0]
+    rows = [line for line in file.read_text().splitlines() if line.startswith("| tiny")]
+    assert [row.split(" | ")[2:6] for row in rows] == [
+        [name, f"{best:,}", f"{best:,}", "proven"] for name in SOLVERS
+    ]
+    assert "- nowhere" in file.read_text()
+
+
+def test_drawn_problems_are_well_formed_and_the_same_again() -> None:
+    first, again = list(drawn(quick=True)), list(drawn(quick=True))
+    assert len({instance.name for instance in first}) == len(first)
+    for a, b in zip(first, again, strict=True):
+        a.problem.validate()
+        labels = tuple(v.domain[0] for v in a.problem.variables)
+        assert a.name == b.name
+        assert a.problem.cost(labels) == b.problem.cost(labels)
+
+
+def test_nets_have_the_edges_that_they_say() -> None:
+    degrees = [0] * 20
+    for edge in regular(20, 3, Random(1)):
+        for v in edge:
+            degrees[v] += 1
+    assert degrees == [3] * 20
+    assert len(grid(4, 5)) == 3 * 5 + 4 * 4
+    assert len(tree(10, 3, Random(1))) == 3 + 3 * 7
+    graph = recurrent(steps=3, width=8, layers=2)
+    assert sum(operator.name.startswith("aten.split") for operator in graph.operators) == 6
+
+
+def test_files_are_problems(tmp_path: Path) -> None:
+    from api.bench.nets import small_net
+
+    file = tmp_path / "net.vkgraph"
+    file.write_bytes(small_net(1))
+    (instance,) = instances.of_file(file)
+    assert instance.name == "net"
+    assert solve(instance.problem).cost[0] < FORBIDDEN
