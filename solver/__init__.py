@@ -4,9 +4,11 @@
 
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
+``marginals`` says of every variable and label what the best assignment with it costs.
 """
 
 from solver.cpsat import solve_whole
+from solver.marginals import Marginals, TooDenseError, marginals
 from solver.problem import (
     FORBIDDEN,
     Agree,
@@ -24,6 +26,7 @@ __all__ = [
     "Agree",
     "CostTable",
     "InfeasibleError",
+    "Marginals",
     "NoSolutionFoundError",
     "Problem",
     "ProblemError",
@@ -31,7 +34,9 @@ __all__ = [
     "Solution",
     "Statistics",
     "Status",
+    "TooDenseError",
     "Variable",
+    "marginals",
     "solve",
     "solve_whole",
 ]

@@ -35,6 +35,8 @@ class Elimination:
     core: list[Table]
     total: list[int]
     """The cost of the parts that are eliminated completely, as the numbers of a packed vector."""
+    sums: list[tuple[Lanes, Lanes]]
+    """If kept, for each eliminated node: the sum of its tables, and that of its best values."""
 
     def complete(self, values: list[int]) -> None:
         """Fills in the values of the eliminated nodes, given those of the core."""
@@ -48,7 +50,12 @@ class Elimination:
 
 
 def eliminate(
-    order: Order, sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], packed: Packed
+    order: Order,
+    sizes: Sequence[int],
+    scopes: Sequence[tuple[int, ...]],
+    packed: Packed,
+    *,
+    keep: bool = False,
 ) -> Elimination:
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
     position = order.position
@@ -63,11 +70,14 @@ def eliminate(
         buckets[first].append((*_sorted(scope, places, table), number))
 
     choices: list[NDArray[np.integer[Any]] | None] = []
+    sums: list[tuple[Lanes, Lanes]] = []
     total = [0] * len(packed.weights)
     for v, near in zip(order.nodes, order.neighbours, strict=False):
         bucket = buckets[v]
         if not bucket:
             choices.append(None)
+            if keep:
+                sums.append((np.zeros((packed.lanes, sizes[v])), np.zeros(packed.lanes)))
             continue
         scope = (v, *near)
         joined = _join(bucket, scope, sizes)
@@ -77,6 +87,8 @@ def eliminate(
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
                 raise DeadEndError(_causes(v, origins))
         bucket.clear()
+        if keep:
+            sums.append((joined, best))
         # There are many small tables; only large ones are worth shrinking.
         choices.append(choice if choice.size < 1024 else choice.astype(np.int16))
         if near:
@@ -84,7 +96,7 @@ def eliminate(
         else:
             total = [a + b for a, b in zip(total, packed.numbers(best), strict=True)]
     core = [table for v in order.core for table in buckets[v]]
-    return Elimination(order, choices, core, total)
+    return Elimination(order, choices, core, total, sums)
 
 
 def _sorted(

@@ -32,6 +32,8 @@ class Packed:
     lanes: int
     forbids: bool
     """Whether any table has a forbidden entry."""
+    lows: list[int]
+    """By level: what no sum of the tables' entries is below, whichever tables it is of."""
 
     def pack(self, cost: Sequence[int]) -> list[int]:
         """The numbers of one finite cost vector."""
@@ -43,6 +45,23 @@ class Packed:
         for lane in lanes.tolist():
             parts += [int(lane.real), int(lane.imag)]
         return parts[: len(self.weights)] if np.iscomplexobj(lanes) else parts[::2]
+
+    def costs(self, lanes: Lanes) -> Costs:
+        """The cost vectors of a table of sums, of shape (levels, ...)."""
+        forbidden = np.isinf(lanes[0].real)
+        found = np.empty((len(self.lows), *lanes.shape[1:]), np.int64)
+        for number, row in enumerate(self.weights):
+            lane = lanes[number // 2] if np.iscomplexobj(lanes) else lanes[number]
+            part = lane.imag if np.iscomplexobj(lanes) and number % 2 else lane.real
+            # Above their lows, levels are the digits of the number.
+            low = sum(factor * low for factor, low in zip(row, self.lows, strict=True))
+            rest = np.where(forbidden, low, part).astype(np.int64) - low
+            for level, factor in enumerate(row):
+                if factor:
+                    found[level] = rest // factor + self.lows[level]
+                    rest = rest % factor
+        found[0, forbidden] = FORBIDDEN
+        return found
 
 
 def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
@@ -59,7 +78,8 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
             unique.append(table)
         slot_of.append(slot)
     if not unique:
-        return Packed(_weights([0] * levels, separate=separate), [], 1, False)
+        weights = _weights([0] * levels, separate=separate)
+        return Packed(weights, [], 1, False, [0] * levels)
 
     flat = np.concatenate([table.reshape(levels, -1) for table in unique], axis=1)
     ends = np.cumsum([table.size // levels for table in unique])
@@ -67,7 +87,8 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
     forbids = bool(barred.any())
     if forbids:
         flat[:, barred] = 0
-    weights = _weights(_spans(flat, ends, np.bincount(slot_of)), separate=separate)
+    lows, spans = _ranges(flat, ends, np.bincount(slot_of))
+    weights = _weights(spans, separate=separate)
     lanes = _lanes(flat, weights, separate=separate)
     if forbids:
         lanes[0, barred] = np.inf
@@ -76,7 +97,7 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
     for table, end in zip(unique, ends.tolist(), strict=True):
         packed.append(lanes[:, start:end].reshape(-1, *table.shape[1:]))
         start = end
-    return Packed(weights, [packed[slot] for slot in slot_of], len(lanes), forbids)
+    return Packed(weights, [packed[slot] for slot in slot_of], len(lanes), forbids, lows)
 
 
 def unpack(tables: Sequence[Lanes]) -> list[Costs]:
@@ -114,10 +135,10 @@ def _lanes(flat: Costs, weights: list[list[int]], *, separate: bool) -> Lanes:
     return lanes
 
 
-def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
-    """How far apart the sums of two choices of entries can be, by level.
+def _ranges(flat: Costs, ends: Costs, counts: Costs) -> tuple[list[int], list[int]]:
+    """The lowest sum of a choice of entries, and how far apart two can be, by level.
 
-    Zero counts as an entry, so that this also bounds the sums themselves.
+    Zero counts as an entry, so that this also bounds the sums themselves, and those of some tables.
     """
     starts = np.concatenate(([0], ends[:-1]))
     high = np.maximum.reduceat(flat, starts, axis=1).clip(min=0)
@@ -126,11 +147,16 @@ def _spans(flat: Costs, ends: Costs, counts: Costs) -> list[int]:
         if top >= LIMIT or bottom <= -LIMIT:
             raise _too_large(level)
     span = high - low
-    if int(span.max()) * int(counts.sum()) < FORBIDDEN:
-        exact: list[int] = (span @ counts).tolist()
+    return _sums(low, counts), _sums(span, counts)
+
+
+def _sums(each: Costs, counts: Costs) -> list[int]:
+    """The sums (levels,) of numbers (levels, tables), each as often as its table is there."""
+    if int(np.abs(each).max()) * int(counts.sum()) < FORBIDDEN:
+        exact: list[int] = (each @ counts).tolist()
         return exact
     times = counts.tolist()
-    return [sum(s * n for s, n in zip(row, times, strict=True)) for row in span.tolist()]
+    return [sum(s * n for s, n in zip(row, times, strict=True)) for row in each.tolist()]
 
 
 def _weights(spans: list[int], *, separate: bool) -> list[list[int]]:
