@@ -16,7 +16,7 @@ from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Sta
 
 TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**10
-"""The table limit if a core is left: CP-SAT prefers many small tables to few large ones."""
+"""The limit in parts that leave a core: CP-SAT prefers many small tables to few large ones."""
 
 EASY_TABLE = 2**14
 """Entries of a table that is eliminated sooner than dominated labels are looked for."""
@@ -80,15 +80,14 @@ def _solve(
     times = [started, perf_counter()]
     reduced = reduce(problem, table_limit)
     times.append(perf_counter())
-    order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+    core_limit = min(table_limit, CORE_TABLE_LIMIT)
+    order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     if order.core or order.largest > EASY_TABLE:
         smaller = undominated(problem)
         if smaller is not None:
             problem = smaller
             reduced = reduce(problem, table_limit)
-            order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
-    if order.core and table_limit > CORE_TABLE_LIMIT:
-        order = elimination_order(reduced.sizes, reduced.scopes, CORE_TABLE_LIMIT)
+            order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     times.append(perf_counter())
     core = order.core
     # CP-SAT minimises one level at a time, so levels must not share a number.
