@@ -4,10 +4,13 @@
 
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
-``marginals`` says of every variable and label what the best assignment with it costs.
+``marginals`` says of every variable and label what the best assignment with it costs;
+``solve_ilp`` keeps limits, and proves an optimum again without reductions.
 """
 
+from solver.compact import Limit, level_limit
 from solver.cpsat import solve_whole
+from solver.ilp import solve_ilp
 from solver.marginals import Marginals, TooDenseError, marginals
 from solver.problem import (
     FORBIDDEN,
@@ -26,6 +29,7 @@ __all__ = [
     "Agree",
     "CostTable",
     "InfeasibleError",
+    "Limit",
     "Marginals",
     "NoSolutionFoundError",
     "Problem",
@@ -36,7 +40,9 @@ __all__ = [
     "Status",
     "TooDenseError",
     "Variable",
+    "level_limit",
     "marginals",
     "solve",
+    "solve_ilp",
     "solve_whole",
 ]
