@@ -6,6 +6,7 @@ import click
 
 import planner
 from api.cli import (
+    answers,
     bench,
     compare,
     gpu,
@@ -31,6 +32,7 @@ def main() -> None:
 for command in (
     planning.plan,
     planning.check,
+    answers.explain,
     planning.show,
     planning.diff,
     compare.compare,

@@ -183,12 +183,13 @@ class Planning:
         planned, laid = built.planned, built.planned.laid
         self._stage = None
         graph = split_delegate(blob).flatbuffer
+        places = _places(built)
         plan = describe_delegate(
             index=len(self.delegates),
             graph=graph,
             written=vkgraph.decode(graph),
             plan=laid.plan,
-            places=_places(built),
+            places=places,
             names=tensor_names(built.builder),
             baseline=planned.baseline,
             profile=self.options.profile,
@@ -213,6 +214,7 @@ class Planning:
             verify_seconds=watch.seconds,
             warnings=warnings,
             mended=mended,
+            places=places,
         )
         self.limits = planned.limits
         self.delegates.append(result)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
 
 from planner.costs.model import CostModel
 from planner.costs.standins import CONV2D
@@ -72,6 +72,9 @@ from schema.executorch_program import (
 )
 from solver import Status as SolverStatus
 
+if TYPE_CHECKING:
+    from planner.result.explanation import Explanation
+
 _NO_LABEL: Final = -1
 _NO_LAYOUTS: Final = (
     "it came without layouts, so that there are none to compare with: the plan stands for them"
@@ -86,6 +89,13 @@ class Planned:
     report: Report
     delegates: tuple[DelegateResult, ...]
     data: bytes
+    options: PlanOptions = field(repr=False)
+
+    def explanation(self) -> Explanation:
+        """Why each repack of the plan remains, and what the plan without it would cost."""
+        from planner.result.explanation import explain
+
+        return explain(self.program, self.delegates, self.options.profile)
 
     def flatbuffer(self) -> bytes:
         """The planned program as a flatbuffer (``plan.fbs``)."""
@@ -169,6 +179,7 @@ def replan(
         ),
         delegates=tuple(results),
         data=_bundled_again(handed_in, _put_back(data, name, changed, options.texture_limits)),
+        options=options,
     )
 
 
@@ -373,6 +384,7 @@ class _Delegate:
             ),
             mended=mended,
             memory=memory,
+            places=places,
         )
         return result, None if data is self.data else data
 

@@ -107,6 +107,7 @@ class DelegateResult:
     plan_seconds: float
     baseline_seconds: float
     verify_seconds: float
+    places: WrittenPlaces = field(repr=False)
     pinned_operators: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()

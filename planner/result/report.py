@@ -168,7 +168,7 @@ class Report:
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; figures that are not known are left out."""
-        found: dict[str, Any] = _document(self)
+        found: dict[str, Any] = to_document(self)
         return found
 
 
@@ -225,7 +225,7 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
     memory = [d.memory for d in delegates if d.memory is not None]
     costs = ("repack_cost", "baseline_repack_cost", "objective_cost", "baseline_objective_cost")
     return {
-        **{name: _number(getattr(figures, name), unit) for name in (*costs, "bound")},
+        **{name: to_number(getattr(figures, name), unit) for name in (*costs, "bound")},
         "ratio": ratio(figures.baseline_repack_cost, figures.repack_cost),
         "objective_ratio": ratio(figures.baseline_objective_cost, figures.objective_cost),
         "transitions": figures.transitions,
@@ -266,7 +266,7 @@ def _transitions(plan: DelegatePlan, unit: str) -> tuple[TransitionReport, ...]:
             operator_index=t.operator_index,
             from_=str(TensorRepr(t.from_storage, t.from_layout)),
             to=str(TensorRepr(t.to_storage, t.to_layout)),
-            cost=_number(t.cost, unit),
+            cost=to_number(t.cost, unit),
             cost_origin=t.origin.name.lower(),
             users=tuple(UserReport(u.operator_index, u.operator_name, u.argument) for u in t.users),
         )
@@ -274,21 +274,23 @@ def _transitions(plan: DelegatePlan, unit: str) -> tuple[TransitionReport, ...]:
     )
 
 
-def _number(cost: float, unit: str) -> float:
+def to_number(cost: float, unit: str) -> float:
+    """A cost as a document has it: bytes are whole."""
     return int(cost) if unit == "bytes" else cost
 
 
-def _document(value: Any) -> Any:
+def to_document(value: Any) -> Any:
+    """A dataclass as a JSON document; figures that are not known are left out."""
     if is_dataclass(value):
         found = {f: getattr(value, f.name) for f in fields(value)}
         return {
-            f.name.removesuffix("_"): _document(item)
+            f.name.removesuffix("_"): to_document(item)
             for f, item in found.items()
             # What has None for a default is left out where it is not known.
             if item is not None or f.default is MISSING
         }
     if isinstance(value, (tuple, list)):
-        return [_document(item) for item in value]
+        return [to_document(item) for item in value]
     return dict(value) if isinstance(value, Mapping) else value
 
 

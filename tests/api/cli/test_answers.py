@@ -1,0 +1,72 @@
+"""``layout-planner explain`` and ``opportunities``: their tables, their JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from api.cli import main
+from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, vkgraph
+from schema.vkgraph import OperatorCall
+from tests.api import graphs
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, arguments)], env={"COLUMNS": "200"})
+
+
+@pytest.fixture
+def forced(tmp_path: Path) -> Path:
+    """A VkGraph with a repack that has to be: packed along channels, then along width."""
+    values = tuple(
+        VkTensor(
+            VkDataType.FLOAT32,
+            (4, 4),
+            mem_obj_id=number,
+            storage_type=VkStorageType.TEXTURE_3D,
+            memory_layout=VkMemoryLayout.TENSOR_CHANNELS_PACKED,
+            staging_datatype=VkDataType.FLOAT32,
+        )
+        for number in range(4)
+    )
+    chain = (
+        OperatorCall(0, "aten.t_copy.default", (0, 1)),
+        OperatorCall(1, "aten.relu.default", (1, 2)),
+        OperatorCall(2, "aten.mm.default", (2, 2, 3)),
+    )
+    path = tmp_path / "forced.bin"
+    path.write_bytes(vkgraph.encode(VkGraph("0", chain, values, (0,), (3,))))
+    return path
+
+
+def test_a_repack_is_explained(forced: Path) -> None:
+    done = run("explain", forced, "--profile", "bytes")
+    assert done.exit_code == 0, done.output
+    assert "forced.bin: why repacks remain, by repack cost" in done.output
+    assert "aten.t_copy.default #0 output 0" in done.output
+    assert "aten.mm.default #" in done.output
+    assert "+0.000 MB" in done.output
+
+
+def test_an_explanation_as_json(forced: Path) -> None:
+    done = run("explain", forced, "--profile", "bytes", "--json")
+    assert done.exit_code == 0, done.output
+    (delegate,) = json.loads(done.output)["delegates"]
+    (repack,) = delegate["repacks"]
+    assert repack["cost"] == delegate["objective_cost"]
+    assert repack["from"] == "texture:CHANNELS_PACKED"
+    assert repack["to"] in ("texture:WIDTH_PACKED", "buffer:WIDTH_PACKED")
+    assert [b["operator"] for b in repack["made"]] == ["aten.t_copy.default"]
+    assert [b["operator"] for b in repack["read"]] == ["aten.mm.default"]
+    assert repack["without"]["extra"] == 0
+
+
+def test_a_plan_without_repacks_has_none_to_explain(tmp_path: Path) -> None:
+    path = tmp_path / "relu.bin"
+    path.write_bytes(graphs.graph())
+    done = run("explain", path)
+    assert done.exit_code == 0, done.output
+    assert "no repack remains" in done.output
