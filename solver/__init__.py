@@ -4,6 +4,7 @@
 
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
+``ranked`` goes on where it ends: the second best assignment, the third, and so on.
 ``marginals`` says of every variable and label what the best assignment with it costs;
 ``solve_ilp`` keeps limits, and proves an optimum again without reductions.
 """
@@ -21,6 +22,7 @@ from solver.problem import (
     SharedCopies,
     Variable,
 )
+from solver.ranking import Ranked, ranked
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 from solver.solve import solve
 
@@ -34,6 +36,7 @@ __all__ = [
     "NoSolutionFoundError",
     "Problem",
     "ProblemError",
+    "Ranked",
     "SharedCopies",
     "Solution",
     "Statistics",
@@ -42,6 +45,7 @@ __all__ = [
     "Variable",
     "level_limit",
     "marginals",
+    "ranked",
     "solve",
     "solve_ilp",
     "solve_whole",
