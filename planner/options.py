@@ -37,6 +37,10 @@ Source: ExecuTorch 1.5.1, ``vulkan_partitioner.py``, ``vulkan_preprocess.py``, a
 """
 
 
+MOST_ALTERNATIVES: Final = 100
+"""Most plans that are listed beside the one that is chosen: each is written and checked."""
+
+
 @dataclass(frozen=True, slots=True)
 class LoweringOptions:
     """How a program is lowered: the limits of the device, and options of ``VulkanPartitioner``.
@@ -93,7 +97,8 @@ class PlanOptions:
     gives it) among them, the plan avoids those to ``avoid``. ``known`` are the planner's own table,
     unless a sweep of kernels is to meet them. ``compile_options`` are ``VulkanPartitioner``'s, for
     a program that is lowered here, ``imports`` the modules that define its own operators, and
-    ``trust`` whether code in it may run.
+    ``trust`` whether code in it may run. ``alternatives`` is how many of the plans that come next
+    are listed, for each delegate.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -108,6 +113,7 @@ class PlanOptions:
     compile_options: tuple[tuple[str, bool], ...] = ()
     imports: tuple[str, ...] = ()
     trust: bool = False
+    alternatives: int = 0
 
     @property
     def lowering(self) -> LoweringOptions:
@@ -158,6 +164,7 @@ def make_options(
     compile_options: Iterable[str] = (),
     imports: Iterable[str] = (),
     trust: bool = False,
+    alternatives: int = 0,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -167,8 +174,8 @@ def make_options(
     ExecuTorch, or as in ``1.3+`` that and later ones. ``avoid`` are faults of kernels, or the path
     of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
     or ``downcast_64_bit=false``; ``imports`` are modules or Python files.
-    ``trust`` lets code in an exported program run, which is vetted otherwise. Raises
-    ``OptionError`` naming the wrong option.
+    ``trust`` lets code in an exported program run, which is vetted otherwise. ``alternatives`` is
+    how many plans to list that come next. Raises ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -184,6 +191,7 @@ def make_options(
         compile_options=tuple(sorted(dict(map(parse_compile_option, compile_options)).items())),
         imports=tuple(imports),
         trust=trust,
+        alternatives=check_alternatives(alternatives),
     )
     options.cost_model()
     return options
@@ -221,6 +229,15 @@ def check_buffer_limit(elements: int) -> int:
     if not 1 <= elements < 2**63:
         raise OptionError(f"buffer limit {elements} is not a positive number of elements")
     return elements
+
+
+def check_alternatives(count: int) -> int:
+    """The number itself; raises ``OptionError`` for one that cannot be listed."""
+    if not 0 <= count <= MOST_ALTERNATIVES:
+        raise OptionError(
+            f"{count} alternatives cannot be listed: ask for 0 to {MOST_ALTERNATIVES}"
+        )
+    return count
 
 
 def parse_compile_option(text: str) -> tuple[str, bool]:

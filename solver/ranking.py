@@ -14,20 +14,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 
 from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Packed, pack
+from solver.marginals import KEPT_LIMIT, TooDenseError
 from solver.merge import Merged, merge
-from solver.order import Order, elimination_order
+from solver.order import elimination_order
 from solver.problem import FORBIDDEN, CostTable, Factor, Problem, SharedCopies, Variable
 from solver.reduce import DENSE_LIMIT, Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status
 from solver.solve import TABLE_LIMIT, solve
 
-KEPT_LIMIT = 2**25
-"""Most entries of all tables that are kept: a quarter of a gigabyte."""
+SOLVED_LIMIT = 256
+"""Most classes of equal variables of a problem that is solved again for each of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +61,7 @@ def ranked(
     for elimination, it takes a solution of the problem for each of them. Those have the limits of
     ``solve``; where one ends without a proof, the order is not proven from there on.
 
-    Raises as ``solve`` does, before the first assignment.
+    Raises as ``solve`` does, before the first assignment, and ``TooDenseError`` for such a problem if it has more than ``SOLVED_LIMIT`` classes of equal variables.
     """
     problem.validate()
     every = _by_elimination(problem, table_limit)
@@ -82,7 +84,7 @@ def _by_elimination(problem: Problem, table_limit: int) -> Iterator[Ranked] | No
     determined = _determined(problem)
     reduced = reduce(determined, table_limit)
     order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
-    if order.core or _entries(order, reduced.sizes) > KEPT_LIMIT:
+    if order.core or order.work > KEPT_LIMIT:
         return None
     packed = pack(reduced.tables, problem.levels, separate=False)
     try:
@@ -91,13 +93,6 @@ def _by_elimination(problem: Problem, table_limit: int) -> Iterator[Ranked] | No
         solve(problem, table_limit=table_limit)  # It raises, and knows why.
         raise AssertionError("the problem has a solution after all") from None
     return _Partition(problem, reduced, packed, elimination).assignments()
-
-
-def _entries(order: Order, sizes: Sequence[int]) -> int:
-    return sum(
-        sizes[v] * math.prod([sizes[u] for u in near])
-        for v, near in zip(order.nodes, order.neighbours, strict=False)
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,21 +158,15 @@ class _Partition:
         at = tuple([values[u] for u in self._order.neighbours[place]])
         found = self._ranks.get((place, at))
         if found is None:
-            joined = self._elimination.joined[place]
-            if joined is None:
-                free = [0] * len(self._packed.weights)
-                found = [(free, value) for value in range(self._reduced.sizes[self._node(place)])]
-            else:
-                column = joined[(slice(None), slice(None), *at)]
-                found = sorted(
-                    (self._packed.numbers(column[:, value]), value)
-                    for value in np.flatnonzero(np.isfinite(column[0].real)).tolist()
-                )
+            column = self._elimination.sums[place][0]
+            for value in reversed(at):
+                column = column[..., value]
+            found = sorted(
+                (self._packed.numbers(column[:, value]), value)
+                for value in np.flatnonzero(np.isfinite(column[0].real)).tolist()
+            )
             self._ranks[place, at] = found
         return found
-
-    def _node(self, place: int) -> int:
-        return self._order.nodes[place]
 
     def _ranked(self, values: list[int], claimed: list[int]) -> Ranked:
         merged, node = self._reduced.merged, self._reduced.node
@@ -226,7 +215,7 @@ def _is_large(merged: Merged, factor: Factor) -> bool:
 def _chains(
     problem: Problem, merged: Merged, factor: SharedCopies, variables: list[Variable]
 ) -> list[Factor]:
-    """For each label: whether the first user has it, whether one of the first two has, and so on."""
+    """For each label: does the first user have it, does one of the first two have it, and so on."""
     source, users = factor.source, _users(merged, factor)
     made = problem.variables[source].domain
     factors: list[Factor] = []
@@ -258,6 +247,17 @@ def _chains(
     return factors
 
 
+class _Solved(NamedTuple):
+    """Assignments whose first so many classes are fixed; the best that was found, and a bound."""
+
+    cost: tuple[int, ...]
+    serial: int
+    fixed: int
+    domains: dict[int, tuple[int, ...]]
+    assignment: tuple[int, ...]
+    bound: tuple[int, ...]
+
+
 def _by_solving(
     problem: Problem, table_limit: int, time_limit: float, search_seconds: float
 ) -> Iterator[Ranked]:
@@ -265,6 +265,11 @@ def _by_solving(
     deadline = perf_counter() + search_seconds
     merged = merge(problem)
     roots = [v for v, r in enumerate(merged.root) if v == r and len(merged.domains[v]) > 1]
+    if len(roots) > SOLVED_LIMIT:
+        raise TooDenseError(
+            "the problem is connected too densely to rank its assignments by elimination, and too "
+            "large to solve it again for each of them"
+        )
     serial = count()
     first = solve(
         problem, table_limit=table_limit, time_limit=time_limit, search_seconds=search_seconds
@@ -272,16 +277,16 @@ def _by_solving(
 
     def every() -> Iterator[Ranked]:
         domains = {v: merged.domains[v] for v in roots}
-        heap = [(first.cost, next(serial), 0, domains, first.assignment, first.bound)]
+        heap = [_Solved(first.cost, next(serial), 0, domains, first.assignment, first.bound)]
         unsolved: list[tuple[int, ...]] = []
         while heap:
             cost, _, fixed, domains, assignment, own = heapq.heappop(heap)
-            bound = min([own, *(entry[5] for entry in heap), *unsolved])
+            bound = min([own, *(part.bound for part in heap), *unsolved])
             status = Status.OPTIMAL if bound >= cost else Status.FEASIBLE
             yield Ranked(assignment, cost, min(bound, cost), status)
             for place in range(fixed, len(roots)):
                 v = roots[place]
-                left = {u: (assignment[u],) for u in roots[:place]}
+                left: dict[int, tuple[int, ...]] = {u: (assignment[u],) for u in roots[:place]}
                 left[v] = tuple(label for label in domains[v] if label != assignment[v])
                 left |= {u: domains[u] for u in roots[place + 1 :]}
                 if not left[v]:
@@ -298,8 +303,8 @@ def _by_solving(
                 except NoSolutionFoundError:
                     unsolved.append(own)
                     continue
-                entry = (found.cost, next(serial), place, left, found.assignment, found.bound)
-                heapq.heappush(heap, entry)
+                part = (found.cost, next(serial), place, left, found.assignment, found.bound)
+                heapq.heappush(heap, _Solved(*part))
 
     return every()
 

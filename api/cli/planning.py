@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--pte", type=PATH, help="Write the planned program for ExecuTorch's runtime here.")
 @click.option("--report", "report_path", type=PATH, help="Write the JSON report here.")
 @click.option(
+    "--alternatives",
+    type=int,
+    default=0,
+    metavar="K",
+    help="List, for each delegate, the K best plans that come next.",
+)
+@click.option(
     "--server",
     metavar="URL",
     help="Plan on this server, and not here: it needs no torch here. --device is the server's.",
@@ -40,6 +47,7 @@ def plan(
     plan_path: Path | None,
     pte: Path | None,
     report_path: Path | None,
+    alternatives: int,
     server: str | None,
     asked: Asked,
 ) -> None:
@@ -54,9 +62,9 @@ def plan(
         check_writable(path)
     with progress_bar() as progress:
         planned = (
-            _plan_here(source, asked, progress)
+            _plan_here(source, asked, alternatives, progress)
             if server is None
-            else _plan_there(server, source, asked, progress)
+            else _plan_there(server, source, asked, alternatives, progress)
         )
         if pte is not None:
             progress("writing the .pte", None)
@@ -70,26 +78,35 @@ def plan(
         write_whole(report_path, (json.dumps(planned.report.document(), indent=2) + "\n").encode())
 
     from api.terminal.console import stdout
-    from api.terminal.plan import plan_table
+    from api.terminal.plan import alternatives_tables, plan_table
 
     stdout().print(plan_table(planned.report))
+    for table in alternatives_tables(planned.report):
+        stdout().print(table)
 
 
-def _plan_here(source: Path, asked: Asked, progress: Progress) -> Planned:
+def _plan_here(source: Path, asked: Asked, alternatives: int, progress: Progress) -> Planned:
+    from dataclasses import replace
+
     from api.files import read_input
+    from planner.options import check_alternatives
     from planner.pipelines.dispatch import plan_program
 
-    options = asked.options()
+    options = replace(asked.options(), alternatives=check_alternatives(alternatives))
     return plan_program(read_input(source), source.name, options, progress)
 
 
-def _plan_there(server: str, source: Path, asked: Asked, progress: Progress) -> PlannedThere:
+def _plan_there(
+    server: str, source: Path, asked: Asked, alternatives: int, progress: Progress
+) -> PlannedThere:
     from api.cli.remote import query_of
     from api.client.client import Client
     from api.client.planned import PlannedThere
 
     client = Client(server)
     query = query_of(asked, client)
+    if alternatives:
+        query["alternatives"] = alternatives
     made = client.plan(source, on_stage=lambda stage: progress(stage, None), **query)
     return PlannedThere(client, made, source)
 

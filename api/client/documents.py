@@ -394,6 +394,7 @@ class PlanQuery(TypedDict, total=False):
     runtime: str
     gpu: str
     compile_option: Sequence[str]
+    alternatives: int
     name: str
     input: str
 

@@ -27,7 +27,7 @@ from planner.costs.model import Objective
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
-from planner.options import PlanOptions, default_objective, make_options
+from planner.options import MOST_ALTERNATIVES, PlanOptions, default_objective, make_options
 from planner.result.report import PlanFigures
 
 EXAMPLE_PLAN_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
@@ -146,6 +146,12 @@ class PlanQuery(BaseModel):
         "`downcast_64_bit=false`; may be given several times.",
         examples=[["force_fp16"]],
     )
+    alternatives: int = Field(
+        0,
+        description="How many of the plans that come next the report lists, for each delegate.",
+        ge=0,
+        le=MOST_ALTERNATIVES,
+    )
     name: str = Field(
         _DEFAULT_NAME,
         description="The name of the file, for messages and for the name of the answer's file.",
@@ -185,6 +191,7 @@ class PlanQuery(BaseModel):
             runtime=self.runtime or None,
             gpu=self.gpu or None,
             compile_options=self.compile_option,
+            alternatives=self.alternatives,
         )
 
     def file_name(self) -> str:

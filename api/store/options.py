@@ -32,6 +32,7 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
         "without_layouts": sorted(layout.name for layout in options.excluded_layouts),
         "runtime": None if options.runtime is None else str(options.runtime),
         "compile_options": dict(options.compile_options),
+        **({"alternatives": options.alternatives} if options.alternatives else {}),
     }
 
 
@@ -51,6 +52,7 @@ def read_options(written: dict[str, Any], profile: str, device: Path | None) -> 
         excluded_layouts=frozenset(map(parse_layout, written["without_layouts"])),
         buffer_limit=written["buffer_limit"],
         compile_options=tuple(written.get("compile_options", {}).items()),
+        alternatives=written.get("alternatives", 0),
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

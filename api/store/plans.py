@@ -165,6 +165,8 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
         "avoid": options.avoid.digest,
         "compile_options": dict(options.compile_options),
     }
+    if options.alternatives:
+        request["alternatives"] = options.alternatives
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Final
+
 from rich.markup import escape
 from rich.table import Table
 
 from api.terminal.figures import cost, ratio, seconds
-from planner.result.report import PlanFigures, Report
+from planner.result.report import DifferenceReport, PlanFigures, Report
+
+_SHOWN: Final = 4
+"""Most differences of an alternative that a table lists; the report has all."""
 
 
 def plan_table(report: Report) -> Table:
@@ -32,6 +38,37 @@ def plan_table(report: Report) -> Table:
     table.add_section()
     table.add_row(*_figures("total", total, unit, is_latency), style="bold")
     return table
+
+
+def alternatives_tables(report: Report) -> Iterator[Table]:
+    """The plans that come next, for each delegate for which they were asked."""
+    for delegate in report.delegates:
+        if not delegate.alternatives:
+            continue
+        table = Table(title=escape(f"{delegate.name}: the plans that come next"))
+        for heading in ("", "cost", "more", "transitions"):
+            table.add_column(heading, justify="right")
+        table.add_column("what differs")
+        for number, other in enumerate(delegate.alternatives, 1):
+            table.add_row(
+                str(number),
+                cost(other.objective_cost, report.unit),
+                cost(other.objective_cost - delegate.objective_cost, report.unit),
+                str(other.transitions),
+                escape("\n".join(_differences(other.differences))),
+            )
+        if not all(other.is_proven for other in delegate.alternatives):
+            table.caption = "their order is not proven"
+        yield table
+
+
+def _differences(differences: tuple[DifferenceReport, ...]) -> Iterator[str]:
+    """The first few, in words."""
+    for found in differences[:_SHOWN]:
+        place = f"{found.operand} of {found.operator}" if found.operator else found.operand
+        yield f"{found.tensor}, {place}: {found.plan} → {found.alternative}"
+    if len(differences) > _SHOWN:
+        yield f"and {len(differences) - _SHOWN} more"
 
 
 def _caption(report: Report) -> str:

@@ -264,7 +264,13 @@ def planning(
     planner come out of the body: ``NoRepresentationError``, ``VerificationError``, and
     ``OptionError`` for options that do not go with those of the partitioner.
     """
-    session = Planning(options or PlanOptions(), on_delegate, repeats)
+    options = options or PlanOptions()
+    if options.alternatives:
+        raise OptionError(
+            "alternatives are of a program that is lowered: leave them out, and ask for them when "
+            "planning the .pte again"
+        )
+    session = Planning(options, on_delegate, repeats)
     with replaced(_hooks(session)):
         try:
             yield session

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from planner.costs.model import CostModel
@@ -23,12 +24,14 @@ from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime
+from planner.optimise.alternatives import alternatives, differences
 from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
 from planner.options import PlanOptions
 from planner.result.program import (
+    AlternativeResult,
     Baseline,
     DelegateResult,
     Exported,
@@ -55,6 +58,7 @@ from planner.vkgraph.runtimes import check_operators, runtimes_of
 from planner.vkgraph.wellformed import warnings_of
 from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
 from schema import (
+    DelegatePlan,
     PlannedProgram,
     SchemaError,
     VkGraph,
@@ -71,11 +75,13 @@ from schema.executorch_program import (
     replace_blobs,
 )
 from solver import Status as SolverStatus
+from solver import TooDenseError
 
 if TYPE_CHECKING:
     from planner.result.explanation import Explanation
 
 _NO_LABEL: Final = -1
+_UNRANKED: Final = "it is connected too densely to rank its plans: alternatives are not listed"
 _NO_LAYOUTS: Final = (
     "it came without layouts, so that there are none to compare with: the plan stands for them"
 )
@@ -338,36 +344,14 @@ class _Delegate:
             planned = self._with_free_tensors(source, planned)
             stays = is_written(source, planned) and sharing_error(file) is None
             written = None if stays else write_vkgraph(source, planned)
-        graph: VkGraph = file
-        if written is None:
-            places, data = written_places(source, planned), self.data
-        else:
-            graph = apply_memory(written.graph, plan_memory(written.graph))
-            places, data = written.places, self._encode(graph, written)
         baseline = self._baseline(source, planned)
-        described = describe_delegate(
-            index=self.index,
-            graph=data,
-            written=graph,
-            plan=planned,
-            places=places,
-            names=self._names(source, places, graph),
-            baseline=baseline,
-            profile=self.options.profile,
-        )
+        described, places, graph = self._described(planned, written, baseline)
         memory = MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes)
         with stopwatch() as checking:
             before = without_representations(source.written)
             verify_contraction(before, file, [t.position for t in source.transitions])
-            checked = verify_delegate(
-                described,
-                before,
-                costs=self.options.costs,
-                objective=self.options.objective,
-                limits=planned.limits,
-            )
-            verify_pinned(file, checked, source.unknown)
-            verify_memory(checked, memory.planned)
+            self._verify(described, before, planned.limits, memory.planned)
+        others, unranked = self._alternatives(planned, before, baseline)
         warnings, mended = faults_of(source.graph, planned, baseline, self.limits.faults)
         result = DelegateResult(
             plan=described,
@@ -381,12 +365,70 @@ class _Delegate:
                 *warnings_of(file),
                 *(() if _has_layouts(source, planned) else (_NO_LAYOUTS,)),
                 *warnings,
+                *unranked,
             ),
             mended=mended,
             memory=memory,
+            alternatives=others,
             places=places,
         )
-        return result, None if data is self.data else data
+        return result, None if written is None else described.graph
+
+    def _described(
+        self, planned: LayoutPlan, written: WrittenGraph | None, baseline: Baseline
+    ) -> tuple[DelegatePlan, WrittenPlaces, VkGraph]:
+        """A plan with its graph's bytes; those of the file if nothing is written."""
+        source, graph, data = self.read.source, self.read.file, self.data
+        if written is None:
+            places = written_places(source, planned)
+        else:
+            graph = apply_memory(written.graph, plan_memory(written.graph))
+            places, data = written.places, self._encode(graph, written)
+        described = describe_delegate(
+            index=self.index,
+            graph=data,
+            written=graph,
+            plan=planned,
+            places=places,
+            names=self._names(source, places, graph),
+            baseline=baseline,
+            profile=self.options.profile,
+        )
+        return described, places, graph
+
+    def _verify(
+        self, described: DelegatePlan, before: VkGraph, limits: Limits, memory_bytes: int
+    ) -> None:
+        """Shows that a written plan is right; raises ``VerificationError``."""
+        checked = verify_delegate(
+            described,
+            before,
+            costs=self.options.costs,
+            objective=self.options.objective,
+            limits=limits,
+        )
+        verify_pinned(self.read.file, checked, self.read.source.unknown)
+        verify_memory(checked, memory_bytes)
+
+    def _alternatives(
+        self, chosen: LayoutPlan, before: VkGraph, baseline: Baseline
+    ) -> tuple[tuple[AlternativeResult, ...], tuple[str, ...]]:
+        """As many of the plans that come next as asked for, checked; and why there are none."""
+        source, most = self.read.source, self.options.alternatives
+        if not most:
+            return (), ()
+        found = []
+        try:
+            for other in islice(alternatives(source.graph, chosen, self.costs), most):
+                planned = self._with_free_tensors(source, other.plan)
+                written = write_vkgraph(source, planned)
+                described, _, graph = self._described(planned, written, baseline)
+                self._verify(described, before, planned.limits, used_bytes(graph))
+                differing = tuple(differences(chosen, planned))
+                found.append(AlternativeResult(described, planned, other.is_proven, differing))
+        except TooDenseError:
+            return (), (_UNRANKED,)
+        return tuple(found), ()
 
     def _names(
         self, source: ContractedGraph, places: WrittenPlaces, graph: VkGraph

@@ -14,6 +14,7 @@ from planner.ir.graph import LayoutGraph, Layouts
 from planner.ir.representation import TensorRepr
 from planner.kernels.faults import Faults, met_faults
 from planner.kernels.limits import Limits
+from planner.optimise.alternatives import Difference
 from planner.optimise.plan import LayoutPlan, operator_prices
 from planner.optimise.plan import Transition as PlannedTransition
 from planner.optimise.problem import Slot
@@ -98,6 +99,19 @@ class MemoryFigures:
 
 
 @dataclass(frozen=True, slots=True)
+class AlternativeResult:
+    """Another plan of a delegate, written and checked as the one that was chosen.
+
+    It is proven if every plan that is not listed before it costs as much or more.
+    """
+
+    plan: DelegatePlan
+    layout_plan: LayoutPlan = field(repr=False)
+    is_proven: bool
+    differences: tuple[Difference, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class DelegateResult:
     """A planned delegate, and how long it took. Seconds are wall-clock."""
 
@@ -112,6 +126,8 @@ class DelegateResult:
     warnings: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
     memory: MemoryFigures | None = None
+    alternatives: tuple[AlternativeResult, ...] = ()
+    places: WrittenPlaces | None = field(default=None, repr=False)
 
     def again(self, index: int) -> DelegateResult:
         """The result for another delegate with the same graph, which cost no time."""

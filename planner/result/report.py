@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin,
 
 from planner.costs.model import ratio
 from planner.ir.representation import TensorRepr
-from planner.result.program import DelegateResult, ProgramKind
+from planner.result.program import AlternativeResult, DelegateResult, ProgramKind
 from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
 
 T = TypeVar("T")
@@ -73,6 +73,41 @@ class TransitionReport:
     cost_origin: str
     """Where the cost comes from: ``measured``, ``interpolated``, ``estimated`` or ``modelled``."""
     users: tuple[UserReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DifferenceReport:
+    """What has another representation in an alternative than in the plan."""
+
+    tensor: str
+    """The name of the tensor; empty where it has none."""
+    value: int
+    """The tensor's value in the plan's graph."""
+    operator_index: int | None
+    """The operator's place in the plan's graph; null where the tensor comes from outside."""
+    operator: str
+    """The operator; empty where the tensor comes from outside."""
+    operand: str
+    """The operand, as ``argument 0`` or ``output 0``; ``tensor`` where it comes from outside."""
+    plan: str
+    """The representation in the plan, as ``texture:WIDTH_PACKED``."""
+    alternative: str
+    """The representation in the alternative."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeReport:
+    """One of the plans that come next, which was written and checked as the plan was."""
+
+    objective_cost: float
+    """Cost of what was minimised."""
+    repack_cost: float
+    """Cost of the alternative's repacks."""
+    transitions: int
+    """Repacks of the alternative."""
+    is_proven: bool
+    """Whether every plan that is not listed before it costs as much or more."""
+    differences: tuple[DifferenceReport, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +170,8 @@ class DelegateReport(PlanFigures):
     mended: tuple[str, ...] = ()
     """Known faults of kernels that the baseline meets, and the plan does not."""
     transition_list: tuple[TransitionReport, ...] = ()
+    alternatives: tuple[AlternativeReport, ...] = ()
+    """The plans that come next, in order, as many as were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +249,7 @@ def report(
                 warnings=d.warnings,
                 mended=d.mended,
                 transition_list=_transitions(d.plan, unit),
+                alternatives=tuple(_alternative(d, other, unit) for other in d.alternatives),
             )
             for d in delegates
         ),
@@ -271,6 +309,36 @@ def _transitions(plan: DelegatePlan, unit: str) -> tuple[TransitionReport, ...]:
             users=tuple(UserReport(u.operator_index, u.operator_name, u.argument) for u in t.users),
         )
         for t in plan.transitions
+    )
+
+
+def _alternative(
+    delegate: DelegateResult, other: AlternativeResult, unit: str
+) -> AlternativeReport:
+    figures, places = other.plan.figures, delegate.places
+    assert places is not None
+    names = {tensor.value_id: tensor.name for tensor in delegate.plan.tensors}
+    differing = []
+    for difference in other.differences:
+        slot, value = difference.slot, places.tensors[difference.tensor]
+        side = "tensor" if slot is None else f"{'output' if slot.is_output else 'argument'} "
+        differing.append(
+            DifferenceReport(
+                tensor=names.get(value, ""),
+                value=value,
+                operator_index=None if slot is None else places.operators[slot.operator],
+                operator="" if slot is None else delegate.graph.operators[slot.operator].name,
+                operand=side if slot is None else f"{side}{slot.index}",
+                plan=str(difference.chosen),
+                alternative=str(difference.alternative),
+            )
+        )
+    return AlternativeReport(
+        objective_cost=to_number(figures.objective_cost, unit),
+        repack_cost=to_number(figures.repack_cost, unit),
+        transitions=figures.transitions,
+        is_proven=other.is_proven,
+        differences=tuple(differing),
     )
 
 

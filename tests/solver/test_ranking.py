@@ -32,10 +32,10 @@ def every(problem: Problem) -> list[Cost]:
     return sorted(cost for cost in costs if cost is not None)
 
 
-def found(problem: Problem, most: int | None = None, **options: int) -> list[Cost]:
+def found(problem: Problem, most: int | None = None, table_limit: int = 2**20) -> list[Cost]:
     """The costs of assignments as they come; all differ, and all are proven."""
     try:
-        assignments = list(islice(ranked(problem, **options), most))
+        assignments = list(islice(ranked(problem, table_limit=table_limit), most))
     except InfeasibleError:
         return []
     assert len({a.assignment for a in assignments}) == len(assignments)

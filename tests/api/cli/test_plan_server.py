@@ -102,8 +102,10 @@ def test_a_graph_alone_comes_back_as_it_came(
     def there(*arguments: object) -> Result:
         return _there(server, *arguments)
 
-    found = _written(there, tmp_path / "there", net, "--profile", "bytes")
-    assert found == _written(_plan, tmp_path / "here", net, "--profile", "bytes")
+    options = (net, "--profile", "bytes", "--alternatives", 2)
+    found = _written(there, tmp_path / "there", *options)
+    assert found == _written(_plan, tmp_path / "here", *options)
+    assert "the plans that come next" in found["table"]
     ended = _there(server, net, "--profile", "bytes", "--pte", tmp_path / "none.pte")
     assert ended.exit_code == 2 and "give the .pte that it is from" in ended.output
     assert not (tmp_path / "none.pte").exists()

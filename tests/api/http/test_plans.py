@@ -185,7 +185,7 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
             "(there are profile, device, objective, texture_limits, buffer_limit, without_layout, "
-            "runtime, gpu, compile_option, name, input)",
+            "runtime, gpu, compile_option, alternatives, name, input)",
         ),
     ],
 )
