@@ -61,7 +61,8 @@ def ranked(
     for elimination, it takes a solution of the problem for each of them. Those have the limits of
     ``solve``; where one ends without a proof, the order is not proven from there on.
 
-    Raises as ``solve`` does, before the first assignment, and ``TooDenseError`` for such a problem if it has more than ``SOLVED_LIMIT`` classes of equal variables.
+    Raises as ``solve`` does, before the first assignment, and ``TooDenseError`` for such a problem
+    if it has more than ``SOLVED_LIMIT`` classes of equal variables.
     """
     problem.validate()
     every = _by_elimination(problem, table_limit)
