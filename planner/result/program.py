@@ -127,7 +127,6 @@ class DelegateResult:
     mended: tuple[str, ...] = ()
     memory: MemoryFigures | None = None
     alternatives: tuple[AlternativeResult, ...] = ()
-    places: WrittenPlaces | None = field(default=None, repr=False)
 
     def again(self, index: int) -> DelegateResult:
         """The result for another delegate with the same graph, which cost no time."""

@@ -316,7 +316,6 @@ def _alternative(
     delegate: DelegateResult, other: AlternativeResult, unit: str
 ) -> AlternativeReport:
     figures, places = other.plan.figures, delegate.places
-    assert places is not None
     names = {tensor.value_id: tensor.name for tensor in delegate.plan.tensors}
     differing = []
     for difference in other.differences:
