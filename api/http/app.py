@@ -229,7 +229,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             )
             app.state.uploads, app.state.metrics, app.state.callers = uploads, metrics, callers
             app.state.service, app.state.devices = service, measuring
-            sweeping = asyncio.create_task(service.sweep())
+            background = [asyncio.create_task(service.sweep())]
+            if settings.warms:
+                background.append(asyncio.create_task(service.rehearse()))
             try:
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
                     app.state.jobs = jobs
@@ -240,8 +242,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             finally:
                 await service.close()
                 await measuring.close()
-                sweeping.cancel()
-                await asyncio.wait([sweeping])
+                for task in background:
+                    task.cancel()
+                await asyncio.wait(background)
                 await run_in_threadpool(store.close)
                 app.state.audit.close()
 

@@ -27,6 +27,7 @@ from api.jobs.retention import Retention
 from api.jobs.tasks import Tasks
 from api.jobs.wording import HTTP
 from api.planning.process import ProcessError
+from api.planning.warming import LOWERED
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, known_stage
 from api.store.accounts import Account
 from api.store.files import PlanFiles
@@ -131,7 +132,7 @@ class PlanService:
         self._uploads = uploads
         self._tasks = Tasks(store)
         self._plan_seconds = plan_seconds
-        self._is_stopped = False
+        self._is_stopped = self._is_rehearsing = False
         self._queue, self._callers, self._metrics = queue, callers, metrics
         self.retention = retention
         metrics.pending.set_function(lambda: len(self._pending))
@@ -284,9 +285,27 @@ class PlanService:
         """Why no plan can be made now; None if one can. May be slow."""
         if self._is_stopped:
             return "the service shuts down"
+        if self._is_rehearsing:
+            return "it plans a small program of its own, so that the first one need not wait"
         if self._queue.is_full:
             return f"{len(self._pending)} plans wait to be made: the queue is full"
         return self._pool.unready()
+
+    async def rehearse(self) -> None:
+        """Plans a small program, of which nothing is kept: so the first one finds all warm."""
+        self._is_rehearsing = True
+        try:
+            with self._uploads.folder() as folder:
+                files, options = PlanFiles.within(folder.path), PlanOptions()
+                work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
+                await self._pool.run(work)
+                await run_in_threadpool(self.store.rehearse, files, LOWERED, options)
+        except Exception:
+            # What it lacks is said by the first request that needs it.
+            if not self._is_stopped:
+                _log.exception("the service could not plan a program of its own")
+        finally:
+            self._is_rehearsing = False
 
     def stage(self, progress_id: str) -> str | None:
         """How far the plan is that a request of this id waits for; None without such a request."""

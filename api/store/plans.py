@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import uuid
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
@@ -70,6 +71,10 @@ _ORDERS: Final[dict[Sort, tuple[InstrumentedAttribute[Any], ...]]] = {
     "saved_cost": (Plan.saved_cost, Plan.id),
     "objective_cost": (Plan.objective_cost, Plan.id),
 }
+
+
+class _UndoneError(Exception):
+    """Undoes a transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,18 @@ class PlanStore:
                 return self.insert(session, draft, [] if account is None else [account])
 
         return again_if_lost(keep)
+
+    def rehearse(self, files: PlanFiles, source: Path, options: PlanOptions) -> None:
+        """As ``put``, but no plan is there in the end.
+
+        What only the first one has to wait for, as the wording of statements, is done then.
+        """
+        plan_id = uuid.uuid4().hex
+        self.get(plan_id)
+        draft = self.prepare(plan_id, files, source, options)
+        with suppress(_UndoneError), self.database.writing() as session:
+            self.insert(session, draft)
+            raise _UndoneError
 
     def replace(self, plan: Plan, files: PlanFiles, source: Path, options: PlanOptions) -> None:
         """Keeps a plan that was made again, instead of the one that there was.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import threading
 from collections.abc import Iterator
@@ -126,6 +127,45 @@ def test_a_full_queue_is_not_ready() -> None:
         assert (await client.post("/plan", content=_BODY)).status_code == 200
 
     run(Settings(most_pending=1), body, StandIn(plan))
+
+
+def test_a_service_is_ready_once_it_has_planned_a_program_of_its_own() -> None:
+    async def plan(work: PlanWork) -> None:
+        begun.set()
+        await asked.wait()
+        await write_plan(work)
+        planned.set()
+
+    begun, asked, planned = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def body(client: httpx.AsyncClient) -> None:
+        await begun.wait()
+        answer = await client.get("/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["planner"]["detail"].startswith("it plans a small program")
+        asked.set()
+        await planned.wait()
+        while (await client.get("/readyz")).status_code != 200:
+            pass
+        assert (await client.get("/plans")).json()["total"] == 0
+        assert "layout_planner_plans_total{" not in (await client.get("/metrics")).text
+        assert (await client.post("/plan", content=_BODY)).status_code == 200
+
+    run(Settings(warms=True), body, StandIn(plan))
+
+
+def test_a_service_that_cannot_plan_its_own_program_answers() -> None:
+    async def body(client: httpx.AsyncClient) -> None:
+        while not pool.works:
+            await asyncio.sleep(0)
+        assert (await client.get("/readyz")).status_code == 200
+        assert (await client.post("/plan", content=_BODY)).status_code == 504
+
+    async def late(work: PlanWork) -> None:
+        raise OvertimeError("it took too long")
+
+    pool = StandIn(late)
+    run(Settings(warms=True), body, pool)
 
 
 def test_what_does_not_answer_is_not_waited_for(

@@ -450,3 +450,11 @@ def test_another_revision_of_planning_is_another_plan(monkeypatch: pytest.Monkey
     assert before == plan_id("0" * 64, OPTIONS)
     monkeypatch.setattr(plans, "PLANNER", f"{PLANNER}1")
     assert before != plan_id("0" * 64, OPTIONS)
+
+
+def test_of_a_rehearsal_no_plan_is_left(store: PlanStore, tmp_path: Path) -> None:
+    source, files = draft(tmp_path / "draft")
+    store.rehearse(files, source, OPTIONS)
+    assert store.page().total == 0
+    assert store.stored_bytes() == 0
+    assert store.sweep(timedelta(0)) == 4
