@@ -30,7 +30,7 @@ from api.http.models import PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import Problem, answer_errors
-from api.http.queue import Queue
+from api.http.queue import Queue, ShedLoad
 from api.http.request_ids import RequestIds
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
@@ -199,7 +199,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, store.database)
             planning, metrics = pool or _pool(settings), Metrics()
-            queue = Queue(settings.most_pending, metrics)
+            queue = app.state.queue = Queue(settings.most_pending)
             callers = Callers(settings.limits, settings.most_pending)
             retention = Retention(
                 store,
@@ -267,6 +267,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(health.router)
     app.include_router(problems.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)
+    app.add_middleware(ShedLoad)
     app.add_middleware(LimitRequests)
     app.add_middleware(AccessControl, rules=settings.access)
     app.add_middleware(Audited)

@@ -178,7 +178,7 @@ class PlanService:
                 task.add_done_callback(_mark_retrieved)
                 self._pending[asked.id] = _Pending(task)
         pending = self._pending[asked.id]
-        with self._callers.planning(request, pending):
+        with self._callers.planning(request, pending), self._queue.waiting():
             return await self._wait(pending, request, progress_id)
 
     async def _account(self, request: Request, size: int) -> Account | None:
