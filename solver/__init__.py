@@ -5,12 +5,14 @@
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
 ``ranked`` goes on where it ends: the second best assignment, the third, and so on.
+``pareto`` trades the first level for another sum of factors;
 ``marginals`` says of every variable and label what the best assignment with it costs;
 ``solve_ilp`` keeps limits, and proves an optimum again without reductions.
 """
 
 from solver.compact import Limit, level_limit
 from solver.cpsat import solve_whole
+from solver.fronts import Front, ParetoPoint, pareto
 from solver.ilp import solve_ilp
 from solver.marginals import Marginals, TooDenseError, marginals
 from solver.problem import (
@@ -30,10 +32,12 @@ __all__ = [
     "FORBIDDEN",
     "Agree",
     "CostTable",
+    "Front",
     "InfeasibleError",
     "Limit",
     "Marginals",
     "NoSolutionFoundError",
+    "ParetoPoint",
     "Problem",
     "ProblemError",
     "Ranked",
@@ -45,6 +49,7 @@ __all__ = [
     "Variable",
     "level_limit",
     "marginals",
+    "pareto",
     "ranked",
     "solve",
     "solve_ilp",

@@ -1,0 +1,246 @@
+"""Trade-offs: how much of one thing the best assignments cost for less of another.
+
+A point of a trade-off is an assignment to which no other is better in one criterion without being
+worse in the other. Points on the convex hull are optima of weighted sums, which elimination finds.
+Between two of them there can be others that no weights lead to: integer programs with a limit on
+the second criterion find each of these, or prove that there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from solver.compact import Limit
+from solver.ilp import WORK_LIMIT, solve_ilp
+from solver.marginals import TooDenseError
+from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, SharedCopies
+from solver.solution import InfeasibleError, NoSolutionFoundError, Status
+from solver.solve import solve
+
+GAP_LIMIT = 100
+"""Most integer programs that are solved for the points between those of the convex hull."""
+
+_LARGEST = 2**52
+"""Weighted sums stay below this, so that they are exact; weights are rounded for it."""
+
+Weights = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ParetoPoint:
+    """An assignment to which no other is better in one criterion without being worse in the other.
+
+    ``cost`` is the problem's first level, ``amount`` the second criterion. A point is ``supported``
+    if it is on the convex hull of all.
+    """
+
+    assignment: tuple[int, ...]
+    cost: int
+    amount: int
+    supported: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The points of a trade-off by rising cost and falling amount, each of them proven.
+
+    ``gaps`` are the places after which there may be points that were not found: the first of two
+    neighbours each. There are none if the work was done before its limits.
+    """
+
+    points: tuple[ParetoPoint, ...]
+    gaps: tuple[int, ...]
+
+
+def pareto(
+    problem: Problem,
+    amounts: Sequence[CostTable | SharedCopies],
+    *,
+    gap_limit: int = GAP_LIMIT,
+    work_limit: int = WORK_LIMIT,
+) -> Front:
+    """All points of the trade-off between a problem's first level and another sum of factors.
+
+    The ``amounts`` are factors over the problem's variables with costs of one level, none of them
+    negative or forbidden. Of assignments with equal cost and amount a point has one; on the convex
+    hull it is the best by the problem's other levels.
+
+    Raises ``ProblemError`` for a problem that is not well formed, ``InfeasibleError`` for one
+    without a solution, and ``TooDenseError`` where elimination leaves a core.
+    """
+    problem.validate()
+    sums = _Sums(problem, amounts)
+    cheapest, least = sums.point([(1, 0), (0, 1)]), sums.point([(0, 1), (1, 0)])
+    if (cheapest.cost, cheapest.amount) == (least.cost, least.amount):
+        return Front((cheapest,), ())
+    hull = [cheapest, *sums.between(cheapest, least), least]
+    points: list[ParetoPoint] = []
+    gaps: list[int] = []
+    left = gap_limit
+    for first, last in pairwise(hull):
+        points.append(first)
+        while sums.has_room(points[-1], last):
+            found = sums.next_after(points[-1], last, work_limit) if left else None
+            left = max(left - 1, 0)
+            if found is None:
+                gaps.append(len(points) - 1)
+                break
+            if found.cost == last.cost:
+                break
+            points.append(found)
+    return Front(_marked([*points, least]), tuple(gaps))
+
+
+def _marked(points: list[ParetoPoint]) -> tuple[ParetoPoint, ...]:
+    """The points, of which those on their convex hull are marked."""
+    hull: list[ParetoPoint] = []
+    for point in points:
+        while len(hull) > 1 and _is_above(hull[-2], hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    on_hull = {point.cost for point in hull}
+    return tuple(replace(point, supported=point.cost in on_hull) for point in points)
+
+
+def _is_above(first: ParetoPoint, point: ParetoPoint, last: ParetoPoint) -> bool:
+    """Whether a point is above the line between its neighbours."""
+    rise = (last.cost - first.cost) * (point.amount - first.amount)
+    return rise > (point.cost - first.cost) * (last.amount - first.amount)
+
+
+class _Sums:
+    """The two criteria of a problem, in sums with weights and in levels."""
+
+    def __init__(self, problem: Problem, amounts: Sequence[CostTable | SharedCopies]) -> None:
+        self._problem = problem
+        self._amounts = tuple(amounts)
+        self._spans = _span(problem, problem.factors), _span(problem, amounts)
+        self._steps = (
+            _step(f for f in problem.factors if isinstance(f, (CostTable, SharedCopies))),
+            _step(amounts),
+        )
+
+    def point(self, levels: Sequence[Weights]) -> ParetoPoint:
+        """The best assignment by these sums, one after the other; then by the other levels."""
+        solution = solve(self._with_levels(levels))
+        if solution.status is not Status.OPTIMAL:
+            raise TooDenseError("the problem is too dense for weighted sums to be proven")
+        return self._point(solution.assignment)
+
+    def between(self, first: ParetoPoint, last: ParetoPoint) -> list[ParetoPoint]:
+        """Corners of the convex hull between two of its points."""
+        weights = self._scaled(first.amount - last.amount, last.cost - first.cost)
+        if weights is None or not self.has_room(first, last):
+            return []
+        found = self.point([weights, (1, 0)])
+        on_edge = min(_weigh(first, weights), _weigh(last, weights))
+        if _weigh(found, weights) >= on_edge or found.cost in (first.cost, last.cost):
+            return []
+        return [*self.between(first, found), found, *self.between(found, last)]
+
+    def has_room(self, first: ParetoPoint, last: ParetoPoint) -> bool:
+        """Whether two points leave room for one between them."""
+        steps = last.cost - first.cost, first.amount - last.amount
+        return all(gap > step for gap, step in zip(steps, self._steps, strict=True))
+
+    def next_after(
+        self, point: ParetoPoint, last: ParetoPoint, work_limit: int
+    ) -> ParetoPoint | None:
+        """The point that comes next on the way to another; None if that was not proven."""
+        problem = self._with_levels([(1, 0), (0, 1)], others=False)
+        limit = Limit(self._amounts, point.amount - 1)
+        try:
+            solution = solve_ilp(problem, [limit], start=last.assignment, work_limit=work_limit)
+        except (InfeasibleError, NoSolutionFoundError):
+            return None
+        if solution.status is not Status.OPTIMAL:
+            return None
+        return self._point(solution.assignment)
+
+    def _point(self, assignment: tuple[int, ...]) -> ParetoPoint:
+        cost = self._problem.cost(assignment)
+        assert cost is not None
+        amount = Limit(self._amounts, 0).amount(self._problem, assignment)
+        return ParetoPoint(assignment, cost[0], amount)
+
+    def _scaled(self, of_cost: int, of_amount: int) -> Weights | None:
+        """Weights in about this proportion whose sums are exact; None if there are none."""
+        common = math.gcd(of_cost, of_amount)
+        of_cost, of_amount = of_cost // common, of_amount // common
+        while of_cost * self._spans[0] + of_amount * self._spans[1] >= _LARGEST:
+            if of_cost == of_amount == 1:
+                return None
+            of_cost, of_amount = max(of_cost // 2, 1), max(of_amount // 2, 1)
+        return of_cost, of_amount
+
+    def _with_levels(self, sums: Sequence[Weights], *, others: bool = True) -> Problem:
+        """The problem with these sums as its first levels."""
+        rest = self._problem.levels - 1 if others else 0
+        levels = len(sums) + rest
+        made: dict[int, Costs] = {}
+
+        def of_cost(costs: Costs) -> Costs:
+            if id(costs) not in made:
+                forbidden = costs[0] >= FORBIDDEN
+                allowed = np.where(forbidden, 0, costs)
+                own = [weight * allowed[0] for weight, _ in sums]
+                found = np.stack([*own, *allowed[1 : 1 + rest]])
+                found[0, forbidden] = FORBIDDEN
+                made[id(costs)] = found
+            return made[id(costs)]
+
+        def of_amount(costs: Costs) -> Costs:
+            if id(costs) not in made:
+                found = np.zeros((levels, *costs.shape[1:]), np.int64)
+                for level, (_, weight) in enumerate(sums):
+                    found[level] = weight * costs[0]
+                made[id(costs)] = found
+            return made[id(costs)]
+
+        factors: list[Factor] = []
+        for group, change in ((self._problem.factors, of_cost), (self._amounts, of_amount)):
+            for factor in group:
+                if isinstance(factor, CostTable):
+                    factors.append(CostTable(factor.scope, change(factor.costs)))
+                elif isinstance(factor, SharedCopies):
+                    prices = change(factor.prices)
+                    factors.append(SharedCopies(factor.source, factor.users, prices))
+                else:
+                    factors.append(factor)
+        return Problem(self._problem.labels, levels, self._problem.variables, tuple(factors))
+
+
+def _weigh(point: ParetoPoint, weights: Weights) -> int:
+    return weights[0] * point.cost + weights[1] * point.amount
+
+
+def _span(problem: Problem, factors: Iterable[Factor]) -> int:
+    """A bound of what the first level of factors can sum to, on either side of zero."""
+    total = 0
+    largest: dict[int, int] = {}
+    for factor in factors:
+        if isinstance(factor, (CostTable, SharedCopies)):
+            costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+            if id(costs) not in largest:
+                finite = costs[0][costs[0] < FORBIDDEN]
+                largest[id(costs)] = int(np.abs(finite).max(initial=0))
+            times = 2 if isinstance(factor, CostTable) else 2 * len(set(factor.users))
+            total += times * largest[id(costs)]
+    return total
+
+
+def _step(factors: Iterable[CostTable | SharedCopies]) -> int:
+    """What all sums of the first level are multiples of."""
+    step = 0
+    seen: set[int] = set()
+    for factor in factors:
+        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        if id(costs) not in seen:
+            seen.add(id(costs))
+            step = math.gcd(step, int(np.gcd.reduce(costs[0][costs[0] < FORBIDDEN], initial=0)))
+    return step
