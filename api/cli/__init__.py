@@ -33,6 +33,7 @@ for command in (
     planning.plan,
     planning.check,
     answers.explain,
+    answers.pareto,
     planning.show,
     planning.diff,
     compare.compare,

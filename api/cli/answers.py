@@ -4,10 +4,66 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from api.cli.options import AS_JSON, PATH, Asked, asked_options, progress_bar
+
+if TYPE_CHECKING:
+    from planner.optimise.tradeoff import Criterion
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=PATH)
+@click.option(
+    "--against",
+    "criteria",
+    type=click.Choice(["transitions", "bytes"]),
+    multiple=True,
+    help="What to trade the cost for: fewer transitions, or fewer bytes of copies. May be repeated "
+    "[default: each].",
+)
+@click.option("--picture", type=PATH, help="Draw the trade-offs here: .svg or .png.")
+@AS_JSON
+@asked_options
+def pareto(
+    source: Path,
+    criteria: tuple[Criterion, ...],
+    picture: Path | None,
+    as_json: bool,
+    asked: Asked,
+) -> None:
+    """Print what fewer transitions, or transitions of fewer bytes, would cost.
+
+    INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. No plan beats
+    one of the points in both, and each is proven.
+    """
+    from api.files import check_writable, read_input
+    from api.terminal.picture import check_picture
+    from planner.files.whole import write_whole
+    from planner.optimise.tradeoff import CRITERIA
+    from planner.pipelines.dispatch import plan_program
+
+    check_writable(picture)
+    check_picture(picture)
+    with progress_bar() as progress:
+        planned = plan_program(read_input(source), source.name, asked.options(), progress)
+        progress("trading off", None)
+        found = planned.tradeoffs(criteria or CRITERIA)
+        if picture is not None:
+            from api.terminal.tradeoffs import draw_tradeoffs
+
+            write_whole(picture, draw_tradeoffs(found, picture))
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+        return
+    from api.terminal.console import stdout
+    from api.terminal.tradeoffs import tradeoff_tables
+
+    console = stdout()
+    for table in tradeoff_tables(found):
+        console.print(table)
 
 
 @click.command()

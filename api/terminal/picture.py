@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, Final
@@ -17,6 +18,7 @@ from planner.extras import require
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _KINDS: Final = (".svg", ".png")
 _MOST_STEPS: Final = 20
@@ -51,6 +53,13 @@ def check_picture(path: Path | None) -> None:
 
 def draw(comparison: Comparison, path: Path) -> bytes:
     """A picture of the kind that the path's ending names; the same comparison, the same bytes."""
+    with plain_style():
+        return _drawn(comparison, path.suffix.lower())
+
+
+@contextmanager
+def plain_style() -> Iterator[None]:
+    """Draws the same for everyone, and to the same bytes."""
     import matplotlib as mpl
 
     with mpl.rc_context(), catch_warnings():
@@ -65,7 +74,15 @@ def draw(comparison: Comparison, path: Path) -> bytes:
                 "axes.spines.right": False,
             }
         )
-        return _drawn(comparison, path.suffix.lower())
+        yield
+
+
+def saved(figure: Figure, kind: str) -> bytes:
+    """A figure as a file of a kind, ``.svg`` or ``.png``."""
+    file = io.BytesIO()
+    metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {"Software": None}
+    figure.savefig(file, format=kind.removeprefix("."), dpi=120, metadata=metadata)
+    return file.getvalue()
 
 
 def _drawn(comparison: Comparison, kind: str) -> bytes:
@@ -80,10 +97,7 @@ def _drawn(comparison: Comparison, kind: str) -> bytes:
     above, below = figure.subplots(2, 1, height_ratios=heights)
     _draw_groups(above, comparison)
     _draw_steps(below, comparison, steps)
-    file = io.BytesIO()
-    metadata: dict[str, Any] = {"Date": None} if kind == ".svg" else {"Software": None}
-    figure.savefig(file, format=kind.removeprefix("."), dpi=120, metadata=metadata)
-    return file.getvalue()
+    return saved(figure, kind)
 
 
 def _title(comparison: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -29,6 +29,7 @@ from planner.optimise.constraints import none_left, possible
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
+from planner.optimise.tradeoff import CRITERIA, Criterion
 from planner.options import PlanOptions
 from planner.result.program import (
     AlternativeResult,
@@ -79,6 +80,7 @@ from solver import TooDenseError
 
 if TYPE_CHECKING:
     from planner.result.explanation import Explanation
+    from planner.result.tradeoffs import Tradeoffs
 
 _NO_LABEL: Final = -1
 _UNRANKED: Final = "it is connected too densely to rank its plans: alternatives are not listed"
@@ -102,6 +104,13 @@ class Planned:
         from planner.result.explanation import explain
 
         return explain(self.program, self.delegates, self.options.profile)
+
+    def tradeoffs(self, criteria: Iterable[Criterion] = CRITERIA) -> Tradeoffs:
+        """What fewer transitions, and copies of fewer bytes, would cost: each point proven."""
+        from planner.result.tradeoffs import trade_off
+
+        costs, profile = self.options.cost_model(), self.options.profile
+        return trade_off(self.program, self.delegates, costs, profile, criteria)
 
     def flatbuffer(self) -> bytes:
         """The planned program as a flatbuffer (``plan.fbs``)."""

@@ -70,3 +70,27 @@ def test_a_plan_without_repacks_has_none_to_explain(tmp_path: Path) -> None:
     done = run("explain", path)
     assert done.exit_code == 0, done.output
     assert "no repack remains" in done.output
+
+
+def test_trade_offs(forced: Path, tmp_path: Path) -> None:
+    pictures = [tmp_path / name for name in ("one.svg", "two.svg")]
+    for picture in pictures:
+        done = run("pareto", forced, "--profile", "bytes", "--picture", picture)
+        assert done.exit_code == 0, done.output
+    assert "forced.bin: repack cost against transitions" in done.output
+    assert "forced.bin: repack cost against bytes of copies" in done.output
+    assert pictures[0].read_bytes() == pictures[1].read_bytes()
+    assert b"bytes of copies" in pictures[0].read_bytes()
+
+
+def test_trade_offs_as_json(forced: Path) -> None:
+    done = run("pareto", forced, "--profile", "bytes", "--against", "transitions", "--json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.output)["tradeoffs"]
+    assert found["criterion"] == "transitions" and found["is_complete"]
+    assert [point["transitions"] for point in found["points"]] == [1]
+
+
+def test_a_picture_that_cannot_be_drawn(forced: Path, tmp_path: Path) -> None:
+    done = run("pareto", forced, "--picture", tmp_path / "one.gif")
+    assert done.exit_code == 2 and ".svg or .png" in done.output

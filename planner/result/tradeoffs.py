@@ -1,0 +1,188 @@
+"""What fewer repacks of a planned program cost, as a document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from planner.costs.model import CostModel
+from planner.costs.profile import DeviceProfile
+from planner.optimise.tradeoff import Criterion, Tradeoff, TradeoffPoint, copied_bytes, tradeoff
+from planner.result.program import DelegateResult
+from planner.result.report import to_document, to_number
+from schema import PlannedProgram
+
+
+@dataclass(frozen=True, slots=True)
+class PointReport:
+    """Plans that no others beat, both in cost and in what the cost is traded for."""
+
+    objective_cost: float
+    extra: float
+    """What it costs more than the cheapest."""
+    transitions: int
+    copied_bytes: int
+    """Bytes that the copies of its transitions take in memory."""
+    is_supported: bool
+    """Whether it is the best by some weighted sum of the two."""
+    is_followed: bool
+    """False if there may be points between this and the next one that were not found."""
+
+
+@dataclass(frozen=True, slots=True)
+class DelegateTradeoff:
+    """The trade-off of one delegate."""
+
+    index: int
+    name: str
+    is_known: bool
+    """False for a graph that is connected too densely: it has nothing but its plan then."""
+    points: tuple[PointReport, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TradeoffReport:
+    """What the objective costs for less of a criterion, the cheapest point first."""
+
+    criterion: str
+    """``transitions`` or ``bytes``."""
+    is_complete: bool
+    """Whether every point was found; each that was is proven."""
+    points: tuple[PointReport, ...]
+    """Of the whole program: of each delegate one of its points."""
+    delegates: tuple[DelegateTradeoff, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoffs:
+    """The trade-offs of a planned program. Costs are in ``unit``."""
+
+    source: str
+    objective: str
+    unit: str
+    tradeoffs: tuple[TradeoffReport, ...]
+
+    def document(self) -> dict[str, Any]:
+        """The trade-offs as a JSON document."""
+        found: dict[str, Any] = to_document(self)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """Costs in integer steps, and the criteria, of plans for some of the delegates."""
+
+    cost: int
+    amount: int
+    transitions: int
+    copied_bytes: int
+
+    @classmethod
+    def of(cls, result: DelegateResult, point: TradeoffPoint) -> Sum:
+        """Those of a delegate's point."""
+        plan = point.plan
+        copied = copied_bytes(result.graph, plan)
+        return cls(plan.cost, point.amount, len(plan.transitions), copied)
+
+    def __add__(self, other: Sum) -> Sum:
+        return Sum(
+            self.cost + other.cost,
+            self.amount + other.amount,
+            self.transitions + other.transitions,
+            self.copied_bytes + other.copied_bytes,
+        )
+
+
+def trade_off(
+    program: PlannedProgram,
+    delegates: Sequence[DelegateResult],
+    costs: CostModel,
+    profile: DeviceProfile,
+    criteria: Iterable[Criterion],
+) -> Tradeoffs:
+    """The trade-offs of a planned program with each of the criteria.
+
+    ``costs`` are those that it was planned by, and ``profile`` has their unit.
+    """
+    found = []
+    for criterion in criteria:
+        # Delegates that are the same share their plan.
+        known: dict[int, Tradeoff] = {}
+        for result in delegates:
+            key = id(result.layout_plan)
+            if key not in known:
+                known[key] = tradeoff(result.graph, result.layout_plan, costs, criterion)
+        every = [known[id(result.layout_plan)] for result in delegates]
+        found.append(_report(criterion, delegates, every, profile))
+    return Tradeoffs(program.source_name, program.objective, profile.unit, tuple(found))
+
+
+def _report(
+    criterion: Criterion,
+    delegates: Sequence[DelegateResult],
+    every: Sequence[Tradeoff],
+    profile: DeviceProfile,
+) -> TradeoffReport:
+    reports, parts = [], []
+    for result, found in zip(delegates, every, strict=True):
+        sums = [Sum.of(result, point) for point in found.points]
+        supported = [point.supported for point in found.points]
+        followed = [number not in found.gaps for number in range(len(sums))]
+        points = _points(sums, supported, followed, profile)
+        reports.append(
+            DelegateTradeoff(result.plan.index, result.plan.name, found.is_known, points)
+        )
+        parts.append(sums)
+    total = unbeaten(parts)
+    is_complete = all(found.is_known and not found.gaps for found in every)
+    points = _points(total, _supported(total), [is_complete] * len(total), profile)
+    return TradeoffReport(criterion, is_complete, points, tuple(reports))
+
+
+def unbeaten(parts: Iterable[Sequence[Sum]]) -> list[Sum]:
+    """The sums of one of each part that no others beat, by rising cost."""
+    total = [Sum(0, 0, 0, 0)]
+    for part in parts:
+        every = [one + another for one in total for another in part]
+        total = []
+        for found in sorted(every, key=lambda found: (found.cost, found.amount)):
+            if not total or found.amount < total[-1].amount:
+                total.append(found)
+    return total
+
+
+def _supported(sums: Sequence[Sum]) -> list[bool]:
+    """Which of the points are on the convex hull of all."""
+    hull: list[Sum] = []
+    for one in sums:
+        while len(hull) > 1 and (one.cost - hull[-2].cost) * (hull[-1].amount - hull[-2].amount) > (
+            hull[-1].cost - hull[-2].cost
+        ) * (one.amount - hull[-2].amount):
+            hull.pop()
+        hull.append(one)
+    return [one in hull for one in sums]
+
+
+def _points(
+    sums: Sequence[Sum],
+    supported: Sequence[bool],
+    followed: Sequence[bool],
+    profile: DeviceProfile,
+) -> tuple[PointReport, ...]:
+    def number(steps: int) -> float:
+        return to_number(profile.in_units(steps), profile.unit)
+
+    return tuple(
+        PointReport(
+            number(one.cost),
+            number(one.cost - sums[0].cost),
+            one.transitions,
+            one.copied_bytes,
+            is_supported,
+            is_followed or place == len(sums) - 1,
+        )
+        for place, (one, is_supported, is_followed) in enumerate(
+            zip(sums, supported, followed, strict=True)
+        )
+    )
