@@ -3,7 +3,7 @@
     from solver import Agree, CostTable, Problem, SharedCopies, Variable, solve
 
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
-densely connected for that goes to CP-SAT. ``solve_whole`` asks CP-SAT alone, as a second opinion.
+densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a second opinion.
 ``ranked`` goes on where it ends: the second best assignment, the third, and so on.
 ``pareto`` trades the first level for another sum of factors;
 ``marginals`` says of every variable and label what the best assignment with it costs;

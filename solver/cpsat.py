@@ -32,9 +32,10 @@ Literal: TypeAlias = Any
 
 @dataclass(frozen=True, slots=True)
 class CoreSolution:
-    """Values for the core's nodes."""
+    """What CP-SAT found of a core."""
 
-    values: dict[int, int]
+    values: dict[int, int] | None
+    """Of the core's nodes; None if it found none."""
     bound: list[int]
     """By level, as far as it is known: the levels before the last one are proven optimal."""
     proven: bool
@@ -46,39 +47,36 @@ def solve_core(
     sizes: Sequence[int],
     tables: Sequence[tuple[tuple[int, ...], Costs]],
     levels: int,
+    hint: Sequence[int] | None,
     time_limit: float,
-    deadline: float = math.inf,
+    deadline: float,
 ) -> CoreSolution:
     """Minimises the sum of cost tables over nodes, level by level.
 
-    Each of ``tables`` is a scope of nodes and costs of shape (levels, sizes of the nodes...). The
-    search stops after ``time_limit`` units of deterministic time, or when ``perf_counter`` reaches
-    ``deadline``. Tables that are too large for a model get a greedy choice instead.
-
-    Raises ``InfeasibleError``, or ``NoSolutionFoundError`` where neither the search nor the greedy
-    choice finds valid values.
+    Each of ``tables`` is a scope of nodes and costs of shape (levels, sizes of the nodes...); the
+    ``hint`` has values of all nodes. The search stops after ``time_limit`` units of deterministic
+    time, or when ``perf_counter`` reaches ``deadline``. It has no values of tables that are too
+    large for a model, or whose costs are. Raises ``InfeasibleError``.
     """
-    hint = _dive(nodes, sizes, tables)
+    least = _least(tables)
     if sum(costs[0].size for _, costs in tables) > MODEL_LIMIT or perf_counter() >= deadline:
-        return _unproven(hint, [_least(tables)], time_limit)
+        return CoreSolution(None, [least], False)
     model = _Model(levels)
     literals = {v: model.choice(sizes[v]) for v in nodes}
     for scope, costs in tables:
         model.add_table([literals[v] for v in scope], costs)
-    for v, value in hint.values.items():
-        for position, literal in enumerate(literals[v]):
-            model.cp.add_hint(literal, int(position == value))
-    outcome = model.minimise(time_limit, deadline)
-    if outcome.chosen is None:
-        return _unproven(hint, outcome.bound, time_limit)
-    values = {v: _position(outcome.chosen, literals[v]) for v in nodes}
+    if hint is not None:
+        for v in nodes:
+            for position, literal in enumerate(literals[v]):
+                model.cp.add_hint(literal, int(position == hint[v]))
+    try:
+        outcome = model.minimise(time_limit, deadline)
+    except ProblemError:
+        return CoreSolution(None, [least], False)
+    values = None
+    if outcome.chosen is not None:
+        values = {v: _position(outcome.chosen, literals[v]) for v in nodes}
     return CoreSolution(values, outcome.bound, outcome.proven)
-
-
-def _unproven(hint: _Dive, bound: list[int], time_limit: float) -> CoreSolution:
-    if not hint.valid:
-        raise NoSolutionFoundError(_no_solution(time_limit))
-    return CoreSolution(hint.values, bound, False)
 
 
 def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
@@ -117,7 +115,7 @@ def solve_whole(
             model.add_copies(takes[factor.source], users, factor.prices)
         else:
             model.add_agree([takes[v] for v in factor.scope], factor)
-    outcome = model.minimise(time_limit, started + search_seconds)
+    outcome = model.minimise(time_limit, started + search_seconds, linearization=1)
     if outcome.chosen is None:
         raise NoSolutionFoundError(_no_solution(time_limit))
     chosen = outcome.chosen
@@ -249,11 +247,13 @@ class _Model:
                 if not (isinstance(at_first, int) and isinstance(at_other, int)):
                     self.cp.add(at_first == at_other)
 
-    def minimise(self, time_limit: float, deadline: float = math.inf) -> _Outcome:
+    def minimise(self, time_limit: float, deadline: float, linearization: int = 2) -> _Outcome:
         """Minimises the levels one after the other, with the earlier ones kept at their optimum."""
         solver: Any = self._library.CpSolver()
         solver.parameters.num_workers = 1
         solver.parameters.random_seed = 1
+        # Tables are of no use to the search without their linear relaxation.
+        solver.parameters.linearization_level = linearization
         left = time_limit
         chosen: set[int] | None = None
         bound: list[int] = []
@@ -309,40 +309,6 @@ class _Model:
             if amount:
                 objective.literals.append(literal)
                 objective.costs.append(amount)
-
-
-@dataclass(frozen=True, slots=True)
-class _Dive:
-    values: dict[int, int]
-    valid: bool
-
-
-def _dive(
-    nodes: Sequence[int], sizes: Sequence[int], tables: Sequence[tuple[tuple[int, ...], Costs]]
-) -> _Dive:
-    """Fixes one node after the other at the value whose tables have the least entries left."""
-    around: dict[int, list[int]] = {v: [] for v in nodes}
-    left = []
-    for number, (scope, costs) in enumerate(tables):
-        left.append((scope, costs[0]))
-        for v in scope:
-            around[v].append(number)
-    values: dict[int, int] = {}
-    valid = True
-    for v in nodes:
-        score = [0] * sizes[v]
-        for number in around[v]:
-            scope, costs = left[number]
-            others = tuple(axis for axis, u in enumerate(scope) if u != v)
-            score = [a + b for a, b in zip(score, costs.min(axis=others).tolist(), strict=True)]
-        value = score.index(min(score))
-        valid = valid and score[value] < FORBIDDEN // 2
-        values[v] = value
-        for number in around[v]:
-            scope, costs = left[number]
-            axis = scope.index(v)
-            left[number] = scope[:axis] + scope[axis + 1 :], costs.take(value, axis=axis)
-    return _Dive(values, valid)
 
 
 def _position(chosen: set[int], choice: Sequence[Literal]) -> int:

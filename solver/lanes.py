@@ -64,10 +64,13 @@ class Packed:
         return found
 
 
-def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
+def pack(
+    tables: Sequence[Costs], levels: int, *, separate: bool = False, limit: int = LIMIT
+) -> Packed:
     """Packs the tables of a problem; ``separate`` gives each level a lane of floats of its own.
 
-    Raises ``ProblemError`` where the costs can sum to more than is exact.
+    Levels share a number as long as their sums are at most ``limit``. Raises ``ProblemError`` where
+    the costs can sum to more than is exact.
     """
     slots: dict[int, int] = {}
     unique: list[Costs] = []
@@ -78,7 +81,7 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
             unique.append(table)
         slot_of.append(slot)
     if not unique:
-        weights = _weights([0] * levels, separate=separate)
+        weights = _weights([0] * levels, separate=separate, limit=limit)
         return Packed(weights, [], 1, False, [0] * levels)
 
     flat = np.concatenate([table.reshape(levels, -1) for table in unique], axis=1)
@@ -88,7 +91,7 @@ def pack(tables: Sequence[Costs], levels: int, *, separate: bool) -> Packed:
     if forbids:
         flat[:, barred] = 0
     lows, spans = _ranges(flat, ends, np.bincount(slot_of))
-    weights = _weights(spans, separate=separate)
+    weights = _weights(spans, separate=separate, limit=limit)
     lanes = _lanes(flat, weights, separate=separate)
     if forbids:
         lanes[0, barred] = np.inf
@@ -159,14 +162,14 @@ def _sums(each: Costs, counts: Costs) -> list[int]:
     return [sum(s * n for s, n in zip(row, times, strict=True)) for row in each.tolist()]
 
 
-def _weights(spans: list[int], *, separate: bool) -> list[list[int]]:
+def _weights(spans: list[int], *, separate: bool, limit: int) -> list[list[int]]:
     """The factors of the levels, by number; a new number starts when the current one is full."""
     weights: list[list[int]] = []
     factor = 1
     for level in reversed(range(len(spans))):
         if spans[level] >= LIMIT:
             raise _too_large(level)
-        if separate or not weights or factor * (spans[level] + 1) > LIMIT:
+        if separate or not weights or factor * (spans[level] + 1) > limit:
             weights.insert(0, [0] * len(spans))
             factor = 1
         weights[0][level] = factor

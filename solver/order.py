@@ -17,6 +17,9 @@ WORK_LIMIT = 2**27
 EASY_TABLE = 2**14
 """Entries of a table that is eliminated sooner than a better order is looked for."""
 
+_SEARCHED_TABLE = 2**30
+"""Entries of a table up to which rules choose the next node by it."""
+
 Adjacency = list[set[int]]
 
 
@@ -57,7 +60,7 @@ def elimination_order(
     table to ``table_limit`` entries is eliminated greedily as long as tables have at most
     ``core_limit``, by default the same; the nodes that are left are the core.
     """
-    adjacency = _adjacency(len(sizes), scopes)
+    adjacency = adjacency_of(len(sizes), scopes)
     greedy = _greedy(sizes, adjacency, table_limit, WORK_LIMIT)
     if not greedy.core and greedy.largest <= EASY_TABLE:
         return greedy
@@ -80,7 +83,54 @@ def elimination_order(
     return _order([*done, *sorted(left)], neighbours, largest, work)
 
 
-def _adjacency(count: int, scopes: Sequence[tuple[int, ...]]) -> Adjacency:
+def search_order(
+    sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], nodes: Sequence[int]
+) -> list[int]:
+    """The order of ``nodes`` in which the largest table is least, depth first.
+
+    Depth first, what depends on the same nodes comes together, so that few nodes matter at a time.
+    """
+    name = {v: place for place, v in enumerate(nodes)}
+    adjacency = adjacency_of(len(sizes), scopes)
+    near = [{name[u] for u in adjacency[v]} for v in nodes]
+    own = [sizes[v] for v in nodes]
+    ordered: list[int] = []
+    for part in _parts(near):
+        place = {v: number for number, v in enumerate(part)}
+        around = [{place[u] for u in near[v]} for v in part]
+        domains = [own[v] for v in part]
+        best: Order | None = None
+        for make in (_by_table, *_RULES):
+            limit = inf if best is None else best.largest
+            found = _along(domains, around, make(domains, around, _SEARCHED_TABLE), limit, inf)
+            if found is not None and (
+                best is None or (found.largest, found.work) < (best.largest, best.work)
+            ):
+                best = found
+        assert best is not None
+        ordered += [nodes[part[v]] for v in _depth_first(best)]
+    return ordered
+
+
+def _depth_first(order: Order) -> list[int]:
+    """An order with the same tables, in which each node follows those that depend on it alone."""
+    before: list[list[int]] = [[] for _ in order.nodes]
+    last = []
+    for v, near in zip(order.nodes, order.neighbours, strict=True):
+        if near:
+            before[near[0]].append(v)
+        else:
+            last.append(v)
+    ordered: list[int] = []
+    while last:
+        v = last.pop()
+        ordered.append(v)
+        last += before[v]
+    return ordered[::-1]
+
+
+def adjacency_of(count: int, scopes: Sequence[tuple[int, ...]]) -> Adjacency:
+    """The nodes that share a table with each node."""
     adjacency: Adjacency = [set() for _ in range(count)]
     for scope in scopes:
         if len(scope) == 2:
@@ -181,7 +231,7 @@ def _greedy(sizes: Sequence[int], given: Adjacency, table_limit: int, room: int)
 
 
 def _along(
-    sizes: Sequence[int], given: Adjacency, nodes: list[int], table_limit: int, room: int
+    sizes: Sequence[int], given: Adjacency, nodes: list[int], table_limit: float, room: float
 ) -> Order | None:
     """The elimination of all nodes in this order; None if a table or the work is too large."""
     adjacency = [set(near) for near in given]
@@ -199,6 +249,10 @@ def _along(
             adjacency[u] -= {u, v}
         neighbours.append(list(near))
     return _order(nodes, neighbours, largest, work)
+
+
+def _by_table(sizes: Sequence[int], adjacency: Adjacency, table_limit: int) -> list[int]:
+    return _greedy(sizes, adjacency, table_limit, WORK_LIMIT).nodes
 
 
 def _by_fill(sizes: Sequence[int], given: Adjacency, table_limit: int) -> list[int]:

@@ -31,7 +31,7 @@ class Statistics:
     largest_table: int
     """Entries of the largest table that elimination made."""
     core: int
-    """Nodes that were left to CP-SAT."""
+    """Nodes that were left to the search."""
     lanes: int
     """Machine numbers (floats or complex numbers) in a packed cost vector."""
     seconds: Mapping[str, float]

@@ -1,25 +1,29 @@
-"""The way from a problem to its proven optimum: reduce, order, pack, eliminate, complete."""
+"""The way from a problem to its optimum: reduce, order, pack, eliminate, search, complete."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any
+
+import numpy as np
 
 from solver.conflict import behind, smallest_conflict
+from solver.core import SAFE, CoreFound, fits, search_core
 from solver.dominance import undominated
-from solver.eliminate import DeadEndError, eliminate
+from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Packed, pack, unpack
-from solver.order import Order, elimination_order
-from solver.problem import FORBIDDEN, Costs, Problem
+from solver.neighbourhoods import improve
+from solver.order import EASY_TABLE, Order, elimination_order
+from solver.problem import FORBIDDEN, LIMIT, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**10
-"""The limit in parts that leave a core: CP-SAT prefers many small tables to few large ones."""
-
-EASY_TABLE = 2**14
-"""Entries of a table that is eliminated sooner than dominated labels are looked for."""
+"""The limit in parts that leave a core: searches prefer many small tables to few large ones."""
 
 CONFLICT_WORK = 200_000
 """Most factors, over all attempts, in the search for a small conflict: a few seconds. After that
@@ -32,24 +36,38 @@ def solve(
     table_limit: int = TABLE_LIMIT,
     time_limit: float = 30.0,
     search_seconds: float = math.inf,
+    start: Sequence[int] | None = None,
 ) -> Solution:
     """Finds an assignment of least cost, with its proof.
 
     Variables are eliminated exactly as long as the tables for it have at most ``table_limit``
-    entries. The rest goes to CP-SAT, for at most ``time_limit`` units of its deterministic time
-    (about a second each). Only there can the proof stay incomplete.
+    entries. The rest is searched, for at most ``time_limit`` units of deterministic time (about a
+    second each). Only there can the proof stay incomplete.
 
-    ``search_seconds`` bounds the wall-clock time of CP-SAT and of the search for a small conflict.
+    ``search_seconds`` bounds the wall-clock time of the search, and of that for a small conflict.
     The deterministic limit should be reached first, so that results do not depend on the machine;
     this one only keeps the wait bounded on slow machines.
+
+    The solution is ``start``, an assignment, unless the problem forbids that one or a better one is
+    found or one that is proven.
 
     Raises ``ProblemError`` for a problem that is not well formed, ``InfeasibleError`` for one
     without a solution, and ``NoSolutionFoundError`` if time ran out before any was found.
     """
     started = perf_counter()
     problem.validate()
+    known = _known(problem, start)
     try:
-        return _solve(problem, table_limit, time_limit, started, started + search_seconds)
+        solution = _solve(
+            problem, table_limit, time_limit, started, started + search_seconds, known
+        )
+        if (
+            known is not None
+            and solution.status is not Status.OPTIMAL
+            and known.cost <= solution.cost
+        ):
+            solution = replace(solution, assignment=known.assignment, cost=known.cost)
+        return solution
     except InfeasibleError as error:
         if not error.factors:
             raise
@@ -63,7 +81,7 @@ def solve(
         if work > CONFLICT_WORK or now >= started + search_seconds:
             raise found
         try:
-            _solve(part, table_limit, 0.0, now, now)
+            _solve(part, table_limit, 0.0, now, now, None)
         except InfeasibleError:
             return False
         except NoSolutionFoundError:
@@ -74,8 +92,26 @@ def solve(
     raise InfeasibleError(*smallest_conflict(problem, found.factors, feasible))
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """An assignment that is there before the search, and its cost."""
+
+    assignment: tuple[int, ...]
+    cost: tuple[int, ...]
+
+
+def _known(problem: Problem, start: Sequence[int] | None) -> _Known | None:
+    cost = None if start is None else problem.cost(start)
+    return None if start is None or cost is None else _Known(tuple(start), cost)
+
+
 def _solve(
-    problem: Problem, table_limit: int, time_limit: float, started: float, deadline: float
+    problem: Problem,
+    table_limit: int,
+    time_limit: float,
+    started: float,
+    deadline: float,
+    known: _Known | None,
 ) -> Solution:
     times = [started, perf_counter()]
     reduced = reduce(problem, table_limit)
@@ -89,50 +125,149 @@ def _solve(
             reduced = reduce(problem, table_limit)
             order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     times.append(perf_counter())
-    core = order.core
-    # CP-SAT minimises one level at a time, so levels must not share a number.
-    packed = pack(reduced.tables, problem.levels, separate=bool(core))
+    packed = pack(reduced.tables, problem.levels, limit=SAFE if order.core else LIMIT)
     times.append(perf_counter())
-    values = [0] * len(reduced.sizes)
-    try:
-        elimination = eliminate(order, reduced.sizes, reduced.scopes, packed)
-    except DeadEndError as error:
-        factors = {reduced.origins[table] for table in error.tables}
-        raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
+    elimination = _eliminate(problem, reduced, order, packed)
     times.append(perf_counter())
-    status = Status.OPTIMAL
-    claimed = packed.pack(reduced.constant)
-    _accumulate(claimed, elimination.total)
+    values: list[int] | None = [0] * len(reduced.sizes)
     bound: tuple[int, ...] | None = None
-    if core:
-        from solver.cpsat import solve_core
-
-        scopes = [scope for scope, _, _ in elimination.core]
-        tables = list(zip(scopes, unpack([table for _, table, _ in elimination.core]), strict=True))
-        solution = solve_core(core, reduced.sizes, tables, problem.levels, time_limit, deadline)
-        for v, value in solution.values.items():
-            values[v] = value
-        if not solution.proven:
-            status = Status.FEASIBLE
-            bound = _bound(reduced, packed, claimed, solution.bound)
-        for scope, table in tables:
-            _accumulate(claimed, _entry(scope, table, values))
+    if order.core:
+        work = _Core(problem, reduced, order, packed, elimination)
+        values, bound = work.search(known, time_limit, deadline)
     times.append(perf_counter())
-    elimination.complete(values)
-    assignment = _labels(reduced, values)
-    cost = problem.cost(assignment)
-    if cost is None:
-        raise AssertionError("the assignment found is forbidden by the problem")
-    packed_cost = packed.pack(cost)
-    if packed_cost > claimed or (status is Status.OPTIMAL and packed_cost != claimed):
-        raise AssertionError(f"the assignment found costs {cost}, which is not what was minimised")
+    if values is not None:
+        elimination.complete(values)
+        assignment = _labels(reduced, values)
+        cost = problem.cost(assignment)
+        if cost is None:
+            raise AssertionError("the assignment found is forbidden by the problem")
+        if packed.pack(cost) > _claimed(reduced, packed, elimination, values):
+            raise AssertionError(f"the assignment found costs {cost}, more than was minimised")
+    elif known is not None:
+        assignment, cost = known.assignment, known.cost
+    else:
+        raise NoSolutionFoundError(
+            f"no valid assignment was found in {time_limit} units of deterministic time"
+        )
+    if bound is None or bound > cost:
+        bound = cost
     times.append(perf_counter())
-    stages = ("validate", "reduce", "order", "pack", "eliminate", "cpsat", "complete")
+    stages = ("validate", "reduce", "order", "pack", "eliminate", "search", "complete")
     seconds = {
         stage: end - start for stage, start, end in zip(stages, times, times[1:], strict=False)
     }
     statistics = _statistics(problem, reduced, order, packed, seconds)
-    return Solution(assignment, cost, cost if bound is None else bound, status, statistics)
+    status = Status.OPTIMAL if bound == cost else Status.FEASIBLE
+    return Solution(assignment, cost, bound, status, statistics)
+
+
+def _eliminate(problem: Problem, reduced: Reduced, order: Order, packed: Packed) -> Elimination:
+    try:
+        return eliminate(order, reduced.sizes, reduced.scopes, packed)
+    except DeadEndError as error:
+        factors = {reduced.origins[table] for table in error.tables}
+        raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
+
+
+def _claimed(
+    reduced: Reduced, packed: Packed, elimination: Elimination, values: list[int]
+) -> list[int]:
+    """The numbers of the cost that was minimised, by the values of the core."""
+    claimed = packed.pack(reduced.constant)
+    _accumulate(claimed, elimination.total)
+    for scope, table, _ in elimination.core:
+        at: tuple[Any, ...] = (slice(None), *[values[v] for v in scope])
+        entry = table[at]
+        _accumulate(claimed, packed.numbers(entry))
+    return claimed
+
+
+@dataclass(frozen=True, slots=True)
+class _Core:
+    """What elimination leaves of a problem, for a search."""
+
+    problem: Problem
+    reduced: Reduced
+    order: Order
+    packed: Packed
+    elimination: Elimination
+
+    def search(
+        self, known: _Known | None, time_limit: float, deadline: float
+    ) -> tuple[list[int] | None, tuple[int, ...] | None]:
+        """The core's values within the values of all nodes, and a bound; None if unknown.
+
+        CP-SAT searches where our own search cannot, because costs need too many numbers, or has
+        found no valid values.
+        """
+        core = self.elimination.core
+        start = self._start(known)
+        bound: tuple[int, ...] | None = None
+        if self.packed.lanes == 1 and fits([(scope, table[0]) for scope, table, _ in core]):
+            tables = replace(self.packed, tables=[table for _, table, _ in core])
+            found = search_core(
+                *(self.order.core, self.reduced.sizes, [scope for scope, _, _ in core], tables),
+                *(start, time_limit, deadline),
+            )
+            bound = self._bound(found)
+            if found.values is not None:
+                return self._filled(found.values), bound
+        values, other = self._by_cpsat(start, time_limit, deadline)
+        return values, other if bound is None else max(bound, other)
+
+    def _start(self, known: _Known | None) -> list[int] | None:
+        """The known values of all nodes that stand for variables, and the best of the others."""
+        if known is None:
+            return None
+        reduced = self.reduced
+        domains, node = reduced.merged.domains, reduced.node
+        values = [-1] * len(reduced.sizes)
+        for v, root in enumerate(reduced.merged.root):
+            if node[root] >= 0 and v == root:
+                if known.assignment[v] not in domains[v]:
+                    # A label that no optimum needs was left out.
+                    return None
+                values[node[v]] = domains[v].index(known.assignment[v])
+            elif node[root] < 0 and known.assignment[v] != domains[root][0]:
+                return None
+        added = [v for v, value in enumerate(values) if value < 0]
+        position = [0] * len(values)
+        for place, v in enumerate(added):
+            position[v] = place
+        free = Order(added, [[] for _ in added], position, 2, 2 * len(added))
+        return improve(free, reduced.sizes, reduced.scopes, self.packed, values)
+
+    def _bound(self, found: CoreFound) -> tuple[int, ...]:
+        """A lower bound of any assignment's cost, by level."""
+        numbers = np.full((1,), min(found.bound, found.cost), np.result_type(found.bound))
+        total = self.elimination.total
+        numbers += complex(*total) if len(total) > 1 else total[0]
+        least: list[int] = self.packed.costs(numbers).tolist()
+        _accumulate(least, self.reduced.constant)
+        return tuple(least)
+
+    def _filled(self, found: dict[int, int]) -> list[int]:
+        values = [0] * len(self.reduced.sizes)
+        for v, value in found.items():
+            values[v] = value
+        return values
+
+    def _by_cpsat(
+        self, start: list[int] | None, time_limit: float, deadline: float
+    ) -> tuple[list[int] | None, tuple[int, ...]]:
+        from solver.cpsat import solve_core
+
+        # CP-SAT minimises one level at a time, so levels must not share a number.
+        levels, sizes = self.problem.levels, self.reduced.sizes
+        packed = pack(self.reduced.tables, levels, separate=True)
+        elimination = _eliminate(self.problem, self.reduced, self.order, packed)
+        scopes = [scope for scope, _, _ in elimination.core]
+        tables = list(zip(scopes, unpack([table for _, table, _ in elimination.core]), strict=True))
+        found = solve_core(self.order.core, sizes, tables, levels, start, time_limit, deadline)
+        claimed = packed.pack(self.reduced.constant)
+        _accumulate(claimed, elimination.total)
+        bound = _bound(self.reduced, packed, claimed, found.bound)
+        return None if found.values is None else self._filled(found.values), bound
 
 
 def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
@@ -159,13 +294,6 @@ def _bound(
     last = len(known) - 1
     known[last] = max(known[last], least[last])
     return (*known, *least[len(known) :])
-
-
-def _entry(scope: tuple[int, ...], costs: Costs, values: list[int]) -> list[int]:
-    for v in reversed(scope):
-        costs = costs[..., values[v]]
-    entry: list[int] = costs.tolist()
-    return entry
 
 
 def _accumulate(total: list[int], cost: list[int]) -> None:

@@ -27,12 +27,13 @@ from solver import (
 )
 
 SEARCH_TIME: Final = 3.0
-"""CP-SAT's deterministic time for the rest after exact reductions; real graphs leave no rest."""
+"""Deterministic time to search the rest after exact reductions; real graphs leave no rest."""
 
 SEARCH_SECONDS: Final = 20.0
 """The limit of a search in wall-clock seconds: several times what ``SEARCH_TIME`` takes."""
 
 _NAMED_OPERANDS: Final = 4
+_NO_LABEL: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,8 @@ def plan_graph(
 
     Exact reductions solve real models. Any rest goes to a search of at most ``search_time`` units
     of deterministic time (about a second each). If that ends without a proof, the plan is the best
-    that was found, with status ``FEASIBLE`` and a proven bound. ``search_seconds`` bounds the wait
+    that was found, with status ``FEASIBLE`` and a proven bound; it is the ``given`` one unless the
+    limits rule that out or a better one was found. ``search_seconds`` bounds the wait
     in wall-clock time; the deterministic limit should be reached first, so that a graph has the
     same plan on every machine.
 
@@ -113,10 +115,14 @@ def plan_graph(
     for faults, textures_first in _wishes(graph, limits.faults):
         wanted = replace(graph, textures_first=textures_first)
         within = replace(limits, faults=faults)
-        with suppress(NoRepresentationError):
+        with suppress(NoRepresentationError, _NoPlanFoundError):
             return _plan_graph(wanted, within, costs, given, search_time, search_seconds)
     within = replace(limits, faults=Faults())
     return _plan_graph(graph, within, costs, given, search_time, search_seconds)
+
+
+class _NoPlanFoundError(PlannerError):
+    """The search found no plan in its time; there may be one."""
 
 
 def _wishes(graph: LayoutGraph, faults: Faults) -> Iterator[tuple[Faults, bool]]:
@@ -140,9 +146,14 @@ def _plan_graph(
 ) -> LayoutPlan:
     layout = build_problem(graph, limits, costs, given)
     try:
-        solution = solve(layout.problem, time_limit=search_time, search_seconds=search_seconds)
+        solution = solve(
+            layout.problem,
+            time_limit=search_time,
+            search_seconds=search_seconds,
+            start=None if given is None else _assignment(layout, given),
+        )
     except NoSolutionFoundError as error:
-        raise PlannerError(
+        raise _NoPlanFoundError(
             "the search found no plan in its time: the graph is connected too densely for exact "
             "reductions"
         ) from error
@@ -153,6 +164,17 @@ def _plan_graph(
     except InfeasibleError as error:
         raise _conflict(graph, layout, limits, error) from error
     return read_plan(graph, layout, solution, costs, limits)
+
+
+def _assignment(layout: LayoutProblem, given: Layouts) -> list[int]:
+    """The labels of given layouts, no label where they have none."""
+    chosen: list[TensorRepr | None] = [None] * len(layout.problem.variables)
+    for t, producer in enumerate(layout.producers):
+        if producer is not None:
+            chosen[producer] = given.made[t]
+    for slot in layout.slots:
+        chosen[slot.variable] = slot.represented(given)
+    return [_NO_LABEL if r is None else LABELS[r] for r in chosen]
 
 
 def _conflict(

@@ -21,7 +21,7 @@ from planner.files.lowered import (
     with_limits,
 )
 from planner.ir.physical import ImageExtents, fitting
-from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet
+from planner.ir.representation import REPRS, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime
 from planner.optimise.alternatives import alternatives, differences
@@ -82,7 +82,6 @@ if TYPE_CHECKING:
     from planner.result.explanation import Explanation
     from planner.result.tradeoffs import Tradeoffs
 
-_NO_LABEL: Final = -1
 _UNRANKED: Final = "it is connected too densely to rank its plans: alternatives are not listed"
 _NO_LAYOUTS: Final = (
     "it came without layouts, so that there are none to compare with: the plan stands for them"
@@ -348,8 +347,6 @@ class _Delegate:
             if self.chooser is not None:
                 chosen = plan_graph(source.graph, self.limits, self.chooser, given)
                 planned = self._priced(source, planned, chosen.solution.assignment)
-            elif planned.status is SolverStatus.FEASIBLE:
-                planned = self._no_worse_than_file(source, planned)
             planned = self._with_free_tensors(source, planned)
             stays = is_written(source, planned) and sharing_error(file) is None
             written = None if stays else write_vkgraph(source, planned)
@@ -447,21 +444,6 @@ class _Delegate:
         known = {new: self.names[old] for old, new in ids if old in self.names}
         return {value: known.get(value, f"v{value}") for value in range(len(graph.values))}
 
-    def _no_worse_than_file(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
-        """The plan, or the layouts of the file where those are valid and cost no more."""
-        layout, given = planned.layout, source.layouts()
-        chosen = [_NO_LABEL] * len(layout.problem.variables)
-        for t, producer in enumerate(layout.producers):
-            if producer is not None:
-                chosen[producer] = _label(source.made[t])
-        for slot in layout.slots:
-            chosen[slot.variable] = _label(slot.represented(given))
-        cost = layout.problem.cost(chosen)
-        if cost is None or cost > planned.solution.cost:
-            return planned
-        solution = replace(planned.solution, assignment=tuple(chosen), cost=cost)
-        return read_plan(source.graph, layout, solution, self.costs, planned.limits)
-
     def _priced(
         self, source: ContractedGraph, best: LayoutPlan, assignment: tuple[int, ...]
     ) -> LayoutPlan:
@@ -522,7 +504,3 @@ def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
     """Whether a file says of every operand that has a representation which one it is."""
     given = source.layouts()
     return all(slot.represented(given) is not None for slot in planned.layout.slots)
-
-
-def _label(representation: TensorRepr | None) -> int:
-    return _NO_LABEL if representation is None else LABELS[representation]

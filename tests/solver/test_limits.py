@@ -16,6 +16,7 @@ from solver import (
     Solution,
     Status,
     Variable,
+    core,
     cpsat,
     order,
     solve,
@@ -77,32 +78,15 @@ def test_sums_that_would_lose_digits_are_refused() -> None:
             solver(single)
 
 
-@pytest.mark.parametrize("time_limit", [0.0, 0.01, 0.1])
-def test_time_limit_is_reported_honestly(time_limit: float) -> None:
-    problem = dense_problem(1, variables=11, labels=3)
-    best = solve(problem)
-    assert best.status is Status.OPTIMAL
-    assert best.statistics.core == 0
-    limited = solve(problem, table_limit=16, time_limit=time_limit)
-    assert limited.statistics.core > 0
-    assert limited.status is Status.FEASIBLE
-    assert limited.bound <= best.cost <= limited.cost
-    assert problem.cost(limited.assignment) == limited.cost
-
-
-def test_time_limit_after_the_first_level() -> None:
-    dense = dense_problem(2, variables=11, labels=3)
+def hard_problem(seed: int, levels: int = 1) -> Problem:
+    """One that a first attempt does not prove; later levels are dearer by five."""
+    dense = dense_problem(seed, variables=11, labels=3)
     factors = [
-        CostTable(f.scope, np.concatenate([0 * f.costs, f.costs + 5]))
+        CostTable(f.scope, np.concatenate([f.costs, *[f.costs + 5] * (levels - 1)]))
         for f in dense.factors
         if isinstance(f, CostTable)
     ]
-    problem = Problem(3, 2, dense.variables, tuple(factors))
-    best = solve(problem)
-    limited = solve(problem, table_limit=16, time_limit=0.1)
-    assert limited.status is Status.FEASIBLE
-    assert limited.bound[0] == 0
-    assert limited.bound <= best.cost <= limited.cost
+    return Problem(3, levels, dense.variables, tuple(factors))
 
 
 def assert_honest(limited: Solution, problem: Problem, best: Solution) -> None:
@@ -114,26 +98,117 @@ def assert_honest(limited: Solution, problem: Problem, best: Solution) -> None:
     assert problem.cost(limited.assignment) == limited.cost
 
 
-def test_seconds_that_are_over_before_the_search_begins() -> None:
-    problem = dense_problem(1, variables=11, labels=3)
+@pytest.mark.parametrize("levels", [1, 2, 6])
+def test_time_limit_is_reported_honestly(levels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "_FIRST_TABLE", 9)
+    monkeypatch.setattr(core, "_FIRST_CHOICES", 1)
+    for seed in range(5):
+        problem = hard_problem(seed, levels)
+        best = solve(problem)
+        assert best.statistics.core == 0
+        limited = solve(problem, table_limit=16, time_limit=0.0)
+        assert_honest(limited, problem, best)
+        assert limited.bound[0] > 0
+        searched = solve(problem, table_limit=16, time_limit=5.0)
+        assert searched.status is Status.OPTIMAL
+        assert searched.cost == searched.bound == best.cost
+
+
+def test_time_limit_after_the_first_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOLVE, "fits", lambda tables: False)
+    dense = dense_problem(2, variables=11, labels=3)
+    factors = [
+        CostTable(f.scope, np.concatenate([0 * f.costs, f.costs + 5]))
+        for f in dense.factors
+        if isinstance(f, CostTable)
+    ]
+    problem = Problem(3, 2, dense.variables, tuple(factors))
+    best = solve(problem)
+    limited = solve(problem, table_limit=16, time_limit=0.01, start=[0] * 11)
+    assert limited.status is Status.FEASIBLE
+    assert limited.bound[0] == 0
+    assert limited.bound <= best.cost <= limited.cost
+
+
+def test_costs_of_many_numbers_go_to_cpsat() -> None:
+    """Each level nearly fills a number, so that two do not share one."""
+    random = Random(5)
+    factors: list[Factor] = []
+    for v in range(1, 7):
+        for u in range(v):
+            costs = [[random.randint(0, 2**44) for _ in range(9)] for _ in range(3)]
+            factors.append(CostTable((u, v), np.array(costs, np.int64).reshape(3, 3, 3)))
+    problem = Problem(3, 3, (Variable((0, 1, 2)),) * 7, tuple(factors))
+    best = solve(problem)
+    assert best.statistics.core == 0
+    searched = solve(problem, table_limit=9)
+    assert searched.statistics.core > 0
+    assert searched.statistics.lanes > 1
+    assert searched.cost == searched.bound == best.cost
+
+
+def test_seconds_that_are_over_before_the_search_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(core, "_FIRST_TABLE", 9)
+    monkeypatch.setattr(core, "_FIRST_CHOICES", 1)
+    problem = hard_problem(1)
     limited = solve(problem, table_limit=16, search_seconds=0.0)
     assert_honest(limited, problem, solve(problem, search_seconds=0.0))
 
 
 def test_seconds_that_are_over_during_the_search(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock stands still until the search has begun."""
-    problem = dense_problem(1, variables=11, labels=3)
-    times = iter([0.0] * 2)
-    monkeypatch.setattr(cpsat, "perf_counter", lambda: next(times, 1e9))
+    problem = dense_problem(3, variables=30, labels=3)
+    times = iter([0.0] * 40)
+    monkeypatch.setattr(core, "perf_counter", lambda: next(times, 1e9))
     monkeypatch.setattr(SOLVE, "perf_counter", lambda: 0.0)
-    limited = solve(problem, table_limit=16, search_seconds=1e-9)
-    assert_honest(limited, problem, solve(problem))
+    limited = solve(problem, search_seconds=1e-9)
+    assert limited.status is Status.FEASIBLE
+    assert limited.bound < limited.cost == problem.cost(limited.assignment)
+    assert next(times, None) is None
+
+
+def test_a_start_is_never_made_worse() -> None:
+    kept = 0
+    for seed in range(30):
+        problem = dense_problem(seed, variables=14, labels=3)
+        best = solve(problem)
+        for start, time_limit in ((best.assignment, 0.0), ([0] * 14, 0.0), ([2] * 14, 0.1)):
+            given = problem.cost(start)
+            assert given is not None
+            found = solve(problem, table_limit=9, time_limit=time_limit, start=start)
+            assert found.bound <= best.cost <= found.cost <= given
+            assert problem.cost(found.assignment) == found.cost
+        kept += solve(problem, table_limit=9, time_limit=0.0).cost > best.cost
+    assert kept > 5
+
+
+def test_any_start_of_any_problem() -> None:
+    """Those that the problem forbids are of no use, and no harm."""
+    for seed in range(300):
+        random = Random(seed)
+        problem = random_problem(random)
+        best = brute_force(problem)
+        start = [random.choice(variable.domain) for variable in problem.variables]
+        if best is None:
+            with pytest.raises(InfeasibleError):
+                solve(problem, table_limit=4, start=start)
+            continue
+        for limit in (4, 2**20):
+            assert solve(problem, table_limit=limit, start=start).cost == best, seed
 
 
 def test_a_core_too_large_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SOLVE, "fits", lambda tables: False)
     problem = dense_problem(1, variables=11, labels=3)
     monkeypatch.setattr(cpsat, "MODEL_LIMIT", 9 * 54)
-    assert_honest(solve(problem, table_limit=16), problem, solve(problem))
+    with pytest.raises(NoSolutionFoundError):
+        solve(problem, table_limit=16)
+    start = (0,) * 11
+    limited = solve(problem, table_limit=16, start=start)
+    assert_honest(limited, problem, solve(problem))
+    assert limited.assignment == start
     monkeypatch.setattr(cpsat, "MODEL_LIMIT", 9 * 55)
     assert solve(problem, table_limit=16).status is Status.OPTIMAL
 
@@ -155,18 +230,46 @@ def test_many_large_tables_are_left_to_the_search(monkeypatch: pytest.MonkeyPatc
     assert limited.cost == best.cost
 
 
-def test_no_time_and_no_solution_at_hand() -> None:
+def colouring(nodes: int, seed: int) -> tuple[Problem, tuple[int, ...]]:
+    """Nodes of which many have to differ, and colours that they have."""
+    random = Random(seed)
+    unequal = [[[FORBIDDEN if i == j else 0 for j in range(3)] for i in range(3)]]
+    colours = tuple(random.randrange(3) for _ in range(nodes))
+    edges = [
+        table(u, v, costs=unequal)
+        for v in range(nodes)
+        for u in range(v)
+        if colours[u] != colours[v] and random.random() < 5 / nodes
+    ]
+    return Problem(3, 1, (Variable((0, 1, 2)),) * nodes, tuple(edges)), colours
+
+
+def test_a_start_stands_where_the_search_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(core, "_FIRST_TABLE", 9)
+    monkeypatch.setattr(core, "_FIRST_CHOICES", 1)
+    stood = 0
+    for seed in range(10):
+        problem, colours = colouring(30, seed)
+        found = solve(problem, table_limit=9, time_limit=0.0, start=colours)
+        assert found.cost == found.bound == (0,)
+        assert solve(problem, table_limit=9).cost == (0,)
+        try:
+            solve(problem, table_limit=9, time_limit=0.0)
+        except NoSolutionFoundError:
+            stood += 1
+    assert stood > 2
+
+
+def test_no_time_and_no_solution() -> None:
     unequal = [[[FORBIDDEN if i == j else 0 for j in range(3)] for i in range(3)]]
     colour = Variable((0, 1, 2))
     edges = [table(u, v, costs=unequal) for v in range(4) for u in range(v)]
     problem = Problem(3, 1, (colour,) * 4, tuple(edges))
     with pytest.raises(NoSolutionFoundError):
-        solve(problem, table_limit=9, time_limit=0.0)
-    with pytest.raises(NoSolutionFoundError):
         solve_whole(problem, time_limit=0.0)
     for limit in (9, 1000):
         with pytest.raises(InfeasibleError):
-            solve(problem, table_limit=limit)
+            solve(problem, table_limit=limit, time_limit=0.0)
 
 
 def test_conflicts_are_infeasible_and_minimal() -> None:

@@ -25,12 +25,13 @@ from solver import (
     solve_whole,
 )
 from solver.problem import Costs, Factor
+from solver.solve import TABLE_LIMIT
 from tests.solver.problems import brute_force, random_net, random_problem
 
 
-def optimum(problem: Problem, **limits: int) -> tuple[int, ...] | None:
+def optimum(problem: Problem, table_limit: int = TABLE_LIMIT) -> tuple[int, ...] | None:
     try:
-        solution = solve(problem, **limits)
+        solution = solve(problem, table_limit=table_limit)
     except InfeasibleError:
         return None
     return proven(problem, solution)

@@ -1,0 +1,158 @@
+"""The search for the best values of a core, with a bound on what others can cost.
+
+Rounds alternate between two searches, each with more room than the one before: over frontiers with
+bounds by mini-buckets, which proves, and in neighbourhoods, which is quick to find better values.
+The work is counted, so that the same limit gives the same values on every machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+
+from solver.frontier import search
+from solver.lanes import Packed
+from solver.minibuckets import STEP, CoreTable, mini_buckets
+from solver.neighbourhoods import improve, neighbourhood
+from solver.order import adjacency_of, search_order
+from solver.solution import InfeasibleError
+
+WORK_PER_SECOND: Final = 25_000_000
+"""Entries of tables that count as one unit of deterministic time, about a second."""
+
+SAFE: Final = 2**50
+"""Sums of costs below this stay exact while they are moved between tables."""
+
+STORED_LIMIT: Final = 2**24
+"""Most partial choices that a search remembers."""
+
+_FIRST_TABLE: Final = 2**8
+_FIRST_CHOICES: Final = 2**4
+_LARGEST_TABLE: Final = 2**20
+_FIRST_STEPS: Final = 8
+_MOST_STEPS: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class CoreFound:
+    """The values of a core's nodes, None if none were found, and what is proven of their cost."""
+
+    values: dict[int, int] | None
+    cost: Any
+    bound: Any
+    """No values cost less than this and less than ``cost``."""
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether no values cost less."""
+        return self.values is not None and not self.bound < self.cost
+
+
+class _Clock:
+    """Counts work against the limit, and looks at the time."""
+
+    def __init__(self, limit: float, deadline: float) -> None:
+        self._left = limit
+        self._deadline = deadline
+
+    def spend(self, work: int) -> bool:
+        """Takes some work from what is left; whether nothing is left."""
+        self._left -= work
+        return self.is_over
+
+    def spend_first(self, work: int) -> bool:
+        """Takes work that is done in any case."""
+        self._left -= work
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the search has to end."""
+        return self._left < 0 or perf_counter() >= self._deadline
+
+
+def fits(tables: Sequence[CoreTable]) -> bool:
+    """Whether the costs of tables are small enough for sums of them to stay exact."""
+    reach = 0.0
+    for _, table in tables:
+        finite = table[np.isfinite(table)]
+        if finite.size:
+            reach += float(max(np.abs(finite.real).max(), np.abs(finite.imag).max()))
+    return reach < SAFE
+
+
+def search_core(
+    nodes: Sequence[int],
+    sizes: Sequence[int],
+    scopes: Sequence[tuple[int, ...]],
+    packed: Packed,
+    start: Sequence[int] | None,
+    time_limit: float,
+    deadline: float,
+) -> CoreFound:
+    """Minimises the sum of a core's tables, which are packed in one lane and ``fits``.
+
+    ``start`` are valid values to begin with, of all nodes. The search ends after ``time_limit``
+    units of deterministic time or when ``perf_counter`` reaches ``deadline``, but not before a
+    first attempt. Raises ``InfeasibleError`` where it proves that there are no values.
+    """
+    tables = [(scope, table[0]) for scope, table in zip(scopes, packed.tables, strict=True)]
+    kind = np.result_type(np.float64, *[table for _, table in tables])
+    cost: Any = np.full((), np.inf, kind)[()]
+    bound: Any = np.full((), -np.inf, kind)[()]
+    values = None if start is None else list(start)
+    if values is not None:
+        cost = _cost(tables, values, kind)
+    order = search_order(sizes, scopes, nodes)
+    adjacency = adjacency_of(len(sizes), scopes)
+    clock = _Clock(time_limit * WORK_PER_SECOND, deadline)
+    random = Random(1)
+    size, choices, steps = _FIRST_TABLE, _FIRST_CHOICES, _FIRST_STEPS
+    spend = clock.spend_first
+    while True:
+        bounds = mini_buckets(order, sizes, tables, size, spend)
+        if bounds is not None:
+            bound = np.maximum(bound, bounds.least)
+            most = min(choices, STORED_LIMIT // len(order))
+            found = search(bounds, sizes, cost, most, spend)
+            if found.values is not None:
+                values = _filled(len(sizes), found.values)
+                cost = found.cost
+            bound = np.maximum(bound, np.minimum(found.bound, cost))
+            if values is None and not np.isfinite(found.bound.real):
+                raise InfeasibleError
+        spend = clock.spend
+        if not bound < cost:
+            break
+        if values is not None:
+            for _ in range(steps):
+                free = neighbourhood(nodes, sizes, adjacency, random)
+                values = improve(free, sizes, scopes, packed, values)
+                if clock.spend(free.work + STEP * (len(scopes) + 2 * len(nodes))):
+                    break
+            cost = _cost(tables, values, kind)
+        if clock.is_over or not bound < cost:
+            break
+        size, choices = min(4 * size, _LARGEST_TABLE), 8 * choices
+        steps = min(2 * steps, _MOST_STEPS)
+    chosen = None if values is None else {v: values[v] for v in nodes}
+    return CoreFound(chosen, cost, bound)
+
+
+def _filled(count: int, found: dict[int, int]) -> list[int]:
+    values = [0] * count
+    for v, value in found.items():
+        values[v] = value
+    return values
+
+
+def _cost(tables: Sequence[CoreTable], values: Sequence[int], kind: np.dtype[Any]) -> Any:
+    total = np.zeros((), kind)[()]
+    for scope, table in tables:
+        total = total + table[tuple([values[v] for v in scope])]
+    return total

@@ -1,0 +1,194 @@
+"""The search for a core's values: each of its parts, and the whole, against brute force."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Iterator
+from math import inf, prod
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+
+from solver import InfeasibleError, solve
+from solver.core import CoreFound, fits, search_core
+from solver.frontier import search
+from solver.lanes import Packed
+from solver.minibuckets import CoreTable, mini_buckets
+from solver.neighbourhoods import improve, neighbourhood
+from solver.order import adjacency_of, search_order
+from tests.solver.problems import dense_problem
+
+
+class Net:
+    """Random tables of one lane over a few nodes, some entries forbidden."""
+
+    def __init__(self, seed: int, *, lexicographic: bool, forbid: float = 0.1) -> None:
+        random = Random(seed)
+        count = random.randint(2, 7)
+        self.nodes = list(range(count))
+        self.sizes = [random.randint(2, 3) for _ in self.nodes]
+        self.tables: list[CoreTable] = []
+        for _ in range(random.randint(count, 2 * count + 3)):
+            scope = tuple(random.sample(self.nodes, min(count, random.randint(1, 3))))
+            shape = [self.sizes[v] for v in scope]
+            costs = np.array([random.randint(-9, 9) for _ in range(prod(shape))], float)
+            if lexicographic:
+                costs = costs // 6 + 1j * np.array([random.randint(-9, 9) for _ in costs])
+            costs[np.array([random.random() < forbid for _ in costs])] = inf
+            self.tables.append((scope, costs.reshape(shape)))
+        self.scopes = [scope for scope, _ in self.tables]
+        forbids = any(np.isinf(table).any() for _, table in self.tables)
+        levels = 2 if lexicographic else 1
+        weights = [[int(a == b) for a in range(levels)] for b in range(levels)]
+        lanes = [table[None] for _, table in self.tables]
+        self.packed = Packed(weights, lanes, 1, forbids, [0] * levels)
+
+    def cost(self, values: Any) -> Any:
+        return sum(table[tuple(values[v] for v in scope)] for scope, table in self.tables)
+
+    def assignments(self) -> Iterator[tuple[int, ...]]:
+        return itertools.product(*map(range, self.sizes))
+
+    def best(self) -> Any:
+        """The least cost; None if all is forbidden."""
+        costs = np.array([self.cost(values) for values in self.assignments()])
+        costs = costs[np.isfinite(costs)]
+        return costs.min() if costs.size else None
+
+
+def nets(count: int, **how: float) -> Iterator[Net]:
+    for seed in range(count):
+        for lexicographic in (False, True):
+            yield Net(seed, lexicographic=lexicographic, **how)
+
+
+def go_on(work: int) -> bool:
+    assert work >= 0
+    return False
+
+
+@pytest.mark.parametrize("limit", [1, 4, 9, 10**6])
+def test_mini_buckets_bound_from_below(limit: int) -> None:
+    tight = 0
+    for net in nets(150):
+        order = search_order(net.sizes, net.scopes, net.nodes)
+        bounds = mini_buckets(order, net.sizes, net.tables, limit, go_on)
+        assert bounds is not None
+        best = net.best()
+        if best is None:
+            assert not bounds.exact or np.isinf(bounds.least)
+            continue
+        assert not best < bounds.least
+        if bounds.exact:
+            assert bounds.least == best
+        tight += bool(bounds.least == best)
+    assert tight > (250 if limit == 10**6 else 30)
+
+
+@pytest.mark.parametrize("limit", [1, 9, 10**6])
+@pytest.mark.parametrize("choices", [1, 3, 10**6])
+def test_frontiers_find_what_they_do_not_drop(limit: int, choices: int) -> None:
+    found_all = 0
+    for net in nets(100):
+        order = search_order(net.sizes, net.scopes, net.nodes)
+        bounds = mini_buckets(order, net.sizes, net.tables, limit, go_on)
+        assert bounds is not None
+        best = net.best()
+        found = search(bounds, net.sizes, np.inf, choices, go_on)
+        if best is None:
+            assert found.values is None
+            continue
+        assert not best < found.bound
+        if found.values is not None:
+            assert sorted(found.values) == net.nodes
+            assert net.cost(found.values) == found.cost
+            assert not found.cost < best
+        if choices == 10**6:
+            assert found.cost == found.bound == best
+        found_all += bool(found.bound == best)
+        # Against what is known already, only what is better is found.
+        again = search(bounds, net.sizes, best, choices, go_on)
+        assert again.values is None
+        assert not best < np.minimum(again.bound, best)
+    assert found_all > 100 or choices < 10**6
+
+
+def test_a_search_that_is_stopped_is_honest() -> None:
+    for net in nets(60, forbid=0.0):
+        order = search_order(net.sizes, net.scopes, net.nodes)
+        bounds = mini_buckets(order, net.sizes, net.tables, 4, go_on)
+        assert bounds is not None
+        assert mini_buckets(order, net.sizes, net.tables, 4, lambda work: True) is None
+        for left in range(len(net.nodes)):
+            steps = itertools.count()
+            found = search(
+                bounds,
+                net.sizes,
+                np.inf,
+                2,
+                lambda work, left=left, steps=steps: next(steps) >= left,  # type: ignore[misc]
+            )
+            assert not net.best() < found.bound
+
+
+def test_neighbourhoods_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solver.neighbourhoods.TABLE_LIMIT", 9)
+    better = kept = 0
+    for seed, net in enumerate(nets(100)):
+        random = Random(seed)
+        valid = [v for v in net.assignments() if np.isfinite(net.cost(v))]
+        if not valid:
+            continue
+        start = random.choice(valid)
+        adjacency = adjacency_of(len(net.sizes), net.scopes)
+        free = neighbourhood(net.nodes, net.sizes, adjacency, random)
+        fixed = set(net.nodes) - set(free.nodes)
+        values = improve(free, net.sizes, net.scopes, net.packed, start)
+        assert all(values[v] == start[v] for v in fixed)
+        costs = [net.cost(v) for v in valid if all(v[u] == start[u] for u in fixed)]
+        assert net.cost(values) == np.array(costs).min()
+        better += bool(net.cost(values) < net.cost(start))
+        kept += bool(fixed)
+    assert better > 100
+    assert kept > 50
+
+
+def searched(net: Net, start: Any = None, time_limit: float = 5.0) -> CoreFound:
+    return search_core(net.nodes, net.sizes, net.scopes, net.packed, start, time_limit, inf)
+
+
+def test_the_whole_search_against_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("solver.core._FIRST_TABLE", 4)
+    monkeypatch.setattr("solver.core._FIRST_CHOICES", 1)
+    infeasible = 0
+    with warnings.catch_warnings(action="error"):
+        for net in nets(300, forbid=0.2):
+            best = net.best()
+            if best is None:
+                infeasible += 1
+                with pytest.raises(InfeasibleError):
+                    searched(net)
+                continue
+            found = searched(net)
+            assert found.is_proven
+            assert found.values is not None
+            assert net.cost(found.values) == found.cost == best
+    assert infeasible > 10
+
+
+def test_the_same_work_gives_the_same_values() -> None:
+    problem = dense_problem(9, variables=30, labels=3)
+    first, again = (solve(problem, time_limit=0.2) for _ in range(2))
+    assert first.statistics.core > 0
+    assert (first.assignment, first.bound) == (again.assignment, again.bound)
+
+
+def test_large_costs_do_not_fit() -> None:
+    net = Net(1, lexicographic=False)
+    assert fits(net.tables)
+    large = np.array([[0.0, 2.0**50], [inf, 0.0]])
+    assert not fits([*net.tables, ((0, 1), large)])
+    assert not fits([((0, 1), 1j * np.array([[0.0, -(2.0**50)], [1.0, 0.0]]))])
