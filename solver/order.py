@@ -47,6 +47,21 @@ class Order:
         """The most neighbours that a node has when it is eliminated."""
         return max(map(len, self.neighbours), default=0)
 
+    @property
+    def is_easy(self) -> bool:
+        """Whether all nodes are eliminated, with tables that are small enough."""
+        return not self.core and self.largest <= EASY_TABLE
+
+
+def greedy_order(
+    sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], table_limit: int
+) -> Order:
+    """The order in which always the node with the smallest table leaves, the lowest of several.
+
+    It ends like ``elimination_order``, which looks for a better one where this is not easy.
+    """
+    return _greedy(sizes, adjacency_of(len(sizes), scopes), table_limit, WORK_LIMIT)
+
 
 def elimination_order(
     sizes: Sequence[int],
@@ -62,7 +77,7 @@ def elimination_order(
     """
     adjacency = adjacency_of(len(sizes), scopes)
     greedy = _greedy(sizes, adjacency, table_limit, WORK_LIMIT)
-    if not greedy.core and greedy.largest <= EASY_TABLE:
+    if greedy.is_easy:
         return greedy
     done: list[int] = []
     left: list[int] = []
@@ -163,9 +178,9 @@ def _parts(adjacency: Adjacency) -> Iterator[list[int]]:
 def _best(sizes: Sequence[int], adjacency: Adjacency, table_limit: int, room: int) -> Order:
     """Of the orders that leave no core the one with the least work; else the greedy one."""
     best = _greedy(sizes, adjacency, table_limit, room)
-    if not best.core and best.largest <= EASY_TABLE:
-        return best
     for make in _RULES:
+        if best.is_easy:
+            break
         nodes = make(sizes, adjacency, table_limit)
         found = _along(sizes, adjacency, nodes, table_limit, room if best.core else best.work)
         if found is not None and (best.core or found.work < best.work):
@@ -290,10 +305,14 @@ def _by_fill(sizes: Sequence[int], given: Adjacency, table_limit: int) -> list[i
         changed = set(near)
         for u in near:
             adjacency[u].discard(v)
-            if near - adjacency[u] != {u}:
-                changed |= adjacency[u]
-                adjacency[u] |= near
-                adjacency[u].discard(u)
+        for u in sorted(near):
+            joined = near - adjacency[u]
+            joined.discard(u)
+            for other in joined:
+                # Both are neighbours of each other now: those of both have one pair less to join.
+                changed |= adjacency[u] & adjacency[other]
+                adjacency[other].add(u)
+            adjacency[u] |= joined
         for u in sorted(changed):
             fresh = weigh(u)
             if fresh != weights[u] and weights[u] != gone:

@@ -16,7 +16,7 @@ from solver.dominance import undominated
 from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Packed, pack, unpack
 from solver.neighbourhoods import improve
-from solver.order import EASY_TABLE, Order, elimination_order
+from solver.order import Order, elimination_order, greedy_order
 from solver.problem import FORBIDDEN, LIMIT, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
@@ -116,14 +116,14 @@ def _solve(
     times = [started, perf_counter()]
     reduced = reduce(problem, table_limit)
     times.append(perf_counter())
-    core_limit = min(table_limit, CORE_TABLE_LIMIT)
-    order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
-    if order.core or order.largest > EASY_TABLE:
+    order = greedy_order(reduced.sizes, reduced.scopes, table_limit)
+    if not order.is_easy:
         smaller = undominated(problem)
         if smaller is not None:
             problem = smaller
             reduced = reduce(problem, table_limit)
-            order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
+        core_limit = min(table_limit, CORE_TABLE_LIMIT)
+        order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     times.append(perf_counter())
     packed = pack(reduced.tables, problem.levels, limit=SAFE if order.core else LIMIT)
     times.append(perf_counter())
