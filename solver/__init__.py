@@ -5,11 +5,13 @@
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a second opinion.
 ``ranked`` goes on where it ends: the second best assignment, the third, and so on.
-``pareto`` trades the first level for another sum of factors;
+``pareto`` trades the first level for another sum of factors; ``steadiness`` says how far prices may
+change before another assignment is better;
 ``marginals`` says of every variable and label what the best assignment with it costs;
 ``solve_ilp`` keeps limits, and proves an optimum again without reductions.
 """
 
+from solver.breakpoints import Steadiness, steadiness
 from solver.compact import Limit, level_limit
 from solver.cpsat import solve_whole
 from solver.fronts import Front, ParetoPoint, pareto
@@ -45,6 +47,7 @@ __all__ = [
     "Solution",
     "Statistics",
     "Status",
+    "Steadiness",
     "TooDenseError",
     "Variable",
     "level_limit",
@@ -54,4 +57,5 @@ __all__ = [
     "solve",
     "solve_ilp",
     "solve_whole",
+    "steadiness",
 ]

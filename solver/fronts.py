@@ -25,7 +25,7 @@ from solver.solve import solve
 GAP_LIMIT = 100
 """Most integer programs that are solved for the points between those of the convex hull."""
 
-_LARGEST = 2**52
+LARGEST = 2**52
 """Weighted sums stay below this, so that they are exact; weights are rounded for it."""
 
 Weights = tuple[int, int]
@@ -119,7 +119,7 @@ class _Sums:
     def __init__(self, problem: Problem, amounts: Sequence[CostTable | SharedCopies]) -> None:
         self._problem = problem
         self._amounts = tuple(amounts)
-        self._spans = _span(problem, problem.factors), _span(problem, amounts)
+        self._spans = span_of(problem.factors), span_of(amounts)
         self._steps = (
             _step(f for f in problem.factors if isinstance(f, (CostTable, SharedCopies))),
             _step(amounts),
@@ -172,7 +172,7 @@ class _Sums:
         """Weights in about this proportion whose sums are exact; None if there are none."""
         common = math.gcd(of_cost, of_amount)
         of_cost, of_amount = of_cost // common, of_amount // common
-        while of_cost * self._spans[0] + of_amount * self._spans[1] >= _LARGEST:
+        while of_cost * self._spans[0] + of_amount * self._spans[1] >= LARGEST:
             if of_cost == of_amount == 1:
                 return None
             of_cost, of_amount = max(of_cost // 2, 1), max(of_amount // 2, 1)
@@ -219,7 +219,7 @@ def _weigh(point: ParetoPoint, weights: Weights) -> int:
     return weights[0] * point.cost + weights[1] * point.amount
 
 
-def _span(problem: Problem, factors: Iterable[Factor]) -> int:
+def span_of(factors: Iterable[Factor]) -> int:
     """A bound of what the first level of factors can sum to, on either side of zero."""
     total = 0
     largest: dict[int, int] = {}

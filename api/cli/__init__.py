@@ -34,6 +34,7 @@ for command in (
     planning.check,
     answers.explain,
     answers.pareto,
+    answers.sensitivity,
     planning.show,
     planning.diff,
     compare.compare,

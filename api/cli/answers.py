@@ -70,6 +70,32 @@ def pareto(
 @click.argument("source", metavar="INPUT", type=PATH)
 @AS_JSON
 @asked_options
+def sensitivity(source: Path, as_json: bool, asked: Asked) -> None:
+    """Print how far each price may change before another plan is better.
+
+    INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. Where costs
+    are a device's, prices that are not certain enough for the plan are named first.
+    """
+    from api.files import read_input
+    from planner.pipelines.dispatch import plan_program
+
+    with progress_bar() as progress:
+        planned = plan_program(read_input(source), source.name, asked.options(), progress)
+        progress("changing prices", None)
+        found = planned.sensitivity()
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+        return
+    from api.terminal.answers import sensitivity_table
+    from api.terminal.console import stdout
+
+    stdout().print(sensitivity_table(found))
+
+
+@click.command()
+@click.argument("source", metavar="INPUT", type=PATH)
+@AS_JSON
+@asked_options
 def explain(source: Path, asked: Asked, as_json: bool) -> None:
     """Say why each repack of a plan remains, and what the plan without it would cost.
 

@@ -12,6 +12,7 @@ from rich.text import Text
 from api.terminal.console import visible
 from api.terminal.figures import cost
 from planner.result.explanation import BlockerReport, Explanation, ReasonReport
+from planner.result.sensitivity import PriceReport, SensitivityReport
 
 _NAMED: Final = 2
 _WHY: Final = {
@@ -70,3 +71,49 @@ def _without(reason: ReasonReport, unit: str) -> str:
         return "impossible"
     extra = reason.without.extra
     return f"{'+' if extra >= 0 else '−'}{cost(abs(extra), unit)}"
+
+
+def sensitivity_table(found: SensitivityReport) -> Table:
+    """A row for each price whose change would change the plan."""
+    caption = ["a price may change so far, by itself, before another plan is better"]
+    still = sum(price.fall is None and price.rise is None for price in found.prices)
+    if still:
+        caption.append(f"{still} other prices change no plan, however far they fall or rise")
+    if not all(price.is_exact for price in found.prices):
+        caption.append("~: another plan may win a little before")
+    if found.unknown:
+        caption.append(f"connected too densely, or not proven: {', '.join(found.unknown)}")
+    table = Table(
+        title=escape(f"{visible(found.source)}: how far prices may change"),
+        caption="\n".join(caption),
+    )
+    table.add_column("price", overflow="fold")
+    for heading in ("paid", "may fall", "may rise", "uncertain"):
+        table.add_column(heading, justify="right")
+    table.add_column("measure it?")
+    for price in found.prices:
+        if price.fall is not None or price.rise is not None:
+            table.add_row(
+                Text(visible(price.name)),
+                f"{price.paid:.0f} ×" if price.kind == "launch" else cost(price.paid, found.unit),
+                _change(price, price.fall, found.unit),
+                _change(price, price.rise, found.unit),
+                _uncertain(price),
+                "it would settle the plan" if price.settles else "",
+            )
+    return table
+
+
+def _change(price: PriceReport, change: float | None, unit: str) -> str:
+    if change is None:
+        return "any"
+    about = "" if price.is_exact else "~"
+    if price.kind == "launch":
+        return f"{about}{'−' if change < 0 else '+'}{cost(abs(change), unit)}"
+    return f"{about}{change:+.1%}".replace("-", "−")
+
+
+def _uncertain(price: PriceReport) -> str:
+    if price.uncertain_fall is None or price.uncertain_rise is None:
+        return ""
+    return f"{price.uncertain_fall:+.0%} to {price.uncertain_rise:+.0%}".replace("-", "−")

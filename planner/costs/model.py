@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,6 +76,19 @@ class CostModel(Protocol):
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> CostOrigin:
         """The origin of an operator's cost, for operands with one label each."""
+
+
+@runtime_checkable
+class UncertainCosts(Protocol):
+    """Prices that are known within a range: twice their standard error on either side."""
+
+    def transition_range(self, shape: tuple[int, ...], dtype: VkDataType) -> tuple[Costs, Costs]:
+        """The least and the most that transitions may cost, as ``CostModel.transition``."""
+
+    def operator_range(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> Iterable[tuple[Costs, Costs]]:
+        """The least and the most of each table of ``CostModel.operator``."""
 
 
 class FreeTransitions:

@@ -46,6 +46,9 @@ _FAMILIES = tuple(
     for is_int8 in (False, True)
 )
 
+_ERRORS = 2.0
+"""Standard errors between a guess and the ends of its range: 95 of 100 are within."""
+
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
@@ -207,6 +210,25 @@ class LearnedCosts:
             found = self._transitions[shape, dtype] = costs, origins
         return found
 
+    def transition_range(self, shape: tuple[int, ...], dtype: VkDataType) -> tuple[Costs, Costs]:
+        """The least and the most (labels, labels) that transitions may cost, by standard errors.
+
+        What was measured, or has no error, costs what it costs.
+        """
+        prices, origins = self._transition(shape, dtype)
+        low, high = prices.copy(), prices.copy()
+        call = transition_call(shape, dtype)
+        if self._times.knows(CLONE):
+            for labels in _FAMILIES if dtype == VkDataType.INT8 else _FAMILIES[:1]:
+                within = np.ix_(labels, labels)
+                places, domains = TRANSITION_PLACES, (labels, labels)
+                for ends, errors in ((low, -_ERRORS), (high, _ERRORS)):
+                    predicted = self._times.predict(call, places, domains, errors)
+                    ends[within] = self._in_steps(predicted)
+        is_guess = (origins == CostOrigin.INTERPOLATED) | (origins == CostOrigin.ESTIMATED)
+        low[~is_guess], high[~is_guess] = prices[~is_guess], prices[~is_guess]
+        return np.minimum(low, prices), np.maximum(high, prices)
+
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
@@ -222,6 +244,25 @@ class LearnedCosts:
             return
         scope, predicted = self._operator(operator, tensors, operands)
         yield scope, self._in_steps(predicted)
+
+    def operator_range(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> Iterable[tuple[Costs, Costs]]:
+        """The least and the most of each table of ``operator``, by standard errors."""
+        for scope, prices in self.operator(operator, tensors, operands):
+            low, high = prices, prices
+            if self._times.knows(operator.name):
+                _, planned = self._operator(operator, tensors, operands)
+                places = [place(operands[i].is_output, operands[i].index) for i in scope]
+                domains = [operands[i].domain for i in scope]
+                call = call_of(operator, tensors)
+                ends = [
+                    self._in_steps(self._times.predict(call, places, domains, errors))
+                    for errors in (-_ERRORS, _ERRORS)
+                ]
+                is_known = planned.origin == CostOrigin.MEASURED
+                low, high = (np.where(is_known, prices, end) for end in ends)
+            yield np.minimum(low, prices), np.maximum(high, prices)
 
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]

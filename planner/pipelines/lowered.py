@@ -80,6 +80,7 @@ from solver import TooDenseError
 
 if TYPE_CHECKING:
     from planner.result.explanation import Explanation
+    from planner.result.sensitivity import SensitivityReport
     from planner.result.tradeoffs import Tradeoffs
 
 _UNRANKED: Final = "it is connected too densely to rank its plans: alternatives are not listed"
@@ -110,6 +111,13 @@ class Planned:
 
         costs, profile = self.options.cost_model(), self.options.profile
         return trade_off(self.program, self.delegates, costs, profile, criteria)
+
+    def sensitivity(self) -> SensitivityReport:
+        """How far each price may change before another plan is better."""
+        from planner.result.sensitivity import sensitivity
+
+        costs, profile = self.options.cost_model(), self.options.profile
+        return sensitivity(self.program, self.delegates, costs, profile)
 
     def flatbuffer(self) -> bytes:
         """The planned program as a flatbuffer (``plan.fbs``)."""

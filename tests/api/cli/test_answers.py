@@ -94,3 +94,19 @@ def test_trade_offs_as_json(forced: Path) -> None:
 def test_a_picture_that_cannot_be_drawn(forced: Path, tmp_path: Path) -> None:
     done = run("pareto", forced, "--picture", tmp_path / "one.gif")
     assert done.exit_code == 2 and ".svg or .png" in done.output
+
+
+def test_how_far_prices_may_change(forced: Path) -> None:
+    done = run("sensitivity", forced, "--profile", "bytes")
+    assert done.exit_code == 0, done.output
+    assert "forced.bin: how far prices may change" in done.output
+    assert "texture:CHANNELS_PACKED -> texture:WIDTH_PACKED" in done.output
+
+
+def test_how_far_prices_may_change_as_json(forced: Path) -> None:
+    done = run("sensitivity", forced, "--profile", "bytes", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert found["unit"] == "bytes" and not found["unknown"]
+    (launch,) = [price for price in found["prices"] if price["kind"] == "launch"]
+    assert launch["paid"] == 1 and launch["rise"] is None
