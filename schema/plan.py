@@ -28,6 +28,14 @@ class Status(IntEnum):
     FEASIBLE = 1
 
 
+class Method(IntEnum):
+    """How the bound of a plan was reached: by exact elimination alone, or a search besides."""
+
+    UNKNOWN = 0
+    ELIMINATION = 1
+    SEARCH = 2
+
+
 class CostOrigin(IntEnum):
     """Where a cost comes from, the least certain first.
 
@@ -142,6 +150,11 @@ class DelegatePlan:
     ``baseline_tensors`` and ``baseline_repacks`` belong to the plan to compare with, repacks in the
     order in which it runs them; both are empty in plans of releases that did not write them.
     ``operator_costs`` is empty unless the objective counts operators.
+
+    ``cost_by_level`` is what was minimised, and ``bound_by_level`` what no plan is below, compared
+    level by level: the objective in whole bytes or thousandths of a ns, transitions, departures
+    from what the program has, a fixed order. A search decided ``core`` variables. Plans of older
+    releases have none of these.
     """
 
     index: int
@@ -153,6 +166,10 @@ class DelegatePlan:
     baseline_repacks: tuple[Repack, ...] = ()
     operator_costs: tuple[OperatorCost, ...] = ()
     baseline_tensors: tuple[BaselineTensor, ...] = ()
+    method: Method = Method.UNKNOWN
+    core: int = 0
+    cost_by_level: tuple[int, ...] = ()
+    bound_by_level: tuple[int, ...] = ()
 
     def decode_graph(self) -> VkGraph:
         """The graph to run; raises ``SchemaError`` if its bytes are not one."""
@@ -275,6 +292,10 @@ DELEGATE_PLAN = Table(
         "baseline_repacks": Tables(REPACK),
         "operator_costs": Tables(OPERATOR_COST),
         "baseline_tensors": Tables(BASELINE_TENSOR),
+        "method": Enumeration("B", Method, Method.UNKNOWN),
+        "core": _NUMBER,
+        "cost_by_level": Numbers("q"),
+        "bound_by_level": Numbers("q"),
     },
 )
 PLANNED_PROGRAM = Table(

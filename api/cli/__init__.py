@@ -31,6 +31,7 @@ def main() -> None:
 
 for command in (
     planning.plan,
+    planning.verify,
     planning.check,
     answers.explain,
     answers.pareto,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 USER_ERROR = 2
+NOT_PROVEN = 3
 UNAVAILABLE = 69  # EX_UNAVAILABLE of sysexits.h
 PATH = click.Path(dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -88,6 +89,33 @@ PROFILE = click.option(
     help="What transitions cost: 'bytes', 'default', or a profile's JSON file.",
 )
 
+_COST_DATABASE = click.option(
+    "--costs",
+    type=PATH,
+    metavar="FILE",
+    help="Take costs from what a device measured: a database that 'profile import' made. "
+    "The profile answers for what is not in it.",
+)
+_DEVICE = click.option(
+    "--device",
+    metavar="NAME|FILE",
+    help="Plan for this device: its costs, its limits, and without what is wrong on it. One "
+    "that ships with the planner, by name, or a file that 'profile export' made. With --costs, "
+    "the device in that database [default: the only one].",
+)
+_BUFFER_LIMIT = click.option(
+    "--buffer-limit",
+    type=int,
+    metavar="N",
+    help="Fewest elements that are too many for a buffer [default: no limit].",
+)
+_AVOID = click.option(
+    "--avoid",
+    type=PATH,
+    metavar="FILE",
+    help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
+)
+_GPU = click.option("--gpu", metavar="NAME", help="Avoid what is known to fail on this GPU, too.")
 
 _COSTS: Final[tuple[Decorator, ...]] = (
     PROFILE,
@@ -97,20 +125,8 @@ _COSTS: Final[tuple[Decorator, ...]] = (
         help="Least cost of transitions, or of transitions and operators [default: latency where "
         "costs are a device's, else repack].",
     ),
-    click.option(
-        "--costs",
-        type=PATH,
-        metavar="FILE",
-        help="Take costs from what a device measured: a database that 'profile import' made. "
-        "The profile answers for what is not in it.",
-    ),
-    click.option(
-        "--device",
-        metavar="NAME|FILE",
-        help="Plan for this device: its costs, its limits, and without what is wrong on it. One "
-        "that ships with the planner, by name, or a file that 'profile export' made. With --costs, "
-        "the device in that database [default: the only one].",
-    ),
+    _COST_DATABASE,
+    _DEVICE,
 )
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
@@ -118,12 +134,7 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
         metavar="X,Y,Z",
         help="Largest image extents in texels [default: ExecuTorch's, 16384,16384,2048].",
     ),
-    click.option(
-        "--buffer-limit",
-        type=int,
-        metavar="N",
-        help="Fewest elements that are too many for a buffer [default: no limit].",
-    ),
+    _BUFFER_LIMIT,
     click.option(
         "--without-layout",
         "without_layouts",
@@ -138,13 +149,8 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
         "that and later ones [default: of a .pt2 the installed one, of a .pte those that take "
         "it as it is].",
     ),
-    click.option("--gpu", metavar="NAME", help="Avoid what is known to fail on this GPU, too."),
-    click.option(
-        "--avoid",
-        type=PATH,
-        metavar="FILE",
-        help="Avoid these representations, too: a JSON file of rows (docs/kernels.md).",
-    ),
+    _GPU,
+    _AVOID,
     click.option("--force-fp16", is_flag=True, help="Lower a .pt2 to float16 in GPU memory."),
     click.option(
         "--compile-option",
@@ -309,6 +315,34 @@ def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
         command(options=options, **others)
 
     return _decorated(with_limits, _LIMITS)
+
+
+def verifying_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of planning that a planned program does not name; together, as ``options``."""
+
+    @wraps(command)
+    def with_options(
+        profile: str,
+        costs: Path | None,
+        device: str | None,
+        buffer_limit: int | None,
+        gpu: str | None,
+        avoid: Path | None,
+        **others: Any,
+    ) -> None:
+        from planner.options import make_options
+
+        found = make_options(profile, buffer_limit=buffer_limit, gpu=gpu, avoid=avoid)
+        if costs is None and device is not None:
+            from planner.measured.device import device_options
+
+            found = device_options(device, found, "latency")
+        else:
+            priced = make_options(profile, costs=read_costs(costs, device, profile))
+            found = replace(found, costs=priced.costs)
+        command(options=found, **others)
+
+    return _decorated(with_options, (PROFILE, _COST_DATABASE, _DEVICE, _BUFFER_LIMIT, _GPU, _AVOID))
 
 
 def _decorated(command: Callable[..., None], options: Sequence[Decorator]) -> Callable[..., None]:

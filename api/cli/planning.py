@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import AS_JSON, PATH, PROFILE, Asked, asked_options, progress_bar
+from api.cli.options import (
+    AS_JSON,
+    NOT_PROVEN,
+    PATH,
+    PROFILE,
+    Asked,
+    asked_options,
+    progress_bar,
+    verifying_options,
+)
 
 if TYPE_CHECKING:
     from api.client.planned import PlannedThere
+    from planner.options import PlanOptions
     from planner.pipelines.lowered import Planned
     from planner.result.program import Progress
 
@@ -160,6 +170,72 @@ def check(
             console.print(part)
     if found.findings:
         raise SystemExit(1)
+
+
+@click.command()
+@click.argument("source", metavar="PLAN", type=PATH)
+@click.argument("program", required=False, type=PATH)
+@click.option(
+    "--prove",
+    is_flag=True,
+    help="Prove that no plan costs less: by the whole problem as an integer program, without the "
+    "reductions that planning uses.",
+)
+@click.option(
+    "--prove-seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    metavar="S",
+    help="The longest that the proof of a delegate may take.",
+)
+@verifying_options
+@AS_JSON
+def verify(
+    source: Path,
+    program: Path | None,
+    prove: bool,
+    prove_seconds: float,
+    options: PlanOptions,
+    as_json: bool,
+) -> None:
+    """Check a planned program again, as 'plan --plan PLAN' wrote it.
+
+    Everything that it claims is counted again. With PROGRAM, the lowered program that was planned,
+    it is shown to compute the same. Costs are to be named as for planning; the objective, texture
+    limits, excluded layouts and releases are in the plan. Exits with 1 if the plan is wrong or
+    another one costs less than it says, with 3 if it is right and the proof did not come off.
+    """
+    from api.files import read_input
+    from planner.errors import VerificationError
+    from planner.pipelines.verifying import verify_plan
+
+    try:
+        found = verify_plan(
+            read_input(source),
+            source.name,
+            options,
+            prove=prove,
+            source=None if program is None else read_input(program),
+            source_name="" if program is None else program.name,
+            search_seconds=prove_seconds,
+        )
+    except VerificationError as error:
+        click.echo(f"Wrong: {error}", err=True)
+        raise SystemExit(1) from None
+    if as_json:
+        click.echo(json.dumps(found.document(), indent=2))
+    else:
+        from api.terminal.console import stdout
+        from api.terminal.files import verification_table
+
+        console = stdout()
+        for part in verification_table(found):
+            console.print(part)
+    if found.verdict == "refuted":
+        raise SystemExit(1)
+    if found.verdict == "open":
+        raise SystemExit(NOT_PROVEN)
 
 
 @click.command()

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from api.terminal.console import paragraph, visible
-from api.terminal.figures import cost, ratio
+from api.terminal.figures import cost, ratio, seconds
 from planner.result.check import CheckReport
+from planner.result.verification import DelegateVerification, VerificationReport
 
 _MOST_MEMBERS: Final = 16
 
@@ -72,6 +73,48 @@ def check_table(report: CheckReport) -> list[RenderableType]:
             table.add_row(*(Text(visible(cell)) for cell in cells))
         shown.append(table)
     return shown
+
+
+_VERDICTS: Final = {
+    "right": "right",
+    "proven": "right, and proven: no plan costs less",
+    "open": "right, but not proven",
+    "refuted": "REFUTED: a plan costs less than this one says any does",
+}
+
+
+def verification_table(report: VerificationReport) -> list[RenderableType]:
+    """What came of verifying a planned program: a line on all of it, then one for each delegate."""
+    head = (
+        f"{visible(report.name)}: profile {visible(report.profile)}, objective {report.objective}: "
+        f"{_VERDICTS[report.verdict]}"
+    )
+    table = _table()
+    table.add_column("delegate", justify="right", no_wrap=True)
+    for heading in ("cost", "transitions", "the plan says", "proven here", "time"):
+        table.add_column(heading, overflow="fold")
+    for delegate in report.delegates:
+        table.add_row(
+            str(delegate.index),
+            cost(delegate.cost, report.unit),
+            str(delegate.transitions),
+            f"{delegate.status.lower()}, by {delegate.method}",
+            _proven(delegate, report.unit),
+            "" if delegate.bound is None else seconds(delegate.seconds),
+        )
+    return [paragraph(head), table]
+
+
+def _proven(delegate: DelegateVerification, unit: str) -> str:
+    if delegate.bound is None or delegate.least_cost is None:
+        return ""
+    if delegate.verdict == "proven":
+        as_few = delegate.fewest_transitions == delegate.transitions
+        return "none costs less" + (", and none of that cost has fewer transitions" * as_few)
+    found = f"none costs less than {cost(delegate.bound, unit)}"
+    if delegate.least_cost < delegate.cost:
+        found += f", and one costs {cost(delegate.least_cost, unit)}"
+    return found
 
 
 def _delegate(delegate: dict[str, Any], unit: str | None) -> list[RenderableType]:

@@ -24,6 +24,7 @@ from schema import (
     BaselineTensor,
     DelegatePlan,
     Figures,
+    Method,
     OperatorCost,
     PlannedProgram,
     Repack,
@@ -246,6 +247,10 @@ def describe_delegate(
             OperatorCost(places.operators[price.operator], units(price.cost), price.origin)
             for price in plan.operators
         ),
+        method=Method.SEARCH if plan.solution.statistics.core else Method.ELIMINATION,
+        core=plan.solution.statistics.core,
+        cost_by_level=plan.solution.cost,
+        bound_by_level=plan.solution.bound,
     )
 
 

@@ -169,6 +169,16 @@ class DelegateReport(PlanFigures):
     warnings: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
     """Known faults of kernels that the baseline meets, and the plan does not."""
+    method: str = ""
+    """How the bound was reached: by exact ``elimination`` of all variables, or by a ``search`` of
+    those that it left; empty where an older release of the planner wrote the report."""
+    core: int = 0
+    """Variables that elimination left to a search."""
+    cost_by_level: tuple[int, ...] = ()
+    """What was minimised, compared in order: the objective in whole bytes or thousandths of a ns;
+    repacks; departures from what the program has; a fixed order."""
+    bound_by_level: tuple[int, ...] = ()
+    """No plan costs less than this, compared in the same order."""
     transition_list: tuple[TransitionReport, ...] = ()
     alternatives: tuple[AlternativeReport, ...] = ()
     """The plans that come next, in order, as many as were asked for."""
@@ -248,6 +258,10 @@ def report(
                 pinned_operators=d.pinned_operators,
                 warnings=d.warnings,
                 mended=d.mended,
+                method=d.plan.method.name.lower(),
+                core=d.plan.core,
+                cost_by_level=d.plan.cost_by_level,
+                bound_by_level=d.plan.bound_by_level,
                 transition_list=_transitions(d.plan, unit),
                 alternatives=tuple(_alternative(d, other, unit) for other in d.alternatives),
             )

@@ -48,6 +48,7 @@ def check_claims(
     repack_cost = sum(price.steps for price in costs)
     objective_cost = repack_cost + sum(price.steps for price in operators.values())
     _check_figures(plan.figures, len(repacks), units(repack_cost), units(objective_cost))
+    _check_levels(plan, objective_cost, len(repacks), units)
 
 
 def _check_tensors(plan: DelegatePlan, program: Program) -> None:
@@ -187,6 +188,24 @@ def _check_figures(
         raise fail(
             place, f"a plan of {objective_cost} is not optimal under a bound of {figures.bound}"
         )
+
+
+def _check_levels(
+    plan: DelegatePlan, objective_cost: int, transitions: int, units: Callable[[int], float]
+) -> None:
+    """What was minimised level by level, of which the graph shows the first two."""
+    place, cost, bound = "the costs by level", plan.cost_by_level, plan.bound_by_level
+    if not cost and not bound:
+        return
+    if len(cost) != len(bound) or len(cost) < 2:
+        raise fail(place, f"there are {len(cost)} of them, and {len(bound)} bounds")
+    if cost[:2] != (objective_cost, transitions):
+        raise fail(place, f"{(objective_cost, transitions)} were counted, not {cost[:2]}")
+    if bound > cost:
+        raise fail(place, f"{bound} is not a lower bound of {cost}")
+    if plan.figures.status == Status.OPTIMAL and bound != cost:
+        raise fail(place, f"a plan of {cost} is not optimal under a bound of {bound}")
+    _check_cost(place, "the bound", plan.figures.bound, units(bound[0]))
 
 
 def _check_cost(place: str, what: str, claimed: float, counted: float) -> None:

@@ -12,6 +12,12 @@ class Status(object):
     FEASIBLE = 1
 
 
+class Method(object):
+    UNKNOWN = 0
+    ELIMINATION = 1
+    SEARCH = 2
+
+
 class CostOrigin(object):
     MODELLED = 0
     ESTIMATED = 1
@@ -903,8 +909,76 @@ class DelegatePlan(object):
         o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(20))
         return o == 0
 
+    # DelegatePlan
+    def Method(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(22))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint8Flags, o + self._tab.Pos)
+        return 0
+
+    # DelegatePlan
+    def Core(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(24))
+        if o != 0:
+            return self._tab.Get(flatbuffers.number_types.Uint32Flags, o + self._tab.Pos)
+        return 0
+
+    # DelegatePlan
+    def CostByLevel(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            a = self._tab.Vector(o)
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, a + flatbuffers.number_types.UOffsetTFlags.py_type(j * 8))
+        return 0
+
+    # DelegatePlan
+    def CostByLevelAsNumpy(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            return self._tab.GetVectorAsNumpy(flatbuffers.number_types.Int64Flags, o)
+        return 0
+
+    # DelegatePlan
+    def CostByLevelLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # DelegatePlan
+    def CostByLevelIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(26))
+        return o == 0
+
+    # DelegatePlan
+    def BoundByLevel(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        if o != 0:
+            a = self._tab.Vector(o)
+            return self._tab.Get(flatbuffers.number_types.Int64Flags, a + flatbuffers.number_types.UOffsetTFlags.py_type(j * 8))
+        return 0
+
+    # DelegatePlan
+    def BoundByLevelAsNumpy(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        if o != 0:
+            return self._tab.GetVectorAsNumpy(flatbuffers.number_types.Int64Flags, o)
+        return 0
+
+    # DelegatePlan
+    def BoundByLevelLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # DelegatePlan
+    def BoundByLevelIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        return o == 0
+
 def DelegatePlanStart(builder):
-    builder.StartObject(9)
+    builder.StartObject(13)
 
 def DelegatePlanAddIndex(builder, index):
     builder.PrependUint32Slot(0, index, 0)
@@ -955,6 +1029,24 @@ def DelegatePlanAddBaselineTensors(builder, baselineTensors):
 
 def DelegatePlanStartBaselineTensorsVector(builder, numElems):
     return builder.StartVector(4, numElems, 4)
+
+def DelegatePlanAddMethod(builder, method):
+    builder.PrependUint8Slot(9, method, 0)
+
+def DelegatePlanAddCore(builder, core):
+    builder.PrependUint32Slot(10, core, 0)
+
+def DelegatePlanAddCostByLevel(builder, costByLevel):
+    builder.PrependUOffsetTRelativeSlot(11, flatbuffers.number_types.UOffsetTFlags.py_type(costByLevel), 0)
+
+def DelegatePlanStartCostByLevelVector(builder, numElems):
+    return builder.StartVector(8, numElems, 8)
+
+def DelegatePlanAddBoundByLevel(builder, boundByLevel):
+    builder.PrependUOffsetTRelativeSlot(12, flatbuffers.number_types.UOffsetTFlags.py_type(boundByLevel), 0)
+
+def DelegatePlanStartBoundByLevelVector(builder, numElems):
+    return builder.StartVector(8, numElems, 8)
 
 def DelegatePlanEnd(builder):
     return builder.EndObject()

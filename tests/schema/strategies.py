@@ -8,6 +8,7 @@ from schema import (
     BaselineTensor,
     DelegatePlan,
     Figures,
+    Method,
     PlannedProgram,
     Repack,
     Status,
@@ -158,6 +159,10 @@ def sample_program() -> PlannedProgram:
         baseline_tensors=(
             BaselineTensor(0, VkStorageType.TEXTURE_3D, VkMemoryLayout.TENSOR_HEIGHT_PACKED),
         ),
+        method=Method.SEARCH,
+        core=7,
+        cost_by_level=(2**40, 1, 3),
+        bound_by_level=(2**40, 1, -2),
     )
     return PlannedProgram(
         "0.1.0",
