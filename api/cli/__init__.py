@@ -32,6 +32,7 @@ def main() -> None:
 for command in (
     planning.plan,
     planning.verify,
+    planning.problem,
     planning.check,
     answers.explain,
     answers.pareto,

@@ -239,6 +239,54 @@ def verify(
 
 
 @click.command()
+@click.argument("source", metavar="INPUT", type=PATH)
+@click.option(
+    "-o",
+    "--output",
+    type=PATH,
+    required=True,
+    metavar="FILE",
+    help="Write it here: .cfn, .wcsp, .uai or .LG.",
+)
+@click.option("--delegate", type=click.IntRange(min=0), default=0, show_default=True, metavar="N")
+@click.option(
+    "--levels",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="The levels of costs that count: the objective, transitions, departures, a fixed order.",
+)
+@asked_options
+def problem(source: Path, output: Path, delegate: int, levels: int, asked: Asked) -> None:
+    """Write the layout problem of a program, for other solvers and for 'python -m solver'.
+
+    Costs are whole bytes, or thousandths of a ns. Prints the optimum that they should find.
+    """
+    from api.files import check_writable, read_input
+    from planner.errors import OptionError
+    from planner.pipelines.dispatch import plan_program
+    from solver import ProblemError
+    from solver.formats import write_problem
+
+    check_writable(output)
+    with progress_bar() as progress:
+        planned = plan_program(read_input(source), source.name, asked.options(), progress)
+    delegates = planned.delegates
+    if delegate >= len(delegates):
+        raise OptionError(
+            f"{source.name} has {len(delegates)} delegates, counted from 0: none is {delegate}"
+        )
+    plan = delegates[delegate].layout_plan
+    try:
+        weights = write_problem(plan.layout.problem, output, levels=levels)
+    except ProblemError as error:
+        raise OptionError(str(error)) from None
+    cost = sum(w * c for w, c in zip(weights, plan.solution.cost, strict=False))
+    click.echo(f"{len(plan.layout.problem.variables)} variables, {plan.status.value}: cost {cost}")
+
+
+@click.command()
 @click.argument("source", metavar="FILE", type=PATH)
 @AS_JSON
 def show(source: Path, as_json: bool) -> None:

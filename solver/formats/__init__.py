@@ -50,17 +50,20 @@ def read_problem(path: Path) -> Problem:
     return problem
 
 
-def write_problem(problem: Problem, path: Path, *, levels: int | None = None) -> None:
+def write_problem(problem: Problem, path: Path, *, levels: int | None = None) -> tuple[int, ...]:
     """Writes a problem in the format that the file's name ends in.
 
-    ``levels`` are the first levels that count; by default all do. The optimum is folded as the
-    costs are: by what its ``Network`` has as ``weights``.
+    ``levels`` are the first levels that count; by default all do. Returns the factors by which
+    they are folded into one: what a solver should find is the optimum's levels times these.
 
     Raises ``ProblemError`` where the levels do not fit into one integer of 53 bits, or the numbers
     not into the format.
     """
     write = _WRITE[_format(path)]
-    path.write_text(write(folded(problem, levels)), encoding="utf-8")
+    network = folded(problem, levels)
+    text = write(network)
+    path.write_text(text, encoding="utf-8")
+    return network.weights
 
 
 def _format(path: Path) -> str:

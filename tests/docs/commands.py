@@ -9,6 +9,7 @@ NOT_RUN: Final = {
     ".venv/bin/pip install": "needs the network",
     "source .venv": "belongs to the environment that is not made",
     "make": "the first one sets up everything; that the target exists is checked",
+    "python -m solver": "tests/solver/test_formats.py runs it",
     "docker": "needs a daemon; tests/docker checks the image and the compose file",
     "apt-get install": "needs root",
     "adb": "needs a phone; tests/planner/tuning/test_runners.py has a stand-in for it",

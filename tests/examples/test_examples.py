@@ -18,7 +18,7 @@ from tests.paths import ROOT
 from tests.recorded import recorded
 
 EXAMPLES = ROOT / "examples"
-TESTED = ("custom_profile", "image_formats", "one_line", "replan_pte", "sweep")
+TESTED = ("custom_profile", "delegate_permutes", "image_formats", "one_line", "replan_pte", "sweep")
 
 
 def _run(name: str, *args: object) -> list[str]:
@@ -71,6 +71,10 @@ def test_image_formats_transposes_once_for_two_layers() -> None:
     assert _run("image_formats") == [
         *("image: NCHW", "conv1: NCHW", "conv2: NHWC", "pool: NHWC", "130 us, optimal"),
     ]
+
+
+def test_permutes_of_a_delegate_are_as_few_as_can_be() -> None:
+    assert _run("delegate_permutes") == ["8 permutes wrapped, 6 cancelled, 3 at least"]
 
 
 def test_a_custom_profile_is_written_and_planned_with(pte: Path, tmp_path: Path) -> None:

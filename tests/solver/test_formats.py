@@ -143,17 +143,17 @@ def test_toulbar2_finds_the_same_optimum(
         [sys.executable, "-c", REFEREE, *paths], capture_output=True, text=True, check=True
     )
     answers = [json.loads(x[6:]) for x in done.stdout.splitlines() if x.startswith("FOUND ")]
-    for (problem, expected), found, path in zip(problems, answers, paths, strict=True):
-        assert (found is None) == (expected is None), path
+    for (problem, expected), found, name in zip(problems, answers, paths, strict=True):
+        assert (found is None) == (expected is None), name
         if found is None or expected is None:
             continue
         values, told = found
         if suffix in (".cfn", ".wcsp"):
-            assert round(told) == expected, path
+            assert round(told) == expected, name
         chosen = zip(problem.variables, values[: len(problem.variables)], strict=True)
         cost = problem.cost([variable.domain[value] for variable, value in chosen])
-        assert cost is not None, path
-        assert folded(problem, cost) == expected, path
+        assert cost is not None, name
+        assert folded(problem, cost) == expected, name
     assert len(problems) > 20
 
 
