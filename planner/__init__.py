@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from planner.options import PlanOptions, make_options
     from planner.pipelines.dispatch import plan_program as plan
     from planner.pipelines.lowered import Planned, replan
+    from planner.result.opportunities import rank as rank_opportunities
 
 __version__ = "0.2.0"
 
@@ -51,6 +52,7 @@ __all__ = [
     "make_options",
     "plan",
     "planning",
+    "rank_opportunities",
     "replan",
     "shipped_devices",
     "to_edge_transform_and_lower",
@@ -72,11 +74,12 @@ _HOMES = {
     "make_options": "planner.options",
     "plan": "planner.pipelines.dispatch",
     "planning": "planner.executorch.session",
+    "rank_opportunities": "planner.result.opportunities",
     "replan": "planner.pipelines.lowered",
     "shipped_devices": "planner.measured.device",
     "to_edge_transform_and_lower": "planner.executorch.session",
 }
-_NAMES_AT_HOME = {"plan": "plan_program"}
+_NAMES_AT_HOME = {"plan": "plan_program", "rank_opportunities": "rank"}
 
 
 def __getattr__(name: str) -> Any:

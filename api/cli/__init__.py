@@ -37,6 +37,7 @@ for command in (
     answers.explain,
     answers.pareto,
     answers.sensitivity,
+    answers.opportunities,
     planning.show,
     planning.diff,
     compare.compare,

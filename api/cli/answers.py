@@ -115,3 +115,36 @@ def explain(source: Path, asked: Asked, as_json: bool) -> None:
     from api.terminal.console import stdout
 
     stdout().print(explanation_table(explanation))
+
+
+@click.command()
+@click.argument("sources", metavar="INPUT...", type=PATH, nargs=-1, required=True)
+@AS_JSON
+@asked_options
+def opportunities(sources: tuple[Path, ...], asked: Asked, as_json: bool) -> None:
+    """Say which representations kernels could accept to make plans cheaper.
+
+    For each operator, operand and representation that its kernel does not take: the optimum if it
+    did. Several programs are planned with the same options, and ranked together.
+    """
+    from api.files import read_input
+    from planner.pipelines.dispatch import plan_program
+    from planner.result.opportunities import rank
+
+    options = asked.options()
+    with progress_bar() as progress:
+        studies = []
+        for source in sources:
+            planned = plan_program(read_input(source), source.name, options, progress)
+            progress(f"studying {source.name}", None)
+            studies.append(planned.study())
+        ranking = rank(studies)
+        found = [study.report() for study in studies]
+    if as_json:
+        programs = [each.document() for each in found]
+        click.echo(json.dumps({"programs": programs, "ranking": ranking.document()}, indent=2))
+        return
+    from api.terminal.answers import opportunities_table, ranking_table
+    from api.terminal.console import stdout
+
+    stdout().print(opportunities_table(found[0]) if len(found) == 1 else ranking_table(ranking))

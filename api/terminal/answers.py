@@ -12,6 +12,12 @@ from rich.text import Text
 from api.terminal.console import visible
 from api.terminal.figures import cost
 from planner.result.explanation import BlockerReport, Explanation, ReasonReport
+from planner.result.opportunities import (
+    Opportunities,
+    OpportunityReport,
+    RankedOpportunity,
+    Ranking,
+)
 from planner.result.sensitivity import PriceReport, SensitivityReport
 
 _NAMED: Final = 2
@@ -20,6 +26,10 @@ _WHY: Final = {
     "avoided": " (avoided: a fault, or textures first)",
     "limits": " (limits)",
 }
+_MOST_ROWS: Final = 20
+_MOST_MODELS: Final = 4
+_AT_LEAST: Final = "≥ marks what is known for one operator, and not found for all of them"
+_PREDICTED: Final = "costs of operators in representations that kernels do not take are predicted"
 
 
 def explanation_table(explanation: Explanation) -> Table:
@@ -50,6 +60,101 @@ def explanation_table(explanation: Explanation) -> Table:
     if not table.row_count:
         table.add_row("", "no repack remains")
     return table
+
+
+def opportunities_table(found: Opportunities) -> Table:
+    """A row for each thing that kernels could accept: what the program would cost then."""
+    table = Table(
+        title=escape(
+            f"{visible(found.source)}: what kernels could take, of {found.candidates} candidates; "
+            f"the plan costs {cost(found.objective_cost, found.unit)}"
+        ),
+        caption=_caption(
+            len(found.opportunities),
+            all(row.is_exact for row in found.opportunities),
+            found.is_predicted,
+            "" if found.is_known else "too dense to find what single operators would save",
+        ),
+    )
+    _add_what(table)
+    table.add_column("operators", justify="right")
+    table.add_column("saves", justify="right")
+    table.add_column("of the cost", justify="right")
+    table.add_column("one alone", overflow="fold")
+    for row in found.opportunities[:_MOST_ROWS]:
+        table.add_row(
+            *_what(row),
+            str(row.operators),
+            _at_least(row.is_exact) + cost(row.saved, found.unit),
+            f"{row.share:.1%}",
+            _alone(row, found.unit),
+        )
+    if not table.row_count:
+        table.add_row("none makes the plan cheaper")
+    return table
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """A row for each thing that kernels could accept: which programs would be cheaper then."""
+    count = len(ranking.models)
+    table = Table(
+        title=f"What kernels could take, over {count} programs",
+        caption=_caption(
+            len(ranking.opportunities),
+            all(model.is_exact for row in ranking.opportunities for model in row.models),
+            ranking.is_predicted,
+            "saves: the mean over all programs, as a share of their cost",
+        ),
+    )
+    _add_what(table)
+    table.add_column("saves", justify="right")
+    table.add_column("programs", overflow="fold")
+    for row in ranking.opportunities[:_MOST_ROWS]:
+        models = [
+            f"{visible(m.source)} {_at_least(m.is_exact)}{m.share:.1%}"
+            for m in row.models[:_MOST_MODELS]
+        ]
+        if len(row.models) > _MOST_MODELS:
+            models.append(f"and {len(row.models) - _MOST_MODELS} more")
+        table.add_row(*_what(row), f"{row.share:.1%}", Text("\n".join(models)))
+    if not table.row_count:
+        table.add_row("none makes a plan cheaper")
+    return table
+
+
+def _add_what(table: Table) -> None:
+    for heading in ("operator", "operand", "could take"):
+        table.add_column(heading, overflow="fold")
+
+
+def _what(row: OpportunityReport | RankedOpportunity) -> tuple[Text, str, str]:
+    why = " (avoided)" if row.why == "avoided" else ""
+    return Text(visible(row.operator)), row.operand, row.representation + why
+
+
+def _at_least(is_exact: bool) -> str:
+    return "" if is_exact else "≥ "
+
+
+def _alone(row: OpportunityReport, unit: str) -> Text:
+    lines = [
+        f"#{one.operator_index} {visible(one.tensor)}: {cost(one.saved, unit)}"
+        for one in row.occurrences[:_NAMED]
+    ]
+    if len(row.occurrences) > _NAMED:
+        lines.append("and more")
+    return Text("\n".join(lines) or "nothing")
+
+
+def _caption(rows: int, all_exact: bool, is_predicted: bool, more: str) -> str:
+    lines = [more] if more else []
+    if not all_exact:
+        lines.append(_AT_LEAST)
+    if is_predicted:
+        lines.append(_PREDICTED)
+    if rows > _MOST_ROWS:
+        lines.append(f"the first {_MOST_ROWS} of {rows}: --json has all")
+    return "\n".join(lines)
 
 
 def _blockers(blockers: Sequence[BlockerReport]) -> Text:

@@ -368,10 +368,7 @@ class _Builder:
         to the producer's layout. Returns the tensors with a resolving reader.
         """
         resolved = {
-            slot.tensors[0]
-            for readers in self.readers
-            for slot in readers
-            if self.graph.operators[slot.operator].name in _RESOLVES_CONV2D and slot.index == 0
+            t for t, readers in enumerate(self.readers) if resolves_conv2d(self.graph, readers)
         }
         for t, readers in enumerate(self.readers):
             names = {self.graph.operators[slot.operator].name for slot in readers}
@@ -419,14 +416,7 @@ class _Builder:
         key = (tensor.shape, tensor.dtype, is_int8 and resolves_conv2d)
         found = self._prices.get(key)
         if found is None:
-            found = np.zeros((LEVELS, len(REPRS), len(REPRS)), dtype=np.int64)
-            found[0] = self.costs.transition(tensor.shape, tensor.dtype)
-            found[1] = _OFF_DIAGONAL
-            if is_int8:
-                # ET-VK's clone copies int8 words to int8 words or elements to elements.
-                found[0][_ACROSS_FAMILIES] = FORBIDDEN
-                if not resolves_conv2d:
-                    found[0][_INTO_CONV2D_FROM_WIDTH] = FORBIDDEN
+            found = copy_prices(self.costs, tensor, resolves_conv2d=resolves_conv2d)
             self._prices[key] = found
         return found
 
@@ -440,6 +430,27 @@ class _Builder:
                 levels[0] = costs
                 tables.append(CostTable(tuple(slots[i].variable for i in scope), levels))
         return tables
+
+
+def copy_prices(costs: CostModel, tensor: Tensor, *, resolves_conv2d: bool) -> NDArray[np.int64]:
+    """The prices (levels, labels, labels) of a tensor's copies, by source and target."""
+    found = np.zeros((LEVELS, len(REPRS), len(REPRS)), dtype=np.int64)
+    found[0] = costs.transition(tensor.shape, tensor.dtype)
+    found[1] = _OFF_DIAGONAL
+    if tensor.dtype == VkDataType.INT8:
+        # ET-VK's clone copies int8 words to int8 words or elements to elements.
+        found[0][_ACROSS_FAMILIES] = FORBIDDEN
+        if not resolves_conv2d:
+            found[0][_INTO_CONV2D_FROM_WIDTH] = FORBIDDEN
+    return found
+
+
+def resolves_conv2d(graph: LayoutGraph, readers: Sequence[Slot]) -> bool:
+    """Whether one of a tensor's readers has the runtime replace CONV2D by what it accepts."""
+    return any(
+        graph.operators[slot.operator].name in _RESOLVES_CONV2D and slot.index == 0
+        for slot in readers
+    )
 
 
 def describe_variable(graph: LayoutGraph, layout: LayoutProblem, variable: int) -> str:

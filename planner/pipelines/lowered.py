@@ -80,6 +80,7 @@ from solver import TooDenseError
 
 if TYPE_CHECKING:
     from planner.result.explanation import Explanation
+    from planner.result.opportunities import Opportunities, Study
     from planner.result.sensitivity import SensitivityReport
     from planner.result.tradeoffs import Tradeoffs
 
@@ -118,6 +119,17 @@ class Planned:
 
         costs, profile = self.options.cost_model(), self.options.profile
         return sensitivity(self.program, self.delegates, costs, profile)
+
+    def study(self) -> Study:
+        """What the plan would cost if kernels accepted more: ``planner.rank_opportunities``."""
+        from planner.result.opportunities import Study
+
+        options = self.options
+        return Study(self.program, self.delegates, options.cost_model(), options.profile)
+
+    def opportunities(self) -> Opportunities:
+        """What kernels could accept to make the plan cheaper, the most first."""
+        return self.study().report()
 
     def flatbuffer(self) -> bytes:
         """The planned program as a flatbuffer (``plan.fbs``)."""

@@ -110,3 +110,42 @@ def test_how_far_prices_may_change_as_json(forced: Path) -> None:
     assert found["unit"] == "bytes" and not found["unknown"]
     (launch,) = [price for price in found["prices"] if price["kind"] == "launch"]
     assert launch["paid"] == 1 and launch["rise"] is None
+
+
+def test_what_would_help_one_program(forced: Path) -> None:
+    done = run("opportunities", forced, "--profile", "bytes")
+    assert done.exit_code == 0, done.output
+    assert "forced.bin: what kernels could take" in done.output
+    assert "aten.t_copy.default" in done.output
+    assert "100.0%" in done.output
+
+
+def test_what_would_help_several_is_ranked(forced: Path, tmp_path: Path) -> None:
+    other = tmp_path / "relu.bin"
+    other.write_bytes(graphs.graph())
+    done = run("opportunities", forced, other, "--profile", "bytes")
+    assert done.exit_code == 0, done.output
+    assert "over 2 programs" in done.output
+    assert "50.0%" in done.output
+    document = json.loads(
+        run("opportunities", forced, other, "--profile", "bytes", "--json").output
+    )
+    first, second = document["programs"]
+    assert first["objective_cost"] > 0
+    rows = first["opportunities"]
+    assert all(row["is_exact"] and row["saved"] > 0 for row in rows)
+    assert {row["operator"] for row in rows if row["saved"] == first["objective_cost"]} == {
+        "aten.t_copy.default",
+        "aten.mm.default",
+    }
+    assert second["opportunities"] == []
+    assert document["ranking"]["opportunities"][0]["share"] == 0.5
+    assert {m["source"] for o in document["ranking"]["opportunities"] for m in o["models"]} == {
+        "forced.bin"
+    }
+
+
+def test_predicted_times_are_said_to_be(forced: Path) -> None:
+    done = run("opportunities", forced, "--objective", "latency")
+    assert done.exit_code == 0, done.output
+    assert "are predicted" in done.output

@@ -1,0 +1,131 @@
+"""Plans if kernels took more, against planning again with rep sets that do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import planner.optimise.problem
+import planner.optimise.whatif
+from planner.costs.by_profile import ProfileCosts
+from planner.costs.model import CostModel, Objective
+from planner.costs.profile_file import load_profile
+from planner.errors import NoRepresentationError
+from planner.ir.graph import LayoutGraph, Operator, Tensor
+from planner.ir.representation import TensorRepSet
+from planner.kernels.limits import Limits
+from planner.kernels.rep_sets import OpRepSets, op_rep_sets
+from planner.optimise.plan import LayoutPlan, plan_graph
+from planner.optimise.whatif import Group, WhatIf
+from solver import Problem, TooDenseError
+from tests.planner.optimise.brute_force import graphs
+from tests.planner.optimise.test_explain import chain
+from tests.planner.programs import NETS, replanned
+
+
+@contextmanager
+def accepting(graph: LayoutGraph, groups: Sequence[Group], label: int) -> Iterator[None]:
+    """Plans are made as if kernels took a label for these groups."""
+    more: dict[int, list[Group]] = {}
+    for group in groups:
+        more.setdefault(id(graph.operators[group.slots[0].operator]), []).append(group)
+
+    def wider(operator: Operator, tensors: Sequence[Tensor], *rest: object) -> OpRepSets | None:
+        sets = op_rep_sets(operator, tensors, *rest)  # type: ignore[arg-type]
+        if sets is None:
+            return None
+        args, outs = list(sets.args), list(sets.outs)
+        for group in more.get(id(operator), ()):
+            for slot in group.slots:
+                there: list[TensorRepSet | None] = outs if slot.is_output else args  # type: ignore[assignment]
+                accepted = there[slot.index]
+                assert accepted is not None
+                there[slot.index] = accepted | TensorRepSet(1 << label)
+        return replace(sets, args=tuple(args), outs=tuple(outs))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(planner.optimise.problem, "op_rep_sets", wider)
+        yield
+
+
+def replanned_cost(
+    graph: LayoutGraph, plan: LayoutPlan, costs: CostModel, groups: Sequence[Group], label: int
+) -> tuple[int, int]:
+    with accepting(graph, groups, label):
+        again = plan_graph(graph, plan.limits, costs)
+    return again.cost, len(again.transitions)
+
+
+@settings(max_examples=120, deadline=None)
+@given(graphs(), st.sampled_from(["bytes", "default"]), st.sampled_from(["repack", "latency"]))
+def test_any_kernel_that_takes_more(graph: LayoutGraph, profile: str, objective: Objective) -> None:
+    costs = ProfileCosts(load_profile(profile), objective)
+    try:
+        plan = plan_graph(graph, Limits(), costs)
+    except NoRepresentationError:
+        return
+    whatif = WhatIf(graph, plan, costs)
+    occurrences = whatif.occurrences
+    assert occurrences is not None
+    for occurrence in occurrences:
+        label = occurrence.acceptance.label
+        expected = replanned_cost(graph, plan, costs, [occurrence.group], label)
+        assert occurrence.optimum == expected
+    for acceptance, groups in whatif.acceptances.items():
+        expected = replanned_cost(graph, plan, costs, groups, acceptance.label)
+        assert whatif.if_all(acceptance) == (expected, True)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_real_operators_and_types(name: str) -> None:
+    planned, random = replanned(name), Random(0)
+    costs, checked = planned.options.cost_model(), 0
+    for result in planned.delegates:
+        plan = result.layout_plan
+        whatif = WhatIf(result.graph, plan, costs)
+        occurrences = whatif.occurrences
+        assert occurrences is not None
+        saving = [o for o in occurrences if o.optimum[0] < plan.cost]
+        for occurrence in saving[:10] + random.sample(occurrences, min(10, len(occurrences))):
+            groups, label = [occurrence.group], occurrence.acceptance.label
+            assert occurrence.optimum == replanned_cost(result.graph, plan, costs, groups, label)
+            checked += 1
+        for acceptance, those in list(whatif.acceptances.items())[:12]:
+            expected = replanned_cost(result.graph, plan, costs, those, acceptance.label)
+            assert whatif.if_all(acceptance)[0] == expected
+    assert checked >= 10
+
+
+def test_a_kernel_that_forces_a_repack_is_what_would_save_it() -> None:
+    costs = ProfileCosts(load_profile("bytes"), "repack")
+    graph = chain()
+    plan = plan_graph(graph, Limits(), costs)
+    whatif = WhatIf(graph, plan, costs)
+    assert plan.cost > 0
+    saving = {o.acceptance.operator for o in whatif.occurrences or () if o.optimum[0] < plan.cost}
+    assert saving == {"aten.t_copy.default", "aten.mm.default"}
+    assert all(o.optimum in (plan_cost(plan), (0, 0)) for o in whatif.occurrences or ())
+
+
+def plan_cost(plan: LayoutPlan) -> tuple[int, int]:
+    return plan.cost, len(plan.transitions)
+
+
+def test_a_graph_that_is_too_dense_still_has_the_optimum_of_a_type(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(problem: Problem) -> None:
+        raise TooDenseError
+
+    monkeypatch.setattr(planner.optimise.whatif, "marginals", refuse)
+    costs = ProfileCosts(load_profile("bytes"), "repack")
+    graph = chain()
+    whatif = WhatIf(graph, plan_graph(graph, Limits(), costs), costs)
+    assert whatif.occurrences is None
+    assert min(whatif.if_all(acceptance)[0] for acceptance in whatif.acceptances) == (0, 0)
