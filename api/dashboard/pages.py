@@ -34,6 +34,8 @@ from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
 from planner.kernels.releases import RELEASES
 from planner.options import COMPILE_OPTIONS
+from planner.result.explanation import read_explanation
+from planner.result.opportunities import read_opportunities
 from planner.result.report import read_report
 from planner.tuning.result import BASELINE
 
@@ -131,7 +133,9 @@ def overview(request: Request, store: Store, query: Annotated[OverviewQuery, Que
 @router.get("/view/{plan_id}", response_class=HTMLResponse)
 def plan_page(request: Request, store: Store, plan: Found) -> Response:
     """A plan: its figures, its graph before and after, and what each transition costs."""
-    report = read_report(json.loads(store.path(plan.report_sha256).read_bytes()))
+    document = json.loads(store.path(plan.report_sha256).read_bytes())
+    report = read_report(document)
+    explanation, opportunities = document.get("explanation"), document.get("opportunities")
     delegates = report.delegates
     # The first of the largest, not the last: a plan's order is the program's.
     largest = max(range(len(delegates)), key=lambda n: delegates[n].operators, default=0)
@@ -139,6 +143,9 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
     context = {
         "plan": plan,
         "report": report,
+        "explanation": explanation and read_explanation(explanation),
+        "opportunities": opportunities and read_opportunities(opportunities),
+        "most": _MOST_ROWS,
         "largest": largest,
         "charts": CHARTS,
         # Plans for a device stay when it is deleted.

@@ -35,6 +35,7 @@ from api.http.models import (
     JobDetail,
     JobItem,
     JobList,
+    JobOpportunities,
     JobRequest,
     JobResults,
     JobSummary,
@@ -49,9 +50,11 @@ from api.jobs.jobs import JobStatus
 from api.jobs.matrix import MAX_ITEMS, Input
 from api.jobs.service import InProgressError, JobService
 from api.jobs.submissions import SubmissionKey
+from api.store.blobs import LostBlobError
 from api.store.database import UnreachableError
 from api.store.profiles import find_profile
 from api.store.room import NoRoomError
+from planner.result.opportunities import Opportunities, rank_found, read_opportunities
 
 
 async def _service(request: Request) -> JobService:
@@ -71,11 +74,20 @@ def _job(
     return job
 
 
+async def _plans(request: Request) -> PlanService:
+    plans: PlanService = request.app.state.service
+    return plans
+
+
 Service = Annotated[JobService, Depends(_service)]
+Plans = Annotated[PlanService, Depends(_plans)]
 FoundJob = Annotated[JobStatus, Depends(_job)]
 
 _NO_JOB: Final = problems(status_404="No job has this id.", status_422="The id is wrong.")
 _WRONG: Final = problems(status_422="A query parameter is wrong.")
+
+_MOST_RANKED: Final = 500
+"""Plans of a job whose opportunities are ranked: their reports are read for it."""
 
 _KEY: Final = r'^"?[!#-~]{1,200}"?$'
 _FORMULAS: Final = ("=", "+", "-", "@", "\t", "\r")
@@ -291,6 +303,32 @@ def get_results(service: Service, job: FoundJob) -> JobResults:
     """Every item of a job, with what came of it."""
     items = [JobItem.of(item) for item in service.jobs.items(job)]
     return JobResults(job=JobSummary.of(job), items=items)
+
+
+@router.get(
+    "/jobs/{job_id}/opportunities",
+    summary="Read what would make a job's plans cheaper",
+    responses=_NO_JOB,
+)
+def get_opportunities(service: Service, plans: Plans, job: FoundJob) -> list[JobOpportunities]:
+    """What kernels could take, ranked over the plans that there are, by their options."""
+    found: dict[str, tuple[ItemOptions, list[Opportunities]]] = {}
+    items = [item for item in service.jobs.items(job) if item.plan is not None]
+    for item in items[:_MOST_RANKED]:
+        assert item.plan is not None
+        try:
+            report = plans.store.path(item.plan.report_sha256).read_bytes()
+        except LostBlobError:
+            continue
+        part = json.loads(report).get("opportunities")
+        if part is not None:
+            options = JobItem.of(item).options
+            _, programs = found.setdefault(options.model_dump_json(), (options, []))
+            programs.append(read_opportunities(part))
+    return [
+        JobOpportunities(options=options, plans=len(programs), ranking=rank_found(programs))
+        for options, programs in found.values()
+    ]
 
 
 @router.get(

@@ -28,6 +28,7 @@ from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.options import MOST_ALTERNATIVES, PlanOptions, default_objective, make_options
+from planner.result.opportunities import Ranking
 from planner.result.report import PlanFigures
 
 EXAMPLE_PLAN_ID: Final = "0f3a5c7e9b1d2f4a6c8e0b1d3f5a7c9e"
@@ -600,6 +601,14 @@ class JobResults(BaseModel):
 
     job: JobSummary
     items: list[JobItem]
+
+
+class JobOpportunities(BaseModel):
+    """What would make plans of a job cheaper, for items with the same options."""
+
+    options: ItemOptions
+    plans: int = Field(description="Items whose plans are ranked.")
+    ranking: Ranking
 
 
 class Changed(BaseModel):

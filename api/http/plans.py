@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path, PurePath
 from typing import Annotated, Any, Final
@@ -41,6 +42,8 @@ from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.options import PlanOptions
 from planner.result.check import CheckReport
+from planner.result.explanation import Explanation, read_explanation
+from planner.result.opportunities import Opportunities, read_opportunities
 from planner.result.report import Report
 
 _BINARY: Final = "application/octet-stream"
@@ -86,6 +89,11 @@ _RANGES: Final[dict[int | str, dict[str, Any]]] = {
 _NO_PLAN: Final = problems(status_404="No plan has this id.")
 _NO_FILE: Final = problems(
     status_404="No plan has this id.",
+    status_410="Its file is damaged or missing: the same `POST /plan` makes it again.",
+)
+
+_NO_ANSWER: Final = problems(
+    status_404="No plan has this id, or it has none.",
     status_410="Its file is damaged or missing: the same `POST /plan` makes it again.",
 )
 
@@ -283,6 +291,32 @@ def get_report(service: Service, plan_id: PlanId) -> FileResponse:
 
 
 @router.get(
+    "/plans/{plan_id}/explanation",
+    summary="Read why a plan's repacks remain",
+    responses={
+        200: {"description": "What keeps each repack, and the plan without it."},
+        **_NO_ANSWER,
+    },
+)
+def get_explanation(service: Service, plan_id: PlanId) -> Explanation:
+    """For each repack: the operators that force it, and what the plan without it would cost."""
+    return read_explanation(_answer(service, plan_id, "explanation"))
+
+
+@router.get(
+    "/plans/{plan_id}/opportunities",
+    summary="Read what would make a plan cheaper",
+    responses={
+        200: {"description": "What kernels could take, with the optimum if they did."},
+        **_NO_ANSWER,
+    },
+)
+def get_opportunities(service: Service, plan_id: PlanId) -> Opportunities:
+    """Representations that kernels do not take today, the most useful first."""
+    return read_opportunities(_answer(service, plan_id, "opportunities"))
+
+
+@router.get(
     "/plans/{plan_id}/graph",
     summary="Download a planned program",
     response_class=FileResponse,
@@ -401,6 +435,20 @@ def _plan(service: PlanService, plan_id: str) -> Plan:
         raise _no_plan(plan_id)
     service.store.use(plan)
     return plan
+
+
+def _answer(service: PlanService, plan_id: str, part: str) -> dict[str, Any]:
+    """A part of a plan's report that is not in each of them."""
+    report = service.store.path(_plan(service, plan_id).report_sha256)
+    found: dict[str, Any] | None = json.loads(report.read_bytes()).get(part)
+    if found is None:
+        raise ProblemError(
+            ProblemKind.NOT_FOUND,
+            f"plan {plan_id!r} has no {part}: its program is too large for that, or it was planned "
+            "by an older release",
+            remedy="delete the plan and send the same POST /plan again, or ask the command line",
+        )
+    return found
 
 
 class _StoredFile(FileResponse):

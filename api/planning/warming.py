@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from api.planning.work import answers_of
 from planner.errors import MissingExtraError
 from planner.options import PlanOptions
 from schema import VkDataType, VkGraph, VkTensor
@@ -44,7 +45,7 @@ def _plan(data: bytes) -> None:
 
     planned = plan_program(data, "warm", PlanOptions())
     planned.flatbuffer()
-    json.dumps(planned.report.document())
+    json.dumps(planned.report.document() | answers_of(planned))
     if planned.report.kind != "vkgraph":
         planned.pte()
 

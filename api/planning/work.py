@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Final, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 from zipfile import ZipFile, ZipInfo
 
 from api.planning.files import Files, opened
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _PROGRAM: Final = "program.pte"
 _KNOWN: Final = "exported.json"
+
+_MOST_VARIABLES: Final = 10_000
+"""Variables of the layout problems of a program whose plan is explained: seconds of work."""
 
 OnStage = Callable[[str], None]
 """Called with the name of each stage of work as it begins."""
@@ -264,4 +267,19 @@ def write_plan(planned: Planned, paths: PlanFiles, files: Files) -> None:
     is_program = planned.report.kind != "vkgraph"
     files.write(paths.program, planned.pte() if is_program else b"")
     files.write(paths.graph, planned.flatbuffer())
-    files.write(paths.report, json.dumps(planned.report.document(), allow_nan=False).encode())
+    document = planned.report.document() | answers_of(planned)
+    files.write(paths.report, json.dumps(document, allow_nan=False).encode())
+
+
+def answers_of(planned: Planned) -> dict[str, Any]:
+    """What pages and requests may ask about a plan, as parts of its report that can be left out.
+
+    They are found here, for planning is done where it is shut in. Of large programs there are none.
+    """
+    plans = {id(each.layout_plan): each.layout_plan for each in planned.delegates}
+    if sum(len(plan.layout.problem.variables) for plan in plans.values()) > _MOST_VARIABLES:
+        return {}
+    return {
+        "explanation": planned.explanation().document(),
+        "opportunities": planned.opportunities().document(),
+    }

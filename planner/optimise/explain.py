@@ -38,7 +38,7 @@ Why = Literal["kernel", "avoided", "limits"]
 for a known fault or because textures come first; or the tensor cannot have it within the limits."""
 
 _DEPTH: Final[dict[Why, int]] = {"kernel": 0, "avoided": 1, "limits": 2}
-_MOST_BLOCKERS: Final = 16
+_MOST_BLOCKERS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Reason:
 
     ``made`` are operands on the side where the tensor is made, that do not take the representation
     of the copy; ``read`` are those on the other side, that do not take the one it is made in. The
-    nearest come first, and at most 16 of a side are named. ``without`` is the least cost, and the
+    nearest come first, and at most 8 of a side are named. ``without`` is the least cost, and the
     transitions, of a plan in which the copy's users read the tensor as it is made; None if there is
     no such plan. If elimination is too dense to find it, ``is_known`` is false.
     """

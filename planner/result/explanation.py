@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from planner.costs.profile import DeviceProfile
 from planner.ir.representation import REPRS
 from planner.optimise.explain import Blocker, Reason, explain_plan
 from planner.result.program import DelegateResult
-from planner.result.report import UserReport, to_document, to_number
+from planner.result.report import IN_API, UserReport, read_document, to_document, to_number
 from schema import PlannedProgram
 
 
@@ -47,6 +47,8 @@ class WithoutReport:
 @dataclass(frozen=True, slots=True)
 class ReasonReport:
     """A repack, and why it remains."""
+
+    __pydantic_config__: ClassVar = IN_API
 
     tensor: str
     from_: str
@@ -88,6 +90,11 @@ class Explanation:
         """The explanation as a JSON document."""
         found: dict[str, Any] = to_document(self)
         return found
+
+
+def read_explanation(document: Mapping[str, Any]) -> Explanation:
+    """The explanation of a JSON document that ``Explanation.document`` made."""
+    return read_document(Explanation, document)
 
 
 def explain(

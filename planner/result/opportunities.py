@@ -13,7 +13,7 @@ from planner.ir.representation import LABELS, REPRS
 from planner.optimise.explain import explain_plan
 from planner.optimise.whatif import Acceptance, Occurrence, WhatIf
 from planner.result.program import DelegateResult
-from planner.result.report import to_document, to_number
+from planner.result.report import read_document, to_document, to_number
 from schema import PlannedProgram
 
 EXACT: Final = 12
@@ -125,6 +125,11 @@ class Ranking:
         """The ranking as a JSON document."""
         found: dict[str, Any] = to_document(self)
         return found
+
+
+def read_opportunities(document: Mapping[str, Any]) -> Opportunities:
+    """The opportunities of a JSON document that ``Opportunities.document`` made."""
+    return read_document(Opportunities, document)
 
 
 class Study:
@@ -333,6 +338,44 @@ def rank(studies: Sequence[Study], exact: int = EXACT) -> Ranking:
         objective=first.objective,
         unit=first.unit,
         is_predicted=first.objective == "latency",
+        opportunities=tuple(rows),
+    )
+
+
+def rank_found(programs: Sequence[Opportunities]) -> Ranking:
+    """The opportunities that were found for programs with the same options, ranked together.
+
+    What was not found for one of them counts as nothing there.
+    """
+    models: dict[tuple[str, str, str], list[tuple[RankedModel, str]]] = {}
+    for program in programs:
+        for row in program.opportunities:
+            model = RankedModel(
+                program.source,
+                program.objective_cost,
+                row.objective_cost,
+                row.share,
+                row.is_exact,
+            )
+            key = row.operator, row.operand, row.representation
+            models.setdefault(key, []).append((model, row.why))
+    rows = [
+        RankedOpportunity(
+            *key,
+            why=found[0][1],
+            share=round(sum(model.share for model, _ in found) / len(programs), 4),
+            models=tuple(
+                sorted((m for m, _ in found), key=lambda model: (-model.share, model.source))
+            ),
+        )
+        for key, found in sorted(models.items())
+    ]
+    rows.sort(key=lambda row: -row.share)
+    return Ranking(
+        models=tuple(program.source for program in programs),
+        objective=programs[0].objective,
+        unit=programs[0].unit,
+        is_predicted=programs[0].is_predicted,
         opportunities=tuple(rows),
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from functools import cache
+from types import UnionType
 from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from planner.costs.model import ratio
@@ -393,6 +394,8 @@ def _value(hint: Any, value: Any) -> Any:
         return read_document(of_hint, value)
     if get_origin(hint) is tuple:
         return tuple(_value(get_args(hint)[0], item) for item in value)
+    if isinstance(hint, UnionType) and value is not None:
+        return _value(get_args(hint)[0], value)
     return value
 
 

@@ -9,6 +9,27 @@ _TEXTURE = VkStorageType.TEXTURE_3D
 _LAYOUTS = (VkMemoryLayout.TENSOR_WIDTH_PACKED, VkMemoryLayout.TENSOR_HEIGHT_PACKED)
 
 
+def forced(size: int = 4) -> bytes:
+    """A VkGraph with a repack that has to be: packed along channels, then along width."""
+    values = tuple(
+        VkTensor(
+            VkDataType.FLOAT32,
+            (size, size),
+            mem_obj_id=number,
+            storage_type=_TEXTURE,
+            memory_layout=VkMemoryLayout.TENSOR_CHANNELS_PACKED,
+            staging_datatype=VkDataType.FLOAT32,
+        )
+        for number in range(4)
+    )
+    chain = (
+        OperatorCall(0, "aten.t_copy.default", (0, 1)),
+        OperatorCall(1, "aten.relu.default", (1, 2)),
+        OperatorCall(2, "aten.mm.default", (2, 2, 3)),
+    )
+    return vkgraph.encode(VkGraph("0", chain, values, (0,), (3,)))
+
+
 def graph(width: int = 8, operators: int = 3) -> bytes:
     """A VkGraph of activations, with a repack before each that none of them needs."""
     values: list[Value] = []

@@ -8,6 +8,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
+from api.planning.work import answers_of
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
 from api.store.tables import Plan
@@ -32,7 +33,7 @@ def lowered() -> bytes:
 def planned(options: PlanOptions = OPTIONS) -> tuple[bytes, str]:
     """The plan's flatbuffer and its report."""
     done = plan_program(lowered(), "cvt.pte", options)
-    return done.flatbuffer(), json.dumps(done.report.document())
+    return done.flatbuffer(), json.dumps(done.report.document() | answers_of(done))
 
 
 def put_planned(store: PlanStore, folder: Path, name: str = "cvt.pte", kind: str = "pte") -> Plan:

@@ -52,10 +52,22 @@ import { costText } from "./text.js";
  * @property {string | null} plan_id
  */
 
+/**
+ * @typedef {object} Opportunity
+ * @property {string} operator
+ * @property {string} operand
+ * @property {string} representation
+ * @property {number} share
+ * @property {{source: string, share: number, is_exact: boolean}[]} models
+ */
+/** @typedef {{options: Options, ranking: {opportunities: Opportunity[]}}} Ranked */
+
 const host = find("job");
 const progress = find("progress", HTMLProgressElement);
 const source = dataOf(host, "source");
 const REFRESH_MS = 1000;
+const MOST_OPPORTUNITIES = 30;
+const MOST_MODELS = 5;
 const STEPS = [1.005, 1.5, 2.5, 5]; // upper ends of the matrix's colours
 /** @type {Record<State, string>} */
 const SIGNS = { waiting: "…", queued: "…", running: "▶", done: "✓", failed: "✕", cancelled: "–" };
@@ -123,9 +135,51 @@ function follow() {
     opened.close();
     clearTimeout(waiting);
     await read();
+    await readOpportunities();
   });
   opened.addEventListener("error", () => say("The connection is lost; trying again."));
 }
+
+/** Ranked once the job has ended: it reads every plan's report. */
+async function readOpportunities() {
+  const answer = await fetch(`${source}/opportunities`, {
+    headers: { Accept: "application/json" },
+  });
+  if (!answer.ok) return;
+  /** @type {Ranked[]} */
+  const found = await answer.json();
+  const rows = found
+    .flatMap(({ options, ranking }) => ranking.opportunities.map((row) => ({ options, row })))
+    .sort((a, b) => b.row.share - a.row.share)
+    .slice(0, MOST_OPPORTUNITIES);
+  find("help-part").hidden = rows.length === 0;
+  find("help").replaceChildren(
+    ...rows.map(({ options, row }) =>
+      element(
+        "tr",
+        {},
+        element("th", { scope: "row" }, row.operator),
+        element("td", {}, row.operand),
+        element("td", {}, row.representation),
+        element("td", {}, textOf(options)),
+        element("td", { class: "number" }, percent(row.share)),
+        element("td", {}, modelsOf(row)),
+      ),
+    ),
+  );
+}
+
+/** @param {Opportunity} opportunity */
+function modelsOf({ models }) {
+  const named = models
+    .slice(0, MOST_MODELS)
+    .map((model) => `${model.source} ${model.is_exact ? "" : "≥ "}${percent(model.share)}`);
+  const more = models.length - MOST_MODELS;
+  return [...named, ...(more > 0 ? [`and ${more} more`] : [])].join(", ");
+}
+
+/** @param {number} share */
+const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
 /** @param {Progress} progress */
 function drawProgress({ total, counts, is_finished: isFinished }) {

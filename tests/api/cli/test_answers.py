@@ -9,8 +9,6 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
-from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, vkgraph
-from schema.vkgraph import OperatorCall
 from tests.api import graphs
 
 
@@ -20,25 +18,8 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def forced(tmp_path: Path) -> Path:
-    """A VkGraph with a repack that has to be: packed along channels, then along width."""
-    values = tuple(
-        VkTensor(
-            VkDataType.FLOAT32,
-            (4, 4),
-            mem_obj_id=number,
-            storage_type=VkStorageType.TEXTURE_3D,
-            memory_layout=VkMemoryLayout.TENSOR_CHANNELS_PACKED,
-            staging_datatype=VkDataType.FLOAT32,
-        )
-        for number in range(4)
-    )
-    chain = (
-        OperatorCall(0, "aten.t_copy.default", (0, 1)),
-        OperatorCall(1, "aten.relu.default", (1, 2)),
-        OperatorCall(2, "aten.mm.default", (2, 2, 3)),
-    )
     path = tmp_path / "forced.bin"
-    path.write_bytes(vkgraph.encode(VkGraph("0", chain, values, (0,), (3,))))
+    path.write_bytes(graphs.forced())
     return path
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.graphs import graph
+from tests.api.graphs import forced, graph
 from tests.api.jobs.plant import wait
 from tests.api.serving import Server, serving
 
@@ -69,6 +69,20 @@ def test_a_job_from_upload_to_results(server: Server) -> None:
 
     (listed,) = server.get("/jobs")["jobs"]
     assert listed["id"] == job_id
+
+
+def test_what_would_help_is_ranked_over_a_job(server: Server) -> None:
+    inputs = {"small": forced(4), "large": forced(16), "free": graph(8)}
+    job_id = server.submit(inputs, profiles=["bytes", "default"])
+    assert _events(server, job_id)[-1] == ("end", {})
+    ranked = server.get(f"/jobs/{job_id}/opportunities")
+    assert [each["options"]["profile"] for each in ranked] == ["bytes", "default"]
+    for each in ranked:
+        assert each["plans"] == 3
+        first = each["ranking"]["opportunities"][0]
+        # Of three models two would not repack at all.
+        assert first["share"] == 0.6667
+        assert {(m["source"], m["after"]) for m in first["models"]} == {("small", 0), ("large", 0)}
 
 
 def test_cancel_and_retry(server: Server) -> None:
@@ -142,7 +156,7 @@ def test_a_wrong_request_is_told(
 
 
 def test_there_is_no_such_job(one_server: Server) -> None:
-    for path in ("", "/events", "/results.csv", "/results.json"):
+    for path in ("", "/events", "/results.csv", "/results.json", "/opportunities"):
         answer = one_server.client.get(f"/jobs/{'0' * 32}{path}")
         assert answer.status_code == 404
         assert answer.json()["detail"].startswith("there is no job '000")

@@ -110,11 +110,7 @@ def test_a_kernel_that_forces_a_repack_is_what_would_save_it() -> None:
     assert plan.cost > 0
     saving = {o.acceptance.operator for o in whatif.occurrences or () if o.optimum[0] < plan.cost}
     assert saving == {"aten.t_copy.default", "aten.mm.default"}
-    assert all(o.optimum in (plan_cost(plan), (0, 0)) for o in whatif.occurrences or ())
-
-
-def plan_cost(plan: LayoutPlan) -> tuple[int, int]:
-    return plan.cost, len(plan.transitions)
+    assert min(o.optimum for o in whatif.occurrences or ()) == (0, 0)
 
 
 def test_a_graph_that_is_too_dense_still_has_the_optimum_of_a_type(
