@@ -94,6 +94,7 @@ class WhatIf:
         problem = plan.layout.problem
         self._today = [_mask(variable.domain) for variable in problem.variables]
         self._agrees = [f for f in problem.factors if isinstance(f, Agree)]
+        self._possible: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices = _prices_of(graph, plan, costs)
         self._tables: dict[tuple[int, tuple[int, ...]], list[tuple[tuple[int, ...], Costs]]] = {}
         self.groups = tuple(self._groups())
@@ -200,7 +201,11 @@ class WhatIf:
         """The labels that an operand's tensors can have, whatever its kernel takes."""
         mask = ~_CONV2D
         for t in slot.tensors:
-            mask &= possible(self._graph.tensors[t], self._plan.limits)
+            tensor = self._graph.tensors[t]
+            key = tensor.shape, tensor.dtype
+            if key not in self._possible:
+                self._possible[key] = possible(tensor, self._plan.limits)
+            mask &= self._possible[key]
         return mask & ANY_TEXTURE.mask if self._graph.textures_first else mask
 
     def _missing(self, group: Group) -> int:
@@ -233,16 +238,34 @@ class WhatIf:
                 for reader in readers:
                     builder.masks[producer] |= builder.masks[reader.variable]
         builder.close()
+        from_outside = self._newly_from_outside(builder, slots) if count else {}
+        readers_of = {v for users in from_outside.values() for v in users}
         for group in self.groups:
             more = extra.get(id(group), 0)
             if count and more:
-                asked += builder.count(group, more, self._today)
+                is_plain = group.is_one and readers_of.isdisjoint(s.variable for s in group.slots)
+                asked += builder.count(group, more, self._today, is_plain=is_plain)
+        for producer, users in from_outside.items():
+            builder.use_new_labels(producer, users, self._today[producer])
         builder.factors += [Agree(a.scope, (*a.classes, *builder.spare)) for a in self._agrees]
-        self._add_copies(builder, slots)
+        self._add_copies(builder)
         self._add_operators(builder)
         return builder.problem(), asked
 
-    def _add_copies(self, builder: _Building, slots: set[int]) -> None:
+    def _newly_from_outside(
+        self, builder: _Building, slots: set[int]
+    ) -> dict[int, tuple[int, ...]]:
+        """Tensors from outside that could have more labels than before, and their users."""
+        layout = self._plan.layout
+        return {
+            producer: tuple(dict.fromkeys(slot.variable for slot in readers))
+            for producer, readers in zip(layout.producers, layout.readers, strict=True)
+            if producer is not None
+            and producer not in slots
+            and builder.masks[producer] & ~self._today[producer]
+        }
+
+    def _add_copies(self, builder: _Building) -> None:
         layout = self._plan.layout
         for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
             if producer is None or not readers:
@@ -252,8 +275,6 @@ class WhatIf:
             if not (mask & mask - 1) and all(builder.masks[u] == mask for u in users):
                 continue
             builder.factors.append(SharedCopies(producer, users, builder.prices(self._prices[t])))
-            if producer not in slots:
-                builder.use_new_labels(producer, users, self._today[producer])
 
     def _add_operators(self, builder: _Building) -> None:
         graph = self._graph
@@ -292,6 +313,8 @@ class _Building:
         self._domains: list[tuple[int, ...]] = []
         self._padded: dict[int, Costs] = {}
         self._counts: dict[tuple[tuple[int, ...], int], Costs] = {}
+        self._taken: dict[int, int] = {}
+        """By operand: the variable that says which label the kernel takes besides, if any."""
 
     def close(self) -> None:
         """The masks are known."""
@@ -318,10 +341,15 @@ class _Building:
         levels[self._first] = costs
         self.factors.append(CostTable(scope, levels))
 
-    def count(self, group: Group, more: int, today: Sequence[int]) -> list[tuple[Group, int, int]]:
-        """Counts a group that has one of the labels ``more``; what can be asked for then."""
+    def count(
+        self, group: Group, more: int, today: Sequence[int], *, is_plain: bool
+    ) -> list[tuple[Group, int, int]]:
+        """Counts a group that has one of the labels ``more``; what can be asked for then.
+
+        It is plain if the label that its first operand has says which one the kernel takes besides.
+        """
         first = group.slots[0].variable
-        if group.is_one:
+        if is_plain:
             domain = self._domains[first]
             key = domain, more
             if key not in self._counts:
@@ -330,8 +358,8 @@ class _Building:
                 self._counts[key] = table
             self.factors.append(CostTable((first,), self._counts[key]))
             return [(group, label, first) for label in labels_of(more)]
-        # Its operands can have several labels: a variable says which one the kernel takes besides.
         taken = self._variable((self._no, *labels_of(more)))
+        self._taken |= {slot.variable: taken for slot in group.slots}
         table = np.zeros((self._levels, len(self._domains[taken])), np.int64)
         table[0, 1:] = 1
         self.factors.append(CostTable((taken,), table))
@@ -345,22 +373,23 @@ class _Building:
         return [(group, label, taken) for label in labels_of(more)]
 
     def use_new_labels(self, source: int, users: tuple[int, ...], today: int) -> None:
-        """A tensor from outside has a label that it could not have before only if a user has it."""
+        """A tensor from outside has a label that it could not have before only if a user takes it.
+
+        Whether the user has it does not matter.
+        """
         made = np.array(self._domains[source])
         fresh = np.array([not today >> label & 1 for label in made.tolist()])
-        if not fresh.any():
-            return
         before: int | None = None
-        for user in users:
+        for taken in dict.fromkeys(self._taken[user] for user in users if user in self._taken):
             found = self._variable((self._no, self._yes))
-            equal = made[:, None] == np.array(self._domains[user])
+            equal = made[:, None] == np.array(self._domains[taken])
             table = np.zeros((self._levels, *equal.shape, 2), np.int64)
             table[0, ~equal, 1] = FORBIDDEN
             if before is None:
-                self.factors.append(CostTable((source, user, found), table))
+                self.factors.append(CostTable((source, taken, found), table))
             else:
                 either = np.stack([table, np.zeros_like(table)], axis=3)
-                self.factors.append(CostTable((source, user, before, found), either))
+                self.factors.append(CostTable((source, taken, before, found), either))
             before = found
         assert before is not None
         last = np.zeros((self._levels, len(made), 2), np.int64)

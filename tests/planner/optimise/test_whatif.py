@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,15 +15,16 @@ from hypothesis import strategies as st
 import planner.optimise.problem
 import planner.optimise.whatif
 from planner.costs.by_profile import ProfileCosts
-from planner.costs.model import CostModel, Objective
+from planner.costs.model import CostModel, Costs, FreeTransitions, Objective, PricedOperand
 from planner.costs.profile_file import load_profile
 from planner.errors import NoRepresentationError
-from planner.ir.graph import LayoutGraph, Operator, Tensor
-from planner.ir.representation import TensorRepSet
+from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg
+from planner.ir.representation import REPRS, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import OpRepSets, op_rep_sets
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.optimise.whatif import Group, WhatIf
+from schema import VkDataType
 from solver import Problem, TooDenseError
 from tests.planner.optimise.brute_force import graphs
 from tests.planner.optimise.test_explain import chain
@@ -70,6 +72,11 @@ def test_any_kernel_that_takes_more(graph: LayoutGraph, profile: str, objective:
         plan = plan_graph(graph, Limits(), costs)
     except NoRepresentationError:
         return
+    check(graph, plan, costs)
+
+
+def check(graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> None:
+    """Every what-if against planning again."""
     whatif = WhatIf(graph, plan, costs)
     occurrences = whatif.occurrences
     assert occurrences is not None
@@ -80,6 +87,45 @@ def test_any_kernel_that_takes_more(graph: LayoutGraph, profile: str, objective:
     for acceptance, groups in whatif.acceptances.items():
         expected = replanned_cost(graph, plan, costs, groups, acceptance.label)
         assert whatif.if_all(acceptance) == (expected, True)
+
+
+class AnyPrices(FreeTransitions):
+    """Prices of copies that follow no rule: two can cost less than one."""
+
+    def __init__(self, prices: Sequence[int]) -> None:
+        count = len(REPRS)
+        self.prices = np.resize(np.array(prices, np.int64), (count, count))
+        np.fill_diagonal(self.prices, 0)
+
+    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
+        return self.prices
+
+    def operator(
+        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
+    ) -> Iterator[tuple[tuple[int, ...], Costs]]:
+        yield from ()
+
+
+def shared() -> LayoutGraph:
+    """Inputs that two operators read, packed along channels and along width, and a third one."""
+    tensors = tuple(Tensor(f"t{i}", (4, 4), VkDataType.FLOAT32) for i in range(5))
+    operators = (
+        Operator("aten.t_copy.default", (TensorArg(0),), (2,)),
+        Operator("aten.mm.default", (TensorArg(0), TensorArg(1)), (3,)),
+        Operator("aten.flip.default", (TensorArg(1),), (4,)),
+    )
+    return LayoutGraph("shared", tensors, operators, (0, 1), (2, 3, 4))
+
+
+@settings(max_examples=120, deadline=None)
+@given(st.just(shared()) | graphs(), st.lists(st.integers(0, 100), min_size=29, max_size=29))
+def test_any_kernel_that_takes_more_at_any_prices(graph: LayoutGraph, prices: list[int]) -> None:
+    costs = AnyPrices(prices)
+    try:
+        plan = plan_graph(graph, Limits(), costs)
+    except NoRepresentationError:
+        return
+    check(graph, plan, costs)
 
 
 @pytest.mark.parametrize("name", NETS)
