@@ -182,6 +182,9 @@ class Study:
                 for key, occurrence in occurrences
             )
         for key, whatif in self._whatifs.items():
+            if whatif.occurrences is None:
+                # Nothing is known of single operators: any type may save something.
+                promise = dict.fromkeys(whatif.acceptances, 0) | promise
             result = self._delegates[key]
             group_of = {slot.variable: group for group in whatif.groups for slot in group.slots}
             for reason in explain_plan(result.graph, result.layout_plan):
