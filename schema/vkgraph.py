@@ -21,6 +21,8 @@ FILE_IDENTIFIER = b"VK00"
 class VkDataType(IntEnum):
     """The type of a tensor's elements."""
 
+    __hash__ = int.__hash__
+
     BOOL = 0
     UINT8 = 1
     INT8 = 2
@@ -35,6 +37,8 @@ class VkDataType(IntEnum):
 class VkStorageType(IntEnum):
     """The kind of GPU resource behind a tensor."""
 
+    __hash__ = int.__hash__
+
     BUFFER = 0
     TEXTURE_3D = 1
     TEXTURE_2D = 2
@@ -43,6 +47,8 @@ class VkStorageType(IntEnum):
 
 class VkMemoryLayout(IntEnum):
     """The order of a tensor's elements inside its resource."""
+
+    __hash__ = int.__hash__
 
     TENSOR_WIDTH_PACKED = 0
     TENSOR_HEIGHT_PACKED = 1
@@ -258,10 +264,18 @@ def decode(data: bytes | bytearray | memoryview) -> VkGraph:
     A value without a type is an error: the runtime cannot use it. A missing string or list reads
     as an empty one.
     """
+    return read(data)[0]
+
+
+def read(data: bytes | bytearray | memoryview) -> tuple[VkGraph, bool]:
+    """A graph, and whether it has fields of a newer schema, which are not read.
+
+    Raises ``SchemaError`` as ``decode`` does.
+    """
     reader = Reader(data)
     graph = VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
     _check_ids(graph)
-    return graph
+    return graph, reader.has_unknown_fields
 
 
 def encode(graph: VkGraph) -> bytes:
@@ -299,9 +313,7 @@ def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
 
     Raises ``SchemaError`` as ``decode`` does.
     """
-    reader = Reader(data)
-    VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
-    return reader.has_unknown_fields
+    return read(data)[1]
 
 
 def _check_ids(graph: VkGraph) -> None:

@@ -1,4 +1,4 @@
-"""How the time and memory of re-planning grow with the size of the graph."""
+"""How the CPU time and memory of re-planning grow with the size of the graph."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import multiprocessing
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from time import process_time
+from typing import Final, TypeVar
 
 from rich.console import Console
 
@@ -20,33 +21,43 @@ from planner.files.lowered import delegates_of, graph_of
 from planner.files.whole import write_whole
 from planner.options import make_options
 from planner.pipelines.lowered import replan
-from planner.stopwatch import stopwatch
+from planner.stopwatch import stage, stages
 from schema import VkGraph, VkTensor, vkgraph
 from schema.vkgraph import Value, ValueList
 
+T = TypeVar("T")
+
 SIZES: Final = (100, 1_000, 10_000, 100_000)
 
+_STAGES: Final = (
+    *("decode", "read", "build", "solve", "write"),
+    *("memory", "encode", "check", "report"),
+)
+"""Where the time goes: ``report`` has what none of the others has."""
 
 _COLUMNS: Final = (
-    *("operators", "MB", "planning, s", "checking, s", "all, s"),
-    *("µs an operator", "peak memory, MB"),
+    *("operators", "MB", *_STAGES, "all, CPU s"),
+    *("µs an operator", "peak memory, MB", "bytes an operator"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Re-planning a graph of so many operators: its seconds, and the process's peak memory.
+    """Re-planning a graph of so many operators: CPU seconds by stage, and memory.
 
-    ``planning`` reads the graph, solves, and writes it; ``checking`` is that of the plan. With the
-    report of it they make ``whole``.
+    ``peak_bytes`` are the process's, ``start_bytes`` those that it had before it read the graph.
     """
 
     operators: int
     flatbuffer_bytes: int
-    planning: float
-    checking: float
-    whole: float
+    seconds: Mapping[str, float]
+    start_bytes: int
     peak_bytes: int
+
+    @property
+    def whole(self) -> float:
+        """The seconds of all stages."""
+        return sum(self.seconds.values())
 
     def row(self) -> str:
         """A row of the Markdown table."""
@@ -54,24 +65,30 @@ class Measurement:
             [
                 f"{self.operators:,}",
                 f"{self.flatbuffer_bytes / 1e6:.2f}",
-                *(f"{s:.3f}" for s in (self.planning, self.checking, self.whole)),
+                *(f"{self.seconds.get(name, 0.0):.3f}" for name in _STAGES),
+                f"{self.whole:.3f}",
                 f"{self.whole / self.operators * 1e6:.0f}",
                 f"{self.peak_bytes / 1e6:.0f}",
+                f"{(self.peak_bytes - self.start_bytes) / self.operators:,.0f}",
             ]
         )
 
 
 def scaling(sizes: Sequence[int], output: Path | None) -> None:
-    """Prints a Markdown table of what re-planning takes against the size of the graph."""
-    unit = vkgraph.encode(block())
+    """Prints a Markdown table of what re-planning takes against the size of the graph.
+
+    Graphs are made for it in a temporary folder, and removed again.
+    """
+    unit = _alone(_encoded_block)
     lines = list(head(_COLUMNS, 0))
-    console = Console(width=200, highlight=False)
+    console = Console(width=240, highlight=False)
     for line in lines:
         console.print(line, markup=False)
     for size in sizes:
-        # A process for each size: peak memory is that of this size alone.
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            lines.append(pool.apply(measure, (unit, size)).row())
+        with TemporaryDirectory() as folder:
+            file = Path(folder) / "graph"
+            _alone(make, unit, size, file)
+            lines.append(_alone(measure, file).row())
         console.print(lines[-1], markup=False)
     if output is not None:
         write_whole(output, ("\n".join(lines) + "\n").encode())
@@ -80,17 +97,27 @@ def scaling(sizes: Sequence[int], output: Path | None) -> None:
 def whole_process(files: Sequence[Path], repeats: int = 5) -> None:
     """Prints the CPU time of ``layout-planner plan FILE -o ...``, beyond an interpreter's start.
 
-    The least of several runs, of which each starts a process of its own.
+    The least of several runs, of which each starts a process of its own. The stages are those of
+    planning alone, in the fastest of as many processes: imports and the printing are the rest.
     """
-    console = Console(width=200, highlight=False)
-    console.print("\n".join(head(["file", "bytes", "CPU, s"])), markup=False)
+    console = Console(width=240, highlight=False)
+    head_ = head(["file", "bytes", *(f"{name}, ms" for name in _STAGES), "CPU, s"])
+    console.print("\n".join(head_), markup=False)
     start = min(_cpu_seconds(["-c", "pass"]) for _ in range(repeats))
     for file in files:
         with TemporaryDirectory() as folder:
             command = ["-m", "api.cli", "plan", str(file), "-o", str(Path(folder) / "out")]
             whole = min(_cpu_seconds(command) for _ in range(repeats))
-        cells = [file.name, f"{file.stat().st_size:,}", f"{whole - start:.3f}"]
+        found = min((_alone(measure, file) for _ in range(repeats)), key=lambda m: m.whole)
+        spent = (f"{found.seconds.get(name, 0.0) * 1e3:.1f}" for name in _STAGES)
+        cells = [file.name, f"{file.stat().st_size:,}", *spent, f"{whole - start:.3f}"]
         console.print(row(cells), markup=False)
+
+
+def _alone(work: Callable[..., T], *arguments: object) -> T:
+    """What ``work`` gives in a process of its own, whose peak memory is that of this work."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(work, arguments)
 
 
 def _cpu_seconds(arguments: Sequence[str]) -> float:
@@ -100,28 +127,37 @@ def _cpu_seconds(arguments: Sequence[str]) -> float:
     return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
 
 
-def measure(encoded: bytes, operators: int) -> Measurement:
-    """Plans a graph of about so many operators, made of copies of an encoded one."""
+def make(encoded: bytes, operators: int, file: Path) -> None:
+    """Writes a graph of about so many operators, made of copies of an encoded one."""
     unit = vkgraph.decode(encoded)
-    data = vkgraph.encode(repeated(unit, max(1, round(operators / len(unit.chain)))))
-    del unit
-    chain = len(vkgraph.decode(data).chain)
-    with stopwatch() as whole:
-        total = replan(data, "graph", make_options("bytes")).report.total
+    graph = repeated(unit, max(1, round(operators / len(unit.chain))))
+    write_whole(file, vkgraph.encode(graph))
+
+
+def measure(file: Path) -> Measurement:
+    """Plans a lowered program, from its bytes to those of the planned one."""
+    start_bytes = _memory("VmRSS")
+    data = file.read_bytes()
+    before = process_time()
+    with stages() as found, stage("report"):
+        planned = replan(data, file.name, make_options("bytes"))
+    spent = process_time() - before
+    seconds = dict(found.seconds)
+    seconds["report"] += spent - sum(seconds.values())
+    total = planned.report.total
     return Measurement(
-        operators=chain,
+        operators=total.operators + total.baseline_transitions,
         flatbuffer_bytes=len(data),
-        planning=total.plan_seconds,
-        checking=total.verify_seconds,
-        whole=whole.seconds,
-        peak_bytes=_peak_bytes(),
+        seconds=seconds,
+        start_bytes=start_bytes,
+        peak_bytes=_memory("VmHWM"),
     )
 
 
-def _peak_bytes() -> int:
+def _memory(what: str) -> int:
     # getrusage() would count what the parent had before this process became another program.
     status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+    return int(status.split(f"{what}:")[1].split()[0]) * 1024
 
 
 def repeated(unit: VkGraph, times: int) -> VkGraph:
@@ -149,6 +185,10 @@ def repeated(unit: VkGraph, times: int) -> VkGraph:
         chain += [replace(call, args=tuple(map(place, call.args))) for call in unit.chain]
         previous = base + result
     return replace(unit, chain=tuple(chain), values=tuple(values), output_ids=(previous,))
+
+
+def _encoded_block() -> bytes:
+    return vkgraph.encode(block())
 
 
 def block() -> VkGraph:

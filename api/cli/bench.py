@@ -151,9 +151,9 @@ def _sweep(
 )
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
 def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Path | None) -> None:
-    """Re-plan graphs of growing size: times to parse, solve and write, and memory.
+    """Re-plan graphs of growing size: CPU seconds by stage, and memory.
 
-    For FILES, the CPU time of planning each in a process of its own instead.
+    For FILES, the CPU time of planning each in a process of its own instead, from start to file.
     """
     from api.bench.replan import SIZES, scaling, whole_process
     from api.files import check_writable

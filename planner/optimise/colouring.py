@@ -11,6 +11,8 @@ from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 _LAYER_OBJECTS: Final = 4096
+_BITS: Final = 5
+"""A node of the timeline has 2**5 nodes below it."""
 
 
 class Lifetime(NamedTuple):
@@ -41,70 +43,92 @@ def first_fit(order: Sequence[int], spans: Mapping[int, Lifetime]) -> Objects:
         layer: Objects = []
         waiting: list[int] = []
         for value_id in order:
-            index = timeline.first_free(spans[value_id])
+            index = timeline.place(spans[value_id], _LAYER_OBJECTS)
             if index == _LAYER_OBJECTS:
                 waiting.append(value_id)
                 continue
             if index == len(layer):
                 layer.append([])
             layer[index].append(value_id)
-            timeline.occupy(spans[value_id], index)
         objects += layer
         order = waiting
     return objects
 
 
 class _Timeline:
-    """Which objects are taken at which positions: a segment tree, with a bit for each object.
+    """Which objects are taken at which positions: a tree of wide nodes, with a bit for each object.
 
-    ``_whole`` has, for some nodes, objects that are taken at all positions below the node: a
-    lifetime is marked at nodes that make it up exactly. ``_part`` has those of which a lifetime
-    begins, ends or is marked at the node or below it.
+    The lowest level has a node for each position, a node of the next one ``2**_BITS`` of these, and
+    so on. ``_whole`` has, for some nodes, objects that are taken at all positions below the node: a
+    lifetime is marked at the fewest nodes that make it up exactly. ``_part`` has those of which a
+    lifetime begins, ends or is marked at the node or below it. Most lifetimes are short, and lie
+    below one node of the second level.
     """
 
     def __init__(self, positions: int) -> None:
-        self._leaves = 1 << (positions - 1).bit_length()
-        self._whole = [0] * (2 * self._leaves)
-        self._part = [0] * (2 * self._leaves)
+        self._whole: list[list[int]] = []
+        self._part: list[list[int]] = []
+        nodes = positions
+        while not self._part or nodes > 1:
+            nodes = nodes if not self._part else (nodes - 1 >> _BITS) + 1
+            self._whole.append([0] * nodes)
+            self._part.append([0] * nodes)
+        self._above = range(1, len(self._part))
 
-    def first_free(self, span: Lifetime) -> int:
-        """The first object that is free at all positions of a lifetime."""
-        whole, part = self._whole, self._part
-        low, high = self._ends(span)
-        taken = part[low] | part[high]
-        # Between the two paths to the root lie the nodes that make up the lifetime's inside.
-        while low >> 1 != high >> 1:
-            if not low & 1:
-                taken |= part[low + 1]
-            if high & 1:
-                taken |= part[high - 1]
-            low, high = low >> 1, high >> 1
-            taken |= whole[low] | whole[high]
-        while low := low >> 1:
-            taken |= whole[low]
-        return (~taken & (taken + 1)).bit_length() - 1
+    def place(self, span: Lifetime, limit: int) -> int:
+        """Takes the first object that is free at all positions of a lifetime; returns it.
 
-    def occupy(self, span: Lifetime, index: int) -> None:
-        """Takes an object at all positions of a lifetime."""
-        whole, part = self._whole, self._part
-        low, high = self._ends(span)
-        inside, bit = [low, high], 1 << index
-        while low >> 1 != high >> 1:
-            if not low & 1:
-                inside.append(low + 1)
-            if high & 1:
-                inside.append(high - 1)
-            low, high = low >> 1, high >> 1
-            part[low] |= bit
-            part[high] |= bit
-        while low := low >> 1:
-            part[low] |= bit
-        for node in inside:
-            whole[node] |= bit
-            part[node] |= bit
+        If that is number ``limit``, it is not taken.
+        """
+        first, last = span.first + 1, span.last + 1
+        pieces = _pieces(first, last)
+        taken = 0
+        for level, start, stop in pieces:
+            for node in self._part[level][start:stop]:
+                taken |= node
+        above = []
+        for level in self._above:
+            first, last = first >> _BITS, last >> _BITS
+            whole = self._whole[level]
+            taken |= whole[first] | whole[last]
+            above.append((first, last))
+        bit = ~taken & (taken + 1)
+        index = bit.bit_length() - 1
+        if index == limit:
+            return index
+        for level, start, stop in pieces:
+            part = self._part[level]
+            for i in range(start, stop):
+                part[i] |= bit
+            if level:
+                whole = self._whole[level]
+                for i in range(start, stop):
+                    whole[i] |= bit
+        for level, (first, last) in zip(self._above, above, strict=True):
+            part = self._part[level]
+            part[first] |= bit
+            if first != last:
+                part[last] |= bit
+        return index
 
-    def _ends(self, span: Lifetime) -> tuple[int, int]:
-        return self._leaves + span.first + 1, self._leaves + span.last + 1
+
+def _pieces(first: int, last: int) -> list[tuple[int, int, int]]:
+    """The fewest nodes that make up these positions, as (level, first node, node after the last).
+
+    Each level has two runs of them at most: within a node of the next level at either end.
+    """
+    pieces = []
+    level = 0
+    while first <= last:
+        before, after = first >> _BITS, last >> _BITS
+        if before == after:
+            pieces.append((level, first, last + 1))
+            break
+        pieces.append((level, first, before + 1 << _BITS))
+        pieces.append((level, after << _BITS, last + 1))
+        first, last = before + 1, after - 1
+        level += 1
+    return pieces
 
 
 def sweep(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> Objects:

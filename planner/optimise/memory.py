@@ -45,10 +45,12 @@ class MemoryPlan:
     ``DEDICATED``, or a number that counts objects in the order in which the graph first uses them.
     ``total_bytes`` is the sum over objects and dedicated tensors, padding inside of the
     representations included. What a driver adds for alignment and tiling is not known here.
+    ``greedy_bytes`` is what ExecuTorch's greedy algorithm comes to.
     """
 
     objects: Mapping[int, int]
     total_bytes: int
+    greedy_bytes: int
 
 
 def lifetimes(graph: VkGraph) -> dict[int, Lifetime]:
@@ -71,18 +73,19 @@ def lifetimes(graph: VkGraph) -> dict[int, Lifetime]:
     So a tensor that is new in a planned graph takes part once it has any ``mem_obj_id`` from 0 up.
     Raises ``InputError`` for a list in a list, which the runtime does not know either.
     """
-    spans: dict[int, Lifetime] = {}
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
     kept: set[int] = set()
 
     def visit(position: int, read: Iterable[int], written: Iterable[int]) -> None:
         for value_id in _tensors(graph, read):
-            if value_id in spans:
-                spans[value_id] = Lifetime(spans[value_id].first, position)
+            if value_id in first:
+                last[value_id] = position
             else:
                 kept.add(value_id)
         for value_id in _tensors(graph, written):
-            first = spans[value_id].first if value_id in spans else position
-            spans[value_id] = Lifetime(first, position)
+            first.setdefault(value_id, position)
+            last[value_id] = position
 
     visit(-1, (), graph.input_ids)
     for position, call in enumerate(graph.chain):
@@ -91,8 +94,8 @@ def lifetimes(graph: VkGraph) -> dict[int, Lifetime]:
             kept.update(_tensors(graph, call.args[-1:]))
     visit(len(graph.chain), graph.output_ids, ())
     return {
-        value_id: span
-        for value_id, span in spans.items()
+        value_id: Lifetime(start, last[value_id])
+        for value_id, start in first.items()
         if value_id not in kept and _may_share(graph, value_id)
     }
 
@@ -113,14 +116,16 @@ def plan_memory(graph: VkGraph) -> MemoryPlan:
     backward = [*spans][::-1]
     late_end = sorted(backward, key=lambda t: (-sizes[t], -spans[t].last))
     mirrored = {t: Lifetime(-span.last, -span.first) for t, span in spans.items()}
+    greedy = _executorch_objects(graph, spans)
     candidates = (
-        _executorch_objects(graph, spans),
+        greedy,
         first_fit(late_end, spans),
         first_fit(early, spans),
         sweep(spans, sizes),
         sweep(mirrored, sizes),
     )
-    return _plan(min(candidates, key=lambda objects: _bytes(objects, sizes)), spans, sizes)
+    best = min(candidates, key=lambda objects: _bytes(objects, sizes))
+    return _plan(best, spans, sizes, greedy)
 
 
 def greedy_plan(graph: VkGraph) -> MemoryPlan:
@@ -138,7 +143,8 @@ def greedy_plan(graph: VkGraph) -> MemoryPlan:
     """
     spans = lifetimes(graph)
     sizes = _sizes(graph)
-    return _plan(_executorch_objects(graph, spans), spans, sizes)
+    greedy = _executorch_objects(graph, spans)
+    return _plan(greedy, spans, sizes, greedy)
 
 
 def used_bytes(graph: VkGraph) -> int:
@@ -170,13 +176,17 @@ def apply(graph: VkGraph, plan: MemoryPlan) -> VkGraph:
 
 def _tensors(graph: VkGraph, ids: Iterable[int]) -> Iterator[int]:
     """The tensors among these values and in the lists among them."""
+    values = graph.values
     for value_id in ids:
-        value = graph.values[value_id]
-        for member in value.items if isinstance(value, ValueList) else (value_id,):
-            if isinstance(graph.values[member], VkTensor):
-                yield member
-            elif isinstance(value, ValueList) and isinstance(graph.values[member], ValueList):
-                raise InputError(f"value {value_id} is a list that holds a list: flatten it")
+        value = values[value_id]
+        if isinstance(value, VkTensor):
+            yield value_id
+        elif isinstance(value, ValueList):
+            for member in value.items:
+                if isinstance(values[member], VkTensor):
+                    yield member
+                elif isinstance(values[member], ValueList):
+                    raise InputError(f"value {value_id} is a list that holds a list: flatten it")
 
 
 def _may_share(graph: VkGraph, value_id: int) -> bool:
@@ -186,11 +196,16 @@ def _may_share(graph: VkGraph, value_id: int) -> bool:
 
 def _sizes(graph: VkGraph) -> dict[int, int]:
     """Bytes in memory of every tensor that is no constant."""
-    return {
-        value_id: _memory_bytes(value_id, value)
-        for value_id, value in enumerate(graph.values)
-        if isinstance(value, VkTensor) and value.constant_id < 0
-    }
+    sizes: dict[int, int] = {}
+    known: dict[tuple[object, ...], int] = {}
+    for value_id, value in enumerate(graph.values):
+        if isinstance(value, VkTensor) and value.constant_id < 0:
+            kind = value.dims, value.datatype, value.storage_type, value.memory_layout
+            size = known.get(kind)
+            if size is None:
+                size = known[kind] = _memory_bytes(value_id, value)
+            sizes[value_id] = size
+    return sizes
 
 
 def _memory_bytes(value_id: int, tensor: VkTensor) -> int:
@@ -206,7 +221,9 @@ def _memory_bytes(value_id: int, tensor: VkTensor) -> int:
         raise InputError(f"tensor {value_id}: {error}") from error
 
 
-def _plan(objects: Objects, spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> MemoryPlan:
+def _plan(
+    objects: Objects, spans: Mapping[int, Lifetime], sizes: Mapping[int, int], greedy: Objects
+) -> MemoryPlan:
     """Numbers objects in the order of first use; every other tensor is dedicated."""
     number_of = dict.fromkeys(sizes, DEDICATED)
     object_of = {value_id: i for i, members in enumerate(objects) for value_id in members}
@@ -214,7 +231,8 @@ def _plan(objects: Objects, spans: Mapping[int, Lifetime], sizes: Mapping[int, i
     for value_id in spans:
         number_of[value_id] = numbers.setdefault(object_of[value_id], len(numbers))
     dedicated = sum(size for value_id, size in sizes.items() if value_id not in spans)
-    return MemoryPlan(number_of, dedicated + _bytes(objects, sizes))
+    total = dedicated + _bytes(objects, sizes)
+    return MemoryPlan(number_of, total, dedicated + _bytes(greedy, sizes))
 
 
 def _bytes(objects: Objects, sizes: Mapping[int, int]) -> int:
@@ -224,12 +242,17 @@ def _bytes(objects: Objects, sizes: Mapping[int, int]) -> int:
 def _executorch_objects(graph: VkGraph, spans: Mapping[int, Lifetime]) -> Objects:
     """ExecuTorch's choice: by size as it sees it; of equal ones the last comes first."""
 
+    known: dict[tuple[object, ...], int] = {}
+
     def requested_bytes(value_id: int) -> int:
         tensor = graph.values[value_id]
         assert isinstance(tensor, VkTensor)
-        staging = tensor.staging_datatype
-        datatype = tensor.datatype if staging == VkDataType.UNSET else staging
-        return -(-prod(tensor.dims) * ELEMENT_BYTES[datatype] // _ALIGNMENT)
+        kind = tensor.dims, tensor.datatype, tensor.staging_datatype
+        if kind not in known:
+            staging = tensor.staging_datatype
+            datatype = tensor.datatype if staging == VkDataType.UNSET else staging
+            known[kind] = -(-prod(tensor.dims) * ELEMENT_BYTES[datatype] // _ALIGNMENT)
+        return known[kind]
 
     backward = [*spans][::-1]
     return first_fit(sorted(backward, key=lambda t: -requested_bytes(t)), spans)

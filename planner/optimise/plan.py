@@ -16,6 +16,7 @@ from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
+from planner.stopwatch import stage
 from schema import CostOrigin
 from solver import (
     InfeasibleError,
@@ -144,14 +145,16 @@ def _plan_graph(
     search_time: float,
     search_seconds: float,
 ) -> LayoutPlan:
-    layout = build_problem(graph, limits, costs, given)
+    with stage("build"):
+        layout = build_problem(graph, limits, costs, given)
     try:
-        solution = solve(
-            layout.problem,
-            time_limit=search_time,
-            search_seconds=search_seconds,
-            start=None if given is None else _assignment(layout, given),
-        )
+        with stage("solve"):
+            solution = solve(
+                layout.problem,
+                time_limit=search_time,
+                search_seconds=search_seconds,
+                start=None if given is None else _assignment(layout, given),
+            )
     except NoSolutionFoundError as error:
         raise _NoPlanFoundError(
             "the search found no plan in its time: the graph is connected too densely for exact "

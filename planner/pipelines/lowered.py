@@ -45,7 +45,7 @@ from planner.result.program import (
     faults_of,
 )
 from planner.result.report import Report, report
-from planner.stopwatch import stopwatch
+from planner.stopwatch import collector_off, stage, stopwatch
 from planner.verify import (
     sharing_error,
     verify_contraction,
@@ -144,6 +144,7 @@ class Planned:
         return self.data
 
 
+@collector_off()
 def replan(
     data: bytes,
     name: str,
@@ -255,15 +256,18 @@ class _Read:
     index: int
     data: bytes
     file: VkGraph
+    is_newer: bool
+    """Whether the file has fields of a newer schema than ours."""
     source: ContractedGraph
     seconds: float
 
     @classmethod
     def of(cls, index: int, data: bytes) -> _Read:
-        file = vkgraph.decode(data)
-        with stopwatch() as watch:
+        with stage("decode"):
+            file, is_newer = vkgraph.read(data)
+        with stage("read"), stopwatch() as watch:
             source = read_vkgraph(file, f"delegate {index}")
-        return cls(index, data, file, source, watch.seconds)
+        return cls(index, data, file, is_newer, source, watch.seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,12 +372,12 @@ class _Delegate:
                 chosen = plan_graph(source.graph, self.limits, self.chooser, given)
                 planned = self._priced(source, planned, chosen.solution.assignment)
             planned = self._with_free_tensors(source, planned)
-            stays = is_written(source, planned) and sharing_error(file) is None
-            written = None if stays else write_vkgraph(source, planned)
+            with stage("write"):
+                stays = is_written(source, planned) and sharing_error(file) is None
+                written = None if stays else write_vkgraph(source, planned)
         baseline = self._baseline(source, planned)
-        described, places, graph = self._described(planned, written, baseline)
-        memory = MemoryFigures(used_bytes(graph), greedy_plan(graph).total_bytes)
-        with stopwatch() as checking:
+        described, places, memory = self._described(planned, written, baseline)
+        with stage("check"), stopwatch() as checking:
             before = without_representations(source.written)
             verify_contraction(before, file, [t.position for t in source.transitions])
             self._verify(described, before, planned.limits, memory.planned)
@@ -402,14 +406,19 @@ class _Delegate:
 
     def _described(
         self, planned: LayoutPlan, written: WrittenGraph | None, baseline: Baseline
-    ) -> tuple[DelegatePlan, WrittenPlaces, VkGraph]:
-        """A plan with its graph's bytes; those of the file if nothing is written."""
+    ) -> tuple[DelegatePlan, WrittenPlaces, MemoryFigures]:
+        """A plan with its graph's bytes, those of the file if nothing is written; its memory."""
         source, graph, data = self.read.source, self.read.file, self.data
         if written is None:
             places = written_places(source, planned)
+            with stage("memory"):
+                objects = greedy_plan(graph)
         else:
-            graph = apply_memory(written.graph, plan_memory(written.graph))
-            places, data = written.places, self._encode(graph, written)
+            with stage("memory"):
+                objects = plan_memory(written.graph)
+                graph = apply_memory(written.graph, objects)
+            with stage("encode"):
+                places, data = written.places, self._encode(graph, written)
         described = describe_delegate(
             index=self.index,
             graph=data,
@@ -420,7 +429,9 @@ class _Delegate:
             baseline=baseline,
             profile=self.options.profile,
         )
-        return described, places, graph
+        with stage("memory"):
+            memory = MemoryFigures(used_bytes(graph), objects.greedy_bytes)
+        return described, places, memory
 
     def _verify(
         self, described: DelegatePlan, before: VkGraph, limits: Limits, memory_bytes: int
@@ -448,8 +459,8 @@ class _Delegate:
             for other in islice(alternatives(source.graph, chosen, self.costs), most):
                 planned = self._with_free_tensors(source, other.plan)
                 written = write_vkgraph(source, planned)
-                described, _, graph = self._described(planned, written, baseline)
-                self._verify(described, before, planned.limits, used_bytes(graph))
+                described, _, memory = self._described(planned, written, baseline)
+                self._verify(described, before, planned.limits, memory.planned)
                 differing = tuple(differences(chosen, planned))
                 found.append(AlternativeResult(described, planned, other.is_proven, differing))
         except TooDenseError:
@@ -500,7 +511,7 @@ class _Delegate:
 
     def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:
         """The graph's bytes, with what the file has of a newer schema than ours."""
-        if not vkgraph.has_unknown_fields(self.data):
+        if not self.read.is_newer:
             return vkgraph.encode(graph)
         try:
             return vkgraph.amend(self.data, graph, written.operators, written.values)

@@ -26,7 +26,7 @@ from planner.verify.operands import (
 )
 from planner.verify.pinned import check_pinned as verify_pinned
 from planner.verify.prices import prices_of
-from planner.verify.program import Program
+from planner.verify.program import Program, alike_calls
 from planner.verify.resolution import check_resolution
 from schema import DelegatePlan, SchemaError, VkGraph
 
@@ -60,12 +60,15 @@ def verify_delegate(
         raise VerificationError(f"the written graph is malformed: {error}") from error
     check_representations(program, limits)
     repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
-    demands = read_demands(program, limits, {repack.index for repack in repacks})
+    clones = {repack.index for repack in repacks}
+    alike = alike_calls(program, clones)
+    # What is shown of one call holds of all that no rule tells from it.
+    demands = read_demands(program, limits, clones, among=set(alike.values()))
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     check_faults(program, demands, limits)
     check_resolution(program, demands)
-    check_claims(plan, program, demands, repacks, prices_of(costs, objective))
+    check_claims(plan, program, alike, demands, repacks, prices_of(costs, objective))
     return program.graph
 
 

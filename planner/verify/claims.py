@@ -29,11 +29,14 @@ _TOLERANCE: Final = 1e-9
 def check_claims(
     plan: DelegatePlan,
     program: Program,
+    alike: Mapping[int, int],
     demands: Iterable[Demand],
     repacks: Sequence[Repack],
     prices: Prices,
 ) -> None:
     """Shows that all claims of the plan are true; raises ``VerificationError``.
+
+    ``alike`` has, for each operator, the one that costs as much and is among the ``demands``.
 
     The baseline's representations and repacks are taken as they are. But they must be of the
     graph's tensors and operators, and the baseline's figures must be those of its repacks.
@@ -43,7 +46,8 @@ def check_claims(
     units = prices.profile.in_units
     costs = [_price(program, repack, prices) for repack in repacks]
     _check_transitions(plan.transitions, program, repacks, costs, units)
-    operators = prices.operators(program, demands)
+    priced = prices.operators(program, demands)
+    operators = {index: priced[first] for index, first in alike.items() if first in priced}
     _check_operators(plan.operator_costs, program, operators, units)
     repack_cost = sum(price.steps for price in costs)
     objective_cost = repack_cost + sum(price.steps for price in operators.values())
@@ -52,15 +56,21 @@ def check_claims(
 
 
 def _check_tensors(plan: DelegatePlan, program: Program) -> None:
-    claimed: dict[int, TensorRepr] = {}
+    claimed = set[int]()
     for tensor in plan.tensors:
-        place = f"tensor {tensor.value_id} ({tensor.name})"
-        representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
+        wrong = None
+        written = program.representations.get(tensor.value_id)
         if tensor.value_id in claimed:
-            raise fail(place, "the plan lists it twice")
-        if program.representations.get(tensor.value_id) != representation:
-            raise fail(place, "the plan lists a representation that was not written")
-        claimed[tensor.value_id] = representation
+            wrong = "the plan lists it twice"
+        elif (
+            written is None
+            or written.storage_type != tensor.storage_type
+            or written.memory_layout != tensor.memory_layout
+        ):
+            wrong = "the plan lists a representation that was not written"
+        if wrong is not None:
+            raise fail(f"tensor {tensor.value_id} ({tensor.name})", wrong)
+        claimed.add(tensor.value_id)
     for value_id in program.representations:
         if value_id not in claimed:
             raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
@@ -70,13 +80,15 @@ def _check_baseline(
     plan: DelegatePlan, program: Program, written: Sequence[Repack], prices: Prices
 ) -> None:
     made: dict[int, TensorRepr] = {}
+    known = {(r.storage_type, r.memory_layout): r for r in REPRS}
     for claim in plan.baseline_tensors:
         place = f"the baseline's tensor {claim.value_id}"
-        representation = TensorRepr(claim.storage_type, claim.memory_layout)
-        if not program.is_variable(claim.value_id) or representation not in REPRS:
+        representation = known.get((claim.storage_type, claim.memory_layout))
+        if not program.is_variable(claim.value_id) or representation is None:
             raise fail(place, "it is not a tensor with a representation")
-        if made.setdefault(claim.value_id, representation) is not representation:
+        if claim.value_id in made:
             raise fail(place, "the plan lists it twice")
+        made[claim.value_id] = representation
     origins = {repack.output: repack.source for repack in written}
     total = 0
     for index, repack in enumerate(plan.baseline_repacks):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Final
 
 from planner.ir.representation import TensorRepr
@@ -16,10 +17,15 @@ from planner.verify.layouts import is_int8_layout
 from planner.verify.program import Program, fail
 from schema import VkDataType, VkGraph, VkTensor
 from schema.vkgraph import (
+    Bool,
+    BoolList,
     Double,
     DoubleList,
+    Int,
+    IntList,
     Null,
     OperatorCall,
+    String,
     SymInt,
     Value,
     ValueList,
@@ -36,6 +42,9 @@ _WRITTEN_ARGUMENTS: Final = {
 """The arguments that an operator writes into, by its name without namespace and overload."""
 
 _STALE: Final = -1
+
+_PLAIN: Final = (Null, Int, Bool, IntList, BoolList, String)
+"""Literals that are the same where they are equal."""
 
 
 @dataclass(slots=True)
@@ -98,31 +107,44 @@ class _Walk:
             self._match(old, new, f"graph {what} {i}")
 
     def _match_call(self, index: int, old: OperatorCall | None, new: OperatorCall) -> None:
-        place = self.program.place(index)
         if old is None or old.name != new.name:
+            place = self.program.place(index)
             wanted = "nothing" if old is None else old.name
             note = ", and it is not claimed as a transition" if new.name == CLONE else ""
             raise fail(place, f"the program has {wanted} in its place{note}")
         if len(old.args) != len(new.args):
+            place = self.program.place(index)
             raise fail(place, f"it has {len(new.args)} arguments, not {len(old.args)}")
         if not new.args:
             return
         written = _written_arguments(new.name)
         last = len(new.args) - 1
-        for position in range(last):
+        for position, (given, found) in enumerate(zip(old.args, new.args, strict=True)):
+            if self._is_matched(given, found):
+                continue
+            if position == last:
+                self._match(given, found, self.program.place(index, "output"))
+                continue
             self._match(
-                old.args[position],
-                new.args[position],
+                given,
+                found,
                 self.program.place(index, f"argument {position}"),
                 None if position in written else (index, position),
             )
-        self._match(old.args[last], new.args[last], self.program.place(index, "output"))
         for position in (*written, last):
             if position <= last:
                 value = self.before.values[old.args[position]]
                 members = value.items if isinstance(value, ValueList) else (old.args[position],)
                 for member in members:
                     self._forget_copies(member)
+
+    def _is_matched(self, old: int, new: int) -> bool:
+        """Whether two values were matched before and still hold the same, or are equal literals."""
+        made = self.made.get(old)
+        if made is not None:
+            return made == new and self.origin.get(new) == old
+        a, b = self.before.values[old], self.after.values[new]
+        return type(a) is type(b) and isinstance(a, _PLAIN) and a == b
 
     def _match(self, old: int, new: int, place: str, reader: tuple[int, int] | None = None) -> None:
         """Shows that two values match. Only a ``reader`` may have a repacked copy."""
@@ -215,6 +237,7 @@ class _Walk:
             self.origin[output_id] = _STALE
 
 
+@cache
 def _written_arguments(name: str) -> tuple[int, ...]:
     for part in name.split("."):
         if part in _WRITTEN_ARGUMENTS:

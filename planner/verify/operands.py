@@ -64,8 +64,13 @@ class Demand:
 
 def check_representations(program: Program, limits: Limits) -> None:
     """Shows that each tensor can have its representation; raises ``VerificationError``."""
+    shown = set()
     for value_id, representation in program.representations.items():
         tensor = program.tensor(value_id)
+        kind = tensor.dims, tensor.datatype, tensor.constant_id >= 0, representation
+        if kind in shown:
+            continue
+        shown.add(kind)
         rule = (
             "a constant has no representation: its operator prepacks it"
             if tensor.constant_id >= 0
@@ -86,15 +91,22 @@ def breaks_limits(tensor: VkTensor, representation: TensorRepr, limits: Limits) 
     return rule
 
 
-def read_demands(program: Program, limits: Limits, repacks: Collection[int]) -> tuple[Demand, ...]:
-    """The demands of each operator, except for transitions (``repacks``).
+def read_demands(
+    program: Program,
+    limits: Limits,
+    repacks: Collection[int],
+    among: Collection[int] | None = None,
+) -> tuple[Demand, ...]:
+    """The demands of each operator, or of those ``among`` them, except for transitions.
 
     Each release of the runtime has its demands. Operators that are not registered or make no tensor
     have none. Raises ``VerificationError`` for arguments that do not fit their operator.
     """
     found = []
     for index, call in enumerate(program.calls):
-        if index in repacks or not program.outputs(call):
+        if index in repacks or (among is not None and index not in among):
+            continue
+        if not program.outputs(call):
             continue
         registered: list[OpFeatures] = []
         for release in limits.runtime.releases:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from typing import Final
 
 from planner.errors import VerificationError
 from planner.ir.representation import TensorRepr
 from schema import VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import OperatorCall, ValueList
+
+_NONE_GIVEN: Final = VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT
+_REPLACED: Final = VkMemoryLayout.PACKED_INT8_CONV2D
 
 
 class Program:
@@ -19,14 +23,14 @@ class Program:
     def __init__(self, graph: VkGraph) -> None:
         self.graph = graph
         self.representations: dict[int, TensorRepr] = {}
+        known: dict[tuple[VkStorageType, VkMemoryLayout], TensorRepr] = {}
         for value_id, value in enumerate(graph.values):
             if isinstance(value, VkTensor):
-                storage, layout = value.storage_type, value.memory_layout
-                if (
-                    storage != VkStorageType.DEFAULT_STORAGE
-                    or layout != VkMemoryLayout.DEFAULT_LAYOUT
-                ):
-                    self.representations[value_id] = TensorRepr(storage, layout)
+                given = value.storage_type, value.memory_layout
+                if given != _NONE_GIVEN:
+                    if given not in known:
+                        known[given] = TensorRepr(*given)
+                    self.representations[value_id] = known[given]
 
     @property
     def calls(self) -> tuple[OperatorCall, ...]:
@@ -87,6 +91,57 @@ class Program:
                 if value_id in members:
                     return self.place(index, f"argument {position}")
         return f"value {value_id}"
+
+
+def alike_calls(program: Program, leave_out: Collection[int]) -> dict[int, int]:
+    """For each operator but some, by position, the first that no rule of operands tells from it.
+
+    These have the same name, equal literals, and tensors of the same sizes, types and
+    representations in the same places; where one tensor is several operands, so it is in both.
+
+    Where the runtime replaces layouts by those of neighbours, none is like another.
+    """
+    if any(r.memory_layout == _REPLACED for r in program.representations.values()):
+        return {i: i for i in range(len(program.calls)) if i not in leave_out}
+    kinds = _kinds(program)
+    values = program.graph.values
+    first: dict[tuple[object, ...], int] = {}
+    found: dict[int, int] = {}
+    for index, call in enumerate(program.calls):
+        if index in leave_out:
+            continue
+        tensors = [i for i in call.args if isinstance(values[i], VkTensor)]
+        lists = [i for i in call.args if isinstance(values[i], ValueList)]
+        if lists:
+            tensors += [member for i in lists for member in program.tensors_of(i)]
+        key: tuple[object, ...] = (call.name, *[kinds[i] for i in call.args])
+        if len(set(tensors)) < len(tensors):
+            places = {value_id: place for place, value_id in enumerate(dict.fromkeys(tensors))}
+            key = (*key, tuple([places[value_id] for value_id in tensors]))
+        found[index] = first.setdefault(key, index)
+    return found
+
+
+def _kinds(program: Program) -> list[int]:
+    """A number for each value: the same for values that differ in nothing but their ids."""
+    numbers: dict[object, int] = {}
+    kinds: list[int] = []
+    lists = []
+    for value_id, value in enumerate(program.graph.values):
+        key: object = value
+        if isinstance(value, VkTensor):
+            is_constant = value.constant_id >= 0
+            layout = value.storage_type, value.memory_layout
+            key = value.dims, value.datatype, is_constant, layout
+        elif isinstance(value, ValueList):
+            lists.append((value_id, value.items))
+            key = None
+        kinds.append(numbers.setdefault(key, len(numbers)))
+    # Lists may name what comes after them.
+    for value_id, items in lists:
+        key = "list", tuple([kinds[item] for item in items])
+        kinds[value_id] = numbers.setdefault(key, len(numbers))
+    return kinds
 
 
 def fail(place: str, rule: str) -> VerificationError:

@@ -27,11 +27,13 @@ MAX_ELEMENTS: Final = 2**32
 
 MAX_NAME: Final = 256
 MAX_ARGUMENT_ITEMS: Final = 2**22
-"""Most items in all arguments of all operators: arguments may share lists, so that a small file
-could demand any amount of work."""
+ITEMS_PER_VALUE: Final = 8
+"""Most items in all arguments of all operators, or so many for each value where that is more:
+arguments may share lists, so that a small file could demand any amount of work."""
 
 MAX_LIST_TENSORS: Final = 2**17
-"""Most tensors in all lists of tensors, each of which is work for the solver."""
+"""Most tensors in all lists of tensors, each of which is work for the solver; or one for each value
+where that is more."""
 
 _UNPLANNED: Final = TensorRepr(VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT)
 _QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
@@ -135,9 +137,10 @@ class _Check:
     def _check_amount(self) -> None:
         sizes = [_items(value) for value in self.graph.values]
         listed = [self._listed_tensors(value) for value in self.graph.values]
+        there = len(sizes)
         for what, counts, limit in (
-            ("arguments come to {} items", sizes, MAX_ARGUMENT_ITEMS),
-            ("lists come to {} tensors", listed, MAX_LIST_TENSORS),
+            ("arguments come to {} items", sizes, max(MAX_ARGUMENT_ITEMS, ITEMS_PER_VALUE * there)),
+            ("lists come to {} tensors", listed, max(MAX_LIST_TENSORS, there)),
         ):
             amount = 0
             for position, call in enumerate(self.graph.chain):

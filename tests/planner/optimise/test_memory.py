@@ -247,7 +247,7 @@ def test_a_tensor_without_a_size_is_refused(bad: VkTensor, message: str) -> None
 
 
 def test_an_empty_graph_needs_nothing() -> None:
-    assert plan_memory(graph([], inputs=())) == MemoryPlan({}, 0)
+    assert plan_memory(graph([], inputs=())) == MemoryPlan({}, 0, 0)
 
 
 def test_many_tensors_alive_at_once_are_planned_as_greedy_does_in_one_layer(

@@ -115,7 +115,7 @@ def test_the_checker_finds_every_pair_that_must_not_share(
     moved, other = data.draw(st.sampled_from(pairs).flatmap(st.permutations))
     objects = {**plan.objects, moved: plan.objects[other]}
     with pytest.raises(VerificationError, match="while both are alive") as error:
-        check_memory(apply(graph, MemoryPlan(objects, 0)), 0)
+        check_memory(apply(graph, MemoryPlan(objects, 0, 0)), 0)
     a, b, shared = map(int, re.findall(r"\d+", str(error.value)))
     assert objects[a] == objects[b] == shared == objects[moved]
     assert a != b and _overlap(spans[a], spans[b])
@@ -219,7 +219,7 @@ CHAIN = graph(
 
 
 def all_in_one(graph: VkGraph) -> MemoryPlan:
-    return MemoryPlan(dict.fromkeys(lifetimes(graph), 0), 0)
+    return MemoryPlan(dict.fromkeys(lifetimes(graph), 0), 0, 0)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from planner.optimise.plan import plan_graph
 from planner.options import make_options
 from planner.pipelines.lowered import Planned, replan
 from planner.verify import sharing_error
+from planner.vkgraph.wellformed import MAX_LIST_TENSORS, check_wellformed
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor, join_delegate
 from schema.vkgraph import (
     Int,
@@ -311,6 +312,17 @@ def test_shared_lists_of_tensors_cannot_blow_up() -> None:
     calls = [(CAT, (1, 3 + i)) for i in range(1000)]
     message = r"operator 131 .* lists come to 132000 tensors, .*: at most 131072 can be planned"
     refuses(graph([*values, *[tensor()] * 1000], *calls), message)
+
+
+def test_a_graph_of_many_values_may_have_as_many_tensors_in_lists() -> None:
+    """What is shared cannot blow up; what is there may be planned."""
+    many = MAX_LIST_TENSORS + 1000
+    values: list[Value] = [tensor(), ValueList((0,) * 1000), *[Null()] * many]
+    calls = [(CAT, (1, 2 + many + i)) for i in range(many // 1000)]
+    listed = graph([*values, *[tensor()] * len(calls)], *calls)
+    check_wellformed(listed, "")
+    calls += [(CAT, (1, 2 + many)) for _ in range(2)]
+    refuses(graph([*values, *[tensor()] * len(calls)], *calls), r"operator \d+ .* lists come to")
 
 
 # Memory.
