@@ -10,9 +10,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from operator import itemgetter
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from schema.error import SchemaError
+
+if TYPE_CHECKING:
+    from schema.columns import Columns, Positions
 
 Row = tuple[Any, ...]
 
@@ -67,15 +70,17 @@ class Reader:
     Every method raises ``SchemaError`` where the bytes contradict themselves.
     """
 
-    __slots__ = ("_budget", "_layouts", "data", "has_unknown_fields", "size")
+    __slots__ = ("_columns", "_layouts", "budget", "data", "has_unknown_fields", "size")
 
     def __init__(self, data: bytes | bytearray | memoryview) -> None:
         self.data = bytes(data)
         self.size = len(self.data)
         # Set once a table has a field that its shape does not know; callers reset it.
         self.has_unknown_fields = False
-        self._budget = self.size * _VISITS_PER_BYTE + _FREE_COST
+        # Bytes that may still be visited.
+        self.budget = self.size * _VISITS_PER_BYTE + _FREE_COST
         self._layouts: dict[tuple[Shape, int], Layout] = {}
+        self._columns: Columns | None = None
 
     def root(self, identifier: bytes) -> int:
         """The position of the root table of a buffer with this file identifier."""
@@ -90,8 +95,8 @@ class Reader:
 
     def charge(self, cost: int) -> None:
         """Takes ``cost`` bytes from the budget."""
-        self._budget -= cost
-        if self._budget < 0:
+        self.budget -= cost
+        if self.budget < 0:
             raise SchemaError(
                 f"the {self.size}-byte buffer refers to its own bytes too many times over"
             )
@@ -113,6 +118,31 @@ class Reader:
                 f"{self.size}-byte buffer"
             )
         return layout
+
+    @property
+    def columns(self) -> Columns:
+        """The buffer's numbers, to be read at many positions at once."""
+        if self._columns is None:
+            from schema.columns import Columns
+
+            self._columns = Columns(self.data)
+        return self._columns
+
+    def layouts(self, shape: Shape, positions: Positions) -> list[tuple[Layout, Positions]]:
+        """The layouts of the tables at many positions, each with the indices of its tables.
+
+        A table that ends outside the buffer is found when its fields are read.
+        """
+        self.charge(_TABLE_COST * len(positions))
+        found = []
+        for vtable, indices in self.columns.vtables(positions):
+            layout = self._layouts.get((shape, vtable))
+            if layout is None:
+                layout = self._layouts[shape, vtable] = self._compile(shape, vtable)
+            if layout.others:
+                self.has_unknown_fields = True
+            found.append((layout, indices))
+        return found
 
     def count(self, position: int, item_size: int) -> int:
         """The length of the vector at ``position``, after checking that it is inside the buffer."""
@@ -146,6 +176,30 @@ class Reader:
         """The vector of numbers at ``position``."""
         count = self.count(position, item_size)
         return struct.unpack_from(f"<{count}{item_format}", self.data, position + 4)
+
+    def texts(self, positions: Positions) -> list[str]:
+        """The strings at many positions; equal ones are one object."""
+        known: dict[bytes, str] = {}
+        found = []
+        data, visited = self.data, 0
+        sizes = self.columns.numbers(positions, "I")
+        for position, size in zip(positions.tolist(), sizes, strict=True):
+            end = position + 4 + size
+            encoded = data[position + 4 : end + 1]
+            text = known.get(encoded)
+            if text is None:
+                text = known[encoded] = self.text(position)
+            else:
+                visited += 4 + size
+            found.append(text)
+        self.charge(visited)
+        return found
+
+    def many_numbers(self, positions: Positions, item_format: str, item_size: int) -> list[Row]:
+        """The vectors of numbers at many positions."""
+        found, items = self.columns.vectors(positions, item_format, item_size)
+        self.charge(4 * len(positions) + items * item_size)
+        return found
 
     def _compile(self, shape: Shape, vtable: int) -> Layout:
         if vtable < 0 or vtable + 4 > self.size:

@@ -15,12 +15,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import attrgetter
-from typing import Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from schema.error import SchemaError
-from schema.flatbuffer import Reader, Row, Writer, picker
+from schema.flatbuffer import Layout, Reader, Row, Writer, picker
+
+if TYPE_CHECKING:
+    from schema.columns import Positions
 
 T = TypeVar("T")
+
+# From so many tables on, a vector is read field by field.
+_MANY = 16
 
 # The struct module raises these for a number that does not fit, the second one for floats.
 _MISFITS = (struct.error, OverflowError)
@@ -52,6 +58,9 @@ class Reference(Protocol):
     def read(self, reader: Reader, position: int) -> Any:
         """The value at ``position``."""
 
+    def read_all(self, reader: Reader, positions: Positions) -> list[Any]:
+        """The values at many positions, without the place in errors."""
+
     def write(self, writer: Writer, value: Any) -> int:
         """Appends the value; returns its position."""
 
@@ -70,6 +79,10 @@ class Text:
     def read(self, reader: Reader, position: int) -> str:
         """The string at ``position``."""
         return reader.text(position)
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[str]:
+        """The strings at many positions; equal ones are one object."""
+        return reader.texts(positions)
 
     def write(self, writer: Writer, value: str) -> int:
         """Appends a string; returns its position."""
@@ -95,6 +108,10 @@ class Blob:
         count = reader.count(position, 1)
         return reader.data[start : start + count]
 
+    def read_all(self, reader: Reader, positions: Positions) -> list[bytes]:
+        """The bytes at many positions."""
+        return [self.read(reader, position) for position in positions.tolist()]
+
     def write(self, writer: Writer, value: bytes) -> int:
         """Appends bytes; returns their position."""
         return writer.blob(value, self.alignment)
@@ -116,6 +133,10 @@ class Numbers:
     def read(self, reader: Reader, position: int) -> Row:
         """The numbers at ``position``."""
         return reader.numbers(position, self.format, self.size)
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[Row]:
+        """The numbers at many positions."""
+        return reader.many_numbers(positions, self.format, self.size)
 
     def write(self, writer: Writer, value: Sequence[Any]) -> int:
         """Appends numbers; returns their position."""
@@ -143,6 +164,10 @@ class Members(Numbers):
                 raise _unknown(self.members, value, f"[{index}]")
         return tuple(self._members[value] for value in values)
 
+    def read_all(self, reader: Reader, positions: Positions) -> list[Row]:
+        """The members at many positions."""
+        return [self.read(reader, position) for position in positions.tolist()]
+
 
 class Tables:
     """A vector of tables."""
@@ -158,16 +183,32 @@ class Tables:
 
     def read(self, reader: Reader, position: int) -> Row:
         """The tables that the vector at ``position`` leads to."""
+        offsets = reader.numbers(position, "I", 4)
+        if len(offsets) >= _MANY:
+            import numpy as np
+
+            start = position + 4
+            places = np.arange(start, start + 4 * len(offsets), 4)
+            budget = reader.budget
+            try:
+                return tuple(self.table.read_all(reader, places + np.array(offsets, np.int64)))
+            except SchemaError:
+                # One by one they are found wrong again, with the place.
+                reader.budget = budget
         read = self.table.read
         items: list[Any] = []
         at = position
-        for offset in reader.numbers(position, "I", 4):
+        for offset in offsets:
             at += 4
             try:
                 items.append(read(reader, at + offset))
             except SchemaError as error:
                 raise error.within(f"[{len(items)}]") from None
         return tuple(items)
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[Row]:
+        """The tables of many vectors."""
+        return [self.read(reader, position) for position in positions.tolist()]
 
     def write(self, writer: Writer, value: Sequence[Any]) -> int:
         """Appends a vector of tables; returns its position."""
@@ -210,6 +251,9 @@ class Table(Generic[T]):
                 members = {member.value: member for member in field.members}
                 self._enumerations.append((slot, field_name, field.members, members))
         self.formats = "".join(formats)
+        # Equal floats can differ in their sign.
+        numbers = [field.format for field in fields.values() if isinstance(field, Numbers)]
+        self.is_exact = not any(f in "fd" for f in (*formats, *numbers))
         self.defaults: Row = tuple(defaults)
 
         # The writer puts the widest fields first, right after the offset to the vtable: if the
@@ -257,6 +301,55 @@ class Table(Generic[T]):
             except SchemaError as error:
                 raise error.within(name) from None
         return self.build(*values)
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[T]:
+        """The tables at many positions; equal ones are one object, where that loses nothing."""
+        build, made = self.build, dict[Row, T]()
+        if not self.is_exact:
+            return [build(*row) for row in self._rows(reader, positions)]
+        found = []
+        for row in self._rows(reader, positions):
+            value = made.get(row)
+            if value is None:
+                value = made[row] = build(*row)
+            found.append(value)
+        return found
+
+    def _rows(self, reader: Reader, positions: Positions) -> list[Row]:
+        """The fields of tables at many positions, read field by field."""
+        rows: list[Row] = []
+        of_layout = reader.layouts(self, positions)
+        for layout, indices in of_layout:
+            columns = self._columns(reader, layout, positions[indices])
+            found = list(zip(*columns, strict=True)) if columns else [()] * len(indices)
+            if len(of_layout) == 1:
+                return found
+            rows = rows or [()] * len(positions)
+            for index, row in zip(indices.tolist(), found, strict=True):
+                rows[index] = row
+        return rows
+
+    def _columns(self, reader: Reader, layout: Layout, positions: Positions) -> list[list[Any]]:
+        """Each field of tables with one layout."""
+        columns: list[list[Any]] = []
+        for slot, number_format in enumerate(self.formats):
+            at = layout.offsets[slot]
+            if at == 0 or self.defaults[slot] is None:
+                columns.append([self.defaults[slot]] * len(positions))
+            else:
+                columns.append(reader.columns.numbers(positions + at, number_format))
+        for slot, _, members, known in self._enumerations:
+            try:
+                columns[slot] = [known[number] for number in columns[slot]]
+            except KeyError as error:
+                raise _unknown(members, error.args[0], "") from None
+        for slot, _, field in self._references:
+            at = layout.offsets[slot]
+            if at == 0:
+                columns[slot] = [field.absent()] * len(positions)
+            else:
+                columns[slot] = field.read_all(reader, reader.columns.follow(positions + at))
+        return columns
 
     def write(self, writer: Writer, value: T) -> int:
         """Appends the table; returns its position."""
@@ -319,6 +412,22 @@ class OneOf:
             return table.read(reader, inner)
         except SchemaError as error:
             raise error.within(self.field) from None
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[Any]:
+        """The values of the tables inside those at many positions."""
+        found: list[Any] = [None] * len(positions)
+        for layout, indices in reader.layouts(self, positions):
+            if not all(layout.offsets):
+                raise SchemaError("a union has no value", self.field)
+            here = positions[indices]
+            inner = reader.columns.follow(here + layout.offsets[1])
+            for tag, chosen in reader.columns.groups(here + layout.offsets[0], "B"):
+                if tag not in self._tables:
+                    raise SchemaError(f"the union has the unknown type {tag}", self.field)
+                values = self._tables[tag].read_all(reader, inner[chosen])
+                for index, value in zip(indices[chosen].tolist(), values, strict=True):
+                    found[index] = value
+        return found
 
     def write(self, writer: Writer, value: Any) -> int:
         """Appends the table and the one inside it; returns its position."""
