@@ -103,6 +103,57 @@ class PinnedReprs:
     direct: frozenset[int] = frozenset()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alike:
+    """For each operator, the first with the same name, literals, and kinds of tensors.
+
+    Where one tensor is several operands of an operator, it is so in those that are like it.
+    """
+
+    operators: Sequence[Operator]
+    tensors: Sequence[Tensor]
+    first: tuple[int, ...]
+
+    @classmethod
+    def of(cls, operators: Sequence[Operator], tensors: Sequence[Tensor]) -> Alike:
+        """The operators that are alike."""
+        kinds: dict[tuple[object, ...], int] = {}
+        kind_of = [
+            kinds.setdefault((tensor.shape, tensor.dtype, tensor.constant), len(kinds))
+            for tensor in tensors
+        ]
+        known: dict[tuple[object, ...], int] = {}
+        first = [
+            known.setdefault(_form(operator, kind_of), index)
+            for index, operator in enumerate(operators)
+        ]
+        return cls(operators, tensors, tuple(first))
+
+
+def _form(operator: Operator, kind_of: Sequence[int]) -> tuple[object, ...]:
+    """All of an operator but which tensors it has."""
+    form: list[object] = [operator.name, len(operator.outputs)]
+    tensors: list[int | None] = []
+    for arg in operator.args:
+        if isinstance(arg, TensorArg):
+            tensors.append(arg.tensor)
+            form.append(TensorArg)
+        elif isinstance(arg, TensorListArg):
+            tensors += arg.tensors
+            form.append((TensorListArg, len(arg.tensors)))
+        elif isinstance(arg, tuple):
+            # Equal numbers of different types are different arguments.
+            form.append((arg, *map(type, arg)))
+        else:
+            form.append((arg, type(arg)))
+    tensors += operator.outputs
+    form += [None if t is None else kind_of[t] for t in tensors]
+    if len(set(tensors)) < len(tensors):
+        places = {t: place for place, t in enumerate(dict.fromkeys(tensors))}
+        form.append(tuple([places[t] for t in tensors]))
+    return tuple(form)
+
+
 @dataclass(frozen=True, slots=True)
 class LayoutGraph:
     """One delegate's program, in execution order.
@@ -122,6 +173,20 @@ class LayoutGraph:
     textures_first: bool = False
     pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)
     positions: tuple[int, ...] = ()
+    _alike: Alike | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def alike(self) -> tuple[int, ...]:
+        """For each operator, the first that differs from it in nothing but which tensors it has."""
+        known = self._alike
+        if (
+            known is None
+            or known.operators is not self.operators
+            or known.tensors is not self.tensors
+        ):
+            known = Alike.of(self.operators, self.tensors)
+            object.__setattr__(self, "_alike", known)
+        return known.first
 
     def place_of(self, operator: int) -> str:
         """An operator, by its index here, as messages name it."""
@@ -183,11 +248,12 @@ class Layouts:
     def __init__(self, made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]) -> None:
         self.made, self.repacks = tuple(made), tuple(repacks)
         self._copied = {
-            (user, repack.tensor): repack.target for repack in self.repacks for user in repack.users
+            (user.operator, user.argument, repack.tensor): repack.target
+            for repack in self.repacks
+            for user in repack.users
         }
 
     def __call__(self, operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
         """The representation of an operator's argument or output, and so of a tensor of it."""
-        operand = Operand(operator, index), tensor
-        copy = self._copied.get(operand) if side == "argument" else None
+        copy = self._copied.get((operator, index, tensor)) if side == "argument" else None
         return self.made[tensor] if copy is None else copy

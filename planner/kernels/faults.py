@@ -224,8 +224,11 @@ def met_faults(
     graph: LayoutGraph, faults: Faults, representations: Representations
 ) -> Iterator[MetFault]:
     """The faults that a graph's operators have under given representations, each once."""
-    for number, operator in enumerate(graph.operators):
-        for fault in faults.of(operator, graph.tensors):
+    rows: dict[int, tuple[Fault, ...]] = {}
+    for number, (operator, first) in enumerate(zip(graph.operators, graph.alike, strict=True)):
+        if first not in rows:
+            rows[first] = faults.of(operator, graph.tensors)
+        for fault in rows[first]:
             given = (
                 (side, index, representations(number, side, index, t))
                 for side, index, members in operator.operands()

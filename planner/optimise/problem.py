@@ -157,15 +157,16 @@ class _Builder:
         self._preferences: dict[tuple[int, int | None], NDArray[np.int64]] = {}
 
     def build(self) -> LayoutProblem:
-        tensors, limits = self.graph.tensors, self.limits
-        for index, operator in enumerate(self.graph.operators):
+        accepted: dict[int, OpRepSets | None] = {}
+        for index, (operator, first) in enumerate(
+            zip(self.graph.operators, self.graph.alike, strict=True)
+        ):
             if index in self.graph.pinned:
                 self._add_pinned(index, operator, self.graph.pinned[index])
                 continue
-            sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
-            faults = limits.faults.of(operator, tensors) if sets is not None else ()
-            if sets is not None and faults:
-                sets = without_faults(sets, operator, faults, self._possible_of_all)
+            if first not in accepted:
+                accepted[first] = self._accepted(operator)
+            sets = accepted[first]
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()
@@ -192,6 +193,15 @@ class _Builder:
             producers=tuple(self.producers),
             readers=tuple(map(tuple, self.readers)),
         )
+
+    def _accepted(self, operator: Operator) -> OpRepSets | None:
+        """What a call accepts, less its known faults; the same for all that are like it."""
+        tensors, limits = self.graph.tensors, self.limits
+        sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
+        faults = limits.faults.of(operator, tensors) if sets is not None else ()
+        if sets is None or not faults:
+            return sets
+        return without_faults(sets, operator, faults, self._possible_of_all)
 
     def _variable(self, mask: int, tensor: int, given: TensorRepr | None) -> int:
         self.masks.append(mask)

@@ -120,6 +120,7 @@ class _Reader:
         self.copies: dict[int, int] = {}  # value of a copy -> value that it copies
         self.clone_at: dict[int, int] = {}
         self.tensor_of: dict[int, int] = {}
+        self.tensor_args: dict[int, TensorArg] = {}
 
     def read(self) -> ContractedGraph:
         values = self.file.values
@@ -275,24 +276,16 @@ class _Reader:
             tensors.append(
                 Tensor(f"v{value}", tensor.dims, tensor.datatype, tensor.constant_id >= 0)
             )
-        operators: list[Operator] = []
-        pinned: dict[int, PinnedReprs] = {}
-        bound = self._bound()
-        for position, call in zip(positions, graph.chain, strict=True):
-            operator = Operator(
+        self.tensor_args = {value: TensorArg(t) for value, t in self.tensor_of.items()}
+        operators = [
+            Operator(
                 call.name,
-                tuple(self._argument(graph, i) for i in call.args[:-1]),
+                tuple([self._argument(graph, i) for i in call.args[:-1]]),
                 self._outputs(graph, call),
             )
-            try:
-                check_arguments(operator, tensors)
-            except InputError as error:
-                raise InputError(f"{place_of(self.name, self.file, position)}: {error}") from error
-            is_known = operator.name == PREPACK or lookup(operator.name) is not None
-            if not is_known and self._has_tensors(position):
-                pinned[len(operators)] = self._pinned(position, bound)
-            operators.append(operator)
-        return LayoutGraph(
+            for call in graph.chain
+        ]
+        read = LayoutGraph(
             name=self.name,
             tensors=tuple(tensors),
             operators=tuple(operators),
@@ -304,9 +297,22 @@ class _Reader:
                 and v.staging_datatype == VkDataType.FLOAT32
                 for v in graph.values
             ),
-            pinned=pinned,
             positions=tuple(positions),
         )
+        pinned: dict[int, PinnedReprs] = {}
+        bound = self._bound()
+        for index, (operator, first) in enumerate(zip(read.operators, read.alike, strict=True)):
+            position = positions[index]
+            if first == index:
+                try:
+                    check_arguments(operator, tensors)
+                except InputError as error:
+                    place = place_of(self.name, self.file, position)
+                    raise InputError(f"{place}: {error}") from error
+            is_known = operator.name == PREPACK or lookup(operator.name) is not None
+            if not is_known and self._has_tensors(position):
+                pinned[index] = self._pinned(position, bound)
+        return replace(read, pinned=pinned)
 
     def _bound(self) -> frozenset[int]:
         """The tensors that an operator with rep sets reads or makes, copies of them included."""
@@ -385,7 +391,7 @@ class _Reader:
         value = graph.values[value_id]
         match value:
             case VkTensor():
-                return TensorArg(self.tensor_of[value_id])
+                return self.tensor_args[value_id]
             case ValueList(items):
                 if any(i in self.tensor_of for i in items):
                     return TensorListArg(tuple(self.tensor_of.get(i) for i in items))
