@@ -83,6 +83,9 @@ class _Tracer(Reader):
 
     __slots__ = ("_leads", "_others")
 
+    # Each table is to be seen.
+    by_columns = False
+
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
         self._leads = Counter[int]()

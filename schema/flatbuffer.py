@@ -36,6 +36,7 @@ _MOST_BYTES = 2**31 - 1
 _unpack_unsigned = struct.Struct("<I").unpack_from
 _unpack_signed = struct.Struct("<i").unpack_from
 _pack_unsigned = struct.Struct("<I").pack_into
+_pack_signed = struct.Struct("<i").pack_into
 
 
 class Shape(Protocol):
@@ -69,6 +70,9 @@ class Reader:
 
     Every method raises ``SchemaError`` where the bytes contradict themselves.
     """
+
+    # Whether many tables may be read field by field, and not one by one.
+    by_columns = True
 
     __slots__ = ("_columns", "_layouts", "budget", "data", "has_unknown_fields", "size")
 
@@ -242,12 +246,14 @@ class Writer:
     the place.
     """
 
-    __slots__ = ("_vtables", "out")
+    __slots__ = ("_vtables", "out", "written")
 
     def __init__(self, identifier: bytes) -> None:
         # The first four bytes become the offset to the root table.
         self.out = bytearray(4) + identifier
         self._vtables: dict[Shape, int] = {}
+        # What was written of a value from a place with this remainder: see ``again``.
+        self.written: dict[tuple[Any, int], tuple[bytes, tuple[tuple[int, int], ...]]] = {}
 
     @classmethod
     def after(cls, data: bytes) -> Writer:
@@ -277,6 +283,35 @@ class Writer:
             position = self._vtables[shape] = self.align(0, 4)
             self.out += shape.vtable
         return position
+
+    @property
+    def vtables(self) -> int:
+        """How many vtables are written."""
+        return len(self._vtables)
+
+    def target(self, at: int) -> int:
+        """Where the offset at ``at`` leads."""
+        offset: int = _unpack_unsigned(self.out, at)[0]
+        return at + offset
+
+    def note(self, key: tuple[Any, int], start: int, tables: Sequence[int]) -> None:
+        """Keeps what was written from ``start``, to be written again.
+
+        ``tables`` are the positions of the tables in it, of which the first is its root.
+        """
+        vtables = [at - _unpack_signed(self.out, at)[0] for at in tables]
+        places = tuple((at - start, vtable) for at, vtable in zip(tables, vtables, strict=True))
+        self.written[key] = bytes(self.out[start:]), places
+
+    def again(self, data: bytes, tables: Sequence[tuple[int, int]]) -> int:
+        """Appends what was noted; returns the position of its root."""
+        out = self.out
+        start = len(out)
+        _check_size(start)
+        out += data
+        for offset, vtable in tables:
+            _pack_signed(out, start + offset, start + offset - vtable)
+        return start + tables[0][0]
 
     def point(self, at: int, target: int) -> None:
         """Makes the offset at ``at`` lead to ``target``."""

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# The widest number of a table's.
+_ALIGNMENT = 8
+
 # From so many tables on, a vector is read field by field.
 _MANY = 16
 
@@ -184,7 +187,7 @@ class Tables:
     def read(self, reader: Reader, position: int) -> Row:
         """The tables that the vector at ``position`` leads to."""
         offsets = reader.numbers(position, "I", 4)
-        if len(offsets) >= _MANY:
+        if reader.by_columns and len(offsets) >= _MANY:
             import numpy as np
 
             start = position + 4
@@ -435,6 +438,20 @@ class OneOf:
         if member is None:
             raise SchemaError(f"{type(value).__name__} is not in the union", self.field)
         tag, table = member
+        if not table.is_exact:
+            return self._append(writer, value, tag, table)
+        # Equal values have equal bytes, but for padding and the offsets to vtables.
+        start, vtables = len(writer.out), writer.vtables
+        written = writer.written.get((value, start % _ALIGNMENT))
+        if written is not None:
+            return writer.again(*written)
+        position = self._append(writer, value, tag, table)
+        if writer.vtables == vtables:
+            inner = writer.target(position + 4)
+            writer.note((value, start % _ALIGNMENT), start, (position, inner))
+        return position
+
+    def _append(self, writer: Writer, value: Any, tag: int, table: Table[Any]) -> int:
         vtable = writer.vtable(self)
         position = writer.align(4, 4)
         writer.out += self._pack(position - vtable, tag)
