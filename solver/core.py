@@ -2,6 +2,7 @@
 
 Rounds alternate between two searches, each with more room than the one before: over frontiers with
 bounds by mini-buckets, which proves, and in neighbourhoods, which is quick to find better values.
+Costs are moved between tables before, which makes bounds by far better.
 The work is counted, so that the same limit gives the same values on every machine.
 """
 
@@ -15,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from solver.ascent import ascended
 from solver.frontier import search
 from solver.lanes import Packed
 from solver.minibuckets import STEP, CoreTable, mini_buckets
@@ -22,7 +24,7 @@ from solver.neighbourhoods import improve, neighbourhood
 from solver.order import adjacency_of, search_order
 from solver.solution import InfeasibleError
 
-WORK_PER_SECOND: Final = 25_000_000
+WORK_PER_SECOND: Final = 35_000_000
 """Entries of tables that count as one unit of deterministic time, about a second."""
 
 SAFE: Final = 2**50
@@ -34,7 +36,12 @@ STORED_LIMIT: Final = 2**24
 _FIRST_TABLE: Final = 2**8
 _FIRST_CHOICES: Final = 2**4
 _LARGEST_TABLE: Final = 2**20
-_FIRST_STEPS: Final = 8
+_ATTEMPTS: Final = 3
+"""Rounds before the search may end without any values."""
+
+_FIRST_PASSES: Final = 8
+_MOST_PASSES: Final = 128
+_LEAST_STEPS: Final = 8
 _MOST_STEPS: Final = 256
 
 
@@ -57,23 +64,23 @@ class _Clock:
     """Counts work against the limit, and looks at the time."""
 
     def __init__(self, limit: float, deadline: float) -> None:
-        self._left = limit
+        self.left = limit
         self._deadline = deadline
 
     def spend(self, work: int) -> bool:
         """Takes some work from what is left; whether nothing is left."""
-        self._left -= work
+        self.left -= work
         return self.is_over
 
     def spend_first(self, work: int) -> bool:
         """Takes work that is done in any case."""
-        self._left -= work
+        self.left -= work
         return False
 
     @property
     def is_over(self) -> bool:
         """Whether the search has to end."""
-        return self._left < 0 or perf_counter() >= self._deadline
+        return self.left < 0 or perf_counter() >= self._deadline
 
 
 def fits(tables: Sequence[CoreTable]) -> bool:
@@ -112,9 +119,15 @@ def search_core(
     adjacency = adjacency_of(len(sizes), scopes)
     clock = _Clock(time_limit * WORK_PER_SECOND, deadline)
     random = Random(1)
-    size, choices, steps = _FIRST_TABLE, _FIRST_CHOICES, _FIRST_STEPS
-    spend = clock.spend_first
+    size, choices = _FIRST_TABLE, _FIRST_CHOICES
+    attempts = 0
+    passes = _FIRST_PASSES
     while True:
+        must = attempts == 0 or (values is None and attempts < _ATTEMPTS)
+        spend = clock.spend_first if must else clock.spend
+        attempts += 1
+        before = clock.left
+        tables = ascended(order, sizes, tables, passes, clock.spend)
         bounds = mini_buckets(order, sizes, tables, size, spend)
         if bounds is not None:
             bound = np.maximum(bound, bounds.least)
@@ -126,20 +139,24 @@ def search_core(
             bound = np.maximum(bound, np.minimum(found.bound, cost))
             if values is None and not np.isfinite(found.bound.real):
                 raise InfeasibleError
-        spend = clock.spend
         if not bound < cost:
             break
         if values is not None:
-            for _ in range(steps):
+            # As much work as the bounds took.
+            until = clock.left - max(before - clock.left, 0.0)
+            for step in range(_MOST_STEPS):
+                if step >= _LEAST_STEPS and clock.left < until:
+                    break
                 free = neighbourhood(nodes, sizes, adjacency, random)
                 values = improve(free, sizes, scopes, packed, values)
-                if clock.spend(free.work + STEP * (len(scopes) + 2 * len(nodes))):
+                if clock.spend(free.work + 2 * STEP * (len(scopes) + len(nodes))):
                     break
             cost = _cost(tables, values, kind)
-        if clock.is_over or not bound < cost:
+        tried = values is not None or attempts == _ATTEMPTS
+        if (clock.is_over and tried) or not bound < cost:
             break
         size, choices = min(4 * size, _LARGEST_TABLE), 8 * choices
-        steps = min(2 * steps, _MOST_STEPS)
+        passes = min(2 * passes, _MOST_PASSES)
     chosen = None if values is None else {v: values[v] for v in nodes}
     return CoreFound(chosen, cost, bound)
 

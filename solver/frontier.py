@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -53,18 +54,18 @@ def search(bounds: Bounds, sizes: Sequence[int], known: Any, limit: int, stopped
         parent, value = np.nonzero((grown < known) & np.isfinite(grown.real))
         costs = grown[parent, value]
         kept = [axis for axis, u in enumerate(frontier) if needed[u] < place]
-        columns = [rows[parent, axis] for axis in kept]
+        rows = rows[:, kept][parent]
         frontier = [frontier[axis] for axis in kept]
         if needed.get(v, place) < place:
-            columns.append(value.astype(np.int16))
+            rows = np.concatenate((rows, value.astype(np.int16)[:, None]), axis=1)
             frontier.append(v)
-        chosen = _cheapest(columns, costs, [sizes[u] for u in frontier])
+        chosen = _cheapest(rows, costs, [sizes[u] for u in frontier])
         if len(chosen) > limit:
             ranked = chosen[np.argsort(costs[chosen], kind="stable")]
             dropped = np.minimum(dropped, costs[ranked[limit]])
             chosen = np.sort(ranked[:limit])
         costs = costs[chosen]
-        rows = np.stack([column[chosen] for column in columns], axis=1) if columns else rows[:1, :0]
+        rows = rows[chosen]
         trail.append((parent[chosen].astype(np.int32), value[chosen].astype(np.int16)))
         if not chosen.size:
             return Found(None, infinite, dropped)
@@ -116,24 +117,19 @@ def _grown(
     return grown
 
 
-def _cheapest(columns: list[Rows], costs: Numbers, sizes: list[int]) -> Places:
-    """The cheapest of the rows that are equal in all columns, the first of several, in order."""
+def _cheapest(rows: Rows, costs: Numbers, sizes: list[int]) -> Places:
+    """The cheapest of the rows that are equal, the first of several, in order."""
     ranked = np.argsort(costs, kind="stable")
-    if not columns:
+    if not sizes:
         return ranked[:1]
-    words: list[NDArray[np.int64]] = []
-    room = 0
-    for column, size in zip(columns, sizes, strict=True):
-        if room >= size:
-            words[-1] = words[-1] * size + column
-            room //= size
-        else:
-            words.append(column.astype(np.int64))
-            room = 2**62 // size
-    for word in words:
-        ranked = ranked[np.argsort(word[ranked], kind="stable")]
-    first = np.zeros(len(ranked), np.bool_)
-    first[:1] = True
-    for word in words:
-        first[1:] |= np.diff(word[ranked]) != 0
+    if prod(sizes) < 2**62:
+        keys: NDArray[Any] = np.zeros(len(rows), np.int64)
+        for column, size in zip(rows.T, sizes, strict=True):
+            keys = keys * size + column
+    else:
+        keys = np.ascontiguousarray(rows).view(np.dtype((np.void, 2 * len(sizes))))[:, 0]
+    ranked = ranked[np.argsort(keys[ranked], kind="stable")]
+    grouped = keys[ranked]
+    first = np.ones(len(ranked), np.bool_)
+    first[1:] = grouped[1:] != grouped[:-1]
     return np.sort(ranked[first])

@@ -21,7 +21,7 @@ Numbers: TypeAlias = NDArray[np.inexact[Any]]
 CoreTable: TypeAlias = tuple[tuple[int, ...], Numbers]
 """A scope of nodes, and costs over it."""
 
-STEP: Final = 1_000
+STEP: Final = 200
 """What one step over a table counts as besides its entries."""
 
 Stopped = Callable[[int], bool]
@@ -69,7 +69,7 @@ def mini_buckets(
     exact = True
     for place in range(len(nodes)):
         joined = [_joined(some, sizes, position) for some in _split(buckets[place], sizes, limit)]
-        if stopped(sum([STEP + table.size for _, table in joined])):
+        if stopped(sum([5 * STEP + table.size for _, table in joined])):
             return None
         if len(joined) > 1:
             exact = False
@@ -125,7 +125,7 @@ def _matched(joined: list[CoreTable]) -> list[CoreTable]:
     ]
     total = np.sum(best, axis=0)
     possible = np.isfinite(total)
-    share = _floor(np.where(possible, total, 0), len(joined))
+    share = floored(np.where(possible, total, 0), len(joined))
     changes = [np.where(possible, share - np.where(possible, own, 0), 0) for own in best[1:]]
     changes.insert(0, -np.sum(changes, axis=0))
     matched = []
@@ -135,7 +135,8 @@ def _matched(joined: list[CoreTable]) -> list[CoreTable]:
     return matched
 
 
-def _floor(numbers: Numbers, parts: int) -> Numbers:
+def floored(numbers: Numbers, parts: int) -> Numbers:
+    """Whole numbers divided, and rounded down to whole ones."""
     if np.iscomplexobj(numbers):
         whole: Numbers = np.floor(numbers.real / parts) + 1j * np.floor(numbers.imag / parts)
         return whole

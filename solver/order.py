@@ -249,19 +249,24 @@ def _along(
     sizes: Sequence[int], given: Adjacency, nodes: list[int], table_limit: float, room: float
 ) -> Order | None:
     """The elimination of all nodes in this order; None if a table or the work is too large."""
-    adjacency = [set(near) for near in given]
+    position = [0] * len(nodes)
+    for place, v in enumerate(nodes):
+        position[v] = place
+    joined: list[set[int]] = [set() for _ in nodes]
     neighbours = []
     largest = work = 0
-    for v in nodes:
-        near = adjacency[v]
+    for place, v in enumerate(nodes):
+        near = joined[v]
+        near.update([u for u in given[v] if position[u] > place])
+        near.discard(v)
         entries = prod([sizes[u] for u in near], start=sizes[v])
         work += entries
         largest = max(largest, entries)
         if entries > table_limit or work > room:
             return None
-        for u in near:
-            adjacency[u] |= near
-            adjacency[u] -= {u, v}
+        if near:
+            # The first of the neighbours is joined to the others, and they through it.
+            joined[min(near, key=position.__getitem__)] |= near
         neighbours.append(list(near))
     return _order(nodes, neighbours, largest, work)
 

@@ -19,7 +19,7 @@ QUICK_SECONDS: Final = (1.0,)
 
 _OURS: Final = "ours"
 _MARGIN: Final = 30.0
-"""Seconds beyond twice its limit after which a process is ended."""
+"""Seconds beyond four times its limit after which a process is ended."""
 
 _COLUMNS: Final = ("problem", "seconds", "solver", "value", "bound", "gap", "CPU, s", "MB")
 
@@ -80,7 +80,7 @@ def _run(solver: str, instance: Instance, seconds: float) -> Run | None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
             answer = pool.apply_async(run, (solver, instance.problem, seconds))
-            return answer.get(2 * seconds + _MARGIN)
+            return answer.get(4 * seconds + _MARGIN)
         except multiprocessing.TimeoutError:
             return None
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from solver import InfeasibleError, solve
+from solver.ascent import ascended
 from solver.core import CoreFound, fits, search_core
 from solver.frontier import search
 from solver.lanes import Packed
@@ -70,10 +71,29 @@ def go_on(work: int) -> bool:
     return False
 
 
+@pytest.mark.parametrize("passes", [1, 2, 9])
+def test_moved_costs_keep_their_sums(passes: int) -> None:
+    before, after = [], []
+    for net in nets(50):
+        order = search_order(net.sizes, net.scopes, net.nodes)
+        moved = ascended(order, net.sizes, net.tables, passes, go_on)
+        for values in itertools.islice(net.assignments(), 200):
+            cost = sum(table[tuple(values[v] for v in scope)] for scope, table in moved)
+            assert cost == net.cost(values) or np.isinf([cost, net.cost(values)]).all()
+        if net.best() is not None:
+            before.append(sum(table.min() for _, table in net.tables).real)
+            after.append(sum(table.min() for _, table in moved).real)
+            assert not net.best() < sum(table.min() for _, table in moved)
+        stopped = ascended(order, net.sizes, net.tables, passes, lambda work: True)
+        cost = sum(table[(0,) * len(scope)] for scope, table in stopped)
+        assert cost == net.cost([0] * 9) or np.isinf([cost, net.cost([0] * 9)]).all()
+    assert np.mean(after) > np.mean(before) + 1
+
+
 @pytest.mark.parametrize("limit", [1, 4, 9, 10**6])
 def test_mini_buckets_bound_from_below(limit: int) -> None:
     tight = 0
-    for net in nets(150):
+    for net in nets(60):
         order = search_order(net.sizes, net.scopes, net.nodes)
         bounds = mini_buckets(order, net.sizes, net.tables, limit, go_on)
         assert bounds is not None
@@ -85,14 +105,14 @@ def test_mini_buckets_bound_from_below(limit: int) -> None:
         if bounds.exact:
             assert bounds.least == best
         tight += bool(bounds.least == best)
-    assert tight > (250 if limit == 10**6 else 30)
+    assert tight > (100 if limit == 10**6 else 10)
 
 
 @pytest.mark.parametrize("limit", [1, 9, 10**6])
 @pytest.mark.parametrize("choices", [1, 3, 10**6])
 def test_frontiers_find_what_they_do_not_drop(limit: int, choices: int) -> None:
     found_all = 0
-    for net in nets(100):
+    for net in nets(25):
         order = search_order(net.sizes, net.scopes, net.nodes)
         bounds = mini_buckets(order, net.sizes, net.tables, limit, go_on)
         assert bounds is not None
@@ -113,11 +133,11 @@ def test_frontiers_find_what_they_do_not_drop(limit: int, choices: int) -> None:
         again = search(bounds, net.sizes, best, choices, go_on)
         assert again.values is None
         assert not best < np.minimum(again.bound, best)
-    assert found_all > 100 or choices < 10**6
+    assert found_all > 25 or choices < 10**6
 
 
 def test_a_search_that_is_stopped_is_honest() -> None:
-    for net in nets(60, forbid=0.0):
+    for net in nets(15, forbid=0.0):
         order = search_order(net.sizes, net.scopes, net.nodes)
         bounds = mini_buckets(order, net.sizes, net.tables, 4, go_on)
         assert bounds is not None
@@ -137,7 +157,7 @@ def test_a_search_that_is_stopped_is_honest() -> None:
 def test_neighbourhoods_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("solver.neighbourhoods.TABLE_LIMIT", 9)
     better = kept = 0
-    for seed, net in enumerate(nets(100)):
+    for seed, net in enumerate(nets(50)):
         random = Random(seed)
         valid = [v for v in net.assignments() if np.isfinite(net.cost(v))]
         if not valid:
@@ -152,8 +172,8 @@ def test_neighbourhoods_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
         assert net.cost(values) == np.array(costs).min()
         better += bool(net.cost(values) < net.cost(start))
         kept += bool(fixed)
-    assert better > 100
-    assert kept > 50
+    assert better > 50
+    assert kept > 25
 
 
 def searched(net: Net, start: Any = None, time_limit: float = 5.0) -> CoreFound:
@@ -165,7 +185,7 @@ def test_the_whole_search_against_brute_force(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("solver.core._FIRST_CHOICES", 1)
     infeasible = 0
     with warnings.catch_warnings(action="error"):
-        for net in nets(300, forbid=0.2):
+        for net in nets(120, forbid=0.2):
             best = net.best()
             if best is None:
                 infeasible += 1
@@ -176,7 +196,7 @@ def test_the_whole_search_against_brute_force(monkeypatch: pytest.MonkeyPatch) -
             assert found.is_proven
             assert found.values is not None
             assert net.cost(found.values) == found.cost == best
-    assert infeasible > 10
+    assert infeasible > 4
 
 
 def test_the_same_work_gives_the_same_values() -> None:

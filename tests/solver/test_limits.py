@@ -247,6 +247,7 @@ def colouring(nodes: int, seed: int) -> tuple[Problem, tuple[int, ...]]:
 def test_a_start_stands_where_the_search_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(core, "_FIRST_TABLE", 9)
     monkeypatch.setattr(core, "_FIRST_CHOICES", 1)
+    monkeypatch.setattr(core, "_ATTEMPTS", 1)
     stood = 0
     for seed in range(10):
         problem, colours = colouring(30, seed)
