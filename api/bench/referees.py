@@ -9,10 +9,12 @@ from __future__ import annotations
 import resource
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from math import ceil, isfinite
 from pathlib import Path
 from time import process_time
 from typing import Any, Final
+from unittest.mock import patch
 
 import numpy as np
 
@@ -56,9 +58,12 @@ class Run:
 
 
 def run(solver: str, problem: Problem, seconds: float) -> Run:
-    """Runs one of ``SOLVERS`` in this process, whose peak of memory counts from its start."""
+    """Runs one of ``SOLVERS`` or ``PARTS`` in this process.
+
+    The peak of memory counts from the process's start.
+    """
     before = process_time()
-    found = SOLVERS[solver](problem, seconds)
+    found = {**SOLVERS, **PARTS}[solver](problem, seconds)
     return Run(found, process_time() - before, _peak_megabytes())
 
 
@@ -87,7 +92,7 @@ def _of(solving: Callable[[], Solution]) -> Found:
 
 
 def _toulbar2(problem: Problem, seconds: float) -> Found:
-    from pytoulbar2 import CFN
+    from pytoulbar2.pytoulbar2 import CFN, tb2
 
     reduced = reduce(problem, TABLE_LIMIT)
     constant = reduced.constant[0]
@@ -103,8 +108,11 @@ def _toulbar2(problem: Problem, seconds: float) -> Found:
         constant += least
         network.AddFunction(list(scope), np.minimum(table - least, top).ravel().tolist())
     answer = network.Solve(timeLimit=ceil(seconds))
-    bound = network.GetDDualBound()
     value = None if answer is None else round(answer[1]) + constant
+    if not tb2.option.limited:
+        # The search is complete. What it says of its bound is that of before.
+        return Found(value, value)
+    bound = network.GetDDualBound()
     return Found(value, ceil(bound - 1e-6) + constant if isfinite(bound) else None)
 
 
@@ -119,7 +127,15 @@ def _highs(problem: Problem, seconds: float) -> Found:
     solver.setOptionValue("threads", 1)
     solver.setOptionValue("mip_rel_gap", 0.0)
     solver.setOptionValue("mip_abs_gap", 0.5)
-    solver.setOptionValue("time_limit", float(seconds))
+    solver.setOptionValue("time_limit", _SLOWER * seconds)
+    end = process_time() + seconds
+
+    def look(event: Any) -> None:
+        if process_time() >= end:
+            event.interrupt()
+
+    solver.cbMipInterrupt += look
+    solver.cbSimplexInterrupt += look
     solver.passModel(_local_marginals(highspy, reduced))
     solver.run()
     info = solver.getInfo()
@@ -180,6 +196,20 @@ def _local_marginals(highspy: Any, reduced: Reduced) -> Any:
     return model
 
 
+def _ours_with(module: str, name: str, value: object) -> Callable[[Problem, float], Found]:
+    """Our solver with one part of it replaced."""
+
+    def solver(problem: Problem, seconds: float) -> Found:
+        with patch.object(import_module(module), name, value):
+            return _ours(problem, seconds)
+
+    return solver
+
+
+def _as_they_are(order: object, sizes: object, tables: object, *_: object) -> object:
+    return tables
+
+
 SOLVERS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "ours": _ours,
     "toulbar2": _toulbar2,
@@ -187,3 +217,12 @@ SOLVERS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "CP-SAT": _cpsat,
 }
 """What finds the least first level of a problem's costs in given seconds, by name."""
+
+PARTS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
+    "ours": _ours,
+    "without better orders": _ours_with("solver.order", "_RULES", ()),
+    "without moving costs": _ours_with("solver.core", "ascended", _as_they_are),
+    "without neighbourhoods": _ours_with("solver.core", "_MOST_STEPS", 0),
+    "CP-SAT for the core": _ours_with("solver.solve", "fits", lambda tables: False),
+}
+"""Our solver, and what it would be without one of its parts."""

@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from api.bench.instances import Instance, drawn, of_file, of_model
-from api.bench.referees import SOLVERS, Found, Run, run
+from api.bench.referees import PARTS, SOLVERS, Found, Run, run
 from api.terminal.markdown import head, row
 from planner.files.whole import write_whole
 
@@ -29,12 +29,14 @@ def racing(
     models: Sequence[str],
     seconds: Sequence[float],
     quick: bool,
+    parts: bool,
     output: Path | None,
 ) -> None:
     """Prints what each solver finds of each problem, and then where another one is better.
 
     With ``files`` or ``models`` the problems are those of lowered programs and of models of the
-    zoo, otherwise drawn ones. Raises ``OptionError`` for a model that is not there.
+    zoo, otherwise drawn ones. With ``parts`` our solver races against itself without one of its
+    parts. Raises ``OptionError`` for a model that is not there.
     """
     console = Console(width=250, highlight=False)
     lines: list[str] = []
@@ -46,12 +48,13 @@ def racing(
     for line in head(_COLUMNS, 1):
         write(line)
     better: list[str] = []
+    solvers = PARTS if parts else SOLVERS
     limits = sorted(seconds or (QUICK_SECONDS if quick else SECONDS))
     for instance in _instances(files, models, quick):
         proven: dict[str, Run] = {}
         for limit in limits:
             runs = {
-                solver: proven.get(solver) or _run(solver, instance, limit) for solver in SOLVERS
+                solver: proven.get(solver) or _run(solver, instance, limit) for solver in solvers
             }
             proven |= {s: r for s, r in runs.items() if r is not None and r.found.is_proven}
             for solver, found in runs.items():

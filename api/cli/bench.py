@@ -175,12 +175,14 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
     help="A limit to race to [default: 1, 5 and 20]. May be repeated.",
 )
 @click.option("--quick", is_flag=True, help="Few and small problems, for one second each.")
+@click.option("--parts", is_flag=True, help="Our solver alone, and without one of its parts.")
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
 def bench_solver(
     files: tuple[Path, ...],
     models: tuple[str, ...],
     seconds: tuple[float, ...],
     quick: bool,
+    parts: bool,
     output: Path | None,
 ) -> None:
     """Solve hard problems by us, toulbar2, HiGHS and CP-SAT: values, bounds, CPU time, memory.
@@ -191,7 +193,7 @@ def bench_solver(
     from api.files import check_writable
 
     check_writable(output)
-    racing(files, models, seconds, quick, output)
+    racing(files, models, seconds, quick, parts, output)
 
 
 @bench_group.command("profiles")

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from api.bench import instances, solver
 from api.bench.instances import Instance, drawn, grid, priced, recurrent, regular, tree
-from api.bench.referees import SOLVERS, Found, Run, run
+from api.bench.referees import PARTS, SOLVERS, Found, Run, run
 from api.bench.solver import beaten
 from api.cli import main
 from solver import FORBIDDEN, solve
@@ -19,7 +19,7 @@ from tests.solver.problems import brute_force, random_problem
 TINY = Instance("tiny", priced(grid(2, 3), 3, "copies", Random(1)))
 
 
-@pytest.mark.parametrize("name", SOLVERS)
+@pytest.mark.parametrize("name", [*SOLVERS, *PARTS])
 def test_each_finds_the_least_first_level(name: str) -> None:
     solved = 0
     for seed in range(25):
@@ -27,7 +27,7 @@ def test_each_finds_the_least_first_level(name: str) -> None:
         best = brute_force(problem)
         if best is None:
             continue
-        assert SOLVERS[name](problem, 5.0) == Found(best[0], best[0]), (name, seed)
+        assert {**SOLVERS, **PARTS}[name](problem, 5.0) == Found(best[0], best[0]), (name, seed)
         solved += 1
     assert solved > 10
 
@@ -42,6 +42,12 @@ def test_what_is_better_is_said() -> None:
         "b has the bound 6, ours is 5",
     ]
     assert list(beaten({"ours": None, "a": ran(8, None)})) == ["a has the value 8, ours is none"]
+
+
+def test_a_part_that_is_replaced_is_missed() -> None:
+    problem = priced(grid(10, 20), 4, "copies", Random(3))
+    assert PARTS["ours"](problem, 2.0).is_proven
+    assert not PARTS["CP-SAT for the core"](problem, 0.5).is_proven
 
 
 def test_a_process_of_its_own_says_what_it_took() -> None:
