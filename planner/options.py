@@ -17,9 +17,11 @@ from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.kernels.faults import Faults, builtin_faults, load_faults
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime, parse_runtime
+from planner.kernels.restrictions import Restriction, parse_restrictions
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
+_LIMITS: Final = ("pin", "forbid", "input-layout", "output-layout")
 
 
 def _default_costs() -> CostSource:
@@ -98,7 +100,8 @@ class PlanOptions:
     unless a sweep of kernels is to meet them. ``compile_options`` are ``VulkanPartitioner``'s, for
     a program that is lowered here, ``imports`` the modules that define its own operators, and
     ``trust`` whether code in it may run. ``alternatives`` is how many of the plans that come next
-    are listed, for each delegate.
+    are listed, for each delegate. ``restrictions`` are representations that operands and tensors
+    must have, or must not.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -114,6 +117,7 @@ class PlanOptions:
     imports: tuple[str, ...] = ()
     trust: bool = False
     alternatives: int = 0
+    restrictions: tuple[Restriction, ...] = ()
 
     @property
     def lowering(self) -> LoweringOptions:
@@ -125,6 +129,11 @@ class PlanOptions:
             self.imports,
             self.trust,
         )
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """The user's limits in words, which ``parse_limits`` reads."""
+        return tuple(restriction.words for restriction in self.restrictions)
 
     @property
     def profile(self) -> DeviceProfile:
@@ -148,6 +157,7 @@ class PlanOptions:
             self.buffer_limit,
             runtime,
             known.for_device(runtime, self.gpu),
+            self.restrictions,
         )
 
 
@@ -165,6 +175,10 @@ def make_options(
     imports: Iterable[str] = (),
     trust: bool = False,
     alternatives: int = 0,
+    pin: Iterable[str] = (),
+    forbid: Iterable[str] = (),
+    input_layout: str | None = None,
+    output_layout: str | None = None,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -175,7 +189,10 @@ def make_options(
     of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
     or ``downcast_64_bit=false``; ``imports`` are modules or Python files.
     ``trust`` lets code in an exported program run, which is vetted otherwise. ``alternatives`` is
-    how many plans to list that come next. Raises ``OptionError`` naming the wrong option.
+    how many plans to list that come next. ``pin`` are restrictions written
+    ``NAME=REPRESENTATION``, ``forbid`` such written ``[NAME:]REPRESENTATION``; ``input_layout`` and
+    ``output_layout`` are the representation of all inputs and outputs. Raises ``OptionError``
+    naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -192,9 +209,31 @@ def make_options(
         imports=tuple(imports),
         trust=trust,
         alternatives=check_alternatives(alternatives),
+        restrictions=parse_restrictions(pin, forbid, input_layout, output_layout),
     )
     options.cost_model()
     return options
+
+
+def parse_limits(texts: Iterable[str]) -> dict[str, Any]:
+    """Limits as arguments of ``make_options``, from texts such as ``pin aten.mm.default=buffer``.
+
+    Each is an option of the command line and its value. Raises ``OptionError``.
+    """
+    found: dict[str, Any] = {"pin": [], "forbid": []}
+    for text in texts:
+        option, _, value = text.strip().removeprefix("--").partition(" ")
+        key, value = option.replace("-", "_"), value.strip()
+        if option not in _LIMITS or not value:
+            raise OptionError(
+                f"{text!r} is not a limit: write one of {', '.join(_LIMITS)} with its value, as in "
+                "'forbid texture'"
+            )
+        if key in ("pin", "forbid"):
+            found[key].append(value)
+        elif found.setdefault(key, value) != value:
+            raise OptionError(f"{option} is {found[key]} and {value}: name one of them")
+    return found
 
 
 def default_objective(*, is_measured: bool) -> Objective:

@@ -185,7 +185,8 @@ class PlannedProgram:
 
     ``cost_unit`` is one of ``COST_UNITS``, ``objective`` one of ``OBJECTIVES``. ``texture_limits``
     are the largest width, height and depth of an image, in texels. ``runtime`` are the releases of
-    ExecuTorch that it is for; empty where an older release wrote the plan.
+    ExecuTorch that it is for; empty where an older release wrote the plan. ``limits`` are those
+    that a user gave it besides: ``pin aten.mm.default=buffer``.
     """
 
     planner_version: str
@@ -200,6 +201,7 @@ class PlannedProgram:
     delegates: tuple[DelegatePlan, ...]
     total: Figures
     runtime: str = ""
+    limits: tuple[str, ...] = ()
 
 
 _STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
@@ -314,8 +316,15 @@ PLANNED_PROGRAM = Table(
         "delegates": Tables(DELEGATE_PLAN),
         "total": FIGURES,
         "runtime": Text(),
+        "limits": Tables(Text()),
     },
 )
+_WITHOUT_LIMITS = Table(
+    "PlannedProgram",
+    PlannedProgram,
+    {name: field for name, field in PLANNED_PROGRAM.fields.items() if name != "limits"},
+)
+"""What a program without limits is written by: its bytes stay those of earlier releases."""
 
 
 def decode(data: bytes | bytearray | memoryview) -> PlannedProgram:
@@ -336,7 +345,8 @@ def encode(program: PlannedProgram) -> bytes:
     """
     _check(program)
     writer = Writer(FILE_IDENTIFIER)
-    return writer.finish(PLANNED_PROGRAM.write(writer, program))
+    table = PLANNED_PROGRAM if program.limits else _WITHOUT_LIMITS
+    return writer.finish(table.write(writer, program))
 
 
 def _check(program: PlannedProgram) -> None:

@@ -78,6 +78,13 @@ def jobs_group() -> None:
     metavar="NAME,...",
     help="Also lower with these options of VulkanPartitioner. May be repeated; '' is none.",
 )
+@click.option(
+    "--limits",
+    multiple=True,
+    metavar="LIMIT,...",
+    help="Also plan within these limits, each an option of 'plan' with its value: 'forbid buffer, "
+    "pin output=texture'. May be repeated; '' is none.",
+)
 @click.option("--watch", is_flag=True, help="Show the progress until the end.")
 def submit(
     source: Path,
@@ -90,6 +97,7 @@ def submit(
     without_layouts: tuple[str, ...],
     runtimes: tuple[str, ...],
     compile_options: tuple[str, ...],
+    limits: tuple[str, ...],
     watch: bool,
 ) -> None:
     """Submit a job: all programs of a folder, or those of a manifest, with every combination.
@@ -108,6 +116,7 @@ def submit(
         "without_layouts": tuple(map(_names, without_layouts)),
         "compile_options": tuple(map(_names, compile_options)),
         "runtimes": runtimes,
+        "limits": tuple(map(_names, limits)),
     }
     options = {key: list(values) for key, values in given.items() if values}
     client = Client(server)

@@ -128,6 +128,25 @@ _COSTS: Final[tuple[Decorator, ...]] = (
     _COST_DATABASE,
     _DEVICE,
 )
+_RESTRICTIONS: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--pin",
+        multiple=True,
+        metavar="NAME=REPR",
+        help="Give what has this name this representation: a storage (buffer), a layout "
+        "(WIDTH_PACKED), or both (texture:WIDTH_PACKED). A name is a type of operator "
+        "(aten.mm.default), an operator's number (12), a tensor (v17), input or output. May be "
+        "repeated.",
+    ),
+    click.option(
+        "--forbid",
+        multiple=True,
+        metavar="[NAME:]REPR",
+        help="Keep this representation from what has this name, or from all. May be repeated.",
+    ),
+    click.option("--input-layout", metavar="REPR", help="The representation of all inputs."),
+    click.option("--output-layout", metavar="REPR", help="The representation of all outputs."),
+)
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
         "--texture-limits",
@@ -142,6 +161,7 @@ _LIMITS: Final[tuple[Decorator, ...]] = (
         metavar="NAME",
         help="Plan without this layout, to see what it buys. May be repeated.",
     ),
+    *_RESTRICTIONS,
     click.option(
         "--runtime",
         metavar="R",
@@ -221,6 +241,10 @@ class Asked:
     texture_limits: str | None
     buffer_limit: int | None
     without_layouts: tuple[str, ...]
+    pin: tuple[str, ...]
+    forbid: tuple[str, ...]
+    input_layout: str | None
+    output_layout: str | None
     runtime: str | None
     gpu: str | None
     avoid: Path | None
@@ -243,6 +267,10 @@ class Asked:
             compile_options=self.all_compile_options,
             imports=self.imports,
             trust=self.trust,
+            pin=self.pin,
+            forbid=self.forbid,
+            input_layout=self.input_layout,
+            output_layout=self.output_layout,
         )
         is_measured = self.costs is not None or self.device is not None
         objective = self.objective or default_objective(is_measured=is_measured)
@@ -297,6 +325,10 @@ def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
         compile_options: tuple[str, ...],
         imports: tuple[str, ...],
         trust: bool,
+        pin: tuple[str, ...],
+        forbid: tuple[str, ...],
+        input_layout: str | None,
+        output_layout: str | None,
         **others: Any,
     ) -> None:
         from planner.options import make_options
@@ -311,6 +343,10 @@ def limiting_options(command: Callable[..., None]) -> Callable[..., None]:
             compile_options=(*compile_options, *(["force_fp16"] * force_fp16)),
             imports=imports,
             trust=trust,
+            pin=pin,
+            forbid=forbid,
+            input_layout=input_layout,
+            output_layout=output_layout,
         )
         command(options=options, **others)
 
@@ -343,6 +379,25 @@ def verifying_options(command: Callable[..., None]) -> Callable[..., None]:
         command(options=found, **others)
 
     return _decorated(with_options, (PROFILE, _COST_DATABASE, _DEVICE, _BUFFER_LIMIT, _GPU, _AVOID))
+
+
+def restricting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Restrictions of representations; the command gets them together, as ``restrictions``."""
+
+    @wraps(command)
+    def with_restrictions(
+        pin: tuple[str, ...],
+        forbid: tuple[str, ...],
+        input_layout: str | None,
+        output_layout: str | None,
+        **others: Any,
+    ) -> None:
+        from planner.kernels.restrictions import parse_restrictions
+
+        found = parse_restrictions(pin, forbid, input_layout, output_layout)
+        command(restrictions=found, **others)
+
+    return _decorated(with_restrictions, _RESTRICTIONS)
 
 
 def _decorated(command: Callable[..., None], options: Sequence[Decorator]) -> Callable[..., None]:

@@ -42,7 +42,13 @@ def query_of(asked: Asked, client: Client) -> PlanQuery:
         "profile": _profile(asked.profile, client),
         "without_layout": asked.without_layouts,
         "compile_option": asked.all_compile_options,
+        "pin": asked.pin,
+        "forbid": asked.forbid,
     }
+    if asked.input_layout is not None:
+        query["input_layout"] = asked.input_layout
+    if asked.output_layout is not None:
+        query["output_layout"] = asked.output_layout
     if asked.device is not None:
         query["device"] = _device(asked.device, client)
     if asked.objective is not None:

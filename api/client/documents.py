@@ -146,6 +146,7 @@ class ItemOptions(TypedDict):
     without_layouts: list[str]
     runtime: str | None
     compile_options: dict[str, bool]
+    limits: list[str]
 
 
 class ItemResult(TypedDict):
@@ -391,6 +392,10 @@ class PlanQuery(TypedDict, total=False):
     texture_limits: str
     buffer_limit: int
     without_layout: Sequence[str]
+    pin: Sequence[str]
+    forbid: Sequence[str]
+    input_layout: str
+    output_layout: str
     runtime: str
     gpu: str
     compile_option: Sequence[str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -60,7 +61,7 @@ def series_of(plans: Iterable[Plan]) -> tuple[Series, ...]:
 
 def _options(plan: Plan) -> tuple[object, ...]:
     # By content: costs under other prices cannot be compared, whatever the prices are called.
-    limits = plan.texture_limits, plan.buffer_limit, tuple(plan.excluded_layouts)
+    limits = plan.texture_limits, plan.buffer_limit, tuple(plan.excluded_layouts), _wanted(plan)
     return plan.profile_hash, plan.costs_hash, plan.objective, plan.runtime, *limits
 
 
@@ -68,7 +69,12 @@ def _name(plan: Plan) -> str:
     parts = [plan.costs_name, plan.objective]
     if plan.excluded_layouts:
         parts.append(f"without {len(plan.excluded_layouts)} layouts")
-    return ", ".join(parts)
+    return ", ".join([*parts, *_wanted(plan)])
+
+
+def _wanted(plan: Plan) -> tuple[str, ...]:
+    """The limits that a plan was asked for with."""
+    return () if plan.options is None else tuple(json.loads(plan.options).get("limits", ()))
 
 
 def _full_name(plan: Plan) -> str:

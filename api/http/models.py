@@ -128,6 +128,29 @@ class PlanQuery(BaseModel):
         description="A memory layout that the plan must not use; may be given several times.",
         examples=[["TENSOR_HEIGHT_PACKED"]],
     )
+    pin: list[str] = Field(
+        [],
+        description="What must have which representation, as `NAME=REPRESENTATION`: a name is a "
+        "type of operator, an operator's number, a tensor, `input` or `output`; a representation a "
+        "storage, a layout, or both. May be given several times.",
+        examples=[["aten.mm.default=texture:WIDTH_PACKED"]],
+    )
+    forbid: list[str] = Field(
+        [],
+        description="What must not have which representation, as `NAME:REPRESENTATION`, or as "
+        "`REPRESENTATION` alone for all; may be given several times.",
+        examples=[["v17:buffer"]],
+    )
+    input_layout: str | None = Field(
+        None,
+        description="The representation of all inputs of a delegate.",
+        examples=["buffer:WIDTH_PACKED"],
+    )
+    output_layout: str | None = Field(
+        None,
+        description="The representation of all outputs of a delegate.",
+        examples=["texture"],
+    )
     runtime: str | None = Field(
         None,
         description="The release of ExecuTorch that is to run the plan, or as in `1.3+` that and "
@@ -179,6 +202,7 @@ class PlanQuery(BaseModel):
             "runtimes": [self.runtime],
             "gpus": [self.gpu],
             "compile_options": [self.compile_option],
+            "limits": [options.wanted],
         }
 
     def options(self, profile: DeviceProfile) -> PlanOptions:
@@ -193,6 +217,10 @@ class PlanQuery(BaseModel):
             gpu=self.gpu or None,
             compile_options=self.compile_option,
             alternatives=self.alternatives,
+            pin=self.pin,
+            forbid=self.forbid,
+            input_layout=self.input_layout or None,
+            output_layout=self.output_layout or None,
         )
 
     def file_name(self) -> str:
@@ -466,6 +494,13 @@ class JobRequest(BaseModel):
         description="Sets of options to lower `.pt2` files with, each as `force_fp16` or "
         "`downcast_64_bit=false`.",
     )
+    limits: list[list[str]] = Field(
+        [[]],
+        min_length=1,
+        max_length=100,
+        description="Sets of limits, each as an option of the command line with its value: "
+        "`forbid v17:buffer`.",
+    )
 
     def matrix(
         self,
@@ -482,6 +517,7 @@ class JobRequest(BaseModel):
             tuple(map(tuple, self.without_layouts)),
             tuple(self.runtimes),
             tuple(map(tuple, self.compile_options)),
+            tuple(map(tuple, self.limits)),
         )
 
     def summary(self, matrix: Matrix) -> dict[str, Any]:
@@ -540,6 +576,7 @@ class ItemOptions(BaseModel):
     without_layouts: list[str]
     runtime: str | None = None
     compile_options: dict[str, bool] = {}
+    limits: list[str] = []
 
 
 class ItemResult(_Figures):

@@ -11,7 +11,7 @@ from api.store.devices import KnownDevice
 from api.store.plans import plan_id
 from planner.costs.profile import DeviceProfile
 from planner.errors import OptionError
-from planner.options import PlanOptions, default_objective, make_options
+from planner.options import PlanOptions, default_objective, make_options, parse_limits
 
 MAX_ITEMS = 10_000
 
@@ -40,6 +40,7 @@ class Matrix:
     without_layouts: tuple[tuple[str, ...], ...] = ((),)
     runtimes: tuple[str | None, ...] = (None,)
     compile_options: tuple[tuple[str, ...], ...] = ((),)
+    limits: tuple[tuple[str, ...], ...] = ((),)
 
     def choices(self, inputs: int = 1) -> list[PlanOptions]:
         """Each combination once.
@@ -50,6 +51,7 @@ class Matrix:
         axes = (
             *(self.profiles, self.devices, self.objectives, self.texture_limits),
             *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
+            self.limits,
         )
         if (count := prod(map(len, axes))) * inputs > MAX_ITEMS:
             of = f" of {inputs:,} inputs" if inputs > 1 else ""
@@ -58,24 +60,27 @@ class Matrix:
                 "a job may have: name fewer values, or submit several jobs"
             )
         found: dict[str, PlanOptions] = {}
-        for profile, device, objective, limits, buffer_limit, without, runtime, compiled in product(
-            self.profiles,
-            self.devices,
-            self.objectives,
-            self.texture_limits,
-            self.buffer_limits,
-            self.without_layouts,
-            self.runtimes,
-            self.compile_options,
-        ):
+        wanted = [parse_limits(limits) for limits in self.limits]
+        for (
+            profile,
+            device,
+            objective,
+            textures,
+            buffers,
+            without,
+            runtime,
+            compiled,
+            limits,
+        ) in product(*axes[:-1], wanted):
             options = make_options(
                 profile,
                 objective or default_objective(is_measured=device is not None),
-                limits,
+                textures,
                 without,
-                buffer_limit,
+                buffers,
                 runtime=runtime,
                 compile_options=compiled,
+                **limits,
             )
             if device is not None:
                 options = device.options(options)

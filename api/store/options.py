@@ -13,7 +13,7 @@ from planner.kernels.faults import Faults
 from planner.kernels.releases import parse_runtime
 from planner.measured.costs import MeasuredSource
 from planner.measured.device import device_source, read_device
-from planner.options import PlanOptions, parse_layout
+from planner.options import PlanOptions, make_options, parse_layout, parse_limits
 
 
 def write_options(options: PlanOptions) -> dict[str, Any]:
@@ -33,11 +33,13 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
         "runtime": None if options.runtime is None else str(options.runtime),
         "compile_options": dict(options.compile_options),
         **({"alternatives": options.alternatives} if options.alternatives else {}),
+        "limits": list(options.wanted),
     }
 
 
 def read_options(written: dict[str, Any], profile: str, device: Path | None) -> PlanOptions:
     """The options of ``write_options``, with the document of their profile, and a device's file."""
+    wanted = make_options(**parse_limits(written.get("limits", ())))
     costs: CostSource = ProfileSource(parse_profile(profile, written["profile"]))
     avoid = Faults()
     if device is not None:
@@ -53,6 +55,7 @@ def read_options(written: dict[str, Any], profile: str, device: Path | None) -> 
         buffer_limit=written["buffer_limit"],
         compile_options=tuple(written.get("compile_options", {}).items()),
         alternatives=written.get("alternatives", 0),
+        restrictions=wanted.restrictions,
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

@@ -172,6 +172,8 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
     }
     if options.alternatives:
         request["alternatives"] = options.alternatives
+    if options.wanted:
+        request["limits"] = sorted(options.wanted)
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

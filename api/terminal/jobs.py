@@ -181,4 +181,5 @@ def _options(options: Mapping[str, Any]) -> str:
         words.append(f"ExecuTorch {options['runtime']}")
     if options["without_layouts"]:
         words.append("without " + ",".join(options["without_layouts"]))
+    words += options.get("limits", ())
     return " ".join(words)

@@ -6,7 +6,7 @@ import copy
 import operator
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import executorch.exir
@@ -39,10 +39,11 @@ from planner.ir.physical import ImageExtents
 from planner.kernels.limits import Limits
 from planner.kernels.registry import PREPACK
 from planner.optimise.plan import LayoutPlan, plan_graph
+from planner.optimise.restricted import check_names
 from planner.options import PlanOptions
 from planner.result.program import Baseline, DelegateResult, describe_delegate, faults_of
 from planner.stopwatch import stopwatch
-from planner.verify import verify_delegate
+from planner.verify import Named, verify_delegate
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.runtimes import check_operators
 from schema import VkGraph, split_delegate, vkgraph
@@ -77,10 +78,14 @@ class _Planned:
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """A delegate that ExecuTorch is about to write; ``before`` is its graph before planning."""
+    """A delegate that ExecuTorch is about to write.
+
+    ``before`` is its graph before planning, and ``names`` are those of the values there.
+    """
 
     planned: _Planned
     before: VkGraph
+    names: dict[int, str]
     program: Any
     builder: Any
 
@@ -110,6 +115,12 @@ class Planning:
                 "a script gives compile options to VulkanPartitioner, and imports modules itself: "
                 "leave them out of the plan's options"
             )
+        for restriction in self.options.restrictions:
+            if restriction.target is not None and restriction.target.kind == "operator":
+                raise OptionError(
+                    f"{restriction}: operators have no numbers before they are lowered: name a "
+                    "type of operator, or a tensor"
+                )
 
     def begin(self, compile_options: dict[str, Any]) -> None:
         """Takes note that ExecuTorch starts to preprocess a delegate with these options."""
@@ -131,13 +142,15 @@ class Planning:
         aliases = _aliases(graph_module, program, begun.options)
 
         def read(target: GraphModule) -> FxGraph:
-            return read_graph_module(
+            index = len(self.delegates)
+            fx = read_graph_module(
                 target,
-                name=f"delegate {len(self.delegates)}",
+                name=f"delegate {index}",
                 downcast_64_bit=begun.options.get("downcast_64_bit", True),
                 force_fp16=greedy.force_fp16,
                 aliases=aliases,
             )
+            return replace(fx, graph=replace(fx.graph, delegates=frozenset({index})))
 
         fx = read(untagged)
         check_operators(fx.graph, limits.runtime)
@@ -169,9 +182,10 @@ class Planning:
         builder = make_builder(unplanned, DelegateMappingBuilder(generated_identifiers=True), **kw)
         builder.const_scalar_to_value_ids = Scalars()
         before = as_schema(builder.build_graph(), builder.const_tensors)
+        names = tensor_names(builder)
         builder = make_builder(program, *args, **kw)
         builder.const_scalar_to_value_ids = Scalars()
-        self._stage = _Built(planned, before, program, builder)
+        self._stage = _Built(planned, before, names, program, builder)
         return builder
 
     def finish(self, blob: bytes) -> None:
@@ -201,6 +215,7 @@ class Planning:
                 costs=self.options.costs,
                 objective=self.options.objective,
                 limits=laid.plan.limits,
+                named=Named((len(self.delegates),), values=built.names),
             )
         warnings, mended = faults_of(
             laid.fx.graph, laid.plan, planned.baseline, planned.limits.faults
@@ -274,6 +289,9 @@ def planning(
     with replaced(_hooks(session)):
         try:
             yield session
+            check_names(
+                session.options.restrictions, [d.graph for d in session.delegates], "the program"
+            )
         except Exception:
             if session.error is not None:
                 raise session.error from None

@@ -149,6 +149,7 @@ def _program(program: PlannedProgram) -> dict[str, Any]:
         "unit": program.cost_unit,
         "texture_limits": list(program.texture_limits),
         "excluded_layouts": [layout.name for layout in program.excluded_layouts],
+        "limits": list(program.limits),
         "figures": _figures(program.total),
     }
 

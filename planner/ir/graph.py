@@ -163,6 +163,8 @@ class LayoutGraph:
     an operator accepts them, as ET-VK does for programs forced to float16. ``pinned`` are
     operators, by index, that keep their present representations. ``positions`` are the operators'
     positions in the chain that they were read from; empty if they are the same as here.
+    ``aliases`` are further names of tensors, and ``delegates`` the delegates that have this graph,
+    by their places in the program.
     """
 
     name: str
@@ -173,6 +175,8 @@ class LayoutGraph:
     textures_first: bool = False
     pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)
     positions: tuple[int, ...] = ()
+    aliases: Mapping[int, str] = field(default_factory=dict)
+    delegates: frozenset[int] = frozenset({0})
     _alike: Alike | None = field(default=None, repr=False, compare=False)
 
     @property
@@ -188,10 +192,13 @@ class LayoutGraph:
             object.__setattr__(self, "_alike", known)
         return known.first
 
+    def number_of(self, operator: int) -> int:
+        """The position of an operator, by its index here, in the chain that it was read from."""
+        return self.positions[operator] if self.positions else operator
+
     def place_of(self, operator: int) -> str:
         """An operator, by its index here, as messages name it."""
-        position = self.positions[operator] if self.positions else operator
-        return f"operator {position} ({self.operators[operator].name})"
+        return f"operator {self.number_of(operator)} ({self.operators[operator].name})"
 
 
 @dataclass(frozen=True, slots=True)

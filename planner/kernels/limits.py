@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
 from planner.kernels.faults import Faults
 from planner.kernels.releases import Runtime
+from planner.kernels.restrictions import Restriction
 from schema import VkMemoryLayout
 
 
@@ -17,7 +18,7 @@ class Limits:
     ``texture`` are the largest image extents (width, height, depth), in texels. A buffer has fewer
     elements than ``buffer``; None means no limit. No tensor has one of the ``excluded_layouts``.
     Each operator has representations that all releases of the ``runtime`` accept, and none of the
-    ``faults`` that another one avoids.
+    ``faults`` that another one avoids. The user's ``restrictions`` are kept.
     """
 
     texture: ImageExtents = DEFAULT_TEXTURE_LIMITS
@@ -25,3 +26,4 @@ class Limits:
     buffer: int | None = None
     runtime: Runtime = field(default_factory=Runtime)
     faults: Faults = field(default_factory=Faults)
+    restrictions: tuple[Restriction, ...] = ()

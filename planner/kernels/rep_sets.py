@@ -23,6 +23,9 @@ from planner.kernels.registry import RepSets, lookup, registrations
 from planner.kernels.releases import Runtime
 from schema import VkDataType
 
+Possible = Callable[[Side, int, tuple[int, ...]], int]
+"""Answers for a side, an index there and its tensors."""
+
 _LATEST = Runtime()
 
 
@@ -145,12 +148,12 @@ def without_faults(
     sets: OpRepSets,
     operator: Operator,
     faults: Iterable[Fault],
-    possible: Callable[[tuple[int, ...]], int],
+    possible: Possible,
 ) -> OpRepSets:
     """The sets less what the faults forbid; a fault that would leave an operand nothing stays.
 
-    ``possible`` gives the representations that tensors can have at all, as a bit mask over labels;
-    0 for constants, which have none.
+    ``possible`` gives the representations that an operand can have at all, as a bit mask over
+    labels; 0 for constants, which have none.
     """
     for fault in faults:
         left = _less(sets, operator, fault)
@@ -169,15 +172,13 @@ def _less(sets: OpRepSets, operator: Operator, fault: Fault) -> OpRepSets:
     return replace(sets, args=tuple(args), outs=tuple(outs))
 
 
-def _is_feasible(
-    sets: OpRepSets, operator: Operator, possible: Callable[[tuple[int, ...]], int]
-) -> bool:
+def _is_feasible(sets: OpRepSets, operator: Operator, possible: Possible) -> bool:
     """Whether the operands of a call, taken alone, can have representations from the sets."""
     args: dict[int, int] = {}
     outs: dict[int, int] = {}
     for side, index, members in operator.operands():
         accepted = sets.of(side, index)
-        if accepted is not None and (limit := possible(members)):
+        if accepted is not None and (limit := possible(side, index, members)):
             (outs if side == "output" else args)[index] = accepted.mask & limit
     if not (all(args.values()) and all(outs.values())):
         return False

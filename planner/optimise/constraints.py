@@ -65,6 +65,14 @@ def none_left(
     )
 
 
+def restricted_away(what: str, limits: Limits) -> NoRepresentationError:
+    """The error for ``what``, to which the user's restrictions leave no representation."""
+    restrictions = ", ".join(map(str, limits.restrictions))
+    return NoRepresentationError(
+        f"{what} is left no representation by {restrictions}", Remedy.DROP_RESTRICTIONS
+    )
+
+
 def _excluded(limits: Limits) -> int:
     """The representations with an excluded layout, as a bit mask over labels."""
     return TensorRepSet.from_reprs(

@@ -187,6 +187,8 @@ def _conflict(
     remedies = []
     if limits.excluded_layouts:
         remedies.append(Remedy.EXCLUDE_FEWER_LAYOUTS)
+    if limits.restrictions:
+        remedies.append(Remedy.DROP_RESTRICTIONS)
     if any(lacks_texture(tensor, limits) for tensor in graph.tensors):
         remedies.append(Remedy.RAISE_TEXTURE_LIMITS)
     if limits.buffer is not None:

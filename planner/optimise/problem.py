@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -44,7 +45,8 @@ from planner.ir.representation import (
 from planner.kernels.limits import Limits
 from planner.kernels.registry import CLONE, written_args
 from planner.kernels.rep_sets import OpRepSets, op_rep_sets, without_faults
-from planner.optimise.constraints import none_left, possible
+from planner.optimise.constraints import none_left, possible, restricted_away
+from planner.optimise.restricted import ANY, Restricted
 from schema import VkDataType, VkMemoryLayout
 from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
 
@@ -144,6 +146,7 @@ class _Builder:
         self.limits = limits
         self.costs = costs
         self.given = given or Layouts((None,) * len(graph.tensors), ())
+        self.restricted = Restricted(graph, limits.restrictions) if limits.restrictions else None
         self.slots: list[Slot] = []
         self.masks: list[int] = []  # by variable
         self.kept: list[int | None] = []  # by variable: the label that it should keep
@@ -164,9 +167,11 @@ class _Builder:
             if index in self.graph.pinned:
                 self._add_pinned(index, operator, self.graph.pinned[index])
                 continue
-            if first not in accepted:
-                accepted[first] = self._accepted(operator)
-            sets = accepted[first]
+            # A user's limits may name any operator.
+            like = first if self.restricted is None else index
+            if like not in accepted:
+                accepted[like] = self._accepted(index, operator)
+            sets = accepted[like]
             if sets is not None:
                 self._add_operator(index, operator, sets)
         self._add_free_producers()
@@ -194,14 +199,16 @@ class _Builder:
             readers=tuple(map(tuple, self.readers)),
         )
 
-    def _accepted(self, operator: Operator) -> OpRepSets | None:
-        """What a call accepts, less its known faults; the same for all that are like it."""
+    def _accepted(self, index: int, operator: Operator) -> OpRepSets | None:
+        """What a call accepts, less its known faults; without limits of a user's the same for all
+        that are like it."""
         tensors, limits = self.graph.tensors, self.limits
         sets = op_rep_sets(operator, tensors, limits.texture, limits.runtime)
         faults = limits.faults.of(operator, tensors) if sets is not None else ()
         if sets is None or not faults:
             return sets
-        return without_faults(sets, operator, faults, self._possible_of_all)
+        possible_there = partial(self._possible_of_operand, index)
+        return without_faults(sets, operator, faults, possible_there)
 
     def _variable(self, mask: int, tensor: int, given: TensorRepr | None) -> int:
         self.masks.append(mask)
@@ -214,11 +221,12 @@ class _Builder:
         slots: list[Slot] = []
         args: list[int] = []
         primary = None
+        textures_first = self.graph.textures_first and self._has_textures(index, operator, sets)
         for arg, members in operator.tensor_args():
             accepted = sets.args[arg]
             if accepted is None or any(tensors[t].constant for t in members):
                 continue
-            slot = self._add_slot(index, False, arg, members, accepted.mask)
+            slot = self._add_slot(index, False, arg, members, accepted.mask, textures_first)
             slots.append(slot)
             args.append(slot.variable)
             if arg == sets.primary_arg:
@@ -227,7 +235,7 @@ class _Builder:
                 self.readers[t].append(slot)
         outs = []
         for j, t in enumerate(operator.outputs):
-            slot = self._add_slot(index, True, j, (t,), sets.outs[j].mask)
+            slot = self._add_slot(index, True, j, (t,), sets.outs[j].mask, textures_first)
             slots.append(slot)
             outs.append(slot.variable)
             if self.producers[t] is None:
@@ -263,7 +271,7 @@ class _Builder:
                 return None
             accepted = TensorRepSet.from_reprs([kept])
             accepted &= fitting(self.graph.tensors[t].shape, self.limits.texture)
-            slot = self._add_slot(index, is_output, position, (t,), accepted.mask)
+            slot = self._add_slot(index, is_output, position, (t,), accepted.mask, False)
             self.slots.append(slot)
             return slot
 
@@ -286,17 +294,47 @@ class _Builder:
                 if self.producers[t] is None:
                     self.producers[t] = slot.variable
 
+    def _has_textures(self, index: int, operator: Operator, sets: OpRepSets) -> bool:
+        """Whether restrictions leave textures to all operands of an operator that accept them.
+
+        If not, it has none of the preference: operands that are synchronised would contradict it.
+        """
+        return self.restricted is None or all(
+            accepted is None
+            or not accepted.mask & ANY_TEXTURE.mask
+            or accepted.mask & ANY_TEXTURE.mask & self._wanted(index, side, place, members)
+            for side, place, members in operator.operands()
+            for accepted in (sets.of(side, place),)
+        )
+
+    def _wanted(self, operator: int, side: Side, index: int, members: tuple[int, ...]) -> int:
+        """What the user's restrictions leave to an operand, as a bit mask over labels."""
+        if self.restricted is None:
+            return ANY
+        return self.restricted.operand(operator, side, index, members)
+
     def _add_slot(
-        self, operator: int, is_output: bool, index: int, members: tuple[int, ...], accepted: int
+        self,
+        operator: int,
+        is_output: bool,
+        index: int,
+        members: tuple[int, ...],
+        accepted: int,
+        textures_first: bool,
     ) -> Slot:
         mask = accepted
         for t in members:
             mask &= self._possible(self.graph.tensors[t])
-        if self.graph.textures_first and mask & ANY_TEXTURE.mask:
-            mask &= ANY_TEXTURE.mask
         if not mask:
             raise self._no_representation(operator, is_output, index, members, accepted)
         side: Side = "output" if is_output else "argument"
+        if self.restricted is not None:
+            mask &= self.restricted.operand(operator, side, index, members)
+            if not mask:
+                what = self._operand(operator, is_output, index, members)
+                raise restricted_away(what, self.limits)
+        if textures_first and mask & ANY_TEXTURE.mask:
+            mask &= ANY_TEXTURE.mask
         given = self.given(operator, side, index, members[0])
         variable = self._variable(mask, members[0], given)
         return Slot(operator, is_output, index, members, variable)
@@ -324,9 +362,11 @@ class _Builder:
             found = self._possible_of[key] = possible(tensor, self.limits)
         return found
 
-    def _possible_of_all(self, members: tuple[int, ...]) -> int:
+    def _possible_of_operand(
+        self, operator: int, side: Side, index: int, members: tuple[int, ...]
+    ) -> int:
         """What tensors of one operand can have in common; 0 for a constant."""
-        mask = -1
+        mask = self._wanted(operator, side, index, members)
         for t in members:
             tensor = self.graph.tensors[t]
             mask &= 0 if tensor.constant else self._possible(tensor)
@@ -334,12 +374,32 @@ class _Builder:
 
     def _add_free_producers(self) -> None:
         for t, slots in enumerate(self.readers):
-            if self.producers[t] is not None or len({slot.variable for slot in slots}) < 2:
+            if self.producers[t] is not None or not slots:
                 continue
+            wanted = ANY if self.restricted is None else self.restricted.made(t)
             union = 0
             for slot in slots:
                 union |= self.masks[slot.variable]
+            if union & ~wanted:
+                # Restricted where it is made: what its readers take is copied.
+                union = union & wanted or self._made_otherwise(t, union) & wanted
+                if not union:
+                    raise restricted_away(self._tensor(t), self.limits)
+            elif len({slot.variable for slot in slots}) < 2:
+                continue
             self.producers[t] = self._variable(union, t, self.given.made[t])
+
+    def _made_otherwise(self, t: int, read: int) -> int:
+        """What a tensor that no operator makes could be, and be copied to what its readers take."""
+        is_int8 = REPRS[labels_of(read)[0]].is_packed_int8
+        alike = TensorRepSet.from_reprs(r for r in REPRS if r.is_packed_int8 == is_int8)
+        return self._possible(self.graph.tensors[t]) & alike.mask & ~_CONV2D
+
+    def _tensor(self, t: int) -> str:
+        """A tensor, for messages."""
+        tensor = self.graph.tensors[t]
+        place = f"{self.graph.name}, " if self.graph.name else ""
+        return f"{place}tensor {tensor.name} ({tensor.shape_text})"
 
     def _written_in_place(self) -> list[tuple[int, ...]]:
         """Groups of variables that must be equal: tensors that are written into have no copies.
@@ -387,13 +447,18 @@ class _Builder:
             for v in (self.producers[t], *(slot.variable for slot in readers)):
                 if v is not None:
                     self.masks[v] &= ~_CONV2D
+        nothing_but = (
+            f"is left nothing but {PACKED_INT8_CONV2D_BUFFER}, which no operator that reads it "
+            "makes a layout of"
+        )
         for slot in self.slots:
             if not self.masks[slot.variable]:
                 what = self._operand(slot.operator, slot.is_output, slot.index, slot.tensors)
+                raise NoRepresentationError(f"{what} {nothing_but}", Remedy.EXCLUDE_FEWER_LAYOUTS)
+        for t, producer in enumerate(self.producers):
+            if producer is not None and not self.masks[producer]:
                 raise NoRepresentationError(
-                    f"{what} is left nothing but {PACKED_INT8_CONV2D_BUFFER}, which no operator "
-                    "that reads it makes a layout of",
-                    Remedy.EXCLUDE_FEWER_LAYOUTS,
+                    f"{self._tensor(t)} {nothing_but}", Remedy.DROP_RESTRICTIONS
                 )
         return resolved
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
@@ -12,8 +12,10 @@ from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, builtin_faul
 from planner.kernels.gpus import Gpu
 from planner.kernels.limits import Limits
 from planner.kernels.releases import RELEASES, Runtime
+from planner.kernels.restrictions import Restriction
+from planner.optimise.restricted import check_names
 from planner.result.check import CheckReport, Finding, FindingKind
-from planner.verify import resolution_error, sharing_error
+from planner.verify import Named, broken_restrictions, resolution_error, sharing_error
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.runtimes import refusals
 from planner.vkgraph.wellformed import repr_of
@@ -28,11 +30,13 @@ def check_program(
     runtime: Runtime | None = None,
     gpu: Gpu | None = None,
     avoid: Faults | None = None,
+    restrictions: Sequence[Restriction] = (),
 ) -> CheckReport:
     """Checks every Vulkan delegate of a lowered program, by default for the latest release.
 
-    Known faults are the built-in ones and those to ``avoid``. Raises ``InputError`` for bytes that
-    are damaged or no such program.
+    Known faults are the built-in ones and those to ``avoid``. What breaks ``restrictions``, which
+    use the names of this program, is found, too. Raises ``InputError`` for bytes that are damaged
+    or no such program, ``OptionError`` for a restriction that names nothing in it.
     """
     check_is_lowered(data, name)
     runtime = runtime or Runtime()
@@ -40,6 +44,10 @@ def check_program(
     faults = rows.for_device(runtime, None if gpu is None else gpu.name)
     files = list(graphs_of(data, name))
     graphs = [read_vkgraph(file, f"delegate {i}") for i, file in enumerate(files)]
+    if restrictions:
+        named = enumerate(source.graph for source in graphs)
+        known = [replace(graph, delegates=frozenset({i})) for i, graph in named]
+        check_names(restrictions, known, name)
     found: list[Finding] = []
     unloadable = set[str]()
     for index, (file, source) in enumerate(zip(files, graphs, strict=True)):
@@ -48,10 +56,11 @@ def check_program(
         unloadable |= {
             source.graph.operators[m.operator].name for m in met if m.fault.effect == DOES_NOT_LOAD
         }
-        check = _Check(index, file, source, runtime, met, gpu)
+        check = _Check(index, file, source, runtime, met, gpu, tuple(restrictions))
         found += check.operators()
         found += check.limits()
         found += check.memory()
+        found += check.restrictions()
     taken = [r for r in RELEASES if not any(any(refusals(g, r)) for g in graphs)]
     return CheckReport(
         name=name,
@@ -76,6 +85,7 @@ class _Check:
     runtime: Runtime
     met: tuple[MetFault, ...]
     gpu: Gpu | None
+    wanted: tuple[Restriction, ...]
 
     def _finding(self, place: str, kind: FindingKind, text: str, source: str = "") -> Finding:
         return Finding(self.index, place, kind, text, source)
@@ -123,3 +133,15 @@ class _Check:
         repacks = [t.position for t in self.source.transitions]
         if (error := resolution_error(self.file, limits, repacks)) is not None:
             yield self._finding("", "resolution", error)
+
+    def restrictions(self) -> Iterator[Finding]:
+        """Operands and tensors that are not what a user restricts them to."""
+        if not self.wanted:
+            return
+        limits = Limits(_ANY_EXTENT, runtime=self.runtime, restrictions=self.wanted)
+        source = self.source
+        copies = {t.copy: source.tensors[t.tensor] for t in source.transitions}
+        repacks = [t.position for t in source.transitions]
+        named = Named((self.index,), source.positions)
+        for place, text in broken_restrictions(self.file, limits, named, copies, repacks):
+            yield self._finding(place, "restriction", text)

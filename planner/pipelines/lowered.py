@@ -25,10 +25,11 @@ from planner.ir.representation import REPRS, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime
 from planner.optimise.alternatives import alternatives, differences
-from planner.optimise.constraints import none_left, possible
+from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
+from planner.optimise.restricted import ANY, Restricted, check_names
 from planner.optimise.tradeoff import CRITERIA, Criterion
 from planner.options import PlanOptions
 from planner.result.program import (
@@ -40,6 +41,7 @@ from planner.result.program import (
     ProgramKind,
     Progress,
     Source,
+    TensorNames,
     assemble,
     describe_delegate,
     faults_of,
@@ -47,6 +49,7 @@ from planner.result.program import (
 from planner.result.report import Report, report
 from planner.stopwatch import collector_off, stage, stopwatch
 from planner.verify import (
+    Named,
     sharing_error,
     verify_contraction,
     verify_delegate,
@@ -174,6 +177,10 @@ def replan(
     handed_in, data = data, program_of(data, name)
     progress("planning", None)
     lowered = _Lowered.of(data, name)
+    if options.restrictions:
+        lowered = lowered.named({} if exported is None else exported.names)
+        graphs = [read.source.graph for read in lowered.delegates.values()]
+        check_names(options.restrictions, graphs, name)
     announced = 0
 
     def announce(result: DelegateResult) -> None:
@@ -269,6 +276,11 @@ class _Read:
             source = read_vkgraph(file, f"delegate {index}")
         return cls(index, data, file, is_newer, source, watch.seconds)
 
+    def named(self, aliases: Mapping[int, str], delegates: frozenset[int]) -> _Read:
+        """The same, with what is needed to tell what a user's names mean."""
+        graph = replace(self.source.graph, aliases=aliases, delegates=delegates)
+        return replace(self, source=replace(self.source, graph=graph))
+
 
 @dataclass(frozen=True, slots=True)
 class _Lowered:
@@ -287,6 +299,19 @@ class _Lowered:
                 with _damage_named(name, index):
                     found[key] = _Read.of(index, graph_of(blob))
         return cls(name, blobs, found)
+
+    def named(self, names: TensorNames) -> _Lowered:
+        """The same, with what is needed to tell what a user's names mean."""
+        places: dict[BlobKey | None, set[int]] = {}
+        for index, (key, _) in enumerate(self.blobs):
+            places.setdefault(key, set()).add(index)
+        found = {}
+        for key, read in self.delegates.items():
+            known = names.get(hashlib.sha256(read.data).hexdigest(), {})
+            tensors = enumerate(read.source.tensors)
+            aliases = {t: known[value] for t, value in tensors if value in known}
+            found[key] = read.named(aliases, frozenset(places[key]))
+        return replace(self, delegates=found)
 
 
 @contextmanager
@@ -337,7 +362,9 @@ class _Planning:
         names = self.exported.names.get(digest, {}) if self.exported is not None else {}
         trials = [_Delegate(read, self, costs, names).replan()]
         for _ in range(self.repeats - 1):
-            again, prices = _Read.of(read.index, read.data), self.options.cost_model()
+            known = read.source.graph
+            again = _Read.of(read.index, read.data).named(known.aliases, known.delegates)
+            prices = self.options.cost_model()
             trials.append(_Delegate(again, self, prices, names).replan())
         result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
         if self.exported is not None:
@@ -437,14 +464,16 @@ class _Delegate:
         self, described: DelegatePlan, before: VkGraph, limits: Limits, memory_bytes: int
     ) -> None:
         """Shows that a written plan is right; raises ``VerificationError``."""
+        source = self.read.source
         checked = verify_delegate(
             described,
             before,
             costs=self.options.costs,
             objective=self.options.objective,
             limits=limits,
+            named=Named(source.graph.delegates, source.positions, self.names),
         )
-        verify_pinned(self.read.file, checked, self.read.source.unknown)
+        verify_pinned(self.read.file, checked, source.unknown)
         verify_memory(checked, memory_bytes)
 
     def _alternatives(
@@ -492,19 +521,22 @@ class _Delegate:
         They keep the one that the file gave them, unless the device or the user rules it out.
         """
         made = list(planned.made)
+        restricted = Restricted(source.graph, self.limits.restrictions)
         for t, (want, have) in enumerate(zip(planned.made, source.made, strict=True)):
-            if want is not None or have is None:
+            tensor, wanted = source.graph.tensors[t], restricted.made(t)
+            if want is not None or tensor.constant or (have is None and wanted == ANY):
                 continue
-            tensor = source.graph.tensors[t]
-            left = TensorRepSet(possible(tensor, self.limits))
-            if have not in left:
-                family = [
-                    r for r in REPRS if r.is_packed_int8 == have.is_packed_int8 and r != CONV2D
-                ]
+            within = possible(tensor, self.limits)
+            left = TensorRepSet(within & wanted)
+            if have is None or have not in left:
+                is_int8 = have is not None and have.is_packed_int8
+                family = [r for r in REPRS if r.is_packed_int8 == is_int8 and r != CONV2D]
                 made[t] = next((r for r in family if r in left), None)
                 if made[t] is None:
                     what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
                     accepted = TensorRepSet.from_reprs(family).mask
+                    if accepted & within:
+                        raise restricted_away(what, self.limits)
                     accepted &= fitting(tensor.shape, self.limits.texture).mask
                     raise none_left(what, accepted, [tensor], self.limits)
         return replace(planned, made=tuple(made))

@@ -8,7 +8,9 @@ from typing import Any, ClassVar, Literal
 
 from planner.result.report import IN_API, read_document
 
-FindingKind = Literal["operator", "representation", "fault", "limit", "memory", "resolution"]
+FindingKind = Literal[
+    "operator", "representation", "fault", "limit", "memory", "resolution", "restriction"
+]
 """What a finding is about."""
 
 
@@ -22,7 +24,8 @@ class Finding:
     place: str
     """The operator or value; empty where it is the whole graph."""
     kind: FindingKind
-    """``operator``, ``representation``, ``fault``, ``limit``, ``memory`` or ``resolution``."""
+    """``operator``, ``representation``, ``fault``, ``limit``, ``memory``, ``resolution`` or
+    ``restriction``."""
     text: str
     source: str = ""
     """What says so; empty for a rule of ET-VK's."""

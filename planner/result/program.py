@@ -327,6 +327,7 @@ def assemble(
         delegates=tuple(d.plan for d in delegates),
         total=_total([d.plan.figures for d in delegates]),
         runtime=str(limits.runtime),
+        limits=options.wanted,
     )
 
 

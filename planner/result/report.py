@@ -213,6 +213,8 @@ class Report:
     an older release of the planner wrote the report."""
     on_cpu: tuple[str, ...] = ()
     """Operators that the limits of the device left on the CPU, as the program was lowered."""
+    limits: tuple[str, ...] = ()
+    """Limits that the user set, and the plan keeps: ``pin aten.mm.default=buffer``."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; figures that are not known are left out."""
@@ -270,6 +272,7 @@ def report(
         ),
         runtime=program.runtime,
         on_cpu=on_cpu,
+        limits=program.limits,
     )
 
 

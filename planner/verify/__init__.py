@@ -8,7 +8,7 @@ so that an error in one place is caught by the other.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 
 from planner.costs.model import CostSource, Objective
 from planner.errors import VerificationError
@@ -28,9 +28,12 @@ from planner.verify.pinned import check_pinned as verify_pinned
 from planner.verify.prices import prices_of
 from planner.verify.program import Program, alike_calls
 from planner.verify.resolution import check_resolution
+from planner.verify.restrictions import Named, Wanted, check_restrictions
 from schema import DelegatePlan, SchemaError, VkGraph
 
 __all__ = [
+    "Named",
+    "broken_restrictions",
     "resolution_error",
     "sharing_error",
     "verify_contraction",
@@ -47,26 +50,37 @@ def verify_delegate(
     costs: CostSource,
     objective: Objective,
     limits: Limits,
+    named: Named | None = None,
 ) -> VkGraph:
     """Shows that the graph in ``plan`` is ``before`` with valid layouts, at the claimed price.
 
     Returns that graph, decoded again. Storage, layout and memory object of the tensors in
-    ``before`` are ignored. Raises ``VerificationError`` naming the operator, the operand and the
-    broken rule.
+    ``before`` are ignored. Restrictions use the names that ``named`` gives to the parts of
+    ``before``. Raises ``VerificationError`` naming the operator, the operand and the broken rule.
     """
     try:
         program = Program(plan.decode_graph())
     except SchemaError as error:
         raise VerificationError(f"the written graph is malformed: {error}") from error
     check_representations(program, limits)
-    repacks = match_programs(before, program, {t.operator_index for t in plan.transitions})
-    clones = {repack.index for repack in repacks}
-    alike = alike_calls(program, clones)
+    matched = match_programs(before, program, {t.operator_index for t in plan.transitions})
+    repacks = matched.repacks
+    positions = {repack.index for repack in repacks}
+    if limits.restrictions:
+        # A user's limits may name any operator.
+        alike = {i: i for i in range(len(program.calls)) if i not in positions}
+    else:
+        alike = alike_calls(program, positions)
     # What is shown of one call holds of all that no rule tells from it.
-    demands = read_demands(program, limits, clones, among=set(alike.values()))
+    demands = read_demands(program, limits, positions, among=set(alike.values()))
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
-    check_faults(program, demands, limits)
+    copies = {repack.output for repack in repacks}
+    wanted = Wanted(
+        program, limits.restrictions, named or Named(), matched.origins, copies, positions
+    )
+    check_restrictions(wanted, demands)
+    check_faults(program, demands, limits, wanted)
     check_resolution(program, demands)
     check_claims(plan, program, alike, demands, repacks, prices_of(costs, objective))
     return program.graph
@@ -85,6 +99,26 @@ def resolution_error(graph: VkGraph, limits: Limits, repacks: Collection[int]) -
     except VerificationError as error:
         return str(error)
     return None
+
+
+def broken_restrictions(
+    graph: VkGraph,
+    limits: Limits,
+    named: Named,
+    copies: Mapping[int, int],
+    repacks: Collection[int],
+) -> Iterator[tuple[str, str]]:
+    """The places where a graph breaks the restrictions among the limits, and how.
+
+    ``copies`` are the tensors that the graph's transitions copy, by their outputs; ``repacks`` the
+    transitions' positions. Raises ``VerificationError`` for arguments that do not fit.
+    """
+    program = Program(graph)
+    origins = {value_id: copies.get(value_id, value_id) for value_id in range(len(graph.values))}
+    wanted = Wanted(program, limits.restrictions, named, origins, copies, repacks)
+    demands = read_demands(program, limits, repacks)
+    for place, restriction, how in wanted.broken(demands):
+        yield place, f"{how}, against {restriction}"
 
 
 def verify_contraction(before: VkGraph, file: VkGraph, clones: Collection[int]) -> None:

@@ -7,7 +7,7 @@ so that a wrong claim is found rather than believed.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
@@ -60,13 +60,29 @@ class Repack:
     users: list[tuple[int, int]] = field(default_factory=list)
 
 
-def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> tuple[Repack, ...]:
+@dataclass(frozen=True, slots=True)
+class Matched:
+    """What is alike in two programs.
+
+    ``repacks`` are those that one has more, in order; ``origins`` the values of the other, by those
+    of the one that hold them or copies of them.
+    """
+
+    repacks: tuple[Repack, ...]
+    origins: Mapping[int, int]
+
+
+def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> Matched:
     """Shows that ``after`` is ``before`` with repacks for the operators at positions ``clones``.
 
-    Value ids, node ids and memory objects may differ. Returns the repacks in order; raises
-    ``VerificationError`` where the programs differ.
+    Value ids, node ids and memory objects may differ. Raises ``VerificationError`` where the
+    programs differ.
     """
-    return _Walk(before, after).run(clones)
+    walk = _Walk(before, after)
+    repacks = walk.run(clones)
+    # Also of copies whose source was overwritten later.
+    copied = {repack.output: walk.origin[repack.source] for repack in repacks}
+    return Matched(repacks, walk.origin | copied)
 
 
 class _Walk:

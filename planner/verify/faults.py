@@ -17,17 +17,20 @@ from planner.kernels.limits import Limits
 from planner.verify.layouts import are_compatible, texels
 from planner.verify.operands import Demand, Operand, breaks_limits, literal
 from planner.verify.program import Program, fail
+from planner.verify.restrictions import Wanted
 from schema import VkTensor
 from schema.vkgraph import ValueList
 
 
-def check_faults(program: Program, demands: Iterable[Demand], limits: Limits) -> None:
+def check_faults(
+    program: Program, demands: Iterable[Demand], limits: Limits, wanted: Wanted | None = None
+) -> None:
     """Shows that faults that can be avoided are; raises ``VerificationError``."""
     for demand in demands:
         rows = _rows(program, demand.index, limits.faults)
         operands = [o for o in demand.operands if not o.constant]
         met = [(row, o) for row in rows for o in operands if _meets(program, row, o)]
-        if met and _can_avoid(program, demand, operands, rows, limits):
+        if met and _can_avoid(program, demand, operands, rows, limits, wanted):
             row, operand = met[0]
             given = program.representations[operand.tensors[0]]
             raise fail(
@@ -52,13 +55,16 @@ def _can_avoid(
     operands: Sequence[Operand],
     rows: Sequence[Fault],
     limits: Limits,
+    wanted: Wanted | None,
 ) -> bool:
     """Whether the operands of a call, taken alone, can do without any of its faults."""
     left: dict[str, list[TensorRepr]] = {}
     for o in operands:
         left[o.name] = [
             r
-            for r in o.accepted
+            for r in (
+                o.accepted if wanted is None else o.accepted & wanted.allowed(demand.index, o)
+            )
             if not any(r in row.representations and _names(row, o) for row in rows)
             and all(breaks_limits(program.tensor(t), r, limits) is None for t in o.tensors)
         ]

@@ -1219,8 +1219,28 @@ class PlannedProgram(object):
             return self._tab.String(o + self._tab.Pos)
         return None
 
+    # PlannedProgram
+    def Limits(self, j):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        if o != 0:
+            a = self._tab.Vector(o)
+            return self._tab.String(a + flatbuffers.number_types.UOffsetTFlags.py_type(j * 4))
+        return ""
+
+    # PlannedProgram
+    def LimitsLength(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        if o != 0:
+            return self._tab.VectorLen(o)
+        return 0
+
+    # PlannedProgram
+    def LimitsIsNone(self):
+        o = flatbuffers.number_types.UOffsetTFlags.py_type(self._tab.Offset(28))
+        return o == 0
+
 def PlannedProgramStart(builder):
-    builder.StartObject(12)
+    builder.StartObject(13)
 
 def PlannedProgramAddPlannerVersion(builder, plannerVersion):
     builder.PrependUOffsetTRelativeSlot(0, flatbuffers.number_types.UOffsetTFlags.py_type(plannerVersion), 0)
@@ -1266,6 +1286,12 @@ def PlannedProgramAddTotal(builder, total):
 
 def PlannedProgramAddRuntime(builder, runtime):
     builder.PrependUOffsetTRelativeSlot(11, flatbuffers.number_types.UOffsetTFlags.py_type(runtime), 0)
+
+def PlannedProgramAddLimits(builder, limits):
+    builder.PrependUOffsetTRelativeSlot(12, flatbuffers.number_types.UOffsetTFlags.py_type(limits), 0)
+
+def PlannedProgramStartLimitsVector(builder, numElems):
+    return builder.StartVector(4, numElems, 4)
 
 def PlannedProgramEnd(builder):
     return builder.EndObject()

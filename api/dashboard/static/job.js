@@ -28,6 +28,7 @@ import { costText } from "./text.js";
  * @property {string[]} without_layouts
  * @property {string | null} [runtime]
  * @property {Record<string, boolean>} [compile_options]
+ * @property {string[]} [limits]
  */
 /**
  * @typedef {object} Result
@@ -244,6 +245,7 @@ function restOf({
   without_layouts: without,
   runtime,
   compile_options: compiled = {},
+  limits = [],
 }) {
   const isOwn = device && !mixed.has(device);
   return [
@@ -255,6 +257,7 @@ function restOf({
     ...(runtime ? [`ExecuTorch ${runtime}`] : []),
     ...Object.entries(compiled).map(([name, on]) => (on ? name : `${name}=false`)),
     ...(without.length ? [`without ${without.join(", ")}`] : []),
+    ...limits,
   ].join(", ");
 }
 

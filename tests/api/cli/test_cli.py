@@ -134,6 +134,8 @@ def test_options_that_are_wrong(source: Path, tmp_path: Path) -> None:
     assert "unknown layout '5W': use one of TENSOR_WIDTH_PACKED" in failure(
         "plan", source, "--without-layout", "5W"
     )
+    assert "--pin 'x' does not say what to pin to what" in failure("plan", source, "--pin", "x")
+    assert "--forbid: 'all' is not a representation" in failure("plan", source, "--forbid", "all")
     assert "its directory does not exist" in failure("plan", source, "-o", tmp_path / "a" / "b")
     assert "unknown model 'gpt': use one of mobilenet_v2" in failure(
         "zoo", "gpt", "-o", tmp_path / "x.pt2"

@@ -82,7 +82,9 @@ def test_a_lowered_program_is_planned_there_as_here(server: Server, tmp_path: Pa
     mine.write_text(json.dumps(profile | {"name": "mine", "description": "my own"}))
     options = ("--profile", mine, "--objective", "latency", "--without-layout", "HEIGHT_PACKED")
     limits = ("--texture-limits", "4096,4096,2048", "--buffer-limit", 2**27, "--runtime", "1.3+")
-    with_pte = (source, *options, *limits, "--gpu", "Adreno (TM) 740")
+    pins = ("--forbid", "HEIGHT_PACKED", "--pin", "et_vk.q8ta_add=buffer")
+    ends = ("--input-layout", "texture", "--output-layout", "WIDTH_PACKED")
+    with_pte = (source, *options, *limits, *pins, *ends, "--gpu", "Adreno (TM) 740")
 
     def there(*arguments: object) -> Result:
         return _there(server, *arguments)

@@ -17,6 +17,7 @@ import pytest
 
 import planner
 import schema.plan
+from tests.api.graphs import graph
 from tests.api.http.running import Server, detail, post
 from tests.planner.files.vetting.hostile import VECTORS, Program
 
@@ -185,7 +186,8 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
             "(there are profile, device, objective, texture_limits, buffer_limit, without_layout, "
-            "runtime, gpu, compile_option, alternatives, name, input)",
+            "pin, forbid, input_layout, output_layout, runtime, gpu, compile_option, "
+            "alternatives, name, input)",
         ),
     ],
 )
@@ -193,6 +195,27 @@ def test_a_wrong_option(server: Server, query: dict[str, str], text: str) -> Non
     answer = post(server, b"", **query)
     assert answer.status_code == 422
     assert detail(answer) == text
+
+
+def test_limits_of_representations(server: Server) -> None:
+    data = graph(10)
+    answers = [
+        post(server, data, **limits)
+        for limits in ({}, {"pin": ["v3=buffer"]}, {"forbid": ["texture"], "pin": ["v3=buffer"]})
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    paths = [answer.headers["location"] for answer in answers]
+    assert len(set(paths)) == 3
+    found = [server.client.get(path).json()["limits"] for path in paths]
+    assert found == [[], ["pin v3=buffer"], ["pin v3=buffer", "forbid texture"]]
+    # The same in another order is the same plan.
+    again = post(server, data, pin=["v3=buffer"], forbid=["texture"])
+    assert again.headers["location"] == paths[2]
+    answer = post(server, data, pin=["v33=buffer"])
+    assert answer.status_code == 422
+    assert detail(answer).startswith(
+        "--pin v33=buffer names nothing in upload.pt2: did you mean v3"
+    )
 
 
 def test_an_unknown_layout(server: Server) -> None:

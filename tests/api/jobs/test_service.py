@@ -71,6 +71,18 @@ def test_a_job_from_upload_to_results(server: Server) -> None:
     assert listed["id"] == job_id
 
 
+def test_limits_are_combined_with_the_rest(server: Server) -> None:
+    limits = [[], ["forbid texture", "pin v3=buffer:HEIGHT_PACKED"]]
+    job_id = server.submit({"a": graph(8)}, profiles=["bytes"], limits=limits)
+    assert _events(server, job_id)[-1] == ("end", {})
+    job = server.get(f"/jobs/{job_id}")
+    assert [item["state"] for item in job["items"]] == ["done"] * 2
+    asked = [item["options"]["limits"] for item in job["items"]]
+    assert asked == [[], ["pin v3=buffer:HEIGHT_PACKED", "forbid texture"]]
+    reports = [server.get(f"/plans/{item['plan_id']}") for item in job["items"]]
+    assert [report["limits"] for report in reports] == asked
+
+
 def test_what_would_help_is_ranked_over_a_job(server: Server) -> None:
     inputs = {"small": forced(4), "large": forced(16), "free": graph(8)}
     job_id = server.submit(inputs, profiles=["bytes", "default"])
@@ -142,6 +154,8 @@ def test_the_workers_of_a_server_that_is_killed_end(server: Server) -> None:
         ({"without_layouts": [["X"]]}, 422, "unknown layout 'X'"),
         ({"texture_limits": ["1"]}, 422, "texture limits '1' are not three"),
         ({"buffer_limits": [0]}, 422, "buffer limit 0 is not a positive number"),
+        ({"limits": [["forbid all"]]}, 422, "--forbid: 'all' is not a representation"),
+        ({"limits": [["bytes 3"]]}, 422, "'bytes 3' is not a limit: write one of pin, forbid"),
         ({"colour": 1}, 422, "field 'colour': Extra inputs are not permitted"),
     ],
 )

@@ -10,11 +10,13 @@ from hypothesis import assume
 from hypothesis import strategies as st
 
 from planner.costs.model import CostModel, PricedOperand
+from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError
 from planner.ir.graph import LayoutGraph, Layouts, Operator, Tensor, TensorArg, TensorListArg
 from planner.ir.representation import LABELS, REPRS, TensorRepr, TensorRepSet, compatible
 from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import op_rep_sets
+from planner.kernels.restrictions import Restriction, parse_forbid, parse_pin
 from planner.optimise.plan import LayoutPlan, plan_graph
 from schema import VkDataType, VkMemoryLayout
 from solver import Status, solve_whole
@@ -83,6 +85,32 @@ def layouts(draw: st.DrawFn, graph: LayoutGraph) -> Layouts:
     return Layouts([draw(st.sampled_from([None, *floats])) for _ in graph.tensors], ())
 
 
+@st.composite
+def restrictions(draw: st.DrawFn, graph: LayoutGraph) -> tuple[Restriction, ...]:
+    """A few restrictions of what a graph has, of every kind."""
+    types = [operator.name for operator in graph.operators]
+    names = st.sampled_from(
+        [
+            *(str(number) for number in range(len(types))),
+            *(f"{name}@{side}0" for name in types for side in ("argument", "output")),
+            *types,
+            *(name[: name.rindex(".")] for name in types),
+            *(tensor.name for tensor in graph.tensors if not tensor.constant),
+            *("input", "input@0"),
+        ]
+    )
+    wanted = st.sampled_from(
+        [
+            *("texture", "buffer", "WIDTH_PACKED", "texture:CHANNELS_PACKED"),
+            *("buffer:HEIGHT_PACKED", "4W4C", "buffer:4C1W"),
+        ]
+    )
+    pins = st.builds(lambda name, text: parse_pin(f"{name}={text}"), names, wanted)
+    forbids = st.builds(lambda name, text: parse_forbid(f"{name}:{text}"), names, wanted)
+    everywhere = st.builds(parse_forbid, wanted)
+    return tuple(draw(st.lists(pins | forbids | everywhere, min_size=1, max_size=3)))
+
+
 def allowed(tensor: Tensor, representation: TensorRepr) -> bool:
     return tensor.dtype == INT8 or not representation.is_packed_int8
 
@@ -94,6 +122,7 @@ class BruteForce:
         self, graph: LayoutGraph, limits: Limits, costs: CostModel, given: Layouts
     ) -> None:
         self.graph, self.costs, self.given = graph, costs, given
+        self.restrictions = limits.restrictions
         self.domains: list[list[TensorRepr]] = []
         self.rules: list[tuple[int, ...]] = []
         self.slots: list[tuple[int, bool, tuple[int, ...]]] = []
@@ -135,9 +164,50 @@ class BruteForce:
                 for r in accepts
                 if r.memory_layout not in limits.excluded_layouts
                 and all(allowed(self.graph.tensors[t], r) for t in members)
+                and all(
+                    r in rule.allowed
+                    for rule in self.restrictions
+                    if self.is_meant(rule, operator, is_output, place, members)
+                )
             ]
         )
         return len(self.domains) - 1
+
+    def is_meant(
+        self,
+        rule: Restriction,
+        operator: int,
+        is_output: bool,
+        place: int,
+        members: tuple[int, ...],
+    ) -> bool:
+        target = rule.target
+        if target is None:
+            return True
+        if target.kind in ("operator", "type"):
+            if target.side is not None and (target.side == "output") != is_output:
+                return False
+            if target.index is not None and target.index != place:
+                return False
+            name = self.graph.operators[operator].name
+            return target.name in (str(operator), name, name[: name.rindex(".")])
+        return (is_output or rule.flag == "forbid") and any(
+            t in self.tensors(rule) for t in members
+        )
+
+    def tensors(self, rule: Restriction) -> list[int]:
+        target = rule.target
+        if target is None:
+            return [*range(len(self.graph.tensors))]
+        if target.kind == "input":
+            listed = [*self.graph.inputs]
+            return listed if target.index is None else [listed[target.index]]
+        return [t for t, x in enumerate(self.graph.tensors) if x.name == target.name]
+
+    def made(self, t: int) -> list[TensorRepr]:
+        """What restrictions leave to a tensor that no operator makes."""
+        about = [rule for rule in self.restrictions if t in self.tensors(rule)]
+        return [r for r in REPRS if all(r in rule.allowed for rule in about)]
 
     def combinations(self) -> int:
         total = 1
@@ -191,6 +261,14 @@ class BruteForce:
             wanted = {choice[s] for s in readers}
             # What comes from outside may come as any of them could read it.
             free = {r for s in readers for r in self.domains[s]}
+            is_restricted = not makers and not free <= {*self.made(t)}
+            if is_restricted:
+                alike = [
+                    r for r in self.made(t) if r.is_packed_int8 == next(iter(free)).is_packed_int8
+                ]
+                free = free & {*alike} or {*alike} - {CONV2D}
+                if not free:
+                    return None
             sources: set[TensorRepr | None] = {choice[s] for s in makers} or {*free} or {None}
             convs = [s for s in readers if "conv2d." in self.graph.operators[self.slots[s][0]].name]
             on_tensor = wanted | {choice[s] for s in makers}
@@ -206,7 +284,7 @@ class BruteForce:
                 prices = self.costs.transition(tensor.shape, tensor.dtype)
                 price = sum(int(prices[LABELS[source], LABELS[r]]) for r in copies if source)
                 # A tensor that comes from outside has a choice of its own, if several read it.
-                has_choice = not makers and len(readers) > 1 and len(free) > 1
+                has_choice = not makers and (len(readers) > 1 or is_restricted) and len(free) > 1
                 departs = source is not None and has_choice and self.departs(t, source)
                 found = price, len(copies), int(departs)
                 best = min(best or found, found)
@@ -222,9 +300,10 @@ def optimal_plan(
     costs: CostModel,
     excluded: tuple[VkMemoryLayout, ...] = (),
     given: Layouts | None = None,
+    restrictions: tuple[Restriction, ...] = (),
 ) -> LayoutPlan | None:
     """The plan of a graph, after showing that no other is better; None where there is none."""
-    limits = Limits(excluded_layouts=frozenset(excluded))
+    limits = Limits(excluded_layouts=frozenset(excluded), restrictions=restrictions)
     given = given or Layouts([None] * len(graph.tensors), ())
     brute = BruteForce(graph, limits, costs, given)
     assume(brute.combinations() <= 20_000)
