@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from planner.costs.profile import DeviceProfile
     from planner.costs.profile_file import load_profile
     from planner.errors import (
+        ConflictingLimitsError,
         InputError,
         NoRepresentationError,
         OptionError,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __version__ = "0.2.0"
 
 __all__ = [
+    "ConflictingLimitsError",
     "DeviceProfile",
     "InputError",
     "NoRepresentationError",
@@ -61,6 +63,7 @@ __all__ = [
 _HOMES = {
     "DeviceProfile": "planner.costs.profile",
     "InputError": "planner.errors",
+    "ConflictingLimitsError": "planner.errors",
     "NoRepresentationError": "planner.errors",
     "OptionError": "planner.errors",
     "PlanOptions": "planner.options",

@@ -18,7 +18,7 @@ class Remedy(Enum):
     RAISE_TEXTURE_LIMITS = auto()
     RAISE_BUFFER_LIMIT = auto()
     EXCLUDE_FEWER_LAYOUTS = auto()
-    DROP_RESTRICTIONS = auto()
+    DROP_LIMITS = auto()
     RESHAPE_TENSORS = auto()
     KEEP_OUT_OF_DELEGATE = auto()
     PREDICT_TIMES = auto()
@@ -38,7 +38,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layouts)",
-    Remedy.DROP_RESTRICTIONS: "drop one of these limits (pin, forbid, input_layout, output_layout)",
+    Remedy.DROP_LIMITS: "drop one of these limits",
     Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: "keep the operator out of the delegate (operator_blocklist of "
     "VulkanPartitioner)",
@@ -83,6 +83,10 @@ class OptionError(PlannerError):
 
 class NoRepresentationError(PlannerError):
     """Limits or exclusions leave an operand without any representation."""
+
+
+class ConflictingLimitsError(NoRepresentationError):
+    """Limits that the user set cannot hold together."""
 
 
 class VerificationError(PlannerError):

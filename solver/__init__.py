@@ -8,13 +8,15 @@ densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a 
 ``pareto`` trades the first level for another sum of factors; ``steadiness`` says how far prices may
 change before another assignment is better;
 ``marginals`` says of every variable and label what the best assignment with it costs;
-``solve_ilp`` keeps limits, and proves an optimum again without reductions.
+``solve_ilp`` keeps limits, and proves an optimum again without reductions. ``contradiction``
+finds conditions that cannot hold together.
 """
 
 from solver.breakpoints import Steadiness, steadiness
 from solver.compact import Limit, level_limit
 from solver.cpsat import solve_whole
 from solver.fronts import Front, ParetoPoint, pareto
+from solver.hitting import Contradiction, contradiction
 from solver.ilp import solve_ilp
 from solver.marginals import Marginals, TooDenseError, marginals
 from solver.problem import (
@@ -33,6 +35,7 @@ from solver.solve import solve
 __all__ = [
     "FORBIDDEN",
     "Agree",
+    "Contradiction",
     "CostTable",
     "Front",
     "InfeasibleError",
@@ -50,6 +53,7 @@ __all__ = [
     "Steadiness",
     "TooDenseError",
     "Variable",
+    "contradiction",
     "level_limit",
     "marginals",
     "pareto",

@@ -54,6 +54,7 @@ from api.store.secret import secret_of
 from api.store.tokens import Tokens
 from api.telemetry.logs import LogSettings
 from planner.errors import (
+    ConflictingLimitsError,
     InputError,
     MissingExtraError,
     NoRepresentationError,
@@ -67,6 +68,7 @@ _KINDS: Final[dict[type[Exception], ProblemKind]] = {
     PlannerError: ProblemKind.CANNOT_BE_PLANNED,
     InputError: ProblemKind.INVALID_PROGRAM,
     OptionError: ProblemKind.INVALID_OPTION,
+    ConflictingLimitsError: ProblemKind.CONFLICTING_LIMITS,
     NoRepresentationError: ProblemKind.NO_REPRESENTATION,
     MissingExtraError: ProblemKind.EXTRA_MISSING,
     VerificationError: ProblemKind.CHECK_FAILED,

@@ -102,6 +102,11 @@ class ProblemKind(Enum):
         "The options leave an operand without representation",
         "allow more layouts, or larger limits",
     )
+    CONFLICTING_LIMITS = (
+        422,
+        "The limits cannot hold together",
+        "drop one of the limits that the detail names",
+    )
     CANNOT_BE_PLANNED = (
         422,
         "This cannot be planned",

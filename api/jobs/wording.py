@@ -11,7 +11,7 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_TEXTURE_LIMITS: "raise the texture limits (texture_limits=X,Y,Z)",
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit=N)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layout=NAME)",
-    Remedy.DROP_RESTRICTIONS: "drop one of these limits (pin, forbid, input_layout, output_layout)",
+    Remedy.DROP_LIMITS: "drop one of these limits",
     Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: IN_PYTHON[Remedy.KEEP_OUT_OF_DELEGATE],
     Remedy.PREDICT_TIMES: "use a profile in ns (profile=default)",

@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from planner.errors import (
+    ConflictingLimitsError,
     InputError,
     MissingExtraError,
     NoRepresentationError,
@@ -29,7 +30,10 @@ def _without_controls(text: str) -> str:
 _Text = Annotated[str, Field(max_length=_MOST_CHARACTERS), AfterValidator(_without_controls)]
 _KINDS: Final[dict[str, type[PlannerError]]] = {
     kind.__name__: kind
-    for kind in (InputError, OptionError, NoRepresentationError, VerificationError, PlannerError)
+    for kind in (
+        *(InputError, OptionError, ConflictingLimitsError, NoRepresentationError),
+        *(VerificationError, PlannerError),
+    )
 }
 
 

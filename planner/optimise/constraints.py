@@ -69,7 +69,7 @@ def restricted_away(what: str, limits: Limits) -> NoRepresentationError:
     """The error for ``what``, to which the user's restrictions leave no representation."""
     restrictions = ", ".join(map(str, limits.restrictions))
     return NoRepresentationError(
-        f"{what} is left no representation by {restrictions}", Remedy.DROP_RESTRICTIONS
+        f"{what} is left no representation by {restrictions}", Remedy.DROP_LIMITS
     )
 
 

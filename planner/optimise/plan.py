@@ -14,6 +14,7 @@ from planner.ir.graph import LayoutGraph, Layouts, Operand
 from planner.ir.representation import LABELS, REPRS, TensorRepr
 from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
+from planner.optimise.conflicts import conflict_of
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
 from planner.stopwatch import stage
@@ -110,7 +111,8 @@ def plan_graph(
 
     Kernels with known faults are avoided, before textures are preferred. Where no plan avoids them
     all, each operator by itself having a way to, none is. Raises ``NoRepresentationError`` where
-    the limits leave no plan, ``InputError`` for tensors that are too large to be priced,
+    the limits leave no plan, ``ConflictingLimitsError`` where those of the user alone do,
+    ``InputError`` for tensors that are too large to be priced,
     ``PlannerError`` where the search finds no plan in its time.
     """
     for faults, textures_first in _wishes(graph, limits.faults):
@@ -119,7 +121,11 @@ def plan_graph(
         with suppress(NoRepresentationError, _NoPlanFoundError):
             return _plan_graph(wanted, within, costs, given, search_time, search_seconds)
     within = replace(limits, faults=Faults())
-    return _plan_graph(graph, within, costs, given, search_time, search_seconds)
+    try:
+        return _plan_graph(graph, within, costs, given, search_time, search_seconds)
+    except NoRepresentationError as error:
+        conflict = conflict_of(graph, within, costs) if limits.restrictions else None
+        raise conflict or error from error
 
 
 class _NoPlanFoundError(PlannerError):
@@ -188,7 +194,7 @@ def _conflict(
     if limits.excluded_layouts:
         remedies.append(Remedy.EXCLUDE_FEWER_LAYOUTS)
     if limits.restrictions:
-        remedies.append(Remedy.DROP_RESTRICTIONS)
+        remedies.append(Remedy.DROP_LIMITS)
     if any(lacks_texture(tensor, limits) for tensor in graph.tensors):
         remedies.append(Remedy.RAISE_TEXTURE_LIMITS)
     if limits.buffer is not None:

@@ -457,9 +457,7 @@ class _Builder:
                 raise NoRepresentationError(f"{what} {nothing_but}", Remedy.EXCLUDE_FEWER_LAYOUTS)
         for t, producer in enumerate(self.producers):
             if producer is not None and not self.masks[producer]:
-                raise NoRepresentationError(
-                    f"{self._tensor(t)} {nothing_but}", Remedy.DROP_RESTRICTIONS
-                )
+                raise NoRepresentationError(f"{self._tensor(t)} {nothing_but}", Remedy.DROP_LIMITS)
         return resolved
 
     def _preference(self, variable: int) -> NDArray[np.int64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from planner.costs.by_profile import ProfileCosts
 from planner.costs.profile_file import load_profile
-from planner.errors import NoRepresentationError, OptionError
+from planner.errors import ConflictingLimitsError, NoRepresentationError, OptionError
 from planner.ir.graph import LayoutGraph, Layouts, Operator, Tensor, TensorArg
 from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.limits import Limits
@@ -66,8 +67,11 @@ def test_a_pin_is_of_the_tensor_and_a_ban_of_its_copies_as_well() -> None:
     wanted = ["v1=buffer:WIDTH_PACKED", "1=texture:WIDTH_PACKED"]
     plan = planned(chain(), pin=wanted)
     assert [t.tensor for t in plan.transitions] == [1]
-    with pytest.raises(NoRepresentationError, match=r"argument 0.*left no representation"):
-        planned(chain(), pin=wanted[1:], forbid=["v1:texture"])
+    with pytest.raises(ConflictingLimitsError) as failed:
+        planned(chain(), pin=wanted[1:], forbid=["v1:texture", "4W4C"])
+    assert failed.value.what == (
+        "chain: no plan keeps --pin 1=texture:WIDTH_PACKED and --forbid v1:texture together"
+    )
 
 
 def test_outputs_and_operands_are_restricted_by_name() -> None:
@@ -151,3 +155,53 @@ def test_representations_are_storages_layouts_or_both() -> None:
 def test_a_wrong_restriction_is_told(wanted: dict[str, object], error: str) -> None:
     with pytest.raises(OptionError, match=error):
         parse_restrictions(**wanted)  # type: ignore[arg-type]
+
+
+def test_limits_of_the_device_are_no_conflict_of_the_users() -> None:
+    limits = Limits(
+        excluded_layouts=frozenset(r.memory_layout for r in REPRS),
+        restrictions=parse_restrictions(forbid=["4W4C"]),
+    )
+    with pytest.raises(NoRepresentationError) as failed:
+        plan_graph(chain(), limits, COSTS)
+    assert not isinstance(failed.value, ConflictingLimitsError)
+
+
+def test_the_smallest_conflict_is_named_and_the_fewest_to_drop() -> None:
+    wanted = ["v1=buffer", "v2=texture", "v3=buffer:HEIGHT_PACKED", "2@output0=texture"]
+    with pytest.raises(ConflictingLimitsError) as failed:
+        planned(chain(), pin=wanted, forbid=["v2:texture"])
+    assert failed.value.what == (
+        "chain: no plan keeps --pin v2=texture and --forbid v2:texture together"
+        " (at least 2 limits have to go, such as --pin v2=texture and --pin 2@output0=texture)"
+    )
+    with pytest.raises(ConflictingLimitsError, match="no plan keeps --pin v1=4W4C: drop one of"):
+        planned(chain(), pin=["v1=4W4C"])
+
+
+@pytest.mark.slow
+@settings(max_examples=60)
+@given(graphs().flatmap(lambda g: st.tuples(st.just(g), restrictions(g), restrictions(g))))
+def test_conflicts_are_the_smallest_of_all(
+    program: tuple[LayoutGraph, tuple[Restriction, ...], tuple[Restriction, ...]],
+) -> None:
+    graph, wanted = program[0], tuple(dict.fromkeys(program[1] + program[2]))
+
+    def holds(chosen: tuple[Restriction, ...]) -> bool:
+        try:
+            plan_graph(graph, Limits(restrictions=chosen), COSTS)
+        except NoRepresentationError:
+            return False
+        return True
+
+    try:
+        plan_graph(graph, Limits(restrictions=wanted), COSTS)
+    except ConflictingLimitsError as error:
+        sizes = range(len(wanted) + 1)
+        least = min(s for s in sizes for c in combinations(wanted, s) if not holds(c))
+        assert error.what.split(" (at least")[0].count("--") == least
+        fewest = min(s for s in sizes for c in combinations(wanted, len(wanted) - s) if holds(c))
+        if "(at least" in error.what:
+            assert error.what.split("(at least")[1].count("--") == fewest
+        else:
+            assert fewest == 1
