@@ -19,6 +19,7 @@ class Remedy(Enum):
     RAISE_BUFFER_LIMIT = auto()
     EXCLUDE_FEWER_LAYOUTS = auto()
     DROP_LIMITS = auto()
+    RAISE_LIMIT = auto()
     RESHAPE_TENSORS = auto()
     KEEP_OUT_OF_DELEGATE = auto()
     PREDICT_TIMES = auto()
@@ -39,6 +40,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (buffer_limit)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (without_layouts)",
     Remedy.DROP_LIMITS: "drop one of these limits",
+    Remedy.RAISE_LIMIT: "raise that limit",
     Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: "keep the operator out of the delegate (operator_blocklist of "
     "VulkanPartitioner)",

@@ -15,13 +15,16 @@ from planner.errors import OptionError
 from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.kernels.faults import Faults, builtin_faults, load_faults
-from planner.kernels.limits import Limits
+from planner.kernels.limits import Budget, Limits
 from planner.kernels.releases import Runtime, parse_runtime
 from planner.kernels.restrictions import Restriction, parse_restrictions
 from schema import VkMemoryLayout
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
-_LIMITS: Final = ("pin", "forbid", "input-layout", "output-layout")
+_LIMITS: Final = (
+    *("pin", "forbid", "input-layout", "output-layout"),
+    *("max-transitions", "max-transition-bytes"),
+)
 
 
 def _default_costs() -> CostSource:
@@ -101,7 +104,7 @@ class PlanOptions:
     a program that is lowered here, ``imports`` the modules that define its own operators, and
     ``trust`` whether code in it may run. ``alternatives`` is how many of the plans that come next
     are listed, for each delegate. ``restrictions`` are representations that operands and tensors
-    must have, or must not.
+    must have, or must not, and the ``budget`` is for all transitions of a program together.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -118,6 +121,7 @@ class PlanOptions:
     trust: bool = False
     alternatives: int = 0
     restrictions: tuple[Restriction, ...] = ()
+    budget: Budget = field(default_factory=Budget)
 
     @property
     def lowering(self) -> LoweringOptions:
@@ -133,7 +137,8 @@ class PlanOptions:
     @property
     def wanted(self) -> tuple[str, ...]:
         """The user's limits in words, which ``parse_limits`` reads."""
-        return tuple(restriction.words for restriction in self.restrictions)
+        words = (restriction.words for restriction in self.restrictions)
+        return (*words, *self.budget.words)
 
     @property
     def profile(self) -> DeviceProfile:
@@ -158,6 +163,7 @@ class PlanOptions:
             runtime,
             known.for_device(runtime, self.gpu),
             self.restrictions,
+            self.budget,
         )
 
 
@@ -179,6 +185,8 @@ def make_options(
     forbid: Iterable[str] = (),
     input_layout: str | None = None,
     output_layout: str | None = None,
+    max_transitions: int | None = None,
+    max_transition_bytes: int | None = None,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -191,7 +199,8 @@ def make_options(
     ``trust`` lets code in an exported program run, which is vetted otherwise. ``alternatives`` is
     how many plans to list that come next. ``pin`` are restrictions written
     ``NAME=REPRESENTATION``, ``forbid`` such written ``[NAME:]REPRESENTATION``; ``input_layout`` and
-    ``output_layout`` are the representation of all inputs and outputs. Raises ``OptionError``
+    ``output_layout`` are the representation of all inputs and outputs. ``max_transitions`` and
+    ``max_transition_bytes`` are for all transitions of a program together. Raises ``OptionError``
     naming the wrong option.
     """
     if costs is None:
@@ -210,6 +219,10 @@ def make_options(
         trust=trust,
         alternatives=check_alternatives(alternatives),
         restrictions=parse_restrictions(pin, forbid, input_layout, output_layout),
+        budget=Budget(
+            check_most("max-transitions", max_transitions),
+            check_most("max-transition-bytes", max_transition_bytes),
+        ),
     )
     options.cost_model()
     return options
@@ -231,9 +244,25 @@ def parse_limits(texts: Iterable[str]) -> dict[str, Any]:
             )
         if key in ("pin", "forbid"):
             found[key].append(value)
-        elif found.setdefault(key, value) != value:
+        elif found.setdefault(key, _number(option, value)) != _number(option, value):
             raise OptionError(f"{option} is {found[key]} and {value}: name one of them")
     return found
+
+
+def _number(option: str, value: str) -> str | int:
+    """The value of a limit; raises ``OptionError`` for one that should be a number."""
+    if not option.startswith("max-"):
+        return value
+    if not value.isdecimal():
+        raise OptionError(f"{option} {value!r} is not a number from 0 up")
+    return int(value)
+
+
+def check_most(option: str, most: int | None) -> int | None:
+    """The limit itself; raises ``OptionError`` unless it is a number from 0 up."""
+    if most is not None and not 0 <= most < 2**53:
+        raise OptionError(f"{option} {most} is not a number from 0 up")
+    return most
 
 
 def default_objective(*, is_measured: bool) -> Objective:

@@ -147,6 +147,20 @@ _RESTRICTIONS: Final[tuple[Decorator, ...]] = (
     click.option("--input-layout", metavar="REPR", help="The representation of all inputs."),
     click.option("--output-layout", metavar="REPR", help="The representation of all outputs."),
 )
+_BUDGET: Final[tuple[Decorator, ...]] = (
+    click.option(
+        "--max-transitions",
+        type=int,
+        metavar="N",
+        help="Have no more transitions than this, in all delegates together.",
+    ),
+    click.option(
+        "--max-transition-bytes",
+        type=int,
+        metavar="BYTES",
+        help="Have no copies, by transitions, of more than so many bytes together.",
+    ),
+)
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
         "--texture-limits",
@@ -245,6 +259,8 @@ class Asked:
     forbid: tuple[str, ...]
     input_layout: str | None
     output_layout: str | None
+    max_transitions: int | None
+    max_transition_bytes: int | None
     runtime: str | None
     gpu: str | None
     avoid: Path | None
@@ -271,6 +287,8 @@ class Asked:
             forbid=self.forbid,
             input_layout=self.input_layout,
             output_layout=self.output_layout,
+            max_transitions=self.max_transitions,
+            max_transition_bytes=self.max_transition_bytes,
         )
         is_measured = self.costs is not None or self.device is not None
         objective = self.objective or default_objective(is_measured=is_measured)
@@ -297,7 +315,7 @@ def asked_options(command: Callable[..., None]) -> Callable[..., None]:
         asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
         command(asked=asked, **given)
 
-    return _decorated(with_asked, (*_COSTS, *_LIMITS))
+    return _decorated(with_asked, (*_COSTS, *_BUDGET, *_LIMITS))
 
 
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -45,6 +45,10 @@ def query_of(asked: Asked, client: Client) -> PlanQuery:
         "pin": asked.pin,
         "forbid": asked.forbid,
     }
+    if asked.max_transitions is not None:
+        query["max_transitions"] = asked.max_transitions
+    if asked.max_transition_bytes is not None:
+        query["max_transition_bytes"] = asked.max_transition_bytes
     if asked.input_layout is not None:
         query["input_layout"] = asked.input_layout
     if asked.output_layout is not None:

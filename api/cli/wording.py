@@ -12,6 +12,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     Remedy.RAISE_BUFFER_LIMIT: "raise the buffer limit (--buffer-limit N)",
     Remedy.EXCLUDE_FEWER_LAYOUTS: "exclude fewer layouts (--without-layout NAME)",
     Remedy.DROP_LIMITS: "drop one of these limits",
+    Remedy.RAISE_LIMIT: "raise that limit",
     Remedy.RESHAPE_TENSORS: "reshape its tensors",
     Remedy.KEEP_OUT_OF_DELEGATE: IN_PYTHON[Remedy.KEEP_OUT_OF_DELEGATE],
     Remedy.PREDICT_TIMES: "use a profile in ns (--profile default), or measured costs "

@@ -396,6 +396,8 @@ class PlanQuery(TypedDict, total=False):
     forbid: Sequence[str]
     input_layout: str
     output_layout: str
+    max_transitions: int
+    max_transition_bytes: int
     runtime: str
     gpu: str
     compile_option: Sequence[str]

@@ -151,6 +151,15 @@ class PlanQuery(BaseModel):
         description="The representation of all outputs of a delegate.",
         examples=["texture"],
     )
+    max_transitions: int | None = Field(
+        None, description="The most transitions, in all delegates together.", examples=[20]
+    )
+    max_transition_bytes: int | None = Field(
+        None,
+        description="The most bytes that the copies of all transitions take together, padding "
+        "included.",
+        examples=[2**20],
+    )
     runtime: str | None = Field(
         None,
         description="The release of ExecuTorch that is to run the plan, or as in `1.3+` that and "
@@ -221,6 +230,8 @@ class PlanQuery(BaseModel):
             forbid=self.forbid,
             input_layout=self.input_layout or None,
             output_layout=self.output_layout or None,
+            max_transitions=self.max_transitions,
+            max_transition_bytes=self.max_transition_bytes,
         )
 
     def file_name(self) -> str:

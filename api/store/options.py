@@ -56,6 +56,7 @@ def read_options(written: dict[str, Any], profile: str, device: Path | None) -> 
         compile_options=tuple(written.get("compile_options", {}).items()),
         alternatives=written.get("alternatives", 0),
         restrictions=wanted.restrictions,
+        budget=wanted.budget,
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

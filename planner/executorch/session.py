@@ -115,6 +115,11 @@ class Planning:
                 "a script gives compile options to VulkanPartitioner, and imports modules itself: "
                 "leave them out of the plan's options"
             )
+        if self.options.budget.words:
+            raise OptionError(
+                f"{' and '.join(self.options.budget.flags)}: delegates are lowered one after the "
+                "other here: plan the .pte again within limits of all transitions"
+            )
         for restriction in self.options.restrictions:
             if restriction.target is not None and restriction.target.kind == "operator":
                 raise OptionError(

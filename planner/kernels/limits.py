@@ -12,13 +12,36 @@ from schema import VkMemoryLayout
 
 
 @dataclass(frozen=True, slots=True)
+class Budget:
+    """The most transitions that a program may have, and the most bytes that their copies may take.
+
+    Padding is counted. None is no limit.
+    """
+
+    transitions: int | None = None
+    bytes: int | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The limits as options of the command line and their values."""
+        named = (("max-transitions", self.transitions), ("max-transition-bytes", self.bytes))
+        return tuple(f"{name} {most}" for name, most in named if most is not None)
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """The same, as a user writes them."""
+        return tuple(f"--{words}" for words in self.words)
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """The limits of a plan.
 
     ``texture`` are the largest image extents (width, height, depth), in texels. A buffer has fewer
     elements than ``buffer``; None means no limit. No tensor has one of the ``excluded_layouts``.
     Each operator has representations that all releases of the ``runtime`` accept, and none of the
-    ``faults`` that another one avoids. The user's ``restrictions`` are kept.
+    ``faults`` that another one avoids. The user's ``restrictions`` are kept,
+    and so is the ``budget`` of a program's transitions together.
     """
 
     texture: ImageExtents = DEFAULT_TEXTURE_LIMITS
@@ -27,3 +50,4 @@ class Limits:
     runtime: Runtime = field(default_factory=Runtime)
     faults: Faults = field(default_factory=Faults)
     restrictions: tuple[Restriction, ...] = ()
+    budget: Budget = field(default_factory=Budget)

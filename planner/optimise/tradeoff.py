@@ -57,9 +57,9 @@ def tradeoff(
 ) -> Tradeoff:
     """What a graph's plans cost for less of a criterion; ``costs`` are those of the chosen one."""
     layout = chosen.layout
-    amounts = _amounts(graph, layout, criterion)
+    wanted = amounts(graph, layout, criterion)
     try:
-        front = pareto(layout.problem, amounts)
+        front = pareto(layout.problem, wanted)
     except TooDenseError:
         amount = sum(_amount(graph, chosen, criterion))
         return Tradeoff(criterion, (TradeoffPoint(chosen, amount, True),), (), False)
@@ -98,7 +98,7 @@ def _amount(graph: LayoutGraph, plan: LayoutPlan, criterion: Criterion) -> list[
     ]
 
 
-def _amounts(
+def amounts(
     graph: LayoutGraph, layout: LayoutProblem, criterion: Criterion
 ) -> tuple[CostTable | SharedCopies, ...]:
     """The criterion as factors over the variables of the layout problem."""

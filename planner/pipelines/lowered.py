@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -51,6 +52,7 @@ from planner.stopwatch import collector_off, stage, stopwatch
 from planner.verify import (
     Named,
     sharing_error,
+    verify_budget,
     verify_contraction,
     verify_delegate,
     verify_memory,
@@ -107,12 +109,16 @@ class Planned:
         """Why each repack of the plan remains, and what the plan without it would cost."""
         from planner.result.explanation import explain
 
+        if self.options.budget.words:
+            raise _without_budget(self.options, "explanations")
         return explain(self.program, self.delegates, self.options.profile)
 
     def tradeoffs(self, criteria: Iterable[Criterion] = CRITERIA) -> Tradeoffs:
         """What fewer transitions, and copies of fewer bytes, would cost: each point proven."""
         from planner.result.tradeoffs import trade_off
 
+        if self.options.budget.words:
+            raise _without_budget(self.options, "trade-offs")
         costs, profile = self.options.cost_model(), self.options.profile
         return trade_off(self.program, self.delegates, costs, profile, criteria)
 
@@ -120,6 +126,8 @@ class Planned:
         """How far each price may change before another plan is better."""
         from planner.result.sensitivity import sensitivity
 
+        if self.options.budget.words:
+            raise _without_budget(self.options, "sensitivities")
         costs, profile = self.options.cost_model(), self.options.profile
         return sensitivity(self.program, self.delegates, costs, profile)
 
@@ -145,6 +153,11 @@ class Planned:
                 "a VkGraph alone is not a program for the runtime: give the .pte that it is from"
             )
         return self.data
+
+
+def _without_budget(options: PlanOptions, what: str) -> OptionError:
+    limits = " and ".join(options.budget.flags)
+    return OptionError(f"{what} do not keep {limits}: leave that out")
 
 
 @collector_off()
@@ -209,6 +222,7 @@ def replan(
     if exported is not None:
         kind, source = "pt2", exported.source
         lowering_seconds = exported.lowering_seconds
+    verify_budget([result.plan for result in results], limits)
     program = assemble(source, results, options, limits)
     return Planned(
         program=program,
@@ -340,12 +354,13 @@ class _Planning:
         changed: dict[BlobKey | None, bytes] = {}
         planned: dict[BlobKey | None, DelegateResult] = {}
         costs = self.options.cost_model()
+        within = self._within(lowered, costs)
         for key, blob in lowered.blobs:
             if key in planned:
                 results.append(planned[key].again(len(results)))
             else:
                 with _damage_named(lowered.name, len(results)):
-                    result, graph = self._delegate(lowered.delegates[key], costs)
+                    result, graph = self._delegate(lowered.delegates[key], costs, within.get(key))
                 results.append(result)
                 planned[key] = result
                 if graph is not None:
@@ -355,17 +370,37 @@ class _Planning:
             announce(results[-1])
         return results, changed
 
-    def _delegate(self, read: _Read, costs: CostModel) -> tuple[DelegateResult, bytes | None]:
+    def _within(self, lowered: _Lowered, costs: CostModel) -> dict[BlobKey | None, LayoutPlan]:
+        """The plans of all delegates, where limits tie them together."""
+        if not self.limits.budget.words:
+            return {}
+        if self.chooser is not None:
+            raise _without_budget(self.options, "layouts that are chosen by other costs")
+        if self.options.alternatives:
+            raise _without_budget(self.options, "alternatives")
+        from planner.optimise.budgets import Part, plans_within
+
+        times = Counter(key for key, _ in lowered.blobs)
+        sources = {key: read.source for key, read in lowered.delegates.items()}
+        parts = [Part(s.graph, s.layouts(), times[key]) for key, s in sources.items()]
+        for source in sources.values():
+            check_operators(source.graph, self.limits.runtime)
+        plans = plans_within(parts, self.limits, costs, lowered.name)
+        return dict(zip(sources, plans, strict=True))
+
+    def _delegate(
+        self, read: _Read, costs: CostModel, within: LayoutPlan | None
+    ) -> tuple[DelegateResult, bytes | None]:
         """The best of as many trials as asked for; one after the first begins from nothing."""
         check_operators(read.source.graph, self.limits.runtime)
         digest = hashlib.sha256(read.data).hexdigest()
         names = self.exported.names.get(digest, {}) if self.exported is not None else {}
-        trials = [_Delegate(read, self, costs, names).replan()]
+        trials = [_Delegate(read, self, costs, names, within).replan()]
         for _ in range(self.repeats - 1):
             known = read.source.graph
             again = _Read.of(read.index, read.data).named(known.aliases, known.delegates)
             prices = self.options.cost_model()
-            trials.append(_Delegate(again, self, prices, names).replan())
+            trials.append(_Delegate(again, self, prices, names, within).replan())
         result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
         if self.exported is not None:
             seconds = self.exported.baseline_seconds.get(digest, 0.0)
@@ -382,11 +417,13 @@ class _Delegate:
         planning: _Planning,
         costs: CostModel,
         names: Mapping[int, str],
+        within: LayoutPlan | None,
     ) -> None:
         self.index, self.data, self.names = read.index, read.data, names
         self.read = read
         self.options, self.limits = planning.options, planning.limits
         self.costs, self.chooser = costs, planning.chooser
+        self.within = within
 
     def replan(self) -> tuple[DelegateResult, bytes | None]:
         """The result, and the new graph's bytes; None where the file's are right already."""
@@ -394,7 +431,7 @@ class _Delegate:
         # What ExecuTorch's layout pass does, too: neither decodes, places in memory or encodes.
         with stopwatch() as watch:
             given = source.layouts()
-            planned = plan_graph(source.graph, self.limits, self.costs, given)
+            planned = self.within or plan_graph(source.graph, self.limits, self.costs, given)
             if self.chooser is not None:
                 chosen = plan_graph(source.graph, self.limits, self.chooser, given)
                 planned = self._priced(source, planned, chosen.solution.assignment)

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from planner.costs.model import CostSource, Objective
 from planner.errors import VerificationError
 from planner.kernels.limits import Limits
+from planner.verify.budget import check_budget as verify_budget
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
 from planner.verify.faults import check_faults
@@ -36,6 +37,7 @@ __all__ = [
     "broken_restrictions",
     "resolution_error",
     "sharing_error",
+    "verify_budget",
     "verify_contraction",
     "verify_delegate",
     "verify_memory",

@@ -186,8 +186,8 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
             "(there are profile, device, objective, texture_limits, buffer_limit, without_layout, "
-            "pin, forbid, input_layout, output_layout, runtime, gpu, compile_option, "
-            "alternatives, name, input)",
+            "pin, forbid, input_layout, output_layout, max_transitions, max_transition_bytes, "
+            "runtime, gpu, compile_option, alternatives, name, input)",
         ),
     ],
 )
@@ -211,6 +211,9 @@ def test_limits_of_representations(server: Server) -> None:
     # The same in another order is the same plan.
     again = post(server, data, pin=["v3=buffer"], forbid=["texture"])
     assert again.headers["location"] == paths[2]
+    answer = post(server, data, max_transitions="0", max_transition_bytes="0")
+    report = server.client.get(answer.headers["location"]).json()
+    assert report["limits"] == ["max-transitions 0", "max-transition-bytes 0"]
     answer = post(server, data, pin=["v33=buffer"])
     assert answer.status_code == 422
     assert detail(answer).startswith(

@@ -1,0 +1,63 @@
+"""Limits of all transitions, of a recorded model, as its users set them."""
+
+from __future__ import annotations
+
+import pytest
+
+from planner.errors import ConflictingLimitsError, OptionError, VerificationError
+from planner.kernels.limits import Budget, Limits
+from planner.options import make_options, parse_limits
+from planner.pipelines.lowered import replan
+from planner.verify import verify_budget
+from tests.api.graphs import graph
+from tests.recorded import recorded
+
+
+@pytest.fixture(scope="module")
+def cvt() -> bytes:
+    return recorded("cvt_xs_fp32", "greedy.pte")
+
+
+def test_fewer_transitions_cost_more_and_are_proven(cvt: bytes) -> None:
+    free = replan(cvt, "cvt.pte", make_options("bytes")).report.total
+    most = free.transitions - 2
+    planned = replan(cvt, "cvt.pte", make_options("bytes", max_transitions=most))
+    total = planned.report.total
+    assert (total.transitions, total.status) == (most, "OPTIMAL")
+    assert total.repack_cost == total.bound > free.repack_cost
+    assert planned.report.limits == (f"max-transitions {most}",)
+    with pytest.raises(VerificationError, match=f"has {most} transitions, and not {most - 1} at"):
+        verify_budget(planned.program.delegates, Limits(budget=Budget(most - 1)))
+    with pytest.raises(VerificationError, match=r"has \d+ bytes of copies, and not 7 at most"):
+        verify_budget(planned.program.delegates, Limits(budget=Budget(bytes=7)))
+
+
+def test_what_cannot_be_is_told_with_the_least_that_can(cvt: bytes) -> None:
+    wrong = r"no plan keeps --max-transitions 0: the least that is possible is \d+"
+    with pytest.raises(ConflictingLimitsError, match=wrong) as failed:
+        replan(cvt, "cvt.pte", make_options("bytes", max_transitions=0))
+    least = int(failed.value.what.rpartition(" ")[2])
+    planned = replan(cvt, "cvt.pte", make_options("bytes", max_transitions=least))
+    assert planned.report.total.transitions == least
+    assert planned.report.total.status == "OPTIMAL"
+
+
+def test_wrong_numbers_are_told() -> None:
+    with pytest.raises(OptionError, match="max-transitions -1 is not a number from 0 up"):
+        make_options(max_transitions=-1)
+    with pytest.raises(OptionError, match="max-transitions 'few' is not a number from 0 up"):
+        parse_limits(["max-transitions few"])
+    with pytest.raises(OptionError, match="max-transitions is 3 and 4: name one of them"):
+        parse_limits(["max-transitions 3", "max-transitions 4"])
+    options = make_options(**parse_limits(["max-transition-bytes 9", "max-transitions 3"]))
+    assert options.budget == Budget(3, 9)
+
+
+def test_what_does_not_keep_such_limits_refuses_them() -> None:
+    options = make_options("bytes", max_transitions=3, alternatives=1)
+    with pytest.raises(OptionError, match="alternatives do not keep --max-transitions 3: leave"):
+        replan(graph(8, 3), "x", options)
+    planned = replan(graph(8, 3), "x", make_options("bytes", max_transitions=3))
+    for answer in (planned.explanation, planned.tradeoffs, planned.sensitivity):
+        with pytest.raises(OptionError, match="do not keep --max-transitions 3: leave that out"):
+            answer()
