@@ -274,8 +274,11 @@ def write_plan(planned: Planned, paths: PlanFiles, files: Files) -> None:
 def answers_of(planned: Planned) -> dict[str, Any]:
     """What pages and requests may ask about a plan, as parts of its report that can be left out.
 
-    They are found here, for planning is done where it is shut in. Of large programs there are none.
+    They are found here, for planning is done where it is shut in. There are none of large programs,
+    nor of plans within limits of all transitions, which the answers would not keep.
     """
+    if planned.options.budget.words:
+        return {}
     plans = {id(each.layout_plan): each.layout_plan for each in planned.delegates}
     if sum(len(plan.layout.problem.variables) for plan in plans.values()) > _MOST_VARIABLES:
         return {}

@@ -136,6 +136,8 @@ class Planned:
         from planner.result.opportunities import Study
 
         options = self.options
+        if options.budget.words:
+            raise _without_budget(options, "opportunities")
         return Study(self.program, self.delegates, options.cost_model(), options.profile)
 
     def opportunities(self) -> Opportunities:

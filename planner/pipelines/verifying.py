@@ -18,10 +18,10 @@ from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
 from planner.kernels.releases import parse_runtime
 from planner.optimise.plan import plan_graph
-from planner.options import PlanOptions
+from planner.options import PlanOptions, make_options, parse_limits
 from planner.result.verification import DelegateVerification, Verdict, VerificationReport
 from planner.stopwatch import stopwatch
-from planner.verify import verify_delegate
+from planner.verify import Named, verify_budget, verify_delegate
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
 from schema import PlannedProgram, SchemaError, plan
 from solver import CostTable, Problem, SharedCopies, Solution, solve_ilp
@@ -58,18 +58,34 @@ def verify_plan(
     """
     program = _read(data, name)
     options = _of_plan(program, options, name)
+    if options.restrictions and source is None:
+        wanted = ", ".join(map(str, options.restrictions))
+        raise OptionError(
+            f"{name} was planned within {wanted}, by names of the program that was planned: give "
+            "that as well"
+        )
+    if prove and options.budget.words:
+        raise OptionError(
+            f"{' and '.join(options.budget.flags)}: an optimum within limits of all transitions is "
+            "proven as it is found, and not again: check the plan alone"
+        )
     runtime = parse_runtime(program.runtime) if program.runtime else None
     limits = options.limits(program.texture_limits, runtime)
     befores = _befores(program, source, source_name)
     found = []
+    verify_budget(program.delegates, limits)
     for delegate, (graph, before) in zip(program.delegates, befores, strict=True):
-        planned = plan_graph(graph.graph, limits, options.cost_model(), graph.layouts())
+        # The names of limits are those of the program that was planned.
+        read = before if options.restrictions else graph
+        known = replace(read.graph, delegates=frozenset({delegate.index}))
+        planned = plan_graph(known, limits, options.cost_model(), read.layouts())
         verify_delegate(
             delegate,
             without_representations(before.written),
             costs=options.costs,
             objective=options.objective,
             limits=planned.limits,
+            named=Named((delegate.index,), before.positions),
         )
         checked = DelegateVerification(
             index=delegate.index,
@@ -118,8 +134,11 @@ def _of_plan(program: PlannedProgram, options: PlanOptions, name: str) -> PlanOp
             f"({program.profile_hash[:12]}), not with {options.costs.name} "
             f"({options.costs.digest[:12]}): name the same profile, device or costs"
         )
+    wanted = make_options(**parse_limits(program.limits))
     return replace(
         options,
+        restrictions=wanted.restrictions,
+        budget=wanted.budget,
         objective="latency" if program.objective == "latency" else "repack",
         texture_limits=program.texture_limits,
         excluded_layouts=frozenset(program.excluded_layouts),

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import pytest
 
 from planner.errors import ConflictingLimitsError, OptionError, VerificationError
 from planner.kernels.limits import Budget, Limits
 from planner.options import make_options, parse_limits
 from planner.pipelines.lowered import replan
+from planner.pipelines.verifying import verify_plan
 from planner.verify import verify_budget
+from schema import plan
 from tests.api.graphs import graph
 from tests.recorded import recorded
 
@@ -58,6 +63,27 @@ def test_what_does_not_keep_such_limits_refuses_them() -> None:
     with pytest.raises(OptionError, match="alternatives do not keep --max-transitions 3: leave"):
         replan(graph(8, 3), "x", options)
     planned = replan(graph(8, 3), "x", make_options("bytes", max_transitions=3))
-    for answer in (planned.explanation, planned.tradeoffs, planned.sensitivity):
+    answers = (planned.explanation, planned.tradeoffs, planned.sensitivity, planned.study)
+    answer: Callable[[], object]
+    for answer in answers:
         with pytest.raises(OptionError, match="do not keep --max-transitions 3: leave that out"):
             answer()
+
+
+def test_a_planned_program_is_verified_within_its_limits() -> None:
+    data, costs = graph(8, 3), make_options("bytes")
+    pinned = make_options("bytes", pin=["v3=buffer:WIDTH_PACKED"])
+    planned = replan(data, "x", pinned).flatbuffer()
+    with pytest.raises(OptionError, match="was planned within --pin v3=buffer:WIDTH_PACKED, by"):
+        verify_plan(planned, "x.plan", costs)
+    found = verify_plan(planned, "x.plan", costs, prove=True, source=data, source_name="x")
+    assert found.delegates[0].verdict == "proven"
+    # What claims a limit that it does not keep is found.
+    free = replan(data, "x", costs).program
+    claimed = plan.encode(replace(free, limits=("pin v3=buffer:WIDTH_PACKED",)))
+    with pytest.raises(VerificationError, match="against --pin v3=buffer:WIDTH_PACKED"):
+        verify_plan(claimed, "x.plan", costs, source=data, source_name="x")
+    few = replan(data, "x", make_options("bytes", max_transitions=3)).flatbuffer()
+    assert verify_plan(few, "x.plan", costs).delegates[0].verdict == "right"
+    with pytest.raises(OptionError, match="proven as it is found, and not again"):
+        verify_plan(few, "x.plan", costs, prove=True)
