@@ -18,6 +18,7 @@ from planner.executorch.baseline import detached_copy
 from planner.executorch.fusion import kept_patterns
 from planner.executorch.patches import Hook, replaced
 from planner.executorch.session import planning
+from planner.executorch.shortcuts import shortcuts
 from planner.options import make_options
 from planner.pipelines.lowered import Planned as Replanned
 from planner.pipelines.lowered import replan
@@ -140,8 +141,10 @@ def lower_greedily(name: str) -> Greedy:
         return lambda *args, **kw: _Recording(make_pass(*args, **kw), modules)
 
     program = torch.export.load(io.BytesIO(exported(name)))
-    # Kept patterns change nothing, see test_fusion.
-    with replaced({**kept_patterns(), Hook.LAYOUT_PASS: recording}):
+    # Kept patterns change nothing, see test_fusion, nor do shortcuts, see test_shortcuts. With those
+    # that are planned while a script lowers them, what ExecuTorch does without any is compared.
+    quick = {} if name in _SCRIPTED else shortcuts()
+    with replaced({**kept_patterns(), **quick, Hook.LAYOUT_PASS: recording}):
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[VulkanPartitioner()],
