@@ -14,13 +14,14 @@ from typing import Final, Literal
 
 import numpy as np
 
-from planner.ir.graph import LayoutGraph, Operand
+from planner.ir.graph import LayoutGraph, Operand, Side
 from planner.ir.representation import LABELS
 from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.constraints import possible
 from planner.optimise.plan import LayoutPlan, Transition
 from planner.optimise.problem import LayoutProblem, Slot
+from planner.optimise.restricted import Restricted
 from solver import (
     FORBIDDEN,
     Agree,
@@ -218,11 +219,15 @@ def _by_operator(found: Sequence[Blocker]) -> tuple[Blocker, ...]:
 def _why(graph: LayoutGraph, limits: Limits, slot: Slot, label: int) -> Why:
     if any(not possible(graph.tensors[t], limits) >> label & 1 for t in slot.tensors):
         return "limits"
+    side: Side = "output" if slot.is_output else "argument"
+    restricted = Restricted(graph, limits.restrictions)
+    if not restricted.operand(slot.operator, side, slot.index, slot.tensors) >> label & 1:
+        return "limits"
     if slot.operator in graph.pinned:
         return "kernel"
     sets = op_rep_sets(
         graph.operators[slot.operator], graph.tensors, limits.texture, limits.runtime
     )
     assert sets is not None
-    accepted = sets.of("output" if slot.is_output else "argument", slot.index)
+    accepted = sets.of(side, slot.index)
     return "avoided" if accepted is not None and accepted.mask >> label & 1 else "kernel"

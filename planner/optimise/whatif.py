@@ -17,12 +17,13 @@ from typing import Final, Literal
 import numpy as np
 
 from planner.costs.model import CostModel
-from planner.ir.graph import LayoutGraph
+from planner.ir.graph import LayoutGraph, Side
 from planner.ir.representation import ANY_TEXTURE, PACKED_INT8_CONV2D_BUFFER, labels_of
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.constraints import possible
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.problem import Slot, copy_prices, resolves_conv2d
+from planner.optimise.restricted import Restricted
 from schema import VkDataType
 from solver import (
     FORBIDDEN,
@@ -94,6 +95,7 @@ class WhatIf:
         problem = plan.layout.problem
         self._today = [_mask(variable.domain) for variable in problem.variables]
         self._agrees = [f for f in problem.factors if isinstance(f, Agree)]
+        self._restricted = Restricted(graph, plan.limits.restrictions)
         self._possible: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices = _prices_of(graph, plan, costs)
         self._tables: dict[tuple[int, tuple[int, ...]], list[tuple[tuple[int, ...], Costs]]] = {}
@@ -198,8 +200,9 @@ class WhatIf:
                     yield agree
 
     def _could(self, slot: Slot) -> int:
-        """The labels that an operand's tensors can have, whatever its kernel takes."""
-        mask = ~_CONV2D
+        """The labels that an operand may have, whatever its kernel takes."""
+        side: Side = "output" if slot.is_output else "argument"
+        mask = ~_CONV2D & self._restricted.operand(slot.operator, side, slot.index, slot.tensors)
         for t in slot.tensors:
             tensor = self._graph.tensors[t]
             key = tensor.shape, tensor.dtype
@@ -233,10 +236,11 @@ class WhatIf:
                 for slot in group.slots:
                     builder.masks[slot.variable] |= more
         slots = {slot.variable for slot in layout.slots}
-        for producer, readers in zip(layout.producers, layout.readers, strict=True):
+        for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
             if producer is not None and producer not in slots:
                 for reader in readers:
-                    builder.masks[producer] |= builder.masks[reader.variable]
+                    read = builder.masks[reader.variable]
+                    builder.masks[producer] |= read & self._restricted.made(t)
         builder.close()
         from_outside = self._newly_from_outside(builder, slots) if count else {}
         readers_of = {v for users in from_outside.values() for v in users}

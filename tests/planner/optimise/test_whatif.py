@@ -22,11 +22,12 @@ from planner.ir.graph import LayoutGraph, Operator, Tensor, TensorArg
 from planner.ir.representation import REPRS, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import OpRepSets, op_rep_sets
+from planner.kernels.restrictions import Restriction
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.optimise.whatif import Group, WhatIf
 from schema import VkDataType
 from solver import Problem, TooDenseError
-from tests.planner.optimise.brute_force import graphs
+from tests.planner.optimise.brute_force import graphs, restrictions
 from tests.planner.optimise.test_explain import chain
 from tests.planner.programs import NETS, replanned
 
@@ -87,6 +88,20 @@ def check(graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> None:
     for acceptance, groups in whatif.acceptances.items():
         expected = replanned_cost(graph, plan, costs, groups, acceptance.label)
         assert whatif.if_all(acceptance) == (expected, True)
+
+
+@settings(max_examples=80, deadline=None)
+@given(graphs().flatmap(lambda graph: st.tuples(st.just(graph), restrictions(graph))))
+def test_what_a_user_forbids_is_not_taken(
+    program: tuple[LayoutGraph, tuple[Restriction, ...]],
+) -> None:
+    graph, wanted = program
+    costs = ProfileCosts(load_profile("bytes"), "repack")
+    try:
+        plan = plan_graph(graph, Limits(restrictions=wanted), costs)
+    except NoRepresentationError:
+        return
+    check(graph, plan, costs)
 
 
 class AnyPrices(FreeTransitions):
