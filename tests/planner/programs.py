@@ -141,10 +141,10 @@ def lower_greedily(name: str) -> Greedy:
         return lambda *args, **kw: _Recording(make_pass(*args, **kw), modules)
 
     program = torch.export.load(io.BytesIO(exported(name)))
-    # Kept patterns change nothing, see test_fusion, nor do shortcuts, see test_shortcuts. With those
-    # that are planned while a script lowers them, what ExecuTorch does without any is compared.
-    quick = {} if name in _SCRIPTED else shortcuts()
-    with replaced({**kept_patterns(), **quick, Hook.LAYOUT_PASS: recording}):
+    # Kept patterns change nothing, see test_fusion, nor do shortcuts, see test_shortcuts: that is
+    # seen once more of those that a script lowers, with shortcuts.
+    hooks = kept_patterns() if name in _SCRIPTED else {**kept_patterns(), **shortcuts()}
+    with replaced({**hooks, Hook.LAYOUT_PASS: recording}):
         edge = to_edge_transform_and_lower(
             program,
             partitioner=[VulkanPartitioner()],
