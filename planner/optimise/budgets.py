@@ -158,7 +158,7 @@ def _check_possible(
     found = None
     for limit, flag in zip(kept, budget.flags, strict=True):
         least = solve(_least(joint, limit))
-        if least.cost[0] > limit.most:
+        if least.bound[0] > limit.most:
             raise ConflictingLimitsError(
                 f"{name}: no plan keeps {flag}: the least that is possible is {least.bound[0]}",
                 Remedy.RAISE_LIMIT,
