@@ -54,7 +54,7 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench models --profile bytes -o benchmarks/models.md
 	$(BIN)/layout-planner bench lowering segformer_b0 segformer_b0_eager vit_s_encoder unet lstm -o benchmarks/lowering.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
-	$(BIN)/layout-planner bench solver --quick -o benchmarks/solver.md
+	$(BIN)/layout-planner bench solver --seconds 1 --seconds 5 -o benchmarks/solver.md
 	$(BIN)/layout-planner bench solver --parts --quick -o benchmarks/solver-parts.md
 	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
 	$(BIN)/layout-planner bench defaults -o benchmarks/defaults.md
