@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from api.planning.work import Lowering, PlanWork, Replanning, do_here
+from api.planning.work import Lowering, PlanWork, Replanning, answers_of, do_here
 from api.store.files import PlanFiles
 from planner.errors import NoRepresentationError
 from planner.options import PlanOptions, make_options
@@ -57,7 +57,8 @@ def test_a_request_a_job_and_the_command_line_reach_the_same_bytes(
     assert _contents(_by_job(source, options, tmp_path)) == (graph, program, report)
     planned = plan_exported(exported(name), _NAME, options)
     assert (planned.flatbuffer(), planned.pte()) == (graph, program)
-    assert _timeless(planned.report.document()) == report
+    document = planned.report.document() | answers_of(planned)
+    assert _timeless(document) == report
     assert (report["kind"], report["baseline"]) == ("pt2", "executorch")
 
 
