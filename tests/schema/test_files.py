@@ -229,6 +229,8 @@ def test_descriptions_follow_the_schema(
                 assert field.type.element == _BASE_TYPES[description.format]
                 if isinstance(description, Members):
                     same_members(description.members, field.type)
+            elif isinstance(description, Tables) and isinstance(description.table, Text):
+                assert (field.type.base_type, field.type.element) == (_VECTOR, _STRING)
             elif isinstance(description, Tables):
                 assert (field.type.base_type, field.type.element) == (_VECTOR, _TABLE)
                 assert isinstance(description.table, Table | OneOf)
