@@ -52,11 +52,13 @@ from planner.errors import InputError, OptionError
 if TYPE_CHECKING:
     from api.client.client import AsyncClient, Client
     from planner.result.check import CheckReport
+    from planner.result.explanation import Explanation
+    from planner.result.opportunities import Opportunities
     from planner.result.report import Report
 
 P = ParamSpec("P")
 Rows = list[dict[str, Any]]
-"""Rows of an avoid list, as ``docs/kernels.md`` has them."""
+"""Rows as they are in JSON: those of an avoid list are in ``docs/kernels.md``."""
 OnStage = Callable[[str], None]
 
 _NONE: Final = frozenset((404,))
@@ -149,6 +151,22 @@ class Operations:
         )
 
     @operation
+    def explanation(self, plan_id: str) -> Steps[Explanation]:
+        """Why the repacks of a plan remain."""
+        from planner.result.explanation import read_explanation
+
+        request = Request("GET", f"{_plan(plan_id)}/explanation")
+        return read_explanation((yield from self._document(dict[str, Any], request)))
+
+    @operation
+    def opportunities(self, plan_id: str) -> Steps[Opportunities]:
+        """What kernels could take to make a plan cheaper."""
+        from planner.result.opportunities import read_opportunities
+
+        request = Request("GET", f"{_plan(plan_id)}/opportunities")
+        return read_opportunities((yield from self._document(dict[str, Any], request)))
+
+    @operation
     def graph(self, plan_id: str) -> Steps[bytes]:
         """The planned program as a flatbuffer."""
         return (yield from self._ask(Request("GET", f"{_plan(plan_id)}/graph"))).content
@@ -232,6 +250,12 @@ class Operations:
             dict[str, Any], Request("GET", f"{_job(job_id)}/results.json")
         )
         return cast("list[JobItem]", found["items"])
+
+    @operation
+    def job_opportunities(self, job_id: str) -> Steps[Rows]:
+        """What kernels could take to make a job's plans cheaper, ranked by their options."""
+        request = Request("GET", f"{_job(job_id)}/opportunities")
+        return (yield from self._document(Rows, request))
 
     @operation
     def file(self, job_id: str, kind: Literal["csv", "json"]) -> Steps[bytes]:

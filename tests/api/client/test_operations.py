@@ -88,6 +88,8 @@ def test_every_operation_has_a_method(
         assert not await client.has_input("0" * 64)
         assert await client.graph(plan.id) == plan.flatbuffer
         assert await client.program(plan.id) is None  # a VkGraph alone
+        assert (await client.explanation(plan.id)).source == "net.pte"
+        assert (await client.opportunities(plan.id)).unit == "bytes"
         assert (await client.check(source)).findings is not None
         listed = await client.plans(name="net", profile=kind.__name__, limit=5)
         assert [each["id"] for each in listed["plans"]] == [plan.id]
@@ -101,6 +103,8 @@ def test_every_operation_has_a_method(
         (item,) = await client.results(later["id"])
         assert await client.items(later["id"], limit=1) == [item]
         assert (await client.plan(source, gpu="X")).id == item["plan_id"]
+        (ranked,) = await client.job_opportunities(later["id"])
+        assert ranked["plans"] == 1
         assert b"is_proven" in await client.file(later["id"], "csv")
         assert json.loads(await client.file(later["id"], "json"))["items"] == [item]
 
