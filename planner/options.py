@@ -205,6 +205,9 @@ def make_options(
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
+    restrictions, budget = _limits(
+        *(pin, forbid, input_layout, output_layout), *(max_transitions, max_transition_bytes)
+    )
     options = PlanOptions(
         costs=costs,
         objective=parse_objective(objective),
@@ -218,11 +221,8 @@ def make_options(
         imports=tuple(imports),
         trust=trust,
         alternatives=check_alternatives(alternatives),
-        restrictions=parse_restrictions(pin, forbid, input_layout, output_layout),
-        budget=Budget(
-            check_most("max-transitions", max_transitions),
-            check_most("max-transition-bytes", max_transition_bytes),
-        ),
+        restrictions=restrictions,
+        budget=budget,
     )
     options.cost_model()
     return options
@@ -249,6 +249,26 @@ def parse_limits(texts: Iterable[str]) -> dict[str, Any]:
     return found
 
 
+def read_wanted(texts: Iterable[str]) -> tuple[tuple[Restriction, ...], Budget]:
+    """Limits from the texts that ``PlanOptions.wanted`` gives. Raises ``OptionError``."""
+    return _limits(**parse_limits(texts))
+
+
+def _limits(
+    pin: Iterable[str] = (),
+    forbid: Iterable[str] = (),
+    input_layout: str | None = None,
+    output_layout: str | None = None,
+    max_transitions: int | None = None,
+    max_transition_bytes: int | None = None,
+) -> tuple[tuple[Restriction, ...], Budget]:
+    budget = Budget(
+        _check_most("max-transitions", max_transitions),
+        _check_most("max-transition-bytes", max_transition_bytes),
+    )
+    return parse_restrictions(pin, forbid, input_layout, output_layout), budget
+
+
 def _number(option: str, value: str) -> str | int:
     """The value of a limit; raises ``OptionError`` for one that should be a number."""
     if not option.startswith("max-"):
@@ -258,7 +278,7 @@ def _number(option: str, value: str) -> str | int:
     return int(value)
 
 
-def check_most(option: str, most: int | None) -> int | None:
+def _check_most(option: str, most: int | None) -> int | None:
     """The limit itself; raises ``OptionError`` unless it is a number from 0 up."""
     if most is not None and not 0 <= most < 2**53:
         raise OptionError(f"{option} {most} is not a number from 0 up")

@@ -13,7 +13,7 @@ from planner.kernels.faults import Faults
 from planner.kernels.releases import parse_runtime
 from planner.measured.costs import MeasuredSource
 from planner.measured.device import device_source, read_device
-from planner.options import PlanOptions, make_options, parse_layout, parse_limits
+from planner.options import PlanOptions, parse_layout, read_wanted
 
 
 def write_options(options: PlanOptions) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
 
 def read_options(written: dict[str, Any], profile: str, device: Path | None) -> PlanOptions:
     """The options of ``write_options``, with the document of their profile, and a device's file."""
-    wanted = make_options(**parse_limits(written.get("limits", ())))
+    restrictions, budget = read_wanted(written.get("limits", ()))
     costs: CostSource = ProfileSource(parse_profile(profile, written["profile"]))
     avoid = Faults()
     if device is not None:
@@ -55,8 +55,8 @@ def read_options(written: dict[str, Any], profile: str, device: Path | None) -> 
         buffer_limit=written["buffer_limit"],
         compile_options=tuple(written.get("compile_options", {}).items()),
         alternatives=written.get("alternatives", 0),
-        restrictions=wanted.restrictions,
-        budget=wanted.budget,
+        restrictions=restrictions,
+        budget=budget,
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

@@ -18,7 +18,7 @@ from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
 from planner.kernels.releases import parse_runtime
 from planner.optimise.plan import plan_graph
-from planner.options import PlanOptions, make_options, parse_limits
+from planner.options import PlanOptions, read_wanted
 from planner.result.verification import DelegateVerification, Verdict, VerificationReport
 from planner.stopwatch import stopwatch
 from planner.verify import Named, verify_budget, verify_delegate
@@ -134,11 +134,11 @@ def _of_plan(program: PlannedProgram, options: PlanOptions, name: str) -> PlanOp
             f"({program.profile_hash[:12]}), not with {options.costs.name} "
             f"({options.costs.digest[:12]}): name the same profile, device or costs"
         )
-    wanted = make_options(**parse_limits(program.limits))
+    restrictions, budget = read_wanted(program.limits)
     return replace(
         options,
-        restrictions=wanted.restrictions,
-        budget=wanted.budget,
+        restrictions=restrictions,
+        budget=budget,
         objective="latency" if program.objective == "latency" else "repack",
         texture_limits=program.texture_limits,
         excluded_layouts=frozenset(program.excluded_layouts),
