@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -12,6 +13,9 @@ from api.cli.options import AS_JSON, PATH, Asked, asked_options, progress_bar
 
 if TYPE_CHECKING:
     from planner.optimise.tradeoff import Criterion
+    from planner.pipelines.lowered import Planned
+
+T = TypeVar("T")
 
 
 @click.command()
@@ -39,22 +43,20 @@ def pareto(
     INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. No plan beats
     one of the points in both, and each is proven.
     """
-    from api.files import check_writable, read_input
+    from api.files import check_writable
     from api.terminal.picture import check_picture
     from planner.files.whole import write_whole
     from planner.optimise.tradeoff import CRITERIA
-    from planner.pipelines.dispatch import plan_program
 
     check_writable(picture)
     check_picture(picture)
-    with progress_bar() as progress:
-        planned = plan_program(read_input(source), source.name, asked.options(), progress)
-        progress("trading off", None)
-        found = planned.tradeoffs(criteria or CRITERIA)
-        if picture is not None:
-            from api.terminal.tradeoffs import draw_tradeoffs
+    found = _answered(
+        source, asked, "trading off", lambda planned: planned.tradeoffs(criteria or CRITERIA)
+    )
+    if picture is not None:
+        from api.terminal.tradeoffs import draw_tradeoffs
 
-            write_whole(picture, draw_tradeoffs(found, picture))
+        write_whole(picture, draw_tradeoffs(found, picture))
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
         return
@@ -76,13 +78,7 @@ def sensitivity(source: Path, as_json: bool, asked: Asked) -> None:
     INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. Where costs
     are a device's, prices that are not certain enough for the plan are named first.
     """
-    from api.files import read_input
-    from planner.pipelines.dispatch import plan_program
-
-    with progress_bar() as progress:
-        planned = plan_program(read_input(source), source.name, asked.options(), progress)
-        progress("changing prices", None)
-        found = planned.sensitivity()
+    found = _answered(source, asked, "changing prices", lambda planned: planned.sensitivity())
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))
         return
@@ -101,13 +97,7 @@ def explain(source: Path, asked: Asked, as_json: bool) -> None:
 
     INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph.
     """
-    from api.files import read_input
-    from planner.pipelines.dispatch import plan_program
-
-    with progress_bar() as progress:
-        planned = plan_program(read_input(source), source.name, asked.options(), progress)
-        progress("explaining", None)
-        explanation = planned.explanation()
+    explanation = _answered(source, asked, "explaining", lambda planned: planned.explanation())
     if as_json:
         click.echo(json.dumps(explanation.document(), indent=2))
         return
@@ -148,3 +138,14 @@ def opportunities(sources: tuple[Path, ...], asked: Asked, as_json: bool) -> Non
     from api.terminal.console import stdout
 
     stdout().print(opportunities_table(found[0]) if len(found) == 1 else ranking_table(ranking))
+
+
+def _answered(source: Path, asked: Asked, stage: str, answer: Callable[[Planned], T]) -> T:
+    """What is asked about a program, once it is planned."""
+    from api.files import read_input
+    from planner.pipelines.dispatch import plan_program
+
+    with progress_bar() as progress:
+        planned = plan_program(read_input(source), source.name, asked.options(), progress)
+        progress(stage, None)
+        return answer(planned)
