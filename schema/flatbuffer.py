@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -25,6 +26,8 @@ _VISITS_PER_BYTE = 4
 _TABLE_COST = 8
 # A compiled vtable takes far more memory than its bytes. Writers share vtables: few are expected.
 _VTABLE_COST = 256
+# Larger ones are nobody's who means well: they are compiled each time, and take no memory.
+_KEPT_VTABLE = 256
 # Enough for the vtables of a small buffer.
 _FREE_COST = 1 << 16
 
@@ -215,27 +218,39 @@ class Reader:
         if size < 4 or size % 2 or vtable + size > self.size:
             raise SchemaError(f"the vtable at 0x{vtable:x} has impossible sizes")
         self.charge(_VTABLE_COST + size)
-        slots = len(shape.formats)
-        entries = struct.unpack_from(f"<{size // 2 - 2}H", self.data, vtable + 4)
-        others = tuple((slot, at) for slot, at in enumerate(entries[slots:], slots) if at)
-        offsets = (*entries[:slots], *(0 for _ in range(slots - len(entries))))
-
-        layout, end, taken = "<", 0, [0] * slots
-        present = sorted((offset, slot) for slot, offset in enumerate(offsets) if offset)
-        for index, (offset, slot) in enumerate(present):
-            # The first four bytes are the table's offset to this vtable.
-            if offset < max(end, 4):
-                raise SchemaError(f"the vtable at 0x{vtable:x} has fields that overlap")
-            layout += f"{offset - end}x{shape.formats[slot]}"
-            end = offset + struct.calcsize(f"<{shape.formats[slot]}")
-            taken[slot] = index + 1
-        order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
-        return Layout(
-            max(end, 4), offsets, others, struct.Struct(layout).unpack_from, picker(order)
-        )
+        entries = self.data[vtable + 4 : vtable + size]
+        compiled = _compiled if size <= _KEPT_VTABLE else _compiled.__wrapped__
+        layout = compiled(shape.formats, entries)
+        if layout is None:
+            raise SchemaError(f"the vtable at 0x{vtable:x} has fields that overlap")
+        return layout
 
     def _outside(self, position: int) -> SchemaError:
         return SchemaError(f"offset 0x{position:x} points outside the {self.size}-byte buffer")
+
+
+@lru_cache(maxsize=1024)
+def _compiled(formats: str, entries: bytes) -> Layout | None:
+    """The layout of tables with these entries in their vtable; None if their fields overlap.
+
+    Writers lay the same kind of table out in few ways, in all their files.
+    """
+    offsets = struct.unpack(f"<{len(entries) // 2}H", entries)
+    slots = len(formats)
+    others = tuple((slot, at) for slot, at in enumerate(offsets[slots:], slots) if at)
+    offsets = (*offsets[:slots], *(0 for _ in range(slots - len(offsets))))
+
+    layout, end, taken = "<", 0, [0] * slots
+    present = sorted((offset, slot) for slot, offset in enumerate(offsets) if offset)
+    for index, (offset, slot) in enumerate(present):
+        # The first four bytes are the table's offset to this vtable.
+        if offset < max(end, 4):
+            return None
+        layout += f"{offset - end}x{formats[slot]}"
+        end = offset + struct.calcsize(f"<{formats[slot]}")
+        taken[slot] = index + 1
+    order = [index - 1 if index else len(present) + slot for slot, index in enumerate(taken)]
+    return Layout(max(end, 4), offsets, others, struct.Struct(layout).unpack_from, picker(order))
 
 
 class Writer:

@@ -321,14 +321,21 @@ def bench_tunings(folders: tuple[Path, ...], output: Path | None) -> None:
     show_default=True,
     help="For so long, ten times as many plans are asked for as can be made.",
 )
+@click.option(
+    "--starts",
+    type=click.IntRange(min=1),
+    default=7,
+    show_default=True,
+    help="So many services are started, for the first plan of each.",
+)
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
-def bench_service(requests: int, seconds: float, output: Path | None) -> None:
+def bench_service(requests: int, seconds: float, starts: int, output: Path | None) -> None:
     """Ask a service of this machine for plans: times against a static file, memory, overload."""
     from api.bench.service import bench_service as run
     from api.files import check_writable
 
     check_writable(output)
-    run(requests, seconds, output)
+    run(requests, seconds, starts, output)
 
 
 @bench_group.command("jobs")

@@ -232,11 +232,12 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             app.state.uploads, app.state.metrics, app.state.callers = uploads, metrics, callers
             app.state.service, app.state.devices = service, measuring
             background = [asyncio.create_task(service.sweep())]
-            if settings.warms:
-                background.append(asyncio.create_task(service.rehearse()))
             try:
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
                     app.state.jobs = jobs
+                    if settings.warms:
+                        rehearsal = service.rehearse(after=jobs.started)
+                        background.append(asyncio.create_task(rehearsal))
                     metrics.registry.register(
                         StoreFigures(store, jobs.register, jobs.jobs, data_dir)
                     )

@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -286,15 +286,19 @@ class PlanService:
         if self._is_stopped:
             return "the service shuts down"
         if self._is_rehearsing:
-            return "it plans a small program of its own, so that the first one need not wait"
+            return "it starts: it plans a program of its own, so that the first need not wait"
         if self._queue.is_full:
             return f"{len(self._pending)} plans wait to be made: the queue is full"
         return self._pool.unready()
 
-    async def rehearse(self) -> None:
-        """Plans a small program, of which nothing is kept: so the first one finds all warm."""
+    async def rehearse(self, after: Callable[[], Awaitable[None]]) -> None:
+        """Plans a small program, of which nothing is kept: so the first one finds all warm.
+
+        It is planned ``after`` whatever else starts meanwhile.
+        """
         self._is_rehearsing = True
         try:
+            await after()
             with self._uploads.folder() as folder:
                 files, options = PlanFiles.within(folder.path), PlanOptions()
                 work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
@@ -360,12 +364,13 @@ class PlanService:
         except ProcessError as error:
             self._metrics.failed(error)
             raise
-        for stage, seconds in pending.stages():
+        stages = list(pending.stages())
+        for stage, seconds in stages:
             observe.labels(known_stage(stage)).observe(seconds)
         with traces.span("keeping"):
             made = await run_in_threadpool(self._keep, id_, work, account)
         self._metrics.made(made.plan)
-        fields = {"plan": id_, "proof": made.plan.status, "stages": dict(pending.stages())}
+        fields = {"plan": id_, "proof": made.plan.status, "stages": dict(stages)}
         _log.info("planned %s", work.name, extra={"fields": fields})
         return made
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from typing import Final
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +25,10 @@ from api.jobs.worker import WorkerSettings, reconcile_for_ever
 from api.store.database import UnreachableError
 from api.store.plans import PlanStore
 from api.store.room import FullDiskError
+
+_START_SECONDS: Final = 30.0
+"""A worker that does not start in this time is no longer waited for."""
+_LOOK_SECONDS: Final = 0.1
 
 
 class InProgressError(Exception):
@@ -40,10 +48,21 @@ class JobService:
     jobs: Jobs
     register: WorkerRegister
     watches: Watches
+    _supervisor: Supervisor | None = None
     _engine: Engine | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _ended: threading.Event = field(default_factory=threading.Event)
     _submitting: set[tuple[str, str]] = field(default_factory=set)
+
+    async def started(self) -> None:
+        """Returns once the workers of this server do tasks: to start takes time from requests."""
+        end = time.monotonic() + _START_SECONDS
+        while self._supervisor is not None and time.monotonic() < end:
+            alive = await run_in_threadpool(self.register.alive)
+            own = {worker.pid for worker in alive if worker.host == socket.gethostname()}
+            if self._supervisor.are_all(own):
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def engine(self) -> Engine:
         """The queue; raises ``UnreachableError``."""
@@ -101,8 +120,14 @@ class JobService:
         """The queue's database is ours, or a file beside it."""
         return self.store.database.away(error)
 
+    def employ(self, workers: Supervisor) -> None:
+        """Takes workers that are this server's own: they end with it."""
+        self._supervisor = workers
+
     def close(self) -> None:
         """Ends what runs beside the requests."""
+        if self._supervisor is not None:
+            self._supervisor.stop()
         self._ended.set()
         with self._lock:
             if self._engine is not None:
@@ -116,14 +141,11 @@ async def serving_jobs(
     """The jobs of a server, done by so many workers of its own and by any others that there are."""
     jobs = Jobs(store)
     service = JobService(store, jobs, WorkerRegister(store.database), Watches(jobs))
-    supervisor = None
     try:
         if workers:
             await run_in_threadpool(service.engine)
-            supervisor = Supervisor(workers, settings)
+            service.employ(Supervisor(workers, settings))
         yield service
     finally:
         service.watches.stop()
-        if supervisor is not None:
-            await run_in_threadpool(supervisor.stop)
         await run_in_threadpool(service.close)

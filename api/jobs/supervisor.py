@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Collection
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,11 @@ class Supervisor:
         """The workers' processes that run."""
         running = [p.process for p in self._places]
         return [p.pid for p in running if p is not None and p.poll() is None]
+
+    def are_all(self, pids: Collection[int]) -> bool:
+        """Whether these are, among others, the processes of all workers."""
+        running = [place.process for place in self._places]
+        return all(process is not None and process.pid in pids for process in running)
 
     def stop(self) -> None:
         """Ends the workers; their tasks go on elsewhere, or when there is a worker again."""

@@ -53,6 +53,8 @@ _ROW: Final = frozenset(
     | {"state", "seen"}
 )
 _SIDES: Final[tuple[Side, ...]] = ("argument", "output")
+_MOST_DEVICES: Final = 64
+"""Devices whose rows are remembered."""
 _SCALAR: Final = (str, int, float, type(None))
 _WHEN: Final = frozenset(
     {"size", "rank", "dtype", "value", "members", "dims", "workgroup_x", "in_place", *_TESTS}
@@ -103,6 +105,12 @@ class Fault:
         """Whether the row is not about certain operators."""
         return _ANY in self.operators
 
+    def is_for(self, runtime: Runtime, gpu: str | None) -> bool:
+        """Whether the row concerns a runtime, and a GPU by its name."""
+        return not set(self.releases).isdisjoint(runtime.releases) and (
+            not self.gpus or any(_named(gpu, name) for name in self.gpus)
+        )
+
     def is_about(self, side: Side, index: int) -> bool:
         """Whether the row is about this operand of a call."""
         return not self.operands or (side, index) in self.operands
@@ -117,15 +125,24 @@ class Faults:
     """The faults that a plan avoids: rows that concern its runtime and GPU, by operator."""
 
     rows: tuple[Fault, ...] = ()
-    _named: Mapping[str, Sequence[Fault]] = field(init=False, repr=False, compare=False)
+    _by_name: Mapping[str, Sequence[Fault]] = field(init=False, repr=False, compare=False)
+    _for_device: dict[tuple[Runtime, str | None], Faults] = field(
+        init=False, repr=False, compare=False
+    )
+    named: Faults = field(init=False, repr=False, compare=False)
+    """Those of certain operators; these faults themselves, if all are."""
 
     def __post_init__(self) -> None:
         # Asked for every operator: what names it is looked up, not searched.
-        named: dict[str, list[Fault]] = {}
+        by_name: dict[str, list[Fault]] = {}
         for row in self.rows:
             for name in dict.fromkeys(row.operators):
-                named.setdefault(name, []).append(row)
-        object.__setattr__(self, "_named", named)
+                by_name.setdefault(name, []).append(row)
+        object.__setattr__(self, "_by_name", by_name)
+        object.__setattr__(self, "_for_device", {})
+        named = tuple(row for row in self.rows if not row.is_of_any_operator)
+        are_all = len(named) == len(self.rows)
+        object.__setattr__(self, "named", self if are_all else Faults(named))
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         # Those that ship are there, wherever options are sent.
@@ -138,19 +155,19 @@ class Faults:
 
     def of(self, operator: Operator, tensors: Sequence[Tensor]) -> tuple[Fault, ...]:
         """The faults that a call of an operator can have, in some representation."""
-        rows = (*self._named.get(operator.name, ()), *self._named.get(_ANY, ()))
+        rows = (*self._by_name.get(operator.name, ()), *self._by_name.get(_ANY, ()))
         return tuple(row for row in rows if all(_holds(c, operator, tensors) for c in row.when))
 
     def for_device(self, runtime: Runtime, gpu: str | None) -> Faults:
         """The rows that concern a runtime, and a GPU by its name."""
-        return Faults(
-            tuple(
-                row
-                for row in self.rows
-                if not set(row.releases).isdisjoint(runtime.releases)
-                and (not row.gpus or any(_named(gpu, name) for name in row.gpus))
-            )
-        )
+        # The same devices are planned for again and again.
+        found = self._for_device.get((runtime, gpu))
+        if found is None:
+            if len(self._for_device) == _MOST_DEVICES:
+                self._for_device.clear()
+            rows = (row for row in self.rows if row.is_for(runtime, gpu))
+            found = self._for_device[runtime, gpu] = Faults(tuple(rows))
+        return found
 
 
 def _named(gpu: str | None, name: str) -> bool:

@@ -137,8 +137,7 @@ def _wishes(graph: LayoutGraph, faults: Faults) -> Iterator[tuple[Faults, bool]]
 
     The faults; then less those of any operator, which reach furthest.
     """
-    named = Faults(tuple(row for row in faults.rows if not row.is_of_any_operator))
-    for wanted in dict.fromkeys((faults, named)):
+    for wanted in (faults,) if faults.named is faults else (faults, faults.named):
         if wanted.rows:
             yield from ((wanted, first) for first in dict.fromkeys((graph.textures_first, False)))
 

@@ -14,7 +14,7 @@ pytestmark = [pytest.mark.server, pytest.mark.lowering]
 
 def test_prints_what_was_measured(tmp_path: Path) -> None:
     output = tmp_path / "service.md"
-    bench_service(20, 0.5, output)
+    bench_service(20, 0.5, 1, output)
     text = output.read_text()
     kinds = [line.split(" | ")[0].strip("| ") for line in text.splitlines() if "of a" in line]
     assert "`POST /plan` of a `.pte`, cold" in kinds
