@@ -31,6 +31,7 @@ from api.http.origin import OriginCheck
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import Problem, answer_errors
 from api.http.queue import Queue, ShedLoad
+from api.http.rehearsal import ask_in_vain
 from api.http.request_ids import RequestIds
 from api.http.service import PlanningPool, PlanService
 from api.http.uploads import BodyLimit, Uploads
@@ -236,8 +237,12 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
                     app.state.jobs = jobs
                     if settings.warms:
-                        rehearsal = service.rehearse(after=jobs.started)
-                        background.append(asyncio.create_task(rehearsal))
+
+                        async def start() -> None:
+                            await jobs.started()
+                            await ask_in_vain(app)
+
+                        background.append(asyncio.create_task(service.rehearse(start)))
                     metrics.registry.register(
                         StoreFigures(store, jobs.register, jobs.jobs, data_dir)
                     )

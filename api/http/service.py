@@ -291,14 +291,14 @@ class PlanService:
             return f"{len(self._pending)} plans wait to be made: the queue is full"
         return self._pool.unready()
 
-    async def rehearse(self, after: Callable[[], Awaitable[None]]) -> None:
+    async def rehearse(self, start: Callable[[], Awaitable[None]]) -> None:
         """Plans a small program, of which nothing is kept: so the first one finds all warm.
 
-        It is planned ``after`` whatever else starts meanwhile.
+        Whatever else is to ``start`` does so before.
         """
         self._is_rehearsing = True
         try:
-            await after()
+            await start()
             with self._uploads.folder() as folder:
                 files, options = PlanFiles.within(folder.path), PlanOptions()
                 work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
