@@ -122,7 +122,12 @@ class _Zygote:
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._signalled, select.POLLIN)
-        self._have_spare()
+        reads, writes = os.pipe()
+        self._have_spare(writes)
+        os.close(writes)
+        os.read(reads, 1)  # its end, once the process is in the jail
+        os.close(reads)
+        self._control.send(WARM)
         while True:
             for descriptor, _ in poll.poll():
                 if descriptor == self._signalled:
@@ -184,21 +189,27 @@ class _Zygote:
                 return None
         return spare.pid
 
-    def _have_spare(self) -> None:
-        """Starts a process for the next work, unless there is one or none can be started."""
+    def _have_spare(self, starting: int | None = None) -> None:
+        """Starts a process for the next work, unless there is one or none can be started.
+
+        It closes the file ``starting``, if any, when it can take the work.
+        """
         if self._spare is not None:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, suppress(OSError):
 
             def receive() -> list[int]:
+                if starting is not None:
+                    os.close(starting)
                 told, descriptors, _, _ = socket.recv_fds(theirs, 16, MOST_FILES + 2)
                 if not told:
                     os._exit(0)
                 theirs.close()
                 return descriptors
 
-            self._spare = _Spare(self._start([theirs.fileno()], receive), ours)
+            kept = [theirs.fileno(), *([] if starting is None else [starting])]
+            self._spare = _Spare(self._start(kept, receive), ours)
             return
         ours.close()
 
@@ -382,5 +393,4 @@ def main() -> None:
     gc.freeze()
     # With torch there are many more, and a process that waits would hold them all.
     pages = () if settings.uses_torch else _learn()
-    control.send(WARM)
     _Zygote(control, settings, pages).serve()
