@@ -142,13 +142,15 @@ def test_a_service_is_ready_once_it_has_planned_a_program_of_its_own() -> None:
         await begun.wait()
         answer = await client.get("/readyz")
         assert answer.status_code == 503
-        assert answer.json()["checks"]["planner"]["detail"].startswith("it plans a small program")
+        assert answer.json()["checks"]["planner"]["detail"].startswith("it starts: it plans")
         asked.set()
         await planned.wait()
         while (await client.get("/readyz")).status_code != 200:
             pass
         assert (await client.get("/plans")).json()["total"] == 0
-        assert "layout_planner_plans_total{" not in (await client.get("/metrics")).text
+        figures = (await client.get("/metrics")).text
+        assert "layout_planner_plans_total{" not in figures
+        assert 'route="/plan"' not in figures
         assert (await client.post("/plan", content=_BODY)).status_code == 200
 
     run(Settings(warms=True), body, StandIn(plan))

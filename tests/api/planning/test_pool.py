@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,19 @@ def test_a_process_is_there_ahead_of_its_work(pool: Pool, slow: PlanWork) -> Non
 
     asyncio.run(run())
     assert not planning_pids()
+
+
+def test_a_zygote_is_warm_once_a_process_waits_in_the_jail() -> None:
+    settings = ZygoteSettings(Jail.of_machine(), Limits.of_machine(60, None), uses_torch=False)
+    before, zygote = set(spare_pids()), Zygote(settings)
+    zygote.start()
+    try:
+        while not zygote.is_warm:
+            time.sleep(0.001)
+        (spare,) = set(spare_pids()) - before
+        assert "\nSeccomp:\t2\n" in Path(f"/proc/{spare}/status").read_text()
+    finally:
+        zygote.stop()
 
 
 def test_one_that_was_killed_before_its_work_is_not_missed(pool: Pool, slow: PlanWork) -> None:
