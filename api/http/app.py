@@ -237,12 +237,8 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
                     app.state.jobs = jobs
                     if settings.warms:
-
-                        async def start() -> None:
-                            await jobs.started()
-                            await ask_in_vain(app)
-
-                        background.append(asyncio.create_task(service.rehearse(start)))
+                        rehearsal = service.rehearse(jobs.started, partial(ask_in_vain, app))
+                        background.append(asyncio.create_task(rehearsal))
                     metrics.registry.register(
                         StoreFigures(store, jobs.register, jobs.jobs, data_dir)
                     )
