@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
@@ -15,7 +15,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Insert, delete, exists, func, or_, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from api.store.accounts import Account, Accounts, discharge, discharge_swept
@@ -203,6 +203,13 @@ class PlanStore:
         self.claims = claims
         self.reserve = reserve
         self._threads = ThreadPoolExecutor(len(_BLOBS), "blobs")
+        # Made once: to make a statement takes longer than the database does. With its columns as
+        # parameters it is the same each time.
+        plan, profile = database.insert(Plan).values(created=Ago()), database.insert(Profile)
+        self._plan_row = plan.on_conflict_do_nothing()
+        self._profile_row = profile.on_conflict_do_nothing()
+        self._blob_row = self._blob_upsert({"created": Ago()})
+        self._input_row = self._blob_upsert({"created": Ago(), "handed_in": Ago()})
 
     def close(self) -> None:
         """Closes the database."""
@@ -299,9 +306,7 @@ class PlanStore:
         blobs = {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
         self.keep_blobs(session, blobs)
         self.keep_profile(session, draft.profile)
-        # With its columns as parameters, the statement is the same each time.
-        row = self.database.insert(Plan).values(created=Ago()).on_conflict_do_nothing()
-        session.execute(row, [draft.row])
+        session.execute(self._plan_row, [draft.row])
         for account in accounts:
             sizes = {sha256: self.blobs.size(sha256) for sha256 in blobs}
             self.accounts.charge(session, account, sizes)
@@ -316,16 +321,18 @@ class PlanStore:
         plan that referred to it, just after it was put. See ``again_if_lost``.
         """
         self.database.spare_blobs(session)
-        times = {"created": Ago()} | ({"handed_in": Ago()} if handed_in else {})
-        rows = self.database.insert(Blob).values(times)
-        renewed = {name: rows.excluded[name] for name in times}
-        put = rows.on_conflict_do_update(index_elements=[Blob.sha256], set_=renewed)
-        # A row that was there counts as new, so that no sweep takes it before the commit. In
-        # an order: two that take the same rows in different ones would wait for each other.
+        put = self._input_row if handed_in else self._blob_row
+        # In an order: two that take the same rows in different ones would wait for each other.
         found = sorted(blobs)
         for first in range(0, len(found), _BLOCK):
             block = found[first : first + _BLOCK]
             session.execute(put, [{"sha256": each, "size": self._size(each)} for each in block])
+
+    def _blob_upsert(self, times: Mapping[str, Ago]) -> Insert:
+        """Keeps a row of a blob; one that was there counts as new, so that no sweep takes it."""
+        rows = self.database.insert(Blob).values(times)
+        renewed = {name: rows.excluded[name] for name in times}
+        return rows.on_conflict_do_update(index_elements=[Blob.sha256], set_=renewed)
 
     def hand_in(self, source: bytes | Path) -> str:
         """Keeps bytes that someone will name by their SHA-256, for an hour; returns that."""
@@ -349,7 +356,7 @@ class PlanStore:
     def keep_profile(self, session: Session, profile: DeviceProfile) -> None:
         """Sees to it that rows of a transaction can refer to a profile."""
         row = {"hash": profile.digest, "name": profile.name, "document": profile.to_json()}
-        session.execute(self.database.insert(Profile).on_conflict_do_nothing(), [row])
+        session.execute(self._profile_row, [row])
 
     def profile(self, digest: str) -> DeviceProfile | None:
         """A profile that was kept, by its SHA-256; None where there is none."""
