@@ -205,7 +205,7 @@ def make_options(
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
-    restrictions, budget = _limits(
+    restrictions, budget = make_wanted(
         *(pin, forbid, input_layout, output_layout), *(max_transitions, max_transition_bytes)
     )
     options = PlanOptions(
@@ -251,10 +251,10 @@ def parse_limits(texts: Iterable[str]) -> dict[str, Any]:
 
 def read_wanted(texts: Iterable[str]) -> tuple[tuple[Restriction, ...], Budget]:
     """Limits from the texts that ``PlanOptions.wanted`` gives. Raises ``OptionError``."""
-    return _limits(**parse_limits(texts))
+    return make_wanted(**parse_limits(texts))
 
 
-def _limits(
+def make_wanted(
     pin: Iterable[str] = (),
     forbid: Iterable[str] = (),
     input_layout: str | None = None,
@@ -262,6 +262,7 @@ def _limits(
     max_transitions: int | None = None,
     max_transition_bytes: int | None = None,
 ) -> tuple[tuple[Restriction, ...], Budget]:
+    """Limits of the user's own from their values. Raises ``OptionError``."""
     budget = Budget(
         _check_most("max-transitions", max_transitions),
         _check_most("max-transition-bytes", max_transition_bytes),

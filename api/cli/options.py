@@ -399,23 +399,27 @@ def verifying_options(command: Callable[..., None]) -> Callable[..., None]:
     return _decorated(with_options, (PROFILE, _COST_DATABASE, _DEVICE, _BUFFER_LIMIT, _GPU, _AVOID))
 
 
-def restricting_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Restrictions of representations; the command gets them together, as ``restrictions``."""
+def wanting_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Limits of the user's own; the command gets them as ``restrictions`` and ``budget``."""
 
     @wraps(command)
-    def with_restrictions(
+    def with_wanted(
         pin: tuple[str, ...],
         forbid: tuple[str, ...],
         input_layout: str | None,
         output_layout: str | None,
+        max_transitions: int | None,
+        max_transition_bytes: int | None,
         **others: Any,
     ) -> None:
-        from planner.kernels.restrictions import parse_restrictions
+        from planner.options import make_wanted
 
-        found = parse_restrictions(pin, forbid, input_layout, output_layout)
-        command(restrictions=found, **others)
+        restrictions, budget = make_wanted(
+            pin, forbid, input_layout, output_layout, max_transitions, max_transition_bytes
+        )
+        command(restrictions=restrictions, budget=budget, **others)
 
-    return _decorated(with_restrictions, _RESTRICTIONS)
+    return _decorated(with_wanted, (*_RESTRICTIONS, *_BUDGET))
 
 
 def _decorated(command: Callable[..., None], options: Sequence[Decorator]) -> Callable[..., None]:

@@ -16,12 +16,13 @@ from api.cli.options import (
     Asked,
     asked_options,
     progress_bar,
-    restricting_options,
     verifying_options,
+    wanting_options,
 )
 
 if TYPE_CHECKING:
     from api.client.planned import PlannedThere
+    from planner.kernels.limits import Budget
     from planner.kernels.restrictions import Restriction
     from planner.options import PlanOptions
     from planner.pipelines.lowered import Planned
@@ -139,7 +140,7 @@ def _plan_there(
 @click.option(
     "--avoid", type=PATH, metavar="FILE", help="More faults to look for: a JSON file of rows."
 )
-@restricting_options
+@wanting_options
 @AS_JSON
 def check(
     source: Path,
@@ -148,12 +149,13 @@ def check(
     avoid: Path | None,
     as_json: bool,
     restrictions: tuple[Restriction, ...],
+    budget: Budget,
 ) -> None:
     """Say whether a .pte, .bpte or VkGraph will load and be right on a runtime and a GPU.
 
     Looks at every operator and tensor: what the release's kernels take, faults that are known of
-    them, the GPU's limits, shared memory; and at what breaks --pin, --forbid and the like, by the
-    names of this file. Exits with 1 if something is wrong.
+    them, the GPU's limits, shared memory; and at what breaks --pin, --forbid, --max-transitions and
+    the like, by the names of this file. Exits with 1 if something is wrong.
     """
     from api.files import read_input
     from planner.kernels.faults import load_faults
@@ -168,6 +170,7 @@ def check(
         None if gpu is None else find_gpu(gpu),
         None if avoid is None else load_faults(avoid),
         restrictions,
+        budget,
     )
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))

@@ -383,7 +383,18 @@ class TuningDetail(TypedDict):
     progress: TuningProgress
 
 
-class PlanQuery(TypedDict, total=False):
+class WantedQuery(TypedDict, total=False):
+    """The user's own limits, which ``POST /plan`` keeps and ``POST /check`` looks at."""
+
+    pin: Sequence[str]
+    forbid: Sequence[str]
+    input_layout: str
+    output_layout: str
+    max_transitions: int
+    max_transition_bytes: int
+
+
+class PlanQuery(WantedQuery, total=False):
     """How to plan: as ``POST /plan`` takes it."""
 
     profile: str
@@ -392,12 +403,6 @@ class PlanQuery(TypedDict, total=False):
     texture_limits: str
     buffer_limit: int
     without_layout: Sequence[str]
-    pin: Sequence[str]
-    forbid: Sequence[str]
-    input_layout: str
-    output_layout: str
-    max_transitions: int
-    max_transition_bytes: int
     runtime: str
     gpu: str
     compile_option: Sequence[str]

@@ -43,6 +43,7 @@ from api.client.documents import (
     TuningProgress,
     TuningSummary,
     UploadedInput,
+    WantedQuery,
     WorkerSummary,
 )
 from api.client.manifest import Submission
@@ -120,11 +121,15 @@ class Operations:
         runtime: str | None = None,
         gpu: str | None = None,
         name: str | None = None,
+        **limits: Unpack[WantedQuery],
     ) -> Steps[CheckReport]:
-        """Whether a lowered program will load and be right; the server keeps nothing of it."""
+        """Whether a lowered program will load, be right, and keep to limits.
+
+        The server keeps nothing of it.
+        """
         from planner.result.check import read_check
 
-        params = {"runtime": runtime, "gpu": gpu, "name": name or _name_of(source)}
+        params = {"runtime": runtime, "gpu": gpu, "name": name or _name_of(source), **limits}
         request = Request("POST", "/check", params, content=source, repeats=True, is_long=True)
         return read_check((yield from self._document(dict[str, Any], request)))
 

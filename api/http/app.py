@@ -26,7 +26,7 @@ from api.http.audit import Audited, AuditLog
 from api.http.callers import CallerLimits, Callers, LimitRequests
 from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
-from api.http.models import PlanQuery, PlansQuery
+from api.http.models import CheckQuery, PlanQuery, PlansQuery
 from api.http.origin import OriginCheck
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import Problem, answer_errors
@@ -94,6 +94,7 @@ _PROGRAMS: Final = frozenset(("/plan", "/check", "/inputs"))
 """Where a body is a program."""
 _QUERIES: Final[dict[str, type[BaseModel]]] = {
     "/plan": PlanQuery,
+    "/check": CheckQuery,
     "/plans": PlansQuery,
     "/": OverviewQuery,
 }

@@ -78,10 +78,58 @@ else:
     _Figures = create_model("_Figures", __config__=ConfigDict(from_attributes=True), **_described())
 
 
-class PlanQuery(BaseModel):
-    """How to plan, from the query of a URL."""
+class WantedQuery(BaseModel):
+    """The user's own limits, from the query of a URL."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    pin: list[str] = Field(
+        [],
+        description="What must have which representation, as `NAME=REPRESENTATION`: a name is a "
+        "type of operator, an operator's number, a tensor, `input` or `output`; a representation a "
+        "storage, a layout, or both. May be given several times.",
+        examples=[["aten.mm.default=texture:WIDTH_PACKED"]],
+    )
+    forbid: list[str] = Field(
+        [],
+        description="What must not have which representation, as `NAME:REPRESENTATION`, or as "
+        "`REPRESENTATION` alone for all; may be given several times.",
+        examples=[["v17:buffer"]],
+    )
+    input_layout: str | None = Field(
+        None,
+        description="The representation of all inputs of a delegate.",
+        examples=["buffer:WIDTH_PACKED"],
+    )
+    output_layout: str | None = Field(
+        None,
+        description="The representation of all outputs of a delegate.",
+        examples=["texture"],
+    )
+    max_transitions: int | None = Field(
+        None, description="The most transitions, in all delegates together.", examples=[20]
+    )
+    max_transition_bytes: int | None = Field(
+        None,
+        description="The most bytes that the copies of all transitions take together, padding "
+        "included.",
+        examples=[2**20],
+    )
+
+    def wanted(self) -> dict[str, Any]:
+        """The limits, as ``make_options`` and ``make_wanted`` take them."""
+        return {
+            "pin": self.pin,
+            "forbid": self.forbid,
+            "input_layout": self.input_layout or None,
+            "output_layout": self.output_layout or None,
+            "max_transitions": self.max_transitions,
+            "max_transition_bytes": self.max_transition_bytes,
+        }
+
+
+class PlanQuery(WantedQuery):
+    """How to plan, from the query of a URL."""
 
     profile: str = Field(
         "default",
@@ -127,38 +175,6 @@ class PlanQuery(BaseModel):
         [],
         description="A memory layout that the plan must not use; may be given several times.",
         examples=[["TENSOR_HEIGHT_PACKED"]],
-    )
-    pin: list[str] = Field(
-        [],
-        description="What must have which representation, as `NAME=REPRESENTATION`: a name is a "
-        "type of operator, an operator's number, a tensor, `input` or `output`; a representation a "
-        "storage, a layout, or both. May be given several times.",
-        examples=[["aten.mm.default=texture:WIDTH_PACKED"]],
-    )
-    forbid: list[str] = Field(
-        [],
-        description="What must not have which representation, as `NAME:REPRESENTATION`, or as "
-        "`REPRESENTATION` alone for all; may be given several times.",
-        examples=[["v17:buffer"]],
-    )
-    input_layout: str | None = Field(
-        None,
-        description="The representation of all inputs of a delegate.",
-        examples=["buffer:WIDTH_PACKED"],
-    )
-    output_layout: str | None = Field(
-        None,
-        description="The representation of all outputs of a delegate.",
-        examples=["texture"],
-    )
-    max_transitions: int | None = Field(
-        None, description="The most transitions, in all delegates together.", examples=[20]
-    )
-    max_transition_bytes: int | None = Field(
-        None,
-        description="The most bytes that the copies of all transitions take together, padding "
-        "included.",
-        examples=[2**20],
     )
     runtime: str | None = Field(
         None,
@@ -226,12 +242,7 @@ class PlanQuery(BaseModel):
             gpu=self.gpu or None,
             compile_options=self.compile_option,
             alternatives=self.alternatives,
-            pin=self.pin,
-            forbid=self.forbid,
-            input_layout=self.input_layout or None,
-            output_layout=self.output_layout or None,
-            max_transitions=self.max_transitions,
-            max_transition_bytes=self.max_transition_bytes,
+            **self.wanted(),
         )
 
     def file_name(self) -> str:
@@ -241,8 +252,8 @@ class PlanQuery(BaseModel):
         return printable if printable.strip(".") else _DEFAULT_NAME
 
 
-class CheckQuery(BaseModel):
-    """The options of a check."""
+class CheckQuery(WantedQuery):
+    """The options of a check: a file that breaks the limits is found."""
 
     runtime: str | None = Field(
         None,

@@ -40,7 +40,7 @@ from api.store.blobs import LostBlobError
 from api.store.profiles import find_profile
 from api.store.tables import Plan
 from planner.costs.profile_file import builtin_names, load_profile
-from planner.options import PlanOptions
+from planner.options import PlanOptions, make_wanted
 from planner.result.check import CheckReport
 from planner.result.explanation import Explanation, read_explanation
 from planner.result.opportunities import Opportunities, read_opportunities
@@ -224,9 +224,11 @@ async def post_check(
 ) -> CheckReport:
     """Says whether a program will load and be right on a release of ExecuTorch, and on a GPU.
 
-    Nothing is kept.
+    And whether it keeps to limits, which use the names of this program. Nothing is kept.
     """
-    return await service.check(request, query.name, query.runtime, query.gpu)
+    restrictions, budget = make_wanted(**query.wanted())
+    wanted = (*(each.words for each in restrictions), *budget.words)
+    return await service.check(request, query.name, query.runtime, query.gpu, wanted)
 
 
 @router.get("/progress/{progress_id}", summary="Ask how far a plan is")

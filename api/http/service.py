@@ -267,17 +267,24 @@ class PlanService:
                 self._followed.pop(progress_id, None)
 
     async def check(
-        self, request: Request, name: str, runtime: str | None, gpu: str | None
+        self,
+        request: Request,
+        name: str,
+        runtime: str | None,
+        gpu: str | None,
+        wanted: tuple[str, ...],
     ) -> CheckReport:
         """What a check of the lowered program in a request's body found.
 
+        ``wanted`` are the user's limits, in words.
         Raises ``ProblemError`` for a body that is too large or no such program.
         """
         with self._uploads.folder() as folder:
             upload = await self._uploads.receive(request, folder)
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
-            work = CheckWork(upload.file(folder), name, runtime, gpu, folder.path / "found")
+            source, output = upload.file(folder), folder.path / "found"
+            work = CheckWork(source, name, runtime, gpu, wanted, output)
             with self._callers.working(request), self._queue.place():
                 await while_waited_for(request, self._pool.run(work))
             return read_check(json.loads(work.output.read_bytes()))

@@ -171,7 +171,10 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class CheckWork:
-    """Check a lowered program for a runtime and a GPU, each None where it was not named."""
+    """Check a lowered program for a runtime and a GPU, each None where it was not named.
+
+    ``wanted`` are the user's limits, in words.
+    """
 
     needs: ClassVar[Needs] = Needs.NOTHING
 
@@ -179,6 +182,7 @@ class CheckWork:
     name: str
     runtime: str | None
     gpu: str | None
+    wanted: tuple[str, ...]
     output: Path
 
     @property
@@ -195,11 +199,17 @@ class CheckWork:
         """Writes what came of it as JSON. Raises ``InputError`` and ``OptionError``."""
         from planner.kernels.gpus import find_gpu
         from planner.kernels.releases import parse_runtime
+        from planner.options import read_wanted
         from planner.pipelines.checking import check_program
 
         runtime = None if self.runtime is None else parse_runtime(self.runtime)
         gpu = None if self.gpu is None else find_gpu(self.gpu)
-        found = check_program(files.read(self.source), self.name, runtime, gpu)
+        restrictions, budget = read_wanted(self.wanted)
+        found = check_program(
+            *(files.read(self.source), self.name, runtime, gpu),
+            restrictions=restrictions,
+            budget=budget,
+        )
         files.write(self.output, json.dumps(found.document()).encode())
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
 from planner.ir.physical import image_extents, padded_bytes
 from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, builtin_faults, met_faults
 from planner.kernels.gpus import Gpu
-from planner.kernels.limits import Limits
+from planner.kernels.limits import Budget, Limits
 from planner.kernels.releases import RELEASES, Runtime
 from planner.kernels.restrictions import Restriction
 from planner.optimise.restricted import check_names
@@ -31,11 +32,13 @@ def check_program(
     gpu: Gpu | None = None,
     avoid: Faults | None = None,
     restrictions: Sequence[Restriction] = (),
+    budget: Budget | None = None,
 ) -> CheckReport:
     """Checks every Vulkan delegate of a lowered program, by default for the latest release.
 
     Known faults are the built-in ones and those to ``avoid``. What breaks ``restrictions``, which
-    use the names of this program, is found, too. Raises ``InputError`` for bytes that are damaged
+    use the names of this program, is found, too, and transitions that are more than a ``budget``
+    allows. Raises ``InputError`` for bytes that are damaged
     or no such program, ``OptionError`` for a restriction that names nothing in it.
     """
     check_is_lowered(data, name)
@@ -61,6 +64,7 @@ def check_program(
         found += check.limits()
         found += check.memory()
         found += check.restrictions()
+    found += _over_budget(files, graphs, budget or Budget())
     taken = [r for r in RELEASES if not any(any(refusals(g, r)) for g in graphs)]
     return CheckReport(
         name=name,
@@ -73,6 +77,39 @@ def check_program(
         unloadable=tuple(sorted(unloadable)),
         findings=tuple(dict.fromkeys(found)),
     )
+
+
+def _over_budget(
+    files: Sequence[VkGraph], graphs: Sequence[ContractedGraph], budget: Budget
+) -> Iterator[Finding]:
+    """What all transitions of a program are too much of, with the delegate where they become so."""
+    for what, size_of, most in (
+        ("transitions", _one, budget.transitions),
+        ("bytes of copies", _copy_bytes, budget.bytes),
+    ):
+        if most is None:
+            continue
+        amounts = [
+            sum(size_of(file, transition.copy) for transition in graph.transitions)
+            for file, graph in zip(files, graphs, strict=True)
+        ]
+        sums = list(accumulate(amounts))
+        if sums and sums[-1] > most:
+            first = next(index for index, found in enumerate(sums) if found > most)
+            text = f"{sums[-1]} {what} in all delegates, and not {most} at most"
+            yield Finding(first, "", "restriction", text)
+
+
+def _one(file: VkGraph, value: int) -> int:
+    return 1
+
+
+def _copy_bytes(file: VkGraph, value: int) -> int:
+    """Bytes of a tensor in memory, padding included."""
+    tensor = file.values[value]
+    assert isinstance(tensor, VkTensor)
+    r = repr_of(tensor)
+    return 0 if r is None else padded_bytes(tensor.dims, tensor.datatype, r)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from api.client import AsyncClient, Client, Submission, documents
-from api.client.documents import DeviceRequest, PlanQuery, PlansQuery
+from api.client.documents import DeviceRequest, PlanQuery, PlansQuery, WantedQuery
 from planner.costs.profile_file import load_profile
 from tests.api.client.calls import CLIENTS, Caller, run
 from tests.api.graphs import graph
@@ -91,6 +91,8 @@ def test_every_operation_has_a_method(
         assert (await client.explanation(plan.id)).source == "net.pte"
         assert (await client.opportunities(plan.id)).unit == "bytes"
         assert (await client.check(source)).findings is not None
+        limits: WantedQuery = {"max_transitions": 10**6, "forbid": ["HEIGHT_PACKED"]}
+        assert (await client.check(source, **limits)).findings is not None
         listed = await client.plans(name="net", profile=kind.__name__, limit=5)
         assert [each["id"] for each in listed["plans"]] == [plan.id]
         assert await client.progress("0" * 32) is None
@@ -157,7 +159,7 @@ def _is_of(template: str, method: str, asked: str, path: str) -> bool:
 def test_documents_are_those_that_the_service_describes(server: Server) -> None:
     schemas = server.get("/openapi.json")["components"]["schemas"]
     known = {name: kind for name, kind in vars(documents).items() if is_typeddict(kind)}
-    queries = {"PlanQuery", "PlansQuery", "DeviceRequest"}
+    queries = {"WantedQuery", "PlanQuery", "PlansQuery", "DeviceRequest"}
     assert known.keys() - queries <= schemas.keys()
     for name in known.keys() - queries:
         described, ours = schemas[name]["properties"], get_type_hints(known[name])
@@ -172,6 +174,8 @@ def test_queries_are_those_that_the_service_describes(server: Server) -> None:
         parameters = document["paths"][path][method]["parameters"]
         described = {each["name"] for each in parameters if each["in"] == "query"}
         assert get_type_hints(kind).keys() == described
+    limits = {each["name"] for each in document["paths"]["/check"]["post"]["parameters"]}
+    assert get_type_hints(WantedQuery).keys() == limits - {"runtime", "gpu", "name"}
     device = document["components"]["schemas"]["DeviceRequest"]["properties"].keys()
     assert get_type_hints(DeviceRequest).keys() == device - {"name"}
 

@@ -185,9 +185,9 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
         (
             {"objektive": "repack"},
             "query parameter 'objektive': Extra inputs are not permitted "
-            "(there are profile, device, objective, texture_limits, buffer_limit, without_layout, "
-            "pin, forbid, input_layout, output_layout, max_transitions, max_transition_bytes, "
-            "runtime, gpu, compile_option, alternatives, name, input)",
+            "(there are pin, forbid, input_layout, output_layout, max_transitions, "
+            "max_transition_bytes, profile, device, objective, texture_limits, buffer_limit, "
+            "without_layout, runtime, gpu, compile_option, alternatives, name, input)",
         ),
     ],
 )
@@ -299,6 +299,11 @@ def test_a_lowered_program_is_checked(server: Server, conv: bytes) -> None:
     assert server.client.post("/check", content=program, params=narrow).json()["gpu"] == (
         "Adreno (TM) 740"
     )
+    limits = {"pin": ["input=buffer", "output=texture"], "max_transition_bytes": "0"}
+    broken = server.client.post("/check", content=program, params=limits).json()["findings"]
+    assert {finding["kind"] for finding in broken} == {"restriction"}
+    misspelt = server.client.post("/check", content=program, params={"gpus": "Mali"})
+    assert misspelt.status_code == 422
     for params, text in (({"gpu": "Voodoo"}, "unknown GPU"), ({"runtime": "9"}, "unknown runtime")):
         refused = server.client.post("/check", content=program, params=params)
         assert refused.status_code == 422

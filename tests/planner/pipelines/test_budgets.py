@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pytest
 from planner.errors import ConflictingLimitsError, OptionError, VerificationError
 from planner.kernels.limits import Budget, Limits
 from planner.options import make_options, parse_limits
+from planner.pipelines.checking import check_program
 from planner.pipelines.lowered import replan
 from planner.pipelines.verifying import verify_plan
 from planner.verify import verify_budget
@@ -33,8 +35,21 @@ def test_fewer_transitions_cost_more_and_are_proven(cvt: bytes) -> None:
     assert planned.report.limits == (f"max-transitions {most}",)
     with pytest.raises(VerificationError, match=f"has {most} transitions, and not {most - 1} at"):
         verify_budget(planned.program.delegates, Limits(budget=Budget(most - 1)))
-    with pytest.raises(VerificationError, match=r"has \d+ bytes of copies, and not 7 at most"):
+    with pytest.raises(VerificationError, match="bytes of copies, and not 7 at most") as found:
         verify_budget(planned.program.delegates, Limits(budget=Budget(bytes=7)))
+    # A file says the same without its plan.
+    size = int(re.findall(r"has (\d+) bytes", str(found.value))[0])
+    assert _over(planned.data, Budget(most, size)) == []
+    assert _over(planned.data, Budget(most - 1, size - 1)) == [
+        f"{most} transitions in all delegates, and not {most - 1} at most",
+        f"{size} bytes of copies in all delegates, and not {size - 1} at most",
+    ]
+
+
+def _over(program: bytes, budget: Budget) -> list[str]:
+    """What a check finds wrong about the transitions of a program."""
+    found = check_program(program, "cvt.pte", budget=budget).findings
+    return [finding.text for finding in found if finding.kind == "restriction"]
 
 
 def test_what_cannot_be_is_told_with_the_least_that_can(cvt: bytes) -> None:
