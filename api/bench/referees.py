@@ -1,7 +1,8 @@
 """Other solvers as referees of ours: what each finds and proves about a problem in given seconds.
 
-Only the first level of costs counts. toulbar2 and HiGHS get the tables that our reductions leave,
-so that they need not find again what is equal; CP-SAT gets the problem as it is stated.
+Only the first level of costs counts. toulbar2, HiGHS and PBQP get the tables that our reductions
+leave, so that they need not find again what is equal; CP-SAT gets the problem as it is stated. PBQP
+is a heuristic that ends by itself.
 """
 
 from __future__ import annotations
@@ -116,6 +117,20 @@ def _toulbar2(problem: Problem, seconds: float) -> Found:
     return Found(value, ceil(bound - 1e-6) + constant if isfinite(bound) else None)
 
 
+def _pbqp(problem: Problem, seconds: float) -> Found:
+    from api.bench.pbqp import Pbqp
+
+    reduced = reduce(problem, TABLE_LIMIT)
+    network = Pbqp(reduced.sizes)
+    for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
+        network.add(scope, np.where(table[0] < FORBIDDEN, table[0], np.inf))
+    cost, is_exact = network.solve()
+    if not isfinite(cost):
+        return Found(None, None)
+    value = round(cost) + reduced.constant[0]
+    return Found(value, value if is_exact else None)
+
+
 def _highs(problem: Problem, seconds: float) -> Found:
     import highspy
 
@@ -215,6 +230,7 @@ SOLVERS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "toulbar2": _toulbar2,
     "HiGHS": _highs,
     "CP-SAT": _cpsat,
+    "PBQP": _pbqp,
 }
 """What finds the least first level of a problem's costs in given seconds, by name."""
 

@@ -50,16 +50,21 @@ def racing(
     better: list[str] = []
     solvers = PARTS if parts else SOLVERS
     limits = sorted(seconds or (QUICK_SECONDS if quick else SECONDS))
+    races: dict[float, list[dict[str, Run | None]]] = {limit: [] for limit in limits}
     for instance in _instances(files, models, quick):
         proven: dict[str, Run] = {}
         for limit in limits:
             runs = {
                 solver: proven.get(solver) or _run(solver, instance, limit) for solver in solvers
             }
+            races[limit].append(runs)
             proven |= {s: r for s, r in runs.items() if r is not None and r.found.is_proven}
             for solver, found in runs.items():
                 write(row([instance.name, f"{limit:g}", solver, *_cells(found)]))
             better += [f"- {instance.name}, {limit:g} s: {text}" for text in beaten(runs)]
+    write("")
+    for line in summary(races):
+        write(line)
     write("")
     write("Where another solver has a better value or bound at the same time:")
     write("")
@@ -97,6 +102,31 @@ def beaten(runs: Mapping[str, Run | None]) -> Iterator[str]:
             yield f"{solver} has the value {value:,}, ours is {_number(ours.value)}"
         if bound is not None and (ours.bound is None or bound > ours.bound):
             yield f"{solver} has the bound {bound:,}, ours is {_number(ours.bound)}"
+
+
+def summary(races: Mapping[float, Sequence[Mapping[str, Run | None]]]) -> Iterator[str]:
+    """A table of how many problems each solver proved, and of how many it had the best value.
+
+    ``races`` are by seconds; a solver that others beat in no value has the best.
+    """
+    names = [
+        name for limit in races for name in (f"proven, {limit:g} s", f"best value, {limit:g} s")
+    ]
+    yield from head(("solver", *names), 1)
+    solvers = dict.fromkeys(solver for runs in races.values() for race in runs for solver in race)
+    for solver in solvers:
+        cells = [solver]
+        for runs in races.values():
+            found = [_found(race[solver]) for race in runs]
+            proven = sum(each.is_proven for each in found)
+            best = sum(map(_is_best, found, runs))
+            cells += [f"{proven} of {len(runs)}", f"{best} of {len(runs)}"]
+        yield row(cells)
+
+
+def _is_best(found: Found, race: Mapping[str, Run | None]) -> bool:
+    values = [value for run in race.values() if (value := _found(run).value) is not None]
+    return found.value is not None and found.value == min(values)
 
 
 def _found(run: Run | None) -> Found:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
 from api.bench import instances, solver
 from api.bench.instances import Instance, drawn, grid, priced, recurrent, regular, tree
+from api.bench.pbqp import Pbqp
 from api.bench.referees import PARTS, SOLVERS, Found, Run, run
-from api.bench.solver import beaten
+from api.bench.solver import beaten, summary
 from api.cli import main
 from solver import FORBIDDEN, solve
 from tests.solver.problems import brute_force, random_problem
@@ -19,7 +21,7 @@ from tests.solver.problems import brute_force, random_problem
 TINY = Instance("tiny", priced(grid(2, 3), 3, "copies", Random(1)))
 
 
-@pytest.mark.parametrize("name", [*SOLVERS, *PARTS])
+@pytest.mark.parametrize("name", [*(name for name in SOLVERS if name != "PBQP"), *PARTS])
 def test_each_finds_the_least_first_level(name: str) -> None:
     solved = 0
     for seed in range(25):
@@ -30,6 +32,40 @@ def test_each_finds_the_least_first_level(name: str) -> None:
         assert {**SOLVERS, **PARTS}[name](problem, 5.0) == Found(best[0], best[0]), (name, seed)
         solved += 1
     assert solved > 10
+
+
+def test_a_heuristic_finds_no_less_and_says_when_it_is_exact() -> None:
+    exact = 0
+    for seed in range(200):
+        problem = random_problem(Random(seed))
+        best = brute_force(problem)
+        if best is None:
+            continue
+        found = SOLVERS["PBQP"](problem, 1.0)
+        assert found.value is None or found.value >= best[0]
+        assert found.bound in (None, best[0])
+        exact += found.is_proven
+    assert exact > 20
+
+
+def test_pairs_are_eliminated_exactly_and_choices_for_good() -> None:
+    # A square of variables has two neighbours each, and is exact; one with its diagonals is not.
+    square = Pbqp([2, 2, 2, 2])
+    for v, u in ((0, 1), (1, 2), (2, 3), (3, 0)):
+        square.add((v, u), np.array([[5.0, 1.0], [1.0, 5.0]]))
+    square.add((0,), np.array([3.0, 0.0]))
+    assert square.solve() == (4.0, True)
+    together = Pbqp([2, 2, 2, 2])
+    for v in range(4):
+        for u in range(v):
+            together.add((v, u), np.array([[0.0, 9.0], [9.0, 1.0]]))
+    assert together.solve() == (0.0, False)
+    # All of three must be equal: a table of three is a variable of its entries.
+    three = Pbqp([2, 2, 2])
+    table = np.full((2, 2, 2), np.inf)
+    table[0, 0, 0], table[1, 1, 1] = 7.0, 4.0
+    three.add((0, 1, 2), table)
+    assert three.solve() == (4.0, True)
 
 
 def test_what_is_better_is_said() -> None:
@@ -68,6 +104,22 @@ def test_the_command_prints_a_row_for_each(tmp_path: Path, monkeypatch: pytest.M
         [name, f"{best:,}", f"{best:,}", "proven"] for name in SOLVERS
     ]
     assert "- nowhere" in file.read_text()
+    assert "| ours | 1 of 1 | 1 of 1 |" in file.read_text()
+
+
+def test_a_summary_counts_proofs_and_best_values() -> None:
+    def ran(value: int | None, bound: int | None) -> Run:
+        return Run(Found(value, bound), 0.1, 1.0)
+
+    races: list[dict[str, Run | None]] = [
+        {"ours": ran(5, 5), "a": ran(6, 5), "b": None},
+        {"ours": ran(7, 5), "a": ran(6, 4), "b": ran(6, 6)},
+    ]
+    assert list(summary({1.0: races}))[2:] == [
+        "| ours | 1 of 2 | 1 of 2 |",
+        "| a | 0 of 2 | 1 of 2 |",
+        "| b | 1 of 2 | 1 of 2 |",
+    ]
 
 
 def test_drawn_problems_are_well_formed_and_the_same_again() -> None:
