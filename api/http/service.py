@@ -30,12 +30,13 @@ from api.planning.process import ProcessError
 from api.planning.warming import LOWERED
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, known_stage
 from api.store.accounts import Account
+from api.store.database import UnreachableError
 from api.store.files import PlanFiles
 from api.store.plans import PlanStore, plan_id
-from api.store.room import FullDiskError
+from api.store.room import FullDiskError, NoRoomError
 from api.store.tables import Plan
 from api.telemetry import traces
-from planner.errors import InputError, OptionError
+from planner.errors import InputError, OptionError, PlannerError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
 from planner.options import PlanOptions
 from planner.result.check import CheckReport, read_check
@@ -318,8 +319,11 @@ class PlanService:
                     work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
                     await self._pool.run(work)
                     await run_in_threadpool(self.store.rehearse, files, LOWERED, options)
-        except Exception:
+        except (PlannerError, ProcessError, NoRoomError, UnreachableError, OSError) as error:
             # What it lacks is said by the first request that needs it.
+            if not self._is_stopped:
+                _log.warning("the service could not plan a program of its own: %s", error)
+        except Exception:
             if not self._is_stopped:
                 _log.exception("the service could not plan a program of its own")
         finally:
