@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -317,8 +318,9 @@ class PlanService:
                 with self._uploads.folder() as folder:
                     files, options = PlanFiles.within(folder.path), PlanOptions()
                     work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
-                    await self._pool.run(work)
-                    await run_in_threadpool(self.store.rehearse, files, LOWERED, options)
+                    async with self._claimed(uuid.uuid4().hex):
+                        await self._pool.run(work)
+                        await run_in_threadpool(self.store.rehearse, files, LOWERED, options)
         except (PlannerError, ProcessError, NoRoomError, UnreachableError, OSError) as error:
             # What it lacks is said by the first request that needs it.
             if not self._is_stopped:
