@@ -19,8 +19,9 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 run: $(READY)
 	$(BIN)/layout-planner demo
 
+# Three at a time, on two cores: many tests wait for disks and for servers.
 test: $(READY) vulkan postgresql chromium jail faketime
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 # Lint, types and the tests that need no more than Python: while one works. The rest is 'make test'.
 check: lint
