@@ -91,6 +91,7 @@ class DeviceProfile:
     access: Rates | None = None
     description: str = ""
     measured: Measurement | None = None
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     def to_json(self) -> str:
         """The profile as a JSON document, which ``parse_profile`` reads."""
@@ -102,12 +103,16 @@ class DeviceProfile:
     @property
     def digest(self) -> str:
         """SHA-256 of the profile's canonical JSON, in hexadecimal."""
-        canonical = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        # Every plan and every row of a store has it.
+        if not self._digest:
+            canonical = json.dumps(self._fields(), sort_keys=True, separators=(",", ":"))
+            object.__setattr__(self, "_digest", hashlib.sha256(canonical.encode()).hexdigest())
+        return self._digest
 
     def _fields(self) -> dict[str, Any]:
         """All fields; those of version 2 only if they are not empty, so that digests are stable."""
         fields = asdict(self)
+        del fields["_digest"]
         if not self.transition.curves:
             del fields["transition"]["curves"]
         if self.measured is None:

@@ -54,15 +54,23 @@ def vulkan_blobs(data: bytes, name: str) -> list[tuple[BlobKey | None, bytes]]:
 
     Raises ``InputError`` for a program without any, and for damaged bytes.
     """
+    return blobs_and_limits(data, name)[0]
+
+
+def blobs_and_limits(
+    data: bytes, name: str
+) -> tuple[list[tuple[BlobKey | None, bytes]], ImageExtents]:
+    """The same, and the texture limits that the program was lowered with: it is read once.
+
+    Raises ``InputError`` for a program without Vulkan delegates, and for damaged bytes.
+    """
     data = program_of(data, name)
     if not is_executorch_program(data):
-        return [(None, data)]
-    found: list[tuple[BlobKey | None, bytes]] = [
-        (entry.key, entry.blob) for entry in _vulkan_entries(data, name)
-    ]
-    if not found:
+        return [(None, data)], DEFAULT_TEXTURE_LIMITS
+    entries = _vulkan_entries(data, name)
+    if not entries:
         raise InputError(f"{name} has no Vulkan delegate: lower it with VulkanPartitioner first")
-    return found
+    return [(entry.key, entry.blob) for entry in entries], _least_limits(entries)
 
 
 def lowered_limits(data: bytes, name: str) -> ImageExtents:
@@ -74,7 +82,11 @@ def lowered_limits(data: bytes, name: str) -> ImageExtents:
     data = program_of(data, name)
     if not is_executorch_program(data):
         return DEFAULT_TEXTURE_LIMITS
-    found = [_limits(e.compile_specs) for e in _vulkan_entries(data, name)]
+    return _least_limits(_vulkan_entries(data, name))
+
+
+def _least_limits(entries: Iterable[DelegateEntry]) -> ImageExtents:
+    found = [_limits(entry.compile_specs) for entry in entries]
     x, y, z = map(min, zip(*found, strict=True)) if found else DEFAULT_TEXTURE_LIMITS
     return x, y, z
 

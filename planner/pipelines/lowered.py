@@ -15,10 +15,10 @@ from planner.costs.standins import CONV2D
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import (
+    blobs_and_limits,
     graph_of,
     lowered_limits,
     program_of,
-    vulkan_blobs,
     with_limits,
 )
 from planner.ir.physical import ImageExtents, fitting
@@ -208,9 +208,8 @@ def replan(
     runtimes: tuple[Runtime, ...] = (options.runtime or Runtime(),)
     if options.runtime is None and exported is None:
         runtimes = runtimes_of([delegate.source for delegate in lowered.delegates.values()])
-    lowered_with = lowered_limits(data, name)
     for runtime in runtimes:
-        limits = options.limits(lowered_with, runtime)
+        limits = options.limits(lowered.texture_limits, runtime)
         planning = _Planning(options, limits, chooser, exported, repeats)
         try:
             results, changed = planning.plan(lowered, announce)
@@ -305,16 +304,17 @@ class _Lowered:
     name: str
     blobs: tuple[tuple[BlobKey | None, bytes], ...]
     delegates: dict[BlobKey | None, _Read]
+    texture_limits: ImageExtents
 
     @classmethod
     def of(cls, data: bytes, name: str) -> _Lowered:
-        blobs = tuple(vulkan_blobs(data, name))
+        blobs, texture_limits = blobs_and_limits(data, name)
         found: dict[BlobKey | None, _Read] = {}
         for index, (key, blob) in enumerate(blobs):
             if key not in found:
                 with _damage_named(name, index):
                     found[key] = _Read.of(index, graph_of(blob))
-        return cls(name, blobs, found)
+        return cls(name, tuple(blobs), found, texture_limits)
 
     def named(self, names: TensorNames) -> _Lowered:
         """The same, with what is needed to tell what a user's names mean."""
