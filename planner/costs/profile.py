@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, Final, Literal
 
 from planner.costs.standins import stand_ins
@@ -131,11 +132,18 @@ class DeviceProfile:
 
 def rate(rates: Mapping[str, float], representation: TensorRepr) -> float:
     """The rate for a representation: its own, else its family's, else the default."""
+    for key in _rate_keys(representation):
+        if key in rates:
+            return rates[key]
+    return rates["default"]
+
+
+@cache
+def _rate_keys(representation: TensorRepr) -> tuple[str, str]:
+    """The keys of a representation's own rate and of its family's."""
     if representation.is_packed_int8:
-        family = "int8"
-    else:
-        family = "buffer" if representation.is_buffer else "texture"
-    return rates.get(str(representation), rates.get(family, rates["default"]))
+        return str(representation), "int8"
+    return str(representation), "buffer" if representation.is_buffer else "texture"
 
 
 def pair_key(source: TensorRepr, target: TensorRepr) -> str:

@@ -366,17 +366,25 @@ def to_number(cost: float, unit: str) -> float:
 
 def to_document(value: Any) -> Any:
     """A dataclass as a JSON document; figures that are not known are left out."""
-    if is_dataclass(value):
-        found = {f: getattr(value, f.name) for f in fields(value)}
-        return {
-            f.name.removesuffix("_"): to_document(item)
-            for f, item in found.items()
-            # What has None for a default is left out where it is not known.
-            if item is not None or f.default is MISSING
-        }
+    if value is None or isinstance(value, (str, int, float)):
+        return value
     if isinstance(value, (tuple, list)):
         return [to_document(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return dict(value)
+    kind: Any = type(value)
+    return {
+        key: to_document(item)
+        for name, key, is_always_there in _keys(kind)
+        # What has None for a default is left out where it is not known.
+        if (item := getattr(value, name)) is not None or is_always_there
+    }
+
+
+@cache
+def _keys(kind: Any) -> tuple[tuple[str, str, bool], ...]:
+    """The fields of a dataclass: its name, its key, and whether it is there without a value."""
+    return tuple((f.name, f.name.removesuffix("_"), f.default is MISSING) for f in fields(kind))
 
 
 def read_document(kind: type[T], document: Any) -> T:
