@@ -83,6 +83,15 @@ _VERDICTS: Final = {
 }
 
 
+_TOGETHER: Final = {
+    "right": "",
+    "proven": "none costs less, all delegates together",
+    "open": "nothing, all delegates together",
+    "refuted": "one costs less, all delegates together",
+}
+"""What is shown of delegates that share limits."""
+
+
 def verification_table(report: VerificationReport) -> list[RenderableType]:
     """What came of verifying a planned program: a line on all of it, then one for each delegate."""
     head = (
@@ -107,7 +116,7 @@ def verification_table(report: VerificationReport) -> list[RenderableType]:
 
 def _proven(delegate: DelegateVerification, unit: str) -> str:
     if delegate.bound is None or delegate.least_cost is None:
-        return ""
+        return _TOGETHER[delegate.verdict]
     if delegate.verdict == "proven":
         as_few = delegate.fewest_transitions == delegate.transitions
         return "none costs less" + (", and none of that cost has fewer transitions" * as_few)

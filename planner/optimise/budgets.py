@@ -56,14 +56,7 @@ def plans_within(
     budget = limits.budget
     if _is_within(parts, plans, budget):
         return plans
-    joint, starts = _joint(parts, plans)
-    wanted: tuple[tuple[Criterion, int | None], ...]
-    wanted = (("transitions", budget.transitions), ("bytes", budget.bytes))
-    kept = [
-        Limit(_amounts(parts, plans, starts, criterion), most)
-        for criterion, most in wanted
-        if most is not None
-    ]
+    joint, kept, starts = joint_problem(parts, plans, budget)
     start = _check_possible(joint, kept, budget, name)
     try:
         solution = solve_ilp(joint, kept, start=start, search_seconds=SEARCH_SECONDS)
@@ -79,6 +72,24 @@ def plans_within(
         _plan_of(part, plan, solution, begin, costs, len(parts) == 1)
         for part, plan, begin in zip(parts, plans, starts, strict=True)
     ]
+
+
+def joint_problem(
+    parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget
+) -> tuple[Problem, list[Limit], list[int]]:
+    """The problem of all parts together, its limits, and where the variables of each part begin.
+
+    ``plans`` are any plans of the parts: their problems count, not their layouts.
+    """
+    joint, starts = _joint(parts, plans)
+    wanted: tuple[tuple[Criterion, int | None], ...]
+    wanted = (("transitions", budget.transitions), ("bytes", budget.bytes))
+    kept = [
+        Limit(_amounts(parts, plans, starts, criterion), most)
+        for criterion, most in wanted
+        if most is not None
+    ]
+    return joint, kept, starts
 
 
 def _is_within(parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget) -> bool:

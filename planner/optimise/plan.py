@@ -158,7 +158,7 @@ def _plan_graph(
                 layout.problem,
                 time_limit=search_time,
                 search_seconds=search_seconds,
-                start=None if given is None else _assignment(layout, given),
+                start=None if given is None else assignment_of(layout, given),
             )
     except NoSolutionFoundError as error:
         raise _NoPlanFoundError(
@@ -174,7 +174,7 @@ def _plan_graph(
     return read_plan(graph, layout, solution, costs, limits)
 
 
-def _assignment(layout: LayoutProblem, given: Layouts) -> list[int]:
+def assignment_of(layout: LayoutProblem, given: Layouts) -> list[int]:
     """The labels of given layouts, no label where they have none."""
     chosen: list[TensorRepr | None] = [None] * len(layout.problem.variables)
     for t, producer in enumerate(layout.producers):

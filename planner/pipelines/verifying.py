@@ -8,7 +8,7 @@ out, and from the options; and its compact integer program is solved as it stand
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import isclose
 from typing import Final
@@ -17,7 +17,8 @@ from planner.errors import InputError, OptionError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
 from planner.kernels.releases import parse_runtime
-from planner.optimise.plan import plan_graph
+from planner.optimise.budgets import Part, joint_problem
+from planner.optimise.plan import LayoutPlan, assignment_of, plan_graph
 from planner.options import PlanOptions, read_wanted
 from planner.result.verification import DelegateVerification, Verdict, VerificationReport
 from planner.stopwatch import stopwatch
@@ -64,21 +65,20 @@ def verify_plan(
             f"{name} was planned within {wanted}, by names of the program that was planned: give "
             "that as well"
         )
-    if prove and options.budget.words:
-        raise OptionError(
-            f"{' and '.join(options.budget.flags)}: an optimum within limits of all transitions is "
-            "proven as it is found, and not again: check the plan alone"
-        )
     runtime = parse_runtime(program.runtime) if program.runtime else None
     limits = options.limits(program.texture_limits, runtime)
     befores = _befores(program, source, source_name)
-    found = []
+    found, parts, plans = [], list[Part](), list[LayoutPlan]()
+    bound = least_cost = None
     verify_budget(program.delegates, limits)
     for delegate, (graph, before) in zip(program.delegates, befores, strict=True):
         # The names of limits are those of the program that was planned.
         read = before if options.restrictions else graph
         known = replace(read.graph, delegates=frozenset({delegate.index}))
+        # Limits of all transitions are of all delegates together: see below.
         planned = plan_graph(known, limits, options.cost_model(), read.layouts())
+        parts.append(Part(known, read.layouts()))
+        plans.append(planned)
         verify_delegate(
             delegate,
             without_representations(before.written),
@@ -97,7 +97,7 @@ def verify_plan(
             claimed_bound=delegate.figures.bound,
             verdict="right",
         )
-        if prove:
+        if prove and not options.budget.words:
             with stopwatch() as watch:
                 proof = solve_ilp(
                     _meant(planned.layout.problem),
@@ -108,12 +108,30 @@ def verify_plan(
             checked = _judged(checked, proof, options.profile.in_units)
             checked = replace(checked, seconds=round(watch.seconds, 6))
         found.append(checked)
+    if prove and options.budget.words:
+        problem, kept, _ = joint_problem(parts, plans, options.budget)
+        with stopwatch() as watch:
+            proof = solve_ilp(
+                _meant(problem),
+                kept,
+                start=_together(parts, plans),
+                work_limit=work_limit,
+                search_seconds=search_seconds,
+            )
+        repeats = len({delegate.graph for delegate in program.delegates}) < len(found)
+        units = options.profile.in_units
+        found = _judged_together(found, proof, units, repeats=repeats)
+        found[0] = replace(found[0], seconds=round(watch.seconds, 6))
+        if len(found) > 1:
+            bound, least_cost = units(proof.bound[0]), units(proof.cost[0])
     return VerificationReport(
         name=name,
         unit=program.cost_unit,
         objective=program.objective,
         profile=program.profile_name,
         delegates=tuple(found),
+        bound=bound,
+        least_cost=least_cost,
     )
 
 
@@ -197,6 +215,38 @@ def _judged(
         fewest_transitions=proof.bound[1] if verdict == "proven" else None,
         least_cost=least,
     )
+
+
+def _together(parts: Sequence[Part], plans: Sequence[LayoutPlan]) -> list[int] | None:
+    """The labels that a plan's own graphs have; None where one has none."""
+    labels: list[int] = []
+    for part, planned in zip(parts, plans, strict=True):
+        if part.given is None:
+            return None
+        labels += assignment_of(planned.layout, part.given)
+    return labels
+
+
+def _judged_together(
+    found: list[DelegateVerification],
+    proof: Solution,
+    units: Callable[[int], float],
+    *,
+    repeats: bool,
+) -> list[DelegateVerification]:
+    """Delegates with what was proven of all of them together.
+
+    Where one ``repeats``, a plan that costs less may be one that treats its copies differently.
+    """
+    if len(found) == 1:
+        return [_judged(found[0], proof, units)]
+    bound, least = units(proof.bound[0]), units(proof.cost[0])
+    verdict: Verdict = "open"
+    if _at_least(bound, sum(each.cost for each in found)):
+        verdict = "proven"
+    elif not repeats and not _at_least(least, sum(each.claimed_bound for each in found)):
+        verdict = "refuted"
+    return [replace(each, verdict=verdict) for each in found]
 
 
 def _at_least(amount: float, other: float) -> bool:

@@ -54,6 +54,10 @@ class VerificationReport:
     objective: str
     profile: str
     delegates: tuple[DelegateVerification, ...]
+    bound: float | None = None
+    """What no plan costs less than, of all delegates together: where they share limits."""
+    least_cost: float | None = None
+    """The least cost of all delegates together that was found there."""
 
     @property
     def verdict(self) -> Verdict:
@@ -64,7 +68,7 @@ class VerificationReport:
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; what is not known is left out."""
-        document = asdict(self)
+        document = {key: value for key, value in asdict(self).items() if value is not None}
         document["verdict"] = self.verdict
         document["delegates"] = [
             {key: value for key, value in delegate.items() if value is not None}
