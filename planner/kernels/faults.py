@@ -129,8 +129,7 @@ class Faults:
     _for_device: dict[tuple[Runtime, str | None], Faults] = field(
         init=False, repr=False, compare=False
     )
-    named: Faults = field(init=False, repr=False, compare=False)
-    """Those of certain operators; these faults themselves, if all are."""
+    _named: Faults | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         # Asked for every operator: what names it is looked up, not searched.
@@ -141,12 +140,17 @@ class Faults:
         object.__setattr__(self, "_by_name", by_name)
         object.__setattr__(self, "_for_device", {})
         named = tuple(row for row in self.rows if not row.is_of_any_operator)
-        are_all = len(named) == len(self.rows)
-        object.__setattr__(self, "named", self if are_all else Faults(named))
+        others = None if len(named) == len(self.rows) else Faults(named)
+        object.__setattr__(self, "_named", others)
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         # Those that ship are there, wherever options are sent.
         return (builtin_faults, ()) if self is builtin_faults() else (Faults, (self.rows,))
+
+    @property
+    def named(self) -> Faults:
+        """Those of certain operators; these faults themselves, if all are."""
+        return self if self._named is None else self._named
 
     @property
     def digest(self) -> str | None:

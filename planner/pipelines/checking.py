@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
@@ -16,7 +15,13 @@ from planner.kernels.releases import RELEASES, Runtime
 from planner.kernels.restrictions import Restriction
 from planner.optimise.restricted import check_names
 from planner.result.check import CheckReport, Finding, FindingKind
-from planner.verify import Named, broken_restrictions, resolution_error, sharing_error
+from planner.verify import (
+    Named,
+    broken_restrictions,
+    over_budget,
+    resolution_error,
+    sharing_error,
+)
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.runtimes import refusals
 from planner.vkgraph.wellformed import repr_of
@@ -64,7 +69,9 @@ def check_program(
         found += check.limits()
         found += check.memory()
         found += check.restrictions()
-    found += _over_budget(files, graphs, budget or Budget())
+    copies = ([t.copy for t in graph.transitions] for graph in graphs)
+    for index, text in over_budget(zip(files, copies, strict=True), budget or Budget()):
+        found.append(Finding(index, "", "restriction", f"the program has {text}"))
     taken = [r for r in RELEASES if not any(any(refusals(g, r)) for g in graphs)]
     return CheckReport(
         name=name,
@@ -77,39 +84,6 @@ def check_program(
         unloadable=tuple(sorted(unloadable)),
         findings=tuple(dict.fromkeys(found)),
     )
-
-
-def _over_budget(
-    files: Sequence[VkGraph], graphs: Sequence[ContractedGraph], budget: Budget
-) -> Iterator[Finding]:
-    """What all transitions of a program are too much of, with the delegate where they become so."""
-    for what, size_of, most in (
-        ("transitions", _one, budget.transitions),
-        ("bytes of copies", _copy_bytes, budget.bytes),
-    ):
-        if most is None:
-            continue
-        amounts = [
-            sum(size_of(file, transition.copy) for transition in graph.transitions)
-            for file, graph in zip(files, graphs, strict=True)
-        ]
-        sums = list(accumulate(amounts))
-        if sums and sums[-1] > most:
-            first = next(index for index, found in enumerate(sums) if found > most)
-            text = f"{sums[-1]} {what} in all delegates, and not {most} at most"
-            yield Finding(first, "", "restriction", text)
-
-
-def _one(file: VkGraph, value: int) -> int:
-    return 1
-
-
-def _copy_bytes(file: VkGraph, value: int) -> int:
-    """Bytes of a tensor in memory, padding included."""
-    tensor = file.values[value]
-    assert isinstance(tensor, VkTensor)
-    r = repr_of(tensor)
-    return 0 if r is None else padded_bytes(tensor.dims, tensor.datatype, r)
 
 
 @dataclass(frozen=True, slots=True)

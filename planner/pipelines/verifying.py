@@ -75,10 +75,7 @@ def verify_plan(
         # The names of limits are those of the program that was planned.
         read = before if options.restrictions else graph
         known = replace(read.graph, delegates=frozenset({delegate.index}))
-        # Limits of all transitions are of all delegates together: see below.
         planned = plan_graph(known, limits, options.cost_model(), read.layouts())
-        parts.append(Part(known, read.layouts()))
-        plans.append(planned)
         verify_delegate(
             delegate,
             without_representations(before.written),
@@ -97,7 +94,11 @@ def verify_plan(
             claimed_bound=delegate.figures.bound,
             verdict="right",
         )
-        if prove and not options.budget.words:
+        if prove and options.budget.words:
+            # Such limits are of all delegates together: see below.
+            parts.append(Part(known, read.layouts()))
+            plans.append(planned)
+        elif prove:
             with stopwatch() as watch:
                 proof = solve_ilp(
                     _meant(planned.layout.problem),
@@ -108,7 +109,7 @@ def verify_plan(
             checked = _judged(checked, proof, options.profile.in_units)
             checked = replace(checked, seconds=round(watch.seconds, 6))
         found.append(checked)
-    if prove and options.budget.words:
+    if parts:
         problem, kept, _ = joint_problem(parts, plans, options.budget)
         with stopwatch() as watch:
             proof = solve_ilp(

@@ -14,6 +14,7 @@ from planner.costs.model import CostSource, Objective
 from planner.errors import VerificationError
 from planner.kernels.limits import Limits
 from planner.verify.budget import check_budget as verify_budget
+from planner.verify.budget import over_budget
 from planner.verify.claims import check_claims
 from planner.verify.correspondence import match_programs
 from planner.verify.faults import check_faults
@@ -35,6 +36,7 @@ from schema import DelegatePlan, SchemaError, VkGraph
 __all__ = [
     "Named",
     "broken_restrictions",
+    "over_budget",
     "resolution_error",
     "sharing_error",
     "verify_budget",
