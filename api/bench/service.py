@@ -28,6 +28,7 @@ _ROUNDS: Final = 5
 _WARM: Final = 20
 _OVERLOAD: Final = 10
 _TENTH: Final = 10
+_PAUSE_SECONDS: Final = 0.5
 _LENGTH: Final = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _POLL_SECONDS: Final = 0.1
 
@@ -112,7 +113,10 @@ async def _tables(folder: Path, requests: int, seconds: float, starts: int) -> s
 
 
 async def _first_table(folder: Path, kinds: dict[str, Asked], starts: int) -> list[str]:
-    """The first plan of a service, and its tenth: one of each kind in a start, so medians."""
+    """The first plan of a service, and its tenth: one of each kind in a start, so medians.
+
+    There is a pause before each, as before the first: after one, all take longer.
+    """
     ready, found = [], {kind: np.empty((starts, _TENTH)) for kind in kinds}
     for number in range(starts):
         start = time.perf_counter()
@@ -120,7 +124,9 @@ async def _first_table(folder: Path, kinds: dict[str, Asked], starts: int) -> li
             await _until_ready(service)
             ready.append(time.perf_counter() - start)
             for kind, asked in kinds.items():
-                found[kind][number] = (await _one_by_one(service, asked, _TENTH)).seconds
+                for place in range(_TENTH):
+                    await asyncio.sleep(_PAUSE_SECONDS)
+                    (found[kind][number, place],) = (await _one_by_one(service, asked, 1)).seconds
     of = f" (median of {starts} starts)" if starts > 1 else ""
     lines = [f"Ready after {np.median(ready):.1f} s{of}.", ""]
     lines += head(("program", f"first plan, ms{of}", "tenth, ms"), 1)
