@@ -250,6 +250,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
                 for task in background:
                     task.cancel()
                 await asyncio.wait(background)
+                await run_in_threadpool(uploads.close)
                 await run_in_threadpool(store.close)
                 app.state.audit.close()
 

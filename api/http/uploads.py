@@ -7,12 +7,13 @@ import hashlib
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from shutil import disk_usage, rmtree
-from typing import Any, BinaryIO, Final, Self
+from typing import Any, BinaryIO, Final
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -59,25 +60,21 @@ _IN_MEMORY: Final = 2**20
 
 
 class UploadFolder:
-    """A folder for an upload and what is made of it: made when it is needed, removed in the end."""
+    """A folder for an upload and what is made of it: it is made when it is needed."""
 
     def __init__(self, parent: Path) -> None:
         self._path = parent / uuid.uuid4().hex
         self.size = 0
         """The bytes that the upload takes of the room for all."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        # Most requests for a plan that there is need none.
-        if self._path.exists():
-            rmtree(self._path, ignore_errors=True)
+        self.is_made = False
+        """Whether it is there: most requests for a plan in store need none."""
 
     @property
     def path(self) -> Path:
         """Where it is."""
-        self._path.mkdir(exist_ok=True)
+        if not self.is_made:
+            self._path.mkdir()
+            self.is_made = True
         return self._path
 
 
@@ -121,16 +118,27 @@ class Uploads:
     most_bytes: int
     is_jailed: bool = True
     _taken: int = 0
+    _removing: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, "removing uploads")
+    )
 
     @contextmanager
     def folder(self) -> Iterator[UploadFolder]:
-        """A folder for one upload: what that takes of the room is free again in the end."""
+        """A folder for one upload: what that takes of the room is free again in the end.
+
+        The folder is removed soon after: no answer waits for that.
+        """
         folder = UploadFolder(self.root)
         try:
-            with folder:
-                yield folder
+            yield folder
         finally:
             self._taken -= folder.size
+            if folder.is_made:
+                self._removing.submit(rmtree, folder.path, ignore_errors=True)
+
+    def close(self) -> None:
+        """Returns once all folders are removed; may be slow."""
+        self._removing.shutdown()
 
     async def receive(self, request: Request, folder: UploadFolder) -> Upload:
         """Reads a request's body, into a file of the folder if it is large.

@@ -72,5 +72,11 @@ def run(
 
 
 def uploads(scratch: Path) -> list[Path]:
-    """What is left of uploads."""
+    """What is there of uploads."""
     return list(scratch.glob("*/data/scratch/*/uploads/*"))
+
+
+async def until_removed(scratch: Path) -> None:
+    """Waits until nothing is left of uploads."""
+    while uploads(scratch):
+        await asyncio.sleep(0.01)

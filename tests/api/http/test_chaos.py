@@ -403,7 +403,7 @@ def test_nothing_is_lost_or_wrong_while_everything_fails(tmp_path: Path) -> None
         wait(lambda: planning_pids(process.pid) == [])
         zygotes = zygote_pids(process.pid)
         assert len(zygotes) == 2
-        assert list(data.glob("scratch/*/uploads/*")) == []
+        wait(lambda: list(data.glob("scratch/*/uploads/*")) == [])
         assert list(data.glob("blobs/unfinished/*")) == []
         assert list(temporary.iterdir()) == []
         wait(lambda: _are_left(before, _descriptors(process.pid)))

@@ -22,6 +22,7 @@ from api.store.room import FullDiskError
 from planner.options import make_options
 from tests.api.disks import SmallDisk, small_disk
 from tests.api.http.inside import StandIn, write_plan
+from tests.api.jobs.plant import wait
 from tests.api.planned import lowered
 
 _BODY = b"\0\0\0\0VK00"
@@ -66,7 +67,7 @@ def test_a_full_disk_is_507_and_deleting_a_plan_makes_room(
         assert answer.status_code == 507, answer.text
         assert "no room on the disk" in answer.json()["detail"]
         assert "delete plans or jobs" in answer.json()["detail"]
-    assert _left(disk) == []
+    wait(lambda: _left(disk) == [])
     assert client.get(f"{made.headers['location']}/graph").status_code == 200
     assert client.post("/plan", content=_BODY).content == made.content
     assert client.get("/plans").json()["total"] == 1
@@ -89,7 +90,7 @@ def test_an_upload_that_finds_the_disk_full_as_it_is_written_is_507(
     disk.fill(but=2 * _MB)
     # The last bytes are written when the file is closed.
     assert client.post("/inputs", content=bytes(2 * _MB + 100)).status_code == 507
-    assert _left(disk) == []
+    wait(lambda: _left(disk) == [])
 
 
 def test_a_service_starts_on_a_full_disk_and_deletes(disk: SmallDisk) -> None:

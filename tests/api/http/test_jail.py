@@ -12,6 +12,7 @@ import pytest
 from api.http.app import Settings, create_app
 from api.jail.jail import Jail
 from tests.api.http.inside import StandIn
+from tests.api.jobs.plant import wait
 
 _OPEN, _CLOSED = Jail(), Jail(None, 4, True)
 _STRANGER, _HERE = ("192.0.2.7", 4711), ("127.0.0.1", 4711)
@@ -34,7 +35,7 @@ def _answers(settings: Settings, conv: bytes, client: tuple[str, int], **kw: Any
             ]
             if answers[0].status_code == 403:
                 assert "takes .pt2 files from its own machine alone" in answers[0].json()["detail"]
-                assert list(app.state.uploads.root.iterdir()) == []
+                wait(lambda: list(app.state.uploads.root.iterdir()) == [])
             return [answer.status_code for answer in answers]
 
     return asyncio.run(run())

@@ -21,7 +21,7 @@ from api.http.problem_kinds import ProblemKind
 from api.http.problems import answer_errors, problem_of
 from api.planning.work import PlanWork
 from planner.errors import NoRepresentationError, Remedy, VerificationError
-from tests.api.http.inside import StandIn, run, uploads
+from tests.api.http.inside import StandIn, run, until_removed
 from tests.api.http.running import detail
 from tests.paths import ROOT
 
@@ -34,7 +34,7 @@ def test_a_plan_that_fails_its_check_is_not_handed_out(conv: bytes, scratch: Pat
         answer = await client.post("/plan", content=conv)
         assert answer.status_code == 500
         assert detail(answer) == "delegate 0: tensor 3 has no layout"
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     run(Settings(), body, StandIn(fail))
 
@@ -47,7 +47,7 @@ def test_an_unforeseen_error_is_not_shown(conv: bytes, scratch: Path) -> None:
         answer = await client.post("/plan", content=conv)
         assert answer.status_code == 500
         assert detail(answer) == "the service failed: its log says why"
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     run(Settings(), body, StandIn(fail))
 

@@ -15,7 +15,7 @@ import pytest
 from api.http.app import Settings, create_app
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.claims import DatabaseClaims, FileClaims
-from tests.api.http.inside import StandIn, client_of, run, uploads, write_plan
+from tests.api.http.inside import StandIn, client_of, run, until_removed, uploads, write_plan
 from tests.api.planning.processes import planning_pid, planning_pids, pool_of
 
 
@@ -31,7 +31,7 @@ def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scr
         lost, _ = await asyncio.gather(client.post("/plan", content=conv), _kill_process())
         assert lost.status_code == 503
         assert "upload.pt2 has been killed by SIGKILL" in lost.json()["detail"]
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
         first, second = await asyncio.gather(
             client.post("/plan?name=first.pt2", content=conv),
@@ -43,7 +43,7 @@ def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scr
         assert first.headers["content-disposition"] == 'attachment; filename="first.plan"'
         assert second.headers["content-disposition"] == 'attachment; filename="second.plan"'
         assert len(pool.works) == 2
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     try:
         run(Settings(), body, pool)
@@ -61,7 +61,7 @@ def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:
         assert answer.status_code == 504
         assert answer.json()["detail"].startswith("planning upload.pt2 took longer than 0.3 s")
         assert not planning_pids()
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     run(Settings(plan_seconds=0.3), body)
 
@@ -83,7 +83,7 @@ def test_a_client_that_goes_away_leaves_the_plan_to_others(conv: bytes, scratch:
         await asyncio.wait([first])
         finish.set()
         assert (await second).content == b"graph of net"
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     run(Settings(), body, StandIn(plan))
 
@@ -174,8 +174,7 @@ def test_a_plan_that_nobody_waits_for_any_more_is_ended(conv: bytes, scratch: Pa
         assert not ended.is_set()
         requests[1].cancel()
         await ended.wait()
-        while uploads(scratch):
-            await asyncio.sleep(0.01)
+        await until_removed(scratch)
 
     run(Settings(), body, StandIn(plan))
 

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from api.http.app import Settings, create_app
-from tests.api.http.inside import run, uploads
+from tests.api.http.inside import run, until_removed
 from tests.api.http.running import detail
 
 
@@ -32,7 +32,7 @@ def test_a_body_that_is_too_large(scratch: Path) -> None:
         assert (streamed.status_code, detail(streamed)) == (413, text)
         assert taken == 2
         assert (await client.post("/plan", content=bytes(1000))).status_code == 400
-        assert uploads(scratch) == []
+        await until_removed(scratch)
 
     run(Settings(max_upload_bytes=1000), body)
 
@@ -68,6 +68,6 @@ def test_a_client_that_goes_away_while_it_uploads_leaves_nothing(scratch: Path) 
         async with app.router.lifespan_context(app):
             await app(scope, receive, send)
             assert messages == []
-            assert uploads(scratch) == []
+            await until_removed(scratch)
 
     asyncio.run(run())
