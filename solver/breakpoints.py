@@ -1,28 +1,43 @@
-"""How far a price may change before an assignment is no longer the best.
+"""How far prices may change before an assignment is no longer the best.
 
 With a price that rises, the cost of an assignment rises by what it pays of it: its amount. It stays
 the best until another that pays less costs as little. That is where a line through the two, in the
 plane of costs and amounts, has no point below it. A few solutions find it: each takes the weight at
 which the last one found would be as good (Newton's method, as Dinkelbach has it for ratios).
+
+The solutions that all prices need next are found together: the problems have the same tables but
+for weights, so that one pass of elimination goes over all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
+from math import prod
 
 import numpy as np
+from numpy.typing import NDArray
 
-from solver.compact import Limit
-from solver.fronts import LARGEST, span_of
-from solver.marginals import TooDenseError
+from solver.eliminate import eliminate_each
+from solver.fronts import LARGEST
+from solver.marginals import KEPT_LIMIT, TABLE_LIMIT, TooDenseError
+from solver.order import elimination_order
 from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, ProblemError, SharedCopies
-from solver.solution import Status
-from solver.solve import solve
+from solver.reduce import reduce
+
+Amounts = Sequence[CostTable | SharedCopies]
+"""Factors with costs of one level: what a price is multiplied by."""
 
 Pair = tuple[int, int]
 """The cost and the amount of an assignment; or their weights."""
+
+Places = NDArray[np.intp]
+
+_TOGETHER = 64
+"""Prices that are looked at together: each is a level of one problem."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,128 +55,200 @@ class Steadiness:
 
 
 def steadiness(
-    problem: Problem,
-    amounts: Sequence[CostTable | SharedCopies],
-    assignment: Sequence[int],
-    least: Fraction,
-) -> Steadiness:
-    """How much may be added to the first level for each unit of an amount; at least ``least``.
+    problem: Problem, prices: Sequence[tuple[Amounts, Fraction]], assignment: Sequence[int]
+) -> Iterator[Steadiness]:
+    """How much may be added to the first level for each unit of an amount, for each price alone.
 
-    The assignment has to be the best by the first level. The ``amounts`` are factors with costs of
-    one level, none of them negative or forbidden. For each one of shared copies the problem has one
-    with the same source and users, whose prices stay zero or more at ``least``; if it has several,
-    amounts go with them in order.
+    A price is its amounts, and the least that may be added. The assignment has to be the best by
+    the first level. No amount is negative or forbidden. For each one of shared copies the problem
+    has one with the same source and users, whose prices stay zero or more at the least; if it has
+    several, amounts go with them in order.
 
     Raises ``ProblemError`` for other amounts, ``TooDenseError`` where elimination leaves a core.
     """
-    search = _Search(problem, amounts, assignment)
-    return Steadiness(search.low(least), search.high(), search.is_exact)
+    for start in range(0, len(prices), _TOGETHER):
+        yield from _Search(problem, prices[start : start + _TOGETHER], assignment).found()
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """An end of a price that is looked for; ``end`` is as near as it is known to be, if it is."""
+
+    number: int
+    rising: bool
+    end: Fraction | None = None
 
 
 class _Search:
     def __init__(
         self,
         problem: Problem,
-        amounts: Sequence[CostTable | SharedCopies],
+        prices: Sequence[tuple[Amounts, Fraction]],
         assignment: Sequence[int],
     ) -> None:
-        self._problem = problem
-        self._limit = Limit(tuple(amounts), 0)
-        self._tables = [factor for factor in amounts if isinstance(factor, CostTable)]
-        self._copies: dict[tuple[int, tuple[int, ...]], list[Costs]] = {}
-        for factor in amounts:
-            if isinstance(factor, SharedCopies):
-                self._copies.setdefault((factor.source, factor.users), []).append(factor.prices)
-        self._spans = span_of(problem.factors), span_of(amounts)
-        self._own = self._pair(assignment)
-        self.is_exact = True
+        self._least = [least for _, least in prices]
+        widened = _with_levels(problem, [amounts for amounts, _ in prices])
+        own = widened.cost(assignment)
+        if own is None:
+            raise ProblemError("the assignment is forbidden")
+        self._own = [(own[0], amount) for amount in own[1:]]
+        self._sums = _Sums(widened)
+        self._is_exact = [True] * len(prices)
 
-    def high(self) -> Fraction | None:
-        """Where an assignment that pays less becomes as good; None where none does."""
-        amount = self._own[1]
-        if not amount:
-            return None
-        # The cheapest of those that pay least are as good as this one at last.
-        other = self._best([(0, 1), (1, 0)])
-        if other[1] == amount:
-            return None
-        return self._closer(other, rising=True)
+    def found(self) -> Iterator[Steadiness]:
+        """The ends of all prices, in their order."""
+        ends: dict[tuple[int, bool], Fraction | None] = {}
+        looks = [
+            _Look(number, rising) for number in range(len(self._own)) for rising in (False, True)
+        ]
+        while looks:
+            weighed = [(look.number, *self._weights(look)) for look in looks]
+            best = self._sums.best([(1 + number, weights) for number, weights, _ in weighed])
+            further = []
+            for look, other, (number, weights, is_exact) in zip(looks, best, weighed, strict=True):
+                own = self._own[number]
+                if _weigh(other, weights) < _weigh(own, weights):
+                    end = Fraction(other[0] - own[0], own[1] - other[1])
+                    further.append(_Look(number, look.rising, end))
+                else:
+                    ends[number, look.rising] = look.end
+                    self._is_exact[number] &= is_exact or look.end is None
+            looks = further
+        for number, is_exact in enumerate(self._is_exact):
+            yield Steadiness(ends[number, False], ends[number, True], is_exact)
 
-    def low(self, least: Fraction) -> Fraction | None:
-        """Where an assignment that pays more becomes as good; None where none does."""
-        weights, _ = self._weights(least, rising=False)
-        other = self._best([weights])
-        if _weigh(other, weights) >= _weigh(self._own, weights):
-            return None
-        return self._closer(other, rising=False)
+    def _weights(self, look: _Look) -> tuple[Pair, bool]:
+        """Weights of cost and amount whose sums are exact: those of an end, or from before it.
 
-    def _closer(self, other: Pair, *, rising: bool) -> Fraction:
-        """The end, from one side: where this one and another are equal, and none is better."""
-        while True:
-            cost, amount = self._own
-            end = Fraction(other[0] - cost, amount - other[1])
-            weights, is_exact = self._weights(end, rising=rising)
-            found = self._best([weights])
-            if _weigh(found, weights) >= _weigh(self._own, weights):
-                self.is_exact &= is_exact
-                return end
-            other = found
-
-    def _weights(self, end: Fraction, *, rising: bool) -> tuple[Pair, bool]:
-        """Weights of cost and amount whose sums are exact: those of an end, or from before it."""
-        most = int(LARGEST / (self._spans[0] + abs(end) * self._spans[1] + 1))
+        Where no end is known: those of the least, or of a price that is all that counts.
+        """
+        if look.end is None and look.rising:
+            return (0, 1), True
+        end = self._least[look.number] if look.end is None else look.end
+        of_cost, of_amount = self._sums.spans[0], self._sums.spans[1 + look.number]
+        most = int(LARGEST / (of_cost + abs(end) * of_amount + 1))
         if end.denominator <= most:
             return (end.denominator, end.numerator), True
         if most < 1:
             raise TooDenseError("the costs are too large to be weighed")
         scaled = end * most
-        return (most, scaled.__floor__() if rising else scaled.__ceil__()), False
+        return (most, scaled.__floor__() if look.rising else scaled.__ceil__()), False
 
-    def _best(self, levels: Sequence[Pair]) -> Pair:
-        solution = solve(self._weighted(levels))
-        if solution.status is not Status.OPTIMAL:
-            raise TooDenseError("the problem is too dense for weighted sums to be proven")
-        return self._pair(solution.assignment)
 
-    def _pair(self, assignment: Sequence[int]) -> Pair:
-        cost = self._problem.cost(assignment)
-        if cost is None:
-            raise ProblemError("the assignment is forbidden")
-        return cost[0], self._limit.amount(self._problem, assignment)
+class _Sums:
+    """Sums of a problem's first level and one of its others, with weights, that are minimised."""
 
-    def _weighted(self, levels: Sequence[Pair]) -> Problem:
-        """The problem with these sums of costs and amounts for levels."""
-        made: dict[tuple[int, int], Costs] = {}
+    def __init__(self, problem: Problem) -> None:
+        reduced = reduce(problem, TABLE_LIMIT)
+        order = elimination_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
+        if order.core or order.work > KEPT_LIMIT:
+            raise TooDenseError("elimination would need tables that are too large")
+        self._order, self._sizes, self._constant = order, reduced.sizes, reduced.constant
+        joined: dict[tuple[int, ...], NDArray[np.float64]] = {}
+        spans = np.zeros(problem.levels)
+        for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
+            barred = table[0] >= FORBIDDEN
+            costs = np.where(barred, 0.0, table)
+            spans += np.abs(costs).max(axis=tuple(range(1, costs.ndim)))
+            costs[0, barred] = np.inf
+            axes = sorted(range(len(scope)), key=[order.position[v] for v in scope].__getitem__)
+            costs = costs.transpose(0, *[1 + axis for axis in axes])
+            own = tuple([scope[axis] for axis in axes])
+            joined[own] = joined[own] + costs if own in joined else costs
+        self.spans: list[int] = spans.astype(np.int64).tolist()
+        """By level: what no sum of entries exceeds, on either side of zero."""
+        self._scopes = list(joined)
+        self._shapes = [costs.shape[1:] for costs in joined.values()]
+        sizes = [prod(shape) for shape in self._shapes]
+        self._starts: list[int] = [0, *np.cumsum(sizes).tolist()]
+        flat = [costs.reshape(problem.levels, -1) for costs in joined.values()]
+        self._costs = np.concatenate([np.zeros((problem.levels, 0)), *flat], axis=1)
+        self._barred = np.isinf(self._costs[0])
+        self._costs[0, self._barred] = 0.0
+        self._lookups = list(self._by_arity())
 
-        def summed(costs: Costs, amounts: Costs | None) -> Costs:
-            key = id(costs), id(amounts)
-            if key not in made:
-                forbidden = costs[0] >= FORBIDDEN
-                own = np.where(forbidden, 0, costs[0])
-                more = np.zeros_like(own) if amounts is None else amounts[0]
-                found = np.stack([of_cost * own + by * more for of_cost, by in levels])
-                found[0, forbidden] = FORBIDDEN
-                made[key] = found
-            return made[key]
+    def best(self, weighed: Sequence[tuple[int, Pair]]) -> list[Pair]:
+        """The cost and the amount of the best assignment by each sum: a level, and the weights."""
+        if not self._scopes:
+            return [(self._constant[0], self._constant[level]) for level, _ in weighed]
+        most = max(KEPT_LIMIT // self._order.work, 1)
+        parts = [weighed[start : start + most] for start in range(0, len(weighed), most)]
+        return [pair for part in parts for pair in self._best(part)]
 
-        factors: list[Factor] = []
-        left = {key: prices[::-1] for key, prices in self._copies.items()}
-        for factor in self._problem.factors:
-            if isinstance(factor, CostTable):
-                factors.append(CostTable(factor.scope, summed(factor.costs, None)))
-            elif isinstance(factor, SharedCopies):
-                amounts = left.get((factor.source, factor.users))
-                prices = summed(factor.prices, amounts.pop() if amounts else None)
-                factors.append(SharedCopies(factor.source, factor.users, prices))
-            else:
-                factors.append(factor)
-        for (source, users), amounts in left.items():
-            if amounts:
-                raise ProblemError(f"the problem has no copies of {source} for {users}")
-        for table in self._tables:
-            costs = np.stack([by * table.costs[0] for _, by in levels])
-            factors.append(CostTable(table.scope, costs))
-        return Problem(self._problem.labels, len(levels), self._problem.variables, tuple(factors))
+    def _best(self, weighed: Sequence[tuple[int, Pair]]) -> Iterator[Pair]:
+        levels = np.array([level for level, _ in weighed])
+        weights = np.array([pair for _, pair in weighed])
+        sums = weights[:, :1] * self._costs[0] + weights[:, 1:] * self._costs[levels]
+        lanes = np.where(self._barred, np.inf, sums)
+        tables = [
+            lanes[:, start:end].reshape(-1, *shape)
+            for (start, end), shape in zip(pairwise(self._starts), self._shapes, strict=True)
+        ]
+        values = eliminate_each(self._order, self._sizes, self._scopes, tables)
+        entries = [
+            starts + (values[:, scopes] * strides).sum(axis=2)
+            for starts, scopes, strides in self._lookups
+        ]
+        at = np.concatenate(entries, axis=1)
+        costs = self._costs[0][at].sum(axis=1).astype(np.int64).tolist()
+        amounts = self._costs[levels[:, None], at].sum(axis=1).astype(np.int64).tolist()
+        for level, cost, amount in zip(levels.tolist(), costs, amounts, strict=True):
+            yield cost + self._constant[0], amount + self._constant[level]
+
+    def _by_arity(self) -> Iterator[tuple[Places, Places, Places]]:
+        """Of tables over equally many nodes: their starts, and their scopes with the strides."""
+        for arity in {len(scope) for scope in self._scopes}:
+            rows = [n for n, scope in enumerate(self._scopes) if len(scope) == arity]
+            strides = [[prod(self._shapes[n][axis + 1 :]) for axis in range(arity)] for n in rows]
+            starts, scopes = [self._starts[n] for n in rows], [self._scopes[n] for n in rows]
+            yield np.array(starts), np.array(scopes), np.array(strides)
+
+
+def _with_levels(problem: Problem, prices: Sequence[Amounts]) -> Problem:
+    """The problem's first level, with the amounts of each price as a level of its own."""
+    levels = 1 + len(prices)
+    made: dict[tuple[int, ...], Costs] = {}
+
+    def widened(parts: Sequence[tuple[int, Costs]]) -> Costs:
+        key = tuple([part for level, costs in parts for part in (level, id(costs))])
+        if key not in made:
+            made[key] = np.zeros((levels, *parts[0][1].shape[1:]), np.int64)
+            for level, costs in parts:
+                made[key][level] = costs[0]
+        return made[key]
+
+    factors: list[Factor] = []
+    copied: dict[tuple[int, tuple[int, ...]], list[list[tuple[int, Costs]]]] = {}
+    for level, amounts in enumerate(prices, 1):
+        places: Counter[tuple[int, tuple[int, ...]]] = Counter()
+        for amount in amounts:
+            if isinstance(amount, CostTable):
+                factors.append(CostTable(amount.scope, widened([(level, amount.costs)])))
+                continue
+            key = amount.source, amount.users
+            parts = copied.setdefault(key, [])
+            if places[key] == len(parts):
+                parts.append([])
+            parts[places[key]].append((level, amount.prices))
+            places[key] += 1
+    counts: dict[int, bool] = {}
+    for factor in problem.factors:
+        if isinstance(factor, CostTable):
+            costs = factor.costs
+            if id(costs) not in counts:
+                counts[id(costs)] = bool(costs[0].any())
+            if counts[id(costs)]:
+                factors.append(CostTable(factor.scope, widened([(0, costs)])))
+        elif isinstance(factor, SharedCopies):
+            left = copied.get((factor.source, factor.users))
+            own = widened([(0, factor.prices), *(left.pop(0) if left else [])])
+            factors.append(SharedCopies(factor.source, factor.users, own))
+        else:
+            factors.append(factor)
+    for (source, users), left in copied.items():
+        if left:
+            raise ProblemError(f"the problem has no copies of {source} for {users}")
+    return Problem(problem.labels, levels, problem.variables, tuple(factors))
 
 
 def _weigh(pair: Pair, weights: Pair) -> int:

@@ -58,17 +58,8 @@ def eliminate(
     keep: bool = False,
 ) -> Elimination:
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
-    position = order.position
-    buckets: list[list[Table]] = [[] for _ in sizes]
+    buckets = _buckets(order, scopes, packed.tables)
     origins: dict[int, list[int]] = {}
-    for number, (scope, table) in enumerate(zip(scopes, packed.tables, strict=True)):
-        if len(scope) == 1:
-            buckets[scope[0]].append((scope, table, number))
-            continue
-        places = [position[v] for v in scope]
-        first = scope[places.index(min(places))]
-        buckets[first].append((*_sorted(scope, places, table), number))
-
     choices: list[NDArray[np.integer[Any]] | None] = []
     sums: list[tuple[Lanes, Lanes]] = []
     total = [0] * len(packed.weights)
@@ -97,6 +88,54 @@ def eliminate(
             total = [a + b for a, b in zip(total, packed.numbers(best), strict=True)]
     core = [table for v in order.core for table in buckets[v]]
     return Elimination(order, choices, core, total, sums)
+
+
+def eliminate_each(
+    order: Order, sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], tables: Sequence[Lanes]
+) -> NDArray[np.intp]:
+    """The best values (problems, nodes) of problems with the same scopes, each for itself.
+
+    The leading axis of a table runs over the problems. All have a solution, and none has a core.
+    """
+    buckets = _buckets(order, scopes, tables)
+    choices: list[NDArray[np.integer[Any]] | None] = []
+    count = 1
+    for v, near in zip(order.nodes, order.neighbours, strict=True):
+        bucket = buckets[v]
+        if not bucket:
+            choices.append(None)
+            continue
+        scope = (v, *near)
+        joined = _join(bucket, scope, sizes)
+        bucket.clear()
+        count = len(joined)
+        choices.append(joined.argmin(1).astype(np.int16))
+        if near:
+            buckets[near[0]].append((scope[1:], np.minimum.reduce(joined, axis=1), ~v))
+    values = np.zeros((count, len(sizes)), np.intp)
+    problems = np.arange(count)
+    for place in reversed(range(len(choices))):
+        choice = choices[place]
+        if choice is not None:
+            at = tuple([values[:, u] for u in order.neighbours[place]])
+            values[:, order.nodes[place]] = choice[(problems, *at)]
+    return values
+
+
+def _buckets(
+    order: Order, scopes: Sequence[tuple[int, ...]], tables: Sequence[Lanes]
+) -> list[list[Table]]:
+    """The tables by the node of theirs that leaves first, with their axes in the order."""
+    position = order.position
+    buckets: list[list[Table]] = [[] for _ in position]
+    for number, (scope, table) in enumerate(zip(scopes, tables, strict=True)):
+        if len(scope) == 1:
+            buckets[scope[0]].append((scope, table, number))
+            continue
+        places = [position[v] for v in scope]
+        first = scope[places.index(min(places))]
+        buckets[first].append((*_sorted(scope, places, table), number))
+    return buckets
 
 
 def _sorted(

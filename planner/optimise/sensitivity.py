@@ -82,24 +82,27 @@ def sensitivities(graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> Ite
     if plan.status is not Status.OPTIMAL:
         raise TooDenseError("the plan is not proven, so that nothing is known of its prices")
     copies = [factor for factor in problem.factors if isinstance(factor, SharedCopies)]
+    asked: list[tuple[Price, int, Range | None]] = []
+    prices: list[tuple[Amounts, Fraction]] = []
     ones, cheapest = _launches(copies)
     if ones:
-        found = steadiness(problem, ones, assignment, Fraction(-cheapest))
-        yield Sensitivity(Price(), len(plan.transitions), found.low, found.high, found.is_exact)
+        asked.append((Price(), len(plan.transitions), None))
+        prices.append((ones, Fraction(-cheapest)))
     ranges = _Ranges(graph, plan, costs)
     for (source, target), amounts in sorted(_pairs(plan, copies).items()):
         pair = REPRS[source], REPRS[target]
-        found = steadiness(problem, amounts, assignment, _NOTHING)
         paid = sum(t.cost for t in plan.transitions if (t.source, t.target) == pair)
-        low, high = ranges.pairs.get((source, target), (None, None))
-        yield Sensitivity(
-            Price(None, *pair), paid, found.low, found.high, found.is_exact, low, high
-        )
+        asked.append((Price(None, *pair), paid, ranges.pairs.get((source, target))))
+        prices.append((amounts, _NOTHING))
     for (operator, label), amounts in sorted(_operators(graph, plan, costs).items()):
-        found = steadiness(problem, amounts, assignment, _NOTHING)
         paid = sum(_entry(plan, table) for table in amounts if isinstance(table, CostTable))
-        low, high = ranges.operators.get((operator, label), (None, None))
-        price = Price(operator, REPRS[label])
+        known = ranges.operators.get((operator, label))
+        asked.append((Price(operator, REPRS[label]), paid, known))
+        prices.append((amounts, _NOTHING))
+    for (price, paid, known), found in zip(
+        asked, steadiness(problem, prices, assignment), strict=True
+    ):
+        low, high = known or (None, None)
         yield Sensitivity(price, paid, found.low, found.high, found.is_exact, low, high)
 
 

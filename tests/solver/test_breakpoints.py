@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import solver.breakpoints
+import solver.reduce
 from solver import (
     FORBIDDEN,
     CostTable,
@@ -18,6 +19,7 @@ from solver import (
     Problem,
     ProblemError,
     SharedCopies,
+    TooDenseError,
     Variable,
     solve,
     steadiness,
@@ -73,27 +75,51 @@ def test_ends_are_those_of_all_assignments(random: Random, is_rough: bool) -> No
         best = solve(problem)
     except InfeasibleError:
         return
-    amounts = parts_of(random, problem)
-    own = best.cost[0], Limit(amounts, 0).amount(problem, best.assignment)
+    prices = [parts_of(random, problem) for _ in range(random.randint(1, 5))]
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver.breakpoints, "_TOGETHER", 2)
+        patch.setattr(solver.breakpoints, "KEPT_LIMIT", random.choice((2**8, 2**25)))
         if is_rough:
             patch.setattr(solver.breakpoints, "LARGEST", 2**12)
-        found = steadiness(problem, amounts, best.assignment, LEAST)
-    low, high = brute(problem, amounts, own)
-    if found.is_exact:
-        assert (found.low, found.high) == (low, high)
-    else:
-        # A little before the end that is given, another may be as good.
-        assert (found.low is None) == (low is None) and (found.high is None) == (high is None)
-        if low is not None and found.low is not None:
-            assert found.low <= low
-        if high is not None and found.high is not None:
-            assert found.high >= high
-    assert found.is_exact or is_rough
+        every = [(amounts, LEAST) for amounts in prices]
+        try:
+            all_found = list(steadiness(problem, every, best.assignment))
+        except TooDenseError:
+            return  # Of the lower limit.
+    for amounts, found in zip(prices, all_found, strict=True):
+        own = best.cost[0], Limit(amounts, 0).amount(problem, best.assignment)
+        low, high = brute(problem, amounts, own)
+        if found.is_exact:
+            assert (found.low, found.high) == (low, high)
+        else:
+            # A little before the end that is given, another may be as good.
+            assert (found.low is None) == (low is None) and (found.high is None) == (high is None)
+            if low is not None and found.low is not None:
+                assert found.low <= low
+            if high is not None and found.high is not None:
+                assert found.high >= high
+        assert found.is_exact or is_rough
+
+
+def test_large_copies_as_brute_force_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Copies are expressed by nodes of their own, which tell whether each is made.
+    monkeypatch.setattr(solver.reduce, "DENSE_LIMIT", 2)
+    for seed in range(150):
+        random = Random(seed)
+        problem = random_problem(random, scale=9)
+        try:
+            best = solve(problem)
+        except InfeasibleError:
+            continue
+        prices = [parts_of(random, problem) for _ in range(3)]
+        every = [(amounts, LEAST) for amounts in prices]
+        for amounts, found in zip(prices, steadiness(problem, every, best.assignment), strict=True):
+            own = best.cost[0], Limit(amounts, 0).amount(problem, best.assignment)
+            assert (found.low, found.high) == brute(problem, amounts, own)
 
 
 def test_copies_that_are_not_of_the_problem() -> None:
     problem = Problem(2, 1, (Variable((0, 1)),) * 2, ())
     amounts = [SharedCopies(0, (1,), np.ones((1, 2, 2), np.int64))]
     with pytest.raises(ProblemError, match="no copies of 0"):
-        steadiness(problem, amounts, (0, 1), LEAST)
+        list(steadiness(problem, [(amounts, LEAST)], (0, 1)))
