@@ -141,7 +141,7 @@ class _Sums:
     def __init__(self, problem: Problem) -> None:
         reduced = reduce(problem, TABLE_LIMIT)
         order = elimination_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
-        if order.core or order.work > KEPT_LIMIT:
+        if order.core:
             raise TooDenseError("elimination would need tables that are too large")
         self._order, self._sizes, self._constant = order, reduced.sizes, reduced.constant
         joined: dict[tuple[int, ...], NDArray[np.float64]] = {}

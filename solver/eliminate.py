@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,8 @@ class Elimination:
     """The cost of the parts that are eliminated completely, as the numbers of a packed vector."""
     sums: list[tuple[Lanes, Lanes]]
     """If kept, for each eliminated node: the sum of its tables, and that of its best values."""
+    buckets: list[list[Table]]
+    """If kept, by node: the tables that such a sum is of, each with the node first."""
 
     def complete(self, values: list[int]) -> None:
         """Fills in the values of the eliminated nodes, given those of the core."""
@@ -55,7 +57,7 @@ def eliminate(
     scopes: Sequence[tuple[int, ...]],
     packed: Packed,
     *,
-    keep: bool = False,
+    keep: Literal["sums", "buckets"] | None = None,
 ) -> Elimination:
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
     buckets = _buckets(order, scopes, packed.tables)
@@ -67,7 +69,7 @@ def eliminate(
         bucket = buckets[v]
         if not bucket:
             choices.append(None)
-            if keep:
+            if keep == "sums":
                 sums.append((np.zeros((packed.lanes, sizes[v])), np.zeros(packed.lanes)))
             continue
         scope = (v, *near)
@@ -77,8 +79,9 @@ def eliminate(
             origins[v] = [origin for _, _, origin in bucket]
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
                 raise DeadEndError(_causes(v, origins))
-        bucket.clear()
-        if keep:
+        if keep != "buckets":
+            bucket.clear()
+        if keep == "sums":
             sums.append((joined, best))
         # There are many small tables; only large ones are worth shrinking.
         choices.append(choice if choice.size < 1024 else choice.astype(np.int16))
@@ -87,7 +90,7 @@ def eliminate(
         else:
             total = [a + b for a, b in zip(total, packed.numbers(best), strict=True)]
     core = [table for v in order.core for table in buckets[v]]
-    return Elimination(order, choices, core, total, sums)
+    return Elimination(order, choices, core, total, sums, buckets)
 
 
 def eliminate_each(

@@ -82,7 +82,7 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
         raise TooDenseError("elimination would need tables that are too large")
     packed = pack(reduced.tables, problem.levels, separate=False)
     try:
-        elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep=True)
+        elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep="sums")
     except DeadEndError as error:
         factors = {reduced.origins[table] for table in error.tables}
         raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
@@ -109,23 +109,13 @@ def _eliminable(problem: Problem, table_limit: int) -> tuple[Reduced, Order | No
     """The reduced problem, and an order that eliminates all of it, if there is one."""
     reduced = reduce(problem, table_limit)
     order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
-    if order.core or _entries(order, reduced.sizes) > KEPT_LIMIT:
+    if order.core or order.work > KEPT_LIMIT:
         return reduced, None
     return reduced, order
 
 
 def _labels(problem: Problem) -> frozenset[int]:
     return frozenset(label for variable in problem.variables for label in variable.domain)
-
-
-def _entries(order: Order, sizes: list[int]) -> int:
-    total = 0
-    for v, near in zip(order.nodes, order.neighbours, strict=True):
-        entries = sizes[v]
-        for u in near:
-            entries *= sizes[u]
-        total += entries
-    return total
 
 
 def _backward(order: Order, sums: list[tuple[Lanes, Lanes]], lanes: int) -> list[Lanes]:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from solver.eliminate import DeadEndError, Elimination, eliminate
-from solver.lanes import Packed, pack
+from solver.lanes import Lanes, Packed, pack
 from solver.marginals import KEPT_LIMIT, TooDenseError
 from solver.merge import Merged, merge
-from solver.order import elimination_order
+from solver.order import Order, elimination_order
 from solver.problem import FORBIDDEN, CostTable, Factor, Problem, SharedCopies, Variable
 from solver.reduce import DENSE_LIMIT, Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status
@@ -83,17 +83,24 @@ def _distinct(every: Iterator[Ranked], of: Sequence[int]) -> Iterator[Ranked]:
 def _by_elimination(problem: Problem, table_limit: int) -> Iterator[Ranked] | None:
     """None where tables get too large."""
     determined = _determined(problem)
-    reduced = reduce(determined, table_limit)
-    order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
-    if order.core or order.work > KEPT_LIMIT:
-        return None
-    packed = pack(reduced.tables, problem.levels, separate=False)
-    try:
-        elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep=True)
-    except DeadEndError:
-        solve(problem, table_limit=table_limit)  # It raises, and knows why.
-        raise AssertionError("the problem has a solution after all") from None
-    return _Partition(problem, reduced, packed, elimination).assignments()
+    for form in (determined,) if determined is problem else (determined, problem):
+        reduced = reduce(form, table_limit)
+        order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+        if order.core or _kept(order, reduced.sizes) > KEPT_LIMIT:
+            continue
+        packed = pack(reduced.tables, problem.levels, separate=False)
+        try:
+            elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep="buckets")
+        except DeadEndError:
+            solve(problem, table_limit=table_limit)  # It raises, and knows why.
+            raise AssertionError("the problem has a solution after all") from None
+        return _Partition(problem, reduced, packed, elimination).assignments()
+    return None
+
+
+def _kept(order: Order, sizes: Sequence[int]) -> int:
+    """Entries of the tables that elimination passes on."""
+    return sum(math.prod([sizes[u] for u in near]) for near in order.neighbours)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +136,9 @@ class _Partition:
         while heap:
             cost, _, part = heapq.heappop(heap)
             values = self._best(part)
-            yield self._ranked(values, cost)
+            found = self._ranked(values, cost)
+            if found is not None:
+                yield found
             for place in range(min(part.place + 1, places)):
                 ranks = self._ranked_values(place, values)
                 taken = part.rank if place == part.place else 0
@@ -159,9 +168,7 @@ class _Partition:
         at = tuple([values[u] for u in self._order.neighbours[place]])
         found = self._ranks.get((place, at))
         if found is None:
-            column = self._elimination.sums[place][0]
-            for value in reversed(at):
-                column = column[..., value]
+            column = self._column(place, dict(zip(self._order.neighbours[place], at, strict=True)))
             found = sorted(
                 (self._packed.numbers(column[:, value]), value)
                 for value in np.flatnonzero(np.isfinite(column[0].real)).tolist()
@@ -169,13 +176,28 @@ class _Partition:
             self._ranks[place, at] = found
         return found
 
-    def _ranked(self, values: list[int], claimed: list[int]) -> Ranked:
+    def _column(self, place: int, values: Mapping[int, int]) -> Lanes:
+        """What a node's values cost together with all behind it, given those of its neighbours."""
+        node = self._order.nodes[place]
+        column = np.zeros((self._packed.lanes, self._reduced.sizes[node]))
+        for scope, table, _ in self._elimination.buckets[node]:
+            at: tuple[Any, ...] = (slice(None), slice(None), *[values[u] for u in scope[1:]])
+            column = column + table[at]
+        return column
+
+    def _ranked(self, values: list[int], claimed: list[int]) -> Ranked | None:
+        """An assignment with its cost; None if it was claimed to cost more, for needless copies.
+
+        It has its place by another way, without these.
+        """
         merged, node = self._reduced.merged, self._reduced.node
         roots = merged.root[: len(self._problem.variables)]
         assignment = tuple(
             [merged.domains[r][values[node[r]] if node[r] >= 0 else 0] for r in roots]
         )
         cost = self._problem.cost(assignment)
+        if cost is not None and self._packed.pack(cost) < claimed:
+            return None
         if cost is None or self._packed.pack(cost) != claimed:
             raise AssertionError(f"an assignment costs {cost}, which is not what its part costs")
         return Ranked(assignment, cost, cost, Status.OPTIMAL)
@@ -184,7 +206,8 @@ class _Partition:
 def _determined(problem: Problem) -> Problem:
     """The problem with what copies need expressed by variables that others determine.
 
-    A node that only says that a copy *may* be made would let one assignment come again and again.
+    A node that only says that a copy *may* be made lets one assignment come again and again, but
+    needs smaller tables.
     """
     merged = merge(problem)
     if not any(_is_large(merged, factor) for factor in problem.factors):

@@ -63,6 +63,17 @@ def test_copies_too_large_for_one_table(random: Random) -> None:
 
 
 @given(st.randoms(use_true_random=False))
+@settings(max_examples=60)
+def test_copies_that_nobody_needs_are_left_out(random: Random) -> None:
+    """Where nodes that say which copies are needed are too many, others say which may be made."""
+    problem = random_problem(random, variables=5, labels=3)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver.ranking, "_determined", lambda problem: problem)
+        patch.setattr(solver.reduce, "DENSE_LIMIT", 1)
+        assert found(problem) == every(problem)
+
+
+@given(st.randoms(use_true_random=False))
 @settings(max_examples=40)
 def test_where_tables_get_too_large(random: Random) -> None:
     problem = random_problem(random, variables=4, labels=3)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 
 import solver.ranking
+from api.bench.instances import recurrent
 from planner.costs.by_profile import ProfileCosts
 from planner.costs.profile_file import load_profile
 from planner.errors import NoRepresentationError, OptionError
@@ -72,3 +73,13 @@ def test_a_number_that_cannot_be_listed() -> None:
     for count in (-1, 101):
         with pytest.raises(OptionError, match="ask for 0 to 100"):
             make_options(alternatives=count)
+
+
+def test_an_unrolled_recurrent_net_has_alternatives() -> None:
+    net = recurrent(16, 24)
+    chosen = plan_graph(net, Limits(), COSTS)
+    found = list(itertools.islice(alternatives(net, chosen, COSTS), 4))
+    costs = [other.plan.solution.cost for other in found]
+    assert [chosen.solution.cost, *costs] == sorted([chosen.solution.cost, *costs])
+    for other in found:
+        assert other.is_proven and differences(chosen, other.plan)
