@@ -4,6 +4,7 @@
 
 ``solve`` reduces a problem and eliminates its variables one by one, exactly; only what is too
 densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a second opinion.
+``optimum`` finds only what the best assignment costs, sooner.
 ``ranked`` goes on where it ends: the second best assignment, the third, and so on.
 ``pareto`` trades the first level for another sum of factors; ``steadiness`` says how far prices may
 change before another assignment is better;
@@ -30,7 +31,7 @@ from solver.problem import (
 )
 from solver.ranking import Ranked, ranked
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
-from solver.solve import solve
+from solver.solve import optimum, solve
 
 __all__ = [
     "FORBIDDEN",
@@ -56,6 +57,7 @@ __all__ = [
     "contradiction",
     "level_limit",
     "marginals",
+    "optimum",
     "pareto",
     "ranked",
     "solve",

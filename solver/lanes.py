@@ -46,6 +46,18 @@ class Packed:
             parts += [int(lane.real), int(lane.imag)]
         return parts[: len(self.weights)] if np.iscomplexobj(lanes) else parts[::2]
 
+    def cost(self, numbers: Sequence[int]) -> tuple[int, ...]:
+        """The cost vector of one sum, from its numbers."""
+        found = list(self.lows)
+        for number, row in zip(numbers, self.weights, strict=True):
+            # Above their lows, levels are the digits of the number.
+            rest = number - sum(w * low for w, low in zip(row, self.lows, strict=True))
+            for level, factor in enumerate(row):
+                if factor:
+                    digit, rest = divmod(rest, factor)
+                    found[level] += digit
+        return tuple(found)
+
     def costs(self, lanes: Lanes) -> Costs:
         """The cost vectors of a table of sums, of shape (levels, ...)."""
         forbidden = np.isinf(lanes[0].real)
@@ -53,7 +65,6 @@ class Packed:
         for number, row in enumerate(self.weights):
             lane = lanes[number // 2] if np.iscomplexobj(lanes) else lanes[number]
             part = lane.imag if np.iscomplexobj(lanes) and number % 2 else lane.real
-            # Above their lows, levels are the digits of the number.
             low = sum(factor * low for factor, low in zip(row, self.lows, strict=True))
             rest = np.where(forbidden, low, part).astype(np.int64) - low
             for level, factor in enumerate(row):

@@ -15,7 +15,7 @@ from solver.conflict import behind
 from solver.dominance import undominated
 from solver.eliminate import DeadEndError, eliminate
 from solver.lanes import Lanes, pack
-from solver.order import Order, elimination_order
+from solver.order import Order, quick_order
 from solver.problem import FORBIDDEN, Costs, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError
@@ -108,7 +108,7 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
 def _eliminable(problem: Problem, table_limit: int) -> tuple[Reduced, Order | None]:
     """The reduced problem, and an order that eliminates all of it, if there is one."""
     reduced = reduce(problem, table_limit)
-    order = elimination_order(reduced.sizes, reduced.scopes, table_limit)
+    order = quick_order(reduced.sizes, reduced.scopes, table_limit)
     if order.core or order.work > KEPT_LIMIT:
         return reduced, None
     return reduced, order

@@ -17,6 +17,9 @@ WORK_LIMIT = 2**27
 EASY_TABLE = 2**14
 """Entries of a table that is eliminated sooner than a better order is looked for."""
 
+EASY_WORK = 2**22
+"""Entries of all tables together that are eliminated sooner than a better order is looked for."""
+
 _SEARCHED_TABLE = 2**30
 """Entries of a table up to which rules choose the next node by it."""
 
@@ -96,6 +99,17 @@ def elimination_order(
         largest = max(largest, best.largest)
         work += best.work
     return _order([*done, *sorted(left)], neighbours, largest, work)
+
+
+def quick_order(sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], table_limit: int) -> Order:
+    """The greedy order where there is little work in it, else as ``elimination_order``.
+
+    That is as soon done where costs are all that is asked for: they are the same by any order.
+    """
+    greedy = greedy_order(sizes, scopes, table_limit)
+    if not greedy.core and greedy.work <= EASY_WORK:
+        return greedy
+    return elimination_order(sizes, scopes, table_limit)
 
 
 def search_order(

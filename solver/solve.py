@@ -16,7 +16,7 @@ from solver.dominance import undominated
 from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Packed, pack, unpack
 from solver.neighbourhoods import improve
-from solver.order import Order, elimination_order, greedy_order
+from solver.order import EASY_WORK, Order, elimination_order, greedy_order, quick_order
 from solver.problem import FORBIDDEN, LIMIT, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
@@ -90,6 +90,22 @@ def solve(
         return True
 
     raise InfeasibleError(*smallest_conflict(problem, found.factors, feasible))
+
+
+def optimum(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> tuple[tuple[int, ...], bool]:
+    """The least cost of any assignment, and whether it is proven.
+
+    Sooner found than an assignment of that cost, unless elimination takes long. Raises as ``solve``
+    does.
+    """
+    reduced = reduce(problem, table_limit)
+    order = quick_order(reduced.sizes, reduced.scopes, table_limit)
+    if order.core or order.work > EASY_WORK:
+        solution = solve(problem, table_limit=table_limit)
+        return solution.cost, solution.status is Status.OPTIMAL
+    packed = pack(reduced.tables, problem.levels)
+    found = packed.cost(_eliminate(problem, reduced, order, packed).total)
+    return tuple([a + b for a, b in zip(found, reduced.constant, strict=True)]), True
 
 
 @dataclass(frozen=True, slots=True)

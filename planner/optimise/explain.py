@@ -8,7 +8,7 @@ could be ``t``, and the repack could go. The same from where the copy is read, f
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -76,28 +76,35 @@ def explain_plan(graph: LayoutGraph, plan: LayoutPlan) -> tuple[Reason, ...]:
     if not plan.transitions:
         return ()
     layout = plan.layout
-    users = [users_of(layout, transition) for transition in plan.transitions]
-    sources = [_producer(layout, transition.tensor) for transition in plan.transitions]
-    asked = with_questions(layout.problem, list(zip(sources, users, strict=True)))
+    questions = [
+        (_producer(layout, transition.tensor), users_of(layout, transition))
+        for transition in plan.transitions
+    ]
     try:
-        costs = marginals(asked)
+        costs = marginals(with_questions(layout.problem, questions))
     except TooDenseError:
         costs = None
     first, (_, yes) = len(layout.problem.variables), _answers(layout.problem)
-    ties = _Ties(graph, plan)
     found = []
-    for number, transition in enumerate(plan.transitions):
+    for number, (transition, made, read) in enumerate(blocked(graph, plan)):
         cost = None if costs is None else costs.cost(first + number, yes)
-        found.append(
-            Reason(
-                transition,
-                ties.blockers([sources[number]], LABELS[transition.target]),
-                ties.blockers(users[number], LABELS[transition.source]),
-                None if cost is None else (cost[0], cost[1]),
-                costs is not None,
-            )
-        )
+        without = None if cost is None else (cost[0], cost[1])
+        found.append(Reason(transition, made, read, without, costs is not None))
     return tuple(found)
+
+
+def blocked(
+    graph: LayoutGraph, plan: LayoutPlan
+) -> Iterator[tuple[Transition, tuple[Blocker, ...], tuple[Blocker, ...]]]:
+    """A plan's transitions, with what forces each where its tensor is made and where it is read."""
+    layout, ties = plan.layout, _Ties(graph, plan)
+    for transition in plan.transitions:
+        source, users = _producer(layout, transition.tensor), users_of(layout, transition)
+        yield (
+            transition,
+            ties.blockers([source], LABELS[transition.target]),
+            ties.blockers(users, LABELS[transition.source]),
+        )
 
 
 def _producer(layout: LayoutProblem, tensor: int) -> int:

@@ -31,11 +31,10 @@ from solver import (
     CostTable,
     Problem,
     SharedCopies,
-    Status,
     TooDenseError,
     Variable,
     marginals,
-    solve,
+    optimum,
 )
 from solver.problem import Costs, Factor
 
@@ -128,10 +127,10 @@ class WhatIf:
             best: list[Occurrence] = []
             for group, label, variable in asked:
                 entry = found.cost(variable, label)
-                optimum = self.cost
+                cost = self.cost
                 if entry is not None and entry[0] == 1:
-                    optimum = min(optimum, (entry[1], entry[2]))
-                best.append(Occurrence(group, group.accepting(self._graph, label), optimum))
+                    cost = min(cost, (entry[1], entry[2]))
+                best.append(Occurrence(group, group.accepting(self._graph, label), cost))
         except TooDenseError:
             return None
         return tuple(best)
@@ -142,9 +141,8 @@ class WhatIf:
             groups = self.acceptances.get(acceptance, ())
             extra = {id(group): 1 << acceptance.label for group in groups}
             problem, _ = self._problem(extra, count=False)
-            solution = solve(problem)
-            cost = min(self.cost, (solution.cost[0], solution.cost[1]))
-            self._solved[acceptance] = cost, solution.status is Status.OPTIMAL
+            least, is_proven = optimum(problem)
+            self._solved[acceptance] = min(self.cost, (least[0], least[1])), is_proven
         return self._solved[acceptance]
 
     def is_avoided(self, group: Group, label: int) -> bool:

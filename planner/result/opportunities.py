@@ -10,7 +10,7 @@ from typing import Any, Final
 from planner.costs.model import CostModel
 from planner.costs.profile import DeviceProfile
 from planner.ir.representation import LABELS, REPRS
-from planner.optimise.explain import explain_plan
+from planner.optimise.explain import blocked
 from planner.optimise.whatif import Acceptance, Occurrence, WhatIf
 from planner.result.program import DelegateResult
 from planner.result.report import read_document, to_document, to_number
@@ -187,11 +187,10 @@ class Study:
                 promise = dict.fromkeys(whatif.acceptances, 0) | promise
             result = self._delegates[key]
             group_of = {slot.variable: group for group in whatif.groups for slot in group.slots}
-            for reason in explain_plan(result.graph, result.layout_plan):
-                transition = reason.transition
+            for transition, made, read in blocked(result.graph, result.layout_plan):
                 for side, label in (
-                    (reason.made, LABELS[transition.target]),
-                    (reason.read, LABELS[transition.source]),
+                    (made, LABELS[transition.target]),
+                    (read, LABELS[transition.source]),
                 ):
                     for blocker in side:
                         group = group_of.get(blocker.slot.variable)

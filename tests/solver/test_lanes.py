@@ -65,6 +65,7 @@ def test_sums_compare_as_vectors(levels: int, separate: bool) -> None:
                 continue
             vector = [sum(int(e[level]) for e in entries) for level in range(levels)]
             assert packed.numbers(lanes) == packed.pack(vector), seed
+            assert packed.cost(packed.numbers(lanes)) == tuple(vector), seed
             known.append((vector, packed.numbers(lanes)))
         assert sorted(known) == sorted(known, key=lambda pair: pair[1]), seed
         assert packed.forbids == any(bool((t[0] >= FORBIDDEN).any()) for t in tables)

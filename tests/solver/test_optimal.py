@@ -33,7 +33,10 @@ def optimum(problem: Problem, table_limit: int = TABLE_LIMIT) -> tuple[int, ...]
     try:
         solution = solve(problem, table_limit=table_limit)
     except InfeasibleError:
+        with pytest.raises(InfeasibleError):
+            solver.optimum(problem, table_limit=table_limit)
         return None
+    assert solver.optimum(problem, table_limit=table_limit) == (solution.cost, True)
     return proven(problem, solution)
 
 
