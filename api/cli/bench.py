@@ -196,6 +196,38 @@ def bench_solver(
     racing(files, models, seconds, quick, parts, output)
 
 
+@bench_group.command("answers")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", "models", multiple=True, help="A model of the zoo. May be repeated.")
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+@click.option("--device", metavar="NAME|FILE", help="By the costs of this device.")
+@click.option(
+    "--checks",
+    type=click.IntRange(min=0),
+    default=20,
+    show_default=True,
+    help="Parts of each answer that are asked again.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_answers(
+    files: tuple[Path, ...],
+    models: tuple[str, ...],
+    small: bool,
+    device: str | None,
+    checks: int,
+    output: Path | None,
+) -> None:
+    """Ask all that can be asked of a plan: CPU time, against planning again, which has to agree.
+
+    Of models of the zoo, by default all, or of FILES, which are lowered programs.
+    """
+    from api.bench.answers import answers
+    from api.files import check_writable
+
+    check_writable(output)
+    answers(files, models, "small" if small else "full", device, checks, output)
+
+
 @bench_group.command("profiles")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 @PROFILE

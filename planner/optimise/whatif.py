@@ -139,11 +139,14 @@ class WhatIf:
         """The optimum if every operator of the type took it, and whether that is proven."""
         if acceptance not in self._solved:
             groups = self.acceptances.get(acceptance, ())
-            extra = {id(group): 1 << acceptance.label for group in groups}
-            problem, _ = self._problem(extra, count=False)
-            least, is_proven = optimum(problem)
-            self._solved[acceptance] = min(self.cost, (least[0], least[1])), is_proven
+            self._solved[acceptance] = self.if_taken(groups, acceptance.label)
         return self._solved[acceptance]
+
+    def if_taken(self, groups: Iterable[Group], label: int) -> tuple[Cost, bool]:
+        """The optimum if the kernels of these groups took a label, and whether that is proven."""
+        problem, _ = self._problem({id(group): 1 << label for group in groups}, count=False)
+        least, is_proven = optimum(problem)
+        return min(self.cost, (least[0], least[1])), is_proven
 
     def is_avoided(self, group: Group, label: int) -> bool:
         """Whether the kernel takes it, and the plan goes around it: a fault, or textures first."""

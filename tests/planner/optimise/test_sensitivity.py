@@ -2,58 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
 import numpy as np
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from planner.costs.model import CostModel, Costs, PricedOperand, UncertainCosts
+from api.bench.answers import ChangedCosts
+from planner.costs.model import CostModel, UncertainCosts
 from planner.errors import NoRepresentationError
-from planner.ir.graph import LayoutGraph, Operator, Tensor
-from planner.ir.representation import LABELS, REPRS
+from planner.ir.graph import LayoutGraph
 from planner.kernels.limits import Limits
 from planner.measured.device import device_options
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.optimise.problem import build_problem
-from planner.optimise.sensitivity import Price, sensitivities
+from planner.optimise.sensitivity import sensitivities
 from planner.pipelines.lowered import replan
 from schema import CostOrigin, VkDataType
 from tests.api.graphs import graph
 from tests.planner.optimise.brute_force import graphs
 from tests.planner.optimise.test_plan import AnyCosts
-
-
-class Changed(AnyCosts):
-    """Other costs, all times a number, of which a price has changed by a part of it."""
-
-    def __init__(self, costs: CostModel, price: Price, change: Fraction) -> None:
-        self.costs, self.price = costs, price
-        self.times, self.more = change.denominator, change.numerator
-
-    def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
-        prices = self.costs.transition(shape, dtype)
-        changed: Costs = prices * self.times
-        if self.price.is_launch:
-            changed += self.more * (1 - np.eye(len(REPRS), dtype=np.int64))
-        elif self.price.target is not None and self.price.source is not None:
-            pair = LABELS[self.price.source], LABELS[self.price.target]
-            changed[pair] += self.more * prices[pair]
-        return changed
-
-    def operator(
-        self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
-    ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        for scope, table in self.costs.operator(operator, tensors, operands):
-            changed: Costs = table * self.times
-            domain = operands[scope[0]].domain
-            if operator.name == self.price.operator and self.price.source is not None:
-                label = LABELS[self.price.source]
-                # A table that is the same everywhere is the same in every plan.
-                if label in domain and len(np.unique(table)) > 1:
-                    changed[domain.index(label)] += self.more * table[domain.index(label)]
-            yield scope, changed
 
 
 def costs_now(net: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> tuple[int, int]:
@@ -77,16 +45,16 @@ def test_ends_by_planning_again(net: LayoutGraph, prices: list[int]) -> None:
         for end, beyond in ((found.low, Fraction(-1, 97)), (found.high, Fraction(1, 97))):
             if end is None:
                 continue
-            own, best = costs_now(net, plan, Changed(costs, found.price, end))
+            own, best = costs_now(net, plan, ChangedCosts(costs, found.price, end))
             assert own == best
             if end + beyond >= -1 or found.price.is_launch:
-                own, best = costs_now(net, plan, Changed(costs, found.price, end + beyond))
+                own, best = costs_now(net, plan, ChangedCosts(costs, found.price, end + beyond))
                 assert own > best
         if found.low is None and not found.price.is_launch:
-            own, best = costs_now(net, plan, Changed(costs, found.price, Fraction(-1)))
+            own, best = costs_now(net, plan, ChangedCosts(costs, found.price, Fraction(-1)))
             assert own == best
         if found.high is None:
-            own, best = costs_now(net, plan, Changed(costs, found.price, Fraction(1000)))
+            own, best = costs_now(net, plan, ChangedCosts(costs, found.price, Fraction(1000)))
             assert own == best
 
 
