@@ -9,7 +9,7 @@ the second criterion find each of these, or prove that there is none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -17,8 +17,17 @@ import numpy as np
 
 from solver.compact import Limit
 from solver.ilp import WORK_LIMIT, solve_ilp
-from solver.marginals import TooDenseError
-from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, SharedCopies
+from solver.marginals import Marginals, TooDenseError, marginals
+from solver.problem import (
+    FORBIDDEN,
+    Agree,
+    Costs,
+    CostTable,
+    Factor,
+    Problem,
+    SharedCopies,
+    with_domains,
+)
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status
 from solver.solve import solve
 
@@ -84,8 +93,9 @@ def pareto(
     left = gap_limit
     for first, last in pairwise(hull):
         points.append(first)
-        while sums.has_room(points[-1], last):
-            found = sums.next_after(points[-1], last, work_limit) if left else None
+        gap = _Gap(sums, first, last)
+        while gap.has_room(points[-1]):
+            found = gap.next_after(points[-1], work_limit) if left else None
             left = max(left - 1, 0)
             if found is None:
                 gaps.append(len(points) - 1)
@@ -120,7 +130,7 @@ class _Sums:
         self._problem = problem
         self._amounts = tuple(amounts)
         self._spans = span_of(problem.factors), span_of(amounts)
-        self._steps = (
+        self.steps = (
             _step(f for f in problem.factors if isinstance(f, (CostTable, SharedCopies))),
             _step(amounts),
         )
@@ -130,11 +140,11 @@ class _Sums:
         solution = solve(self._with_levels(levels))
         if solution.status is not Status.OPTIMAL:
             raise TooDenseError("the problem is too dense for weighted sums to be proven")
-        return self._point(solution.assignment)
+        return self.at(solution.assignment)
 
     def between(self, first: ParetoPoint, last: ParetoPoint) -> list[ParetoPoint]:
         """Corners of the convex hull between two of its points."""
-        weights = self._scaled(first.amount - last.amount, last.cost - first.cost)
+        weights = self.scaled(first.amount - last.amount, last.cost - first.cost)
         if weights is None or not self.has_room(first, last):
             return []
         found = self.point([weights, (1, 0)])
@@ -146,29 +156,30 @@ class _Sums:
     def has_room(self, first: ParetoPoint, last: ParetoPoint) -> bool:
         """Whether two points leave room for one between them."""
         steps = last.cost - first.cost, first.amount - last.amount
-        return all(gap > step for gap, step in zip(steps, self._steps, strict=True))
+        return all(gap > step for gap, step in zip(steps, self.steps, strict=True))
 
-    def next_after(
-        self, point: ParetoPoint, last: ParetoPoint, work_limit: int
-    ) -> ParetoPoint | None:
-        """The point that comes next on the way to another; None if that was not proven."""
-        problem = self._with_levels([(1, 0), (0, 1)], others=False)
-        limit = Limit(self._amounts, point.amount - 1)
+    def marginals(self, weights: Weights) -> Marginals | None:
+        """What each label costs at least by a weighted sum; None if elimination does not tell."""
         try:
-            solution = solve_ilp(problem, [limit], start=last.assignment, work_limit=work_limit)
-        except (InfeasibleError, NoSolutionFoundError):
+            found = marginals(self._with_levels([weights], others=False))
+        except TooDenseError:
             return None
-        if solution.status is not Status.OPTIMAL:
-            return None
-        return self._point(solution.assignment)
+        return None if found.left_out else found
 
-    def _point(self, assignment: tuple[int, ...]) -> ParetoPoint:
+    def limited(self, domains: Mapping[int, tuple[int, ...]], most: int) -> tuple[Problem, Limit]:
+        """Both criteria, with fewer labels, and the limit of the second."""
+        problem = self._with_levels([(1, 0), (0, 1)], others=False)
+        amounts = with_domains(replace(problem, levels=1, factors=self._amounts), domains).factors
+        limit = Limit(tuple(factor for factor in amounts if not isinstance(factor, Agree)), most)
+        return with_domains(problem, domains), limit
+
+    def at(self, assignment: tuple[int, ...]) -> ParetoPoint:
         cost = self._problem.cost(assignment)
         assert cost is not None
         amount = Limit(self._amounts, 0).amount(self._problem, assignment)
         return ParetoPoint(assignment, cost[0], amount)
 
-    def _scaled(self, of_cost: int, of_amount: int) -> Weights | None:
+    def scaled(self, of_cost: int, of_amount: int) -> Weights | None:
         """Weights in about this proportion whose sums are exact; None if there are none."""
         common = math.gcd(of_cost, of_amount)
         of_cost, of_amount = of_cost // common, of_amount // common
@@ -213,6 +224,61 @@ class _Sums:
                 else:
                     factors.append(factor)
         return Problem(self._problem.labels, levels, self._problem.variables, tuple(factors))
+
+
+class _Gap:
+    """What is between two neighbours of the convex hull: above the line, and below both of them."""
+
+    def __init__(self, sums: _Sums, first: ParetoPoint, last: ParetoPoint) -> None:
+        self._sums, self._last = sums, last
+        self._weights = sums.scaled(first.amount - last.amount, last.cost - first.cost)
+        self._marginals: Marginals | None = None
+        if self._weights is not None and self.has_room(first):
+            self._marginals = sums.marginals(self._weights)
+
+    def has_room(self, point: ParetoPoint) -> bool:
+        """Whether there is room for a point between one and the last of the gap."""
+        if not self._sums.has_room(point, self._last):
+            return False
+        found = self._marginals
+        return found is None or found.optimum[0] <= self._most(point)
+
+    def next_after(self, point: ParetoPoint, work_limit: int) -> ParetoPoint | None:
+        """The point that comes next on the way to the last; None if that was not proven.
+
+        It is the last one itself where there is none between.
+        """
+        problem, limit = self._sums.limited(self._domains(point), point.amount - 1)
+        start = self._last.assignment
+        try:
+            solution = solve_ilp(problem, [limit], start=start, work_limit=work_limit)
+        except (InfeasibleError, NoSolutionFoundError):
+            return None
+        if solution.status is not Status.OPTIMAL:
+            return None
+        return self._sums.at(solution.assignment)
+
+    def _most(self, point: ParetoPoint) -> int:
+        """The most that a point of the gap, after another one, can have by the weighted sum."""
+        of_cost, of_amount = self._sums.steps
+        corner = replace(point, cost=self._last.cost - of_cost, amount=point.amount - of_amount)
+        assert self._weights is not None
+        return _weigh(corner, self._weights)
+
+    def _domains(self, point: ParetoPoint) -> dict[int, tuple[int, ...]]:
+        """The labels with which the weighted sum can be low enough, and those of the last point."""
+        found = self._marginals
+        if found is None:
+            return {}
+        most = self._most(point)
+        return {
+            v: tuple(
+                label
+                for label, cost in zip(variable.domain, found.costs[v][0].tolist(), strict=True)
+                if cost <= most or label == self._last.assignment[v]
+            )
+            for v, variable in enumerate(found.problem.variables)
+        }
 
 
 def _weigh(point: ParetoPoint, weights: Weights) -> int:

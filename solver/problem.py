@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -141,6 +141,26 @@ class Problem:
         if stacked[:, 0].max() >= FORBIDDEN:
             return None
         return tuple(sum(level) for level in stacked.T.tolist())
+
+
+def with_domains(problem: Problem, domains: Mapping[int, tuple[int, ...]]) -> Problem:
+    """The problem with fewer labels for some variables."""
+    old = [variable.domain for variable in problem.variables]
+    variables = [
+        replace(variable, domain=domains.get(v, variable.domain))
+        for v, variable in enumerate(problem.variables)
+    ]
+    factors: list[Factor] = []
+    for factor in problem.factors:
+        if isinstance(factor, CostTable):
+            costs = factor.costs
+            for axis, v in enumerate(factor.scope, 1):
+                if domains.get(v, old[v]) != old[v]:
+                    costs = costs.take([old[v].index(label) for label in domains[v]], axis=axis)
+            factors.append(replace(factor, costs=costs))
+        else:
+            factors.append(factor)
+    return Problem(problem.labels, problem.levels, tuple(variables), tuple(factors))
 
 
 def _check_domains(problem: Problem) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -23,7 +23,15 @@ from solver.lanes import Lanes, Packed, pack
 from solver.marginals import KEPT_LIMIT, TooDenseError
 from solver.merge import Merged, merge
 from solver.order import Order, elimination_order
-from solver.problem import FORBIDDEN, CostTable, Factor, Problem, SharedCopies, Variable
+from solver.problem import (
+    FORBIDDEN,
+    CostTable,
+    Factor,
+    Problem,
+    SharedCopies,
+    Variable,
+    with_domains,
+)
 from solver.reduce import DENSE_LIMIT, Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status
 from solver.solve import TABLE_LIMIT, solve
@@ -317,7 +325,7 @@ def _by_solving(
                     continue
                 try:
                     found = solve(
-                        _with_domains(problem, left),
+                        with_domains(problem, left),
                         table_limit=table_limit,
                         time_limit=time_limit,
                         search_seconds=max(deadline - perf_counter(), 0.0),
@@ -331,23 +339,3 @@ def _by_solving(
                 heapq.heappush(heap, _Solved(*part))
 
     return every()
-
-
-def _with_domains(problem: Problem, domains: dict[int, tuple[int, ...]]) -> Problem:
-    """The problem with fewer labels for some variables."""
-    old = [variable.domain for variable in problem.variables]
-    variables = [
-        replace(variable, domain=domains.get(v, variable.domain))
-        for v, variable in enumerate(problem.variables)
-    ]
-    factors: list[Factor] = []
-    for factor in problem.factors:
-        if isinstance(factor, CostTable):
-            costs = factor.costs
-            for axis, v in enumerate(factor.scope, 1):
-                if domains.get(v, old[v]) != old[v]:
-                    costs = costs.take([old[v].index(label) for label in domains[v]], axis=axis)
-            factors.append(replace(factor, costs=costs))
-        else:
-            factors.append(factor)
-    return Problem(problem.labels, problem.levels, tuple(variables), tuple(factors))
