@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.compact import CompactModel, Limit, Terms
+from solver.highs import quiet_highs
 from solver.problem import Problem, ProblemError
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
@@ -166,17 +167,8 @@ class _Relaxation:
     def __init__(self, rows: _Rows, columns: int) -> None:
         import highspy
 
-        class Quiet(highspy.Highs):
-            """Without callbacks, with which HiGHS greets on standard output."""
-
-            def __init__(self) -> None:
-                super(highspy.Highs, self).__init__()
-                self.setOptionValue("output_flag", False)
-
         self._infeasible = highspy.HighsModelStatus.kInfeasible
-        self.highs: Any = Quiet()
-        self.highs.setOptionValue("threads", 1)
-        self.highs.setOptionValue("solver", "simplex")
+        self.highs = quiet_highs()
         self.fixed: dict[int, int] = {}
         self.iterations = 0
         self._columns = columns
