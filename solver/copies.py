@@ -19,8 +19,8 @@ class CopyTables:
         self._prices: dict[int, tuple[Costs, Costs | None]] = {}
         self._uses: dict[tuple[frozenset[int], tuple[Domain, ...]], Costs] = {}
         self._dense: dict[tuple[int, Domain, frozenset[int], tuple[Domain, ...]], Costs] = {}
-        self._made: dict[tuple[int, Domain, int], Costs] = {}
-        self._needs: dict[tuple[int, int], Costs] = {}
+        self._made: dict[tuple[int, Domain, Domain], Costs] = {}
+        self._needs: dict[tuple[Domain, Domain], Costs] = {}
 
     def dense(
         self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
@@ -43,29 +43,32 @@ class CopyTables:
             self._dense[key] = costs
         return self._dense[key]
 
-    def made(self, prices: Costs, source: Domain, target: int) -> Costs:
-        """Costs of shape (levels, source, 2); the last axis is whether the target is made.
+    def made(self, prices: Costs, source: Domain, targets: Domain) -> Costs:
+        """Costs of shape (levels, source, sets); the last axis is which of the targets are made.
 
-        A target that is made without need costs zero or more, never less. So the least cost over
-        these nodes is the cost of the copies that are needed.
+        Bit i of a set stands for target i. A target that is made without need costs zero or more,
+        never less. So the least cost over these nodes is the cost of the copies that are needed.
         """
-        key = id(prices), source, target
+        key = id(prices), source, targets
         if key not in self._made:
             finite, forbidden = self._clean(prices)
-            costs = np.zeros((self._levels, len(source), 2), np.int64)
-            rows = list(source)
-            costs[:, :, 1] = finite[:, rows, target]
+            members = _members(targets)
+            costs = finite.take(source, axis=1).take(targets, axis=2) @ members
             if forbidden is not None:
-                costs[0, forbidden[rows, target] > 0, 1] = FORBIDDEN
+                barred = forbidden.take(source, axis=0).take(targets, axis=1) @ members
+                costs[0, barred > 0] = FORBIDDEN
             self._made[key] = costs
         return self._made[key]
 
-    def needs(self, user: Domain, target: int) -> Costs:
-        """0 or FORBIDDEN, of shape (levels, user, 2): a user of the target needs it made."""
-        key = len(user), user.index(target)
+    def needs(self, user: Domain, targets: Domain) -> Costs:
+        """0 or FORBIDDEN, of shape (levels, user, sets): a user of a target needs it made."""
+        key = user, targets
         if key not in self._needs:
-            costs = np.zeros((self._levels, len(user), 2), np.int64)
-            costs[0, key[1], 0] = FORBIDDEN
+            members = _members(targets)
+            costs = np.zeros((self._levels, len(user), members.shape[1]), np.int64)
+            for target, made in zip(targets, members, strict=True):
+                if target in user:
+                    costs[0, user.index(target), made == 0] = FORBIDDEN
             self._needs[key] = costs
         return self._needs[key]
 
@@ -92,3 +95,9 @@ class CopyTables:
                 uses = uses | self._identity[:, list(domain)].reshape(shape)
             self._uses[key] = uses.reshape(self._labels, -1)
         return self._uses[key]
+
+
+def _members(targets: Domain) -> Costs:
+    """Whether each target is in each set of them, as 0/1 of shape (targets, sets)."""
+    sets = np.arange(2 ** len(targets))
+    return (sets >> np.arange(len(targets))[:, None]) & 1

@@ -14,12 +14,12 @@ from solver.problem import FORBIDDEN, Agree, Costs, CostTable, Problem, SharedCo
 from solver.solution import InfeasibleError
 
 DENSE_LIMIT = 1024
-"""Shared copies with larger tables are expressed with one yes/no node for each target."""
+"""Shared copies with larger tables are expressed with nodes for which targets are made."""
 
 
 @dataclass(slots=True)
 class Reduced:
-    """Cost tables over nodes: the classes of variables still free, then auxiliary yes/no nodes."""
+    """Cost tables over nodes: the classes of variables still free, then those for copies."""
 
     merged: Merged
     node: list[int]
@@ -34,9 +34,17 @@ class Reduced:
     constant: list[int] = field(default_factory=list)
     """The cost of the fixed part, by level."""
 
+    @property
+    def has_copy_nodes(self) -> bool:
+        """Whether some shared copies needed nodes of their own."""
+        return len(self.sizes) > sum([node >= 0 for node in self.node])
 
-def reduce(problem: Problem, table_limit: int) -> Reduced:
+
+def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
     """Reduces a problem to tables; those of shared copies have at most ``table_limit`` entries.
+
+    Where they would have more, a node says which of up to ``together`` targets are made. With more
+    of them together tables are larger, and their linear relaxation is closer to the optimum.
 
     Raises ``InfeasibleError`` where that already shows that there is no solution.
     """
@@ -47,7 +55,8 @@ def reduce(problem: Problem, table_limit: int) -> Reduced:
         if v == r and len(merged.domains[v]) > 1:
             node[v] = len(sizes)
             sizes.append(len(merged.domains[v]))
-    reduction = _Reduction(problem, Reduced(merged, node, sizes), min(DENSE_LIMIT, table_limit))
+    dense_limit = min(DENSE_LIMIT, table_limit)
+    reduction = _Reduction(problem, Reduced(merged, node, sizes), dense_limit, together)
     for number, factor in enumerate(problem.factors):
         if isinstance(factor, CostTable):
             reduction.add_table(number, factor)
@@ -63,10 +72,11 @@ def reduce(problem: Problem, table_limit: int) -> Reduced:
 class _Reduction:
     """Adds the factors of a problem to its reduced form, one at a time."""
 
-    def __init__(self, problem: Problem, reduced: Reduced, dense_limit: int) -> None:
+    def __init__(self, problem: Problem, reduced: Reduced, dense_limit: int, together: int) -> None:
         self._problem = problem
         self._reduced = reduced
         self._dense_limit = dense_limit
+        self._together = together
         self._root = reduced.merged.root
         self._domains = reduced.merged.domains
         self._node = reduced.node
@@ -95,7 +105,7 @@ class _Reduction:
         self._add(number, roots, costs)
 
     def add_copies(self, number: int, factor: SharedCopies) -> None:
-        """Expresses shared copies as one table, or with a yes/no node for each target."""
+        """Expresses shared copies as one table, or with nodes for the targets that are made."""
         root, domains, node = self._root, self._domains, self._node
         source = root[factor.source]
         users: list[int] = []
@@ -118,23 +128,20 @@ class _Reduction:
         if fixed:
             costs = self._copies.dense(factor.prices, made, frozenset(fixed), ())
             self._add(number, [source], costs)
+        targets = [t for t in sorted(set().union(*needed) - fixed) if made != (t,)]
         reduced = self._reduced
-        there: dict[int, int] = {}
-        for target in sorted(set().union(*needed) - fixed):
-            if made == (target,):
-                continue
-            there[target] = len(reduced.sizes)
-            reduced.sizes.append(2)
-            costs = self._copies.made(factor.prices, made, target)
+        for at in range(0, len(targets), self._together):
+            group = tuple(targets[at : at + self._together])
+            there = len(reduced.sizes)
+            reduced.sizes.append(2 ** len(group))
+            costs = self._copies.made(factor.prices, made, group)
             if node[source] < 0:
-                self._append(number, (there[target],), costs[:, 0])
+                self._append(number, (there,), costs[:, 0])
             else:
-                self._append(number, (node[source], there[target]), costs)
-        for user, domain in zip(users, needed, strict=True):
-            for target in domain:
-                if target in there:
-                    costs = self._copies.needs(domain, target)
-                    self._append(number, (node[user], there[target]), costs)
+                self._append(number, (node[source], there), costs)
+            for user, domain in zip(users, needed, strict=True):
+                if not set(group).isdisjoint(domain):
+                    self._append(number, (node[user], there), self._copies.needs(domain, group))
 
     def add_agree(self, number: int, factor: Agree) -> None:
         """Forbids labels of different classes between the first member and each other one."""

@@ -156,10 +156,10 @@ class _Tables:
         for target in sorted(set().union(*needed)):
             there = len(self.sizes)
             self.sizes.append(2)
-            self._append((source, there), self._copies.made(factor.prices, made, target))
+            self._append((source, there), self._copies.made(factor.prices, made, (target,)))
             for user, domain in zip(users, needed, strict=True):
                 if target in domain:
-                    self._append((user, there), self._copies.needs(domain, target))
+                    self._append((user, there), self._copies.needs(domain, (target,)))
 
     def _add_agree(self, factor: Agree) -> None:
         first, *others = dict.fromkeys(factor.scope)

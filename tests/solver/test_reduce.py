@@ -25,7 +25,7 @@ def cost(reduced: Reduced, values: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def costs_by_class(reduced: Reduced) -> dict[tuple[int, ...], tuple[int, ...] | None]:
-    """The least cost for values of the classes that are free, over yes/no nodes."""
+    """The least cost for values of the classes that are free, over the nodes of copies."""
     free = sum(node >= 0 for node in reduced.node)
     found: dict[tuple[int, ...], tuple[int, ...] | None] = {}
     for values in itertools.product(*map(range, reduced.sizes)):
@@ -43,18 +43,19 @@ def labels(problem: Problem, reduced: Reduced, values: tuple[int, ...]) -> tuple
     )
 
 
-@pytest.mark.parametrize("table_limit", [1, 2**20])
-def test_every_assignment_costs_the_same(table_limit: int) -> None:
+@pytest.mark.parametrize(("table_limit", "together"), [(2**20, 1), (1, 1), (1, 2), (1, 6)])
+def test_every_assignment_costs_the_same(table_limit: int, together: int) -> None:
     infeasible = auxiliary = 0
     for seed in range(200):
         problem = random_problem(Random(seed), variables=4, labels=3)
         try:
-            reduced = reduce(problem, table_limit)
+            reduced = reduce(problem, table_limit, together)
         except InfeasibleError:
             infeasible += 1
             assert brute_force(problem) is None, seed
             continue
-        auxiliary += len(reduced.sizes) > sum(node >= 0 for node in reduced.node)
+        auxiliary += reduced.has_copy_nodes
+        assert max(reduced.sizes, default=2) <= max(3, 2**together)
         for values, expected in costs_by_class(reduced).items():
             assert problem.cost(labels(problem, reduced, values)) == expected, seed
         best = [known for known in costs_by_class(reduced).values() if known is not None]
