@@ -1,8 +1,9 @@
 """The search for the best values of a core, with a bound on what others can cost.
 
-Rounds alternate between two searches, each with more room than the one before: over frontiers with
-bounds by mini-buckets, which proves, and in neighbourhoods, which is quick to find better values.
-Costs are moved between tables before, which makes bounds by far better.
+Costs are moved between tables before, by the linear relaxation where it is small enough, which
+often proves the optimum at once. Otherwise each round moves some step by step. Rounds alternate
+between two searches, each with more room than the one before: over frontiers with bounds by
+mini-buckets, which proves, and in neighbourhoods, which is quick to find better values.
 The work is counted, so that the same limit gives the same values on every machine.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import log2
 from random import Random
 from time import perf_counter
 from typing import Any, Final
@@ -22,9 +24,10 @@ from solver.lanes import Packed
 from solver.minibuckets import STEP, CoreTable, mini_buckets
 from solver.neighbourhoods import improve, neighbourhood
 from solver.order import adjacency_of, search_order
+from solver.relaxation import relaxed
 from solver.solution import InfeasibleError
 
-WORK_PER_SECOND: Final = 35_000_000
+WORK_PER_SECOND: Final = 50_000_000
 """Entries of tables that count as one unit of deterministic time, about a second."""
 
 SAFE: Final = 2**50
@@ -35,12 +38,21 @@ STORED_LIMIT: Final = 2**24
 
 _FIRST_TABLE: Final = 2**8
 _FIRST_CHOICES: Final = 2**4
+_GROWTH: Final = 16
+"""How many times more entries and choices each round has than the one before."""
+
 _LARGEST_TABLE: Final = 2**20
 _ATTEMPTS: Final = 3
 """Rounds before the search may end without any values."""
 
 _FIRST_PASSES: Final = 8
 _MOST_PASSES: Final = 128
+_FINER: Final = 10
+"""Most binary places that costs get in the search."""
+
+_MOST_RELAXED: Final = 0.75
+"""The part of all work that the linear relaxation may take."""
+
 _LEAST_STEPS: Final = 8
 _MOST_STEPS: Final = 256
 
@@ -53,11 +65,6 @@ class CoreFound:
     cost: Any
     bound: Any
     """No values cost less than this and less than ``cost``."""
-
-    @property
-    def is_proven(self) -> bool:
-        """Whether no values cost less."""
-        return self.values is not None and not self.bound < self.cost
 
 
 class _Clock:
@@ -85,12 +92,17 @@ class _Clock:
 
 def fits(tables: Sequence[CoreTable]) -> bool:
     """Whether the costs of tables are small enough for sums of them to stay exact."""
+    return _reach(tables) < SAFE
+
+
+def _reach(tables: Sequence[CoreTable]) -> float:
+    """What no sum of costs is above."""
     reach = 0.0
     for _, table in tables:
         finite = table[np.isfinite(table)]
         if finite.size:
             reach += float(max(np.abs(finite.real).max(), np.abs(finite.imag).max()))
-    return reach < SAFE
+    return reach
 
 
 def search_core(
@@ -110,33 +122,48 @@ def search_core(
     """
     tables = [(scope, table[0]) for scope, table in zip(scopes, packed.tables, strict=True)]
     kind = np.result_type(np.float64, *[table for _, table in tables])
+    # Costs that are moved are whole numbers, so in finer units less is lost by rounding.
+    unit = 1.0
+    if kind.kind == "f":
+        unit = 2.0 ** min(_FINER, int(log2(SAFE / (1 + _reach(tables)))))
+        tables = [(scope, unit * table) for scope, table in tables]
     cost: Any = np.full((), np.inf, kind)[()]
     bound: Any = np.full((), -np.inf, kind)[()]
     values = None if start is None else list(start)
     if values is not None:
         cost = _cost(tables, values, kind)
+    clock = _Clock(time_limit * WORK_PER_SECOND, deadline)
+    room = _MOST_RELAXED * clock.left
+    best = relaxed(nodes, sizes, tables, room, deadline - perf_counter(), clock.spend)
+    if best is not None:
+        tables = best.tables
+        bound = _whole(np.sum([table.min() for _, table in tables]), unit)
+        rounded = _filled(len(sizes), best.values)
+        if _cost(tables, rounded, kind) < cost:
+            values, cost = rounded, _cost(tables, rounded, kind)
     order = search_order(sizes, scopes, nodes)
     adjacency = adjacency_of(len(sizes), scopes)
-    clock = _Clock(time_limit * WORK_PER_SECOND, deadline)
     random = Random(1)
     size, choices = _FIRST_TABLE, _FIRST_CHOICES
     attempts = 0
     passes = _FIRST_PASSES
-    while True:
+    while bound < cost:
         must = attempts == 0 or (values is None and attempts < _ATTEMPTS)
         spend = clock.spend_first if must else clock.spend
         attempts += 1
         before = clock.left
-        tables = ascended(order, sizes, tables, passes, clock.spend)
+        if best is None:
+            tables = ascended(order, sizes, tables, passes, clock.spend)
         bounds = mini_buckets(order, sizes, tables, size, spend)
         if bounds is not None:
-            bound = np.maximum(bound, bounds.least)
+            bound = np.maximum(bound, _whole(bounds.least, unit))
             most = min(choices, STORED_LIMIT // len(order))
-            found = search(bounds, sizes, cost, most, spend)
+            # The next better cost is a whole unit less.
+            found = search(bounds, sizes, cost - (unit - 1), most, spend)
             if found.values is not None:
                 values = _filled(len(sizes), found.values)
                 cost = found.cost
-            bound = np.maximum(bound, np.minimum(found.bound, cost))
+            bound = np.maximum(bound, np.minimum(_whole(found.bound, unit), cost))
             if values is None and not np.isfinite(found.bound.real):
                 raise InfeasibleError
         if not bound < cost:
@@ -155,10 +182,17 @@ def search_core(
         tried = values is not None or attempts == _ATTEMPTS
         if (clock.is_over and tried) or not bound < cost:
             break
-        size, choices = min(4 * size, _LARGEST_TABLE), 8 * choices
+        size, choices = min(_GROWTH * size, _LARGEST_TABLE), _GROWTH * choices
         passes = min(2 * passes, _MOST_PASSES)
     chosen = None if values is None else {v: values[v] for v in nodes}
+    if kind.kind == "f":
+        cost, bound = cost / unit, bound / unit
     return CoreFound(chosen, cost, bound)
+
+
+def _whole(bound: Any, unit: float) -> Any:
+    """A bound rounded up to whole units."""
+    return bound if np.iscomplexobj(bound) else np.ceil(bound / unit) * unit
 
 
 def _filled(count: int, found: dict[int, int]) -> list[int]:

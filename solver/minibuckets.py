@@ -39,8 +39,6 @@ class Bounds:
     """The messages that a node's mini-buckets send to nodes after it; some are constants."""
     least: Any
     """A lower bound of the cost of any choice."""
-    exact: bool
-    """Whether no table was split, so that the bound is the optimum."""
 
 
 def mini_buckets(
@@ -66,13 +64,11 @@ def mini_buckets(
         put(scope, table)
     sent: list[list[CoreTable]] = []
     least = np.zeros((), np.result_type(np.float64, *[table for _, table in tables]))
-    exact = True
     for place in range(len(nodes)):
         joined = [_joined(some, sizes, position) for some in _split(buckets[place], sizes, limit)]
         if stopped(sum([5 * STEP + table.size for _, table in joined])):
             return None
         if len(joined) > 1:
-            exact = False
             joined = _matched(joined)
         messages = []
         for scope, table in joined:
@@ -83,7 +79,7 @@ def mini_buckets(
             else:
                 least = least + message
         sent.append(messages)
-    return Bounds(nodes, buckets, sent, least[()], exact)
+    return Bounds(nodes, buckets, sent, least[()])
 
 
 def _split(bucket: list[CoreTable], sizes: Sequence[int], limit: int) -> list[list[CoreTable]]:

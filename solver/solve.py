@@ -22,8 +22,11 @@ from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 TABLE_LIMIT = 2**20
-CORE_TABLE_LIMIT = 2**10
+CORE_TABLE_LIMIT = 2**11
 """The limit in parts that leave a core: searches prefer many small tables to few large ones."""
+
+TARGETS_TOGETHER = 6
+"""Targets of shared copies that one node of a core says whether they are made."""
 
 CONFLICT_WORK = 200_000
 """Most factors, over all attempts, in the search for a small conflict: a few seconds. After that
@@ -140,6 +143,9 @@ def _solve(
             reduced = reduce(problem, table_limit)
         core_limit = min(table_limit, CORE_TABLE_LIMIT)
         order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
+        if order.core and reduced.has_copy_nodes:
+            reduced = reduce(problem, table_limit, TARGETS_TOGETHER)
+            order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     times.append(perf_counter())
     packed = pack(reduced.tables, problem.levels, limit=SAFE if order.core else LIMIT)
     times.append(perf_counter())

@@ -225,6 +225,10 @@ def _as_they_are(order: object, sizes: object, tables: object, *_: object) -> ob
     return tables
 
 
+def _nothing(*_: object) -> None:
+    return None
+
+
 SOLVERS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "ours": _ours,
     "toulbar2": _toulbar2,
@@ -237,6 +241,8 @@ SOLVERS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
 PARTS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "ours": _ours,
     "without better orders": _ours_with("solver.order", "_RULES", ()),
+    "without sets of copies": _ours_with("solver.solve", "TARGETS_TOGETHER", 1),
+    "without the relaxation": _ours_with("solver.core", "relaxed", _nothing),
     "without moving costs": _ours_with("solver.core", "ascended", _as_they_are),
     "without neighbourhoods": _ours_with("solver.core", "_MOST_STEPS", 0),
     "CP-SAT for the core": _ours_with("solver.solve", "fits", lambda tables: False),
