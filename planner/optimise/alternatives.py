@@ -36,8 +36,8 @@ def alternatives(graph: LayoutGraph, chosen: LayoutPlan, costs: CostModel) -> It
     """All plans of a graph that differ from the chosen one in a representation, the best first.
 
     They are compared as plans are: by cost, then by the number of transitions, then by how near
-    they are to what the program has. Raises ``TooDenseError`` for a graph that is connected
-    too densely to rank its plans.
+    they are to what the program has, but not by what is alive at once. Raises ``TooDenseError`` for
+    a graph that is connected too densely to rank its plans.
     """
     layout = chosen.layout
     operands = [variable for variable, _, _ in _represented(layout)]
@@ -46,7 +46,7 @@ def alternatives(graph: LayoutGraph, chosen: LayoutPlan, costs: CostModel) -> It
     for found in every:
         if [found.assignment[v] for v in operands] == taken:
             continue
-        is_as_good = found.cost == chosen.solution.cost and chosen.status is Status.OPTIMAL
+        is_as_good = found.cost[:2] == chosen.solution.cost[:2] and chosen.status is Status.OPTIMAL
         solution = replace(
             chosen.solution,
             assignment=found.assignment,
@@ -54,7 +54,7 @@ def alternatives(graph: LayoutGraph, chosen: LayoutPlan, costs: CostModel) -> It
             bound=min(found.cost, chosen.solution.bound),
             status=Status.OPTIMAL if is_as_good else Status.FEASIBLE,
         )
-        plan = read_plan(graph, layout, solution, costs, chosen.limits)
+        plan = read_plan(graph, chosen.live, solution, costs, chosen.limits)
         yield Alternative(plan, found.status is Status.OPTIMAL)
 
 

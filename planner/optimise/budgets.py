@@ -214,4 +214,4 @@ def _plan_of(
     solution = replace(
         plan.solution, assignment=assignment, cost=cost, bound=bound, status=joint.status
     )
-    return read_plan(part.graph, plan.layout, solution, costs, plan.limits)
+    return read_plan(part.graph, plan.live, solution, costs, plan.limits)

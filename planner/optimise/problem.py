@@ -79,15 +79,15 @@ _INTO_CONV2D_FROM_WIDTH = np.zeros((len(REPRS), len(REPRS)), dtype=bool)
 _INTO_CONV2D_FROM_WIDTH[:, _CONV2D_LABEL] = True
 _INTO_CONV2D_FROM_WIDTH[_CHANNELS_PACKED_INT8, _CONV2D_LABEL] = False
 
-_NOT_PREFERRED = np.array(
-    [
-        r.is_buffer
-        and r.memory_layout
-        not in (VkMemoryLayout.PACKED_INT8_4C1W, VkMemoryLayout.PACKED_INT8_CONV2D)
-        for r in REPRS
-    ],
-    dtype=np.int64,
+PREFERRED: Final = frozenset(
+    label
+    for label, r in enumerate(REPRS)
+    if not r.is_buffer
+    or r.memory_layout in (VkMemoryLayout.PACKED_INT8_4C1W, VkMemoryLayout.PACKED_INT8_CONV2D)
 )
+"""The labels that are preferred where nothing else decides."""
+
+_NOT_PREFERRED = np.array([label not in PREFERRED for label in range(len(REPRS))], np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def tradeoff(
             bound=min(cost, chosen.solution.bound),
             status=Status.FEASIBLE,
         )
-        plan = read_plan(graph, layout, solution, costs, chosen.limits)
+        plan = read_plan(graph, chosen.live, solution, costs, chosen.limits)
         points.append(TradeoffPoint(plan, point.amount, point.supported))
     return Tradeoff(criterion, tuple(points), front.gaps)
 

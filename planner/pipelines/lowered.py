@@ -11,7 +11,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from planner.costs.model import CostModel
-from planner.costs.standins import CONV2D
 from planner.errors import InputError, NoRepresentationError, OptionError, VerificationError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import (
@@ -22,15 +21,16 @@ from planner.files.lowered import (
     with_limits,
 )
 from planner.ir.physical import ImageExtents, fitting
-from planner.ir.representation import REPRS, TensorRepSet
+from planner.ir.representation import TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime
 from planner.optimise.alternatives import alternatives, differences
 from planner.optimise.constraints import none_left, possible, restricted_away
+from planner.optimise.free import FreeTensors
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
-from planner.optimise.restricted import ANY, Restricted, check_names
+from planner.optimise.restricted import check_names
 from planner.optimise.tradeoff import CRITERIA, Criterion
 from planner.options import PlanOptions
 from planner.result.program import (
@@ -552,7 +552,7 @@ class _Delegate:
             raise ValueError("the assignment is none of this graph's problem")
         status = best.status if cost == best.solution.cost else SolverStatus.FEASIBLE
         solution = replace(best.solution, assignment=assignment, cost=cost, status=status)
-        return read_plan(source.graph, best.layout, solution, self.costs, best.limits)
+        return read_plan(source.graph, best.live, solution, self.costs, best.limits)
 
     def _with_free_tensors(self, source: ContractedGraph, planned: LayoutPlan) -> LayoutPlan:
         """The plan with a representation for tensors that no operator constrains.
@@ -560,24 +560,19 @@ class _Delegate:
         They keep the one that the file gave them, unless the device or the user rules it out.
         """
         made = list(planned.made)
-        restricted = Restricted(source.graph, self.limits.restrictions)
-        for t, (want, have) in enumerate(zip(planned.made, source.made, strict=True)):
-            tensor, wanted = source.graph.tensors[t], restricted.made(t)
-            if want is not None or tensor.constant or (have is None and wanted == ANY):
+        free = FreeTensors(source.graph, self.limits, source.layouts())
+        for t, want in enumerate(planned.made):
+            if want is not None or not free.has_to_change(t):
                 continue
-            within = possible(tensor, self.limits)
-            left = TensorRepSet(within & wanted)
-            if have is None or have not in left:
-                is_int8 = have is not None and have.is_packed_int8
-                family = [r for r in REPRS if r.is_packed_int8 == is_int8 and r != CONV2D]
-                made[t] = next((r for r in family if r in left), None)
-                if made[t] is None:
-                    what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
-                    accepted = TensorRepSet.from_reprs(family).mask
-                    if accepted & within:
-                        raise restricted_away(what, self.limits)
-                    accepted &= fitting(tensor.shape, self.limits.texture).mask
-                    raise none_left(what, accepted, [tensor], self.limits)
+            made[t] = free.made(t)
+            if made[t] is None:
+                tensor, family = source.graph.tensors[t], free.family(t)
+                what = f"delegate {self.index}, value {source.tensors[t]} ({tensor.shape_text})"
+                accepted = TensorRepSet.from_reprs(family).mask
+                if accepted & possible(tensor, self.limits):
+                    raise restricted_away(what, self.limits)
+                accepted &= fitting(tensor.shape, self.limits.texture).mask
+                raise none_left(what, accepted, [tensor], self.limits)
         return replace(planned, made=tuple(made))
 
     def _encode(self, graph: VkGraph, written: WrittenGraph) -> bytes:

@@ -215,7 +215,8 @@ def _check_levels(
         raise fail(place, f"{(objective_cost, transitions)} were counted, not {cost[:2]}")
     if bound > cost:
         raise fail(place, f"{bound} is not a lower bound of {cost}")
-    if plan.figures.status == Status.OPTIMAL and bound != cost:
+    # Beyond these a plan may be further from what it was, for fewer bytes that are alive at once.
+    if plan.figures.status == Status.OPTIMAL and bound[:2] != cost[:2]:
         raise fail(place, f"a plan of {cost} is not optimal under a bound of {bound}")
     _check_cost(place, "the bound", plan.figures.bound, units(bound[0]))
 

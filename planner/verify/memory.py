@@ -121,7 +121,7 @@ def _total_bytes(graph: VkGraph) -> int:
         kind = value.dims, value.datatype, value.storage_type, value.memory_layout
         size = sizes.get(kind)
         if size is None:
-            size = sizes[kind] = _bytes(value_id, value)
+            size = sizes[kind] = tensor_bytes(value_id, value)
         if value.mem_obj_id < 0:
             own += size
         elif size > largest.get(value.mem_obj_id, -1):
@@ -129,7 +129,7 @@ def _total_bytes(graph: VkGraph) -> int:
     return own + sum(largest.values())
 
 
-def _bytes(value_id: int, tensor: VkTensor) -> int:
+def tensor_bytes(value_id: int, tensor: VkTensor) -> int:
     """Bytes in a tensor's representation; without one, of its elements alone."""
     if tensor.datatype not in ELEMENT_BYTES:
         raise VerificationError(f"tensor {value_id} has no datatype")

@@ -19,7 +19,7 @@ from planner.kernels.rep_sets import op_rep_sets
 from planner.kernels.restrictions import Restriction, parse_forbid, parse_pin
 from planner.optimise.plan import LayoutPlan, plan_graph
 from schema import VkDataType, VkMemoryLayout
-from solver import Status, solve_whole
+from solver import Status, solve, solve_whole
 
 FLOAT, INT8 = VkDataType.FLOAT32, VkDataType.INT8
 SHAPES = ((1, 8, 4, 4), (1, 3, 5, 6), (2, 8))
@@ -314,8 +314,10 @@ def optimal_plan(
         assert best is None
         return None
     assert best is not None and best[:2] == (plan.cost, len(plan.transitions))
+    # The nearest of equal plans, of which another one is taken where less is alive at once.
+    nearest = solve(plan.layout.problem)
     chosen = {
-        (slot.operator, slot.is_output, slot.index): REPRS[plan.solution.assignment[slot.variable]]
+        (slot.operator, slot.is_output, slot.index): REPRS[nearest.assignment[slot.variable]]
         for slot in plan.layout.slots
     }
     places = zip(brute.slots, brute.places, strict=True)
@@ -323,5 +325,5 @@ def optimal_plan(
     assert brute.cost(choice) == best
     assert plan.status is Status.OPTIMAL and plan.bound == plan.cost
     whole = solve_whole(plan.layout.problem)
-    assert whole.status is Status.OPTIMAL and whole.cost == plan.solution.cost
+    assert whole.status is Status.OPTIMAL and whole.cost == nearest.cost == plan.solution.bound
     return plan

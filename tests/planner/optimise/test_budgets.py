@@ -46,7 +46,7 @@ def every_plan(graph: LayoutGraph) -> list[tuple[int, int, int]]:
             solution = Solution(
                 tuple(chosen), cost, cost, Status.FEASIBLE, plan.solution.statistics
             )
-            read = read_plan(graph, plan.layout, solution, COSTS, plan.limits)
+            read = read_plan(graph, plan.live, solution, COSTS, plan.limits)
             found.add((cost[0], len(read.transitions), copied(graph, read)))
 
     size = 1

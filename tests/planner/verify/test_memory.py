@@ -17,6 +17,7 @@ from planner.optimise.colouring import Lifetime
 from planner.optimise.memory import MemoryPlan, apply, lifetimes, plan_memory, used_bytes
 from planner.options import make_options
 from planner.pipelines.lowered import replan
+from planner.verify.live import peak_bytes
 from planner.verify.memory import check_memory, sharing_error
 from schema import VkDataType, VkGraph, VkTensor, vkgraph
 from schema.vkgraph import Value, ValueList
@@ -97,6 +98,19 @@ def test_sharing_is_wrong_exactly_where_lifetimes_overlap(
     assert object_of(graph, first) == object_of(graph, second) == memory_object
     with pytest.raises(VerificationError, match=error):
         check_memory(graph, used_bytes(graph))
+
+
+@given(graphs())
+def test_the_peak_is_that_of_the_lifetimes(graph: VkGraph) -> None:
+    """Of all tensors, whether they share memory or not."""
+    tensors = [i for i, value in enumerate(graph.values) if isinstance(value, VkTensor)]
+    sharing = graph
+    for value_id in tensors:
+        sharing = with_tensor(sharing, value_id, mem_obj_id=0)
+    spans = lifetimes(sharing)
+    steps = range(-1, len(graph.chain) + 1)
+    live = [[t for t, span in spans.items() if span.first <= s <= span.last] for s in steps]
+    assert peak_bytes(graph) == max(sum(bytes_of(graph, t) for t in alive) for alive in live)
 
 
 def _overlap(a: Lifetime, b: Lifetime) -> bool:

@@ -1,0 +1,514 @@
+"""The most bytes that are alive at once: plans that keep a limit of it, and the least that can be.
+
+What is alive at one moment is a sum of tables, so elimination finds the least of it. The peak is
+the most of all moments together: integer programs find it, with a limit for each moment at which
+plans were found to exceed it, until none does. What is proven with some of the limits holds for
+all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.optimise.live import Alive, Domains, LiveSets, Moment
+from planner.optimise.problem import PREFERRED
+from solver import (
+    FORBIDDEN,
+    CostTable,
+    InfeasibleError,
+    Limit,
+    NoSolutionFoundError,
+    Problem,
+    Solution,
+    Status,
+    Variable,
+    level_limit,
+    solve,
+    solve_ilp,
+)
+from solver.ilp import WORK_LIMIT
+from solver.levels import AMOUNTS, with_levels
+from solver.merge import merge
+from solver.problem import Costs, Factor, SharedCopies
+
+DENSE_LIMIT: Final = 4096
+"""Most entries of a table of what a tensor takes; where more would be needed, yes/no variables say
+which labels its readers have."""
+
+SEARCH_TIME: Final = 1.0
+"""Deterministic time to search what elimination leaves, for the least of one moment."""
+
+MOST_VARIABLES: Final = 2_000
+"""Where more variables would have a say in it, no plan as good with a lower peak is looked for."""
+
+FEW_VARIABLES: Final = 200
+"""Where no more variables have, integer programs look for it, too."""
+
+TIE_WORK_LIMIT: Final = 5_000
+
+PAGE: Final = 4096
+"""Bytes of memory that are given out at once: less is not worth an integer program."""
+
+_MOST_MOMENTS: Final = 3
+"""Most moments whose least elimination finds; after these integer programs take over."""
+
+_BOTH: Final = (0, 1)
+
+Where = tuple[int, Moment]
+"""A graph, and a moment of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A graph's live sets, and where its variables begin in a problem."""
+
+    live: LiveSets
+    start: int = 0
+
+    def own(self, assignment: Sequence[int]) -> Sequence[int]:
+        """The labels of its variables."""
+        return assignment[self.start : self.start + len(self.live.layout.problem.variables)]
+
+
+class Peaks:
+    """What is alive in the graphs of a problem, as factors over its variables and some more."""
+
+    def __init__(
+        self, problem: Problem, parts: Sequence[Part], *, dense_limit: int = DENSE_LIMIT
+    ) -> None:
+        self.problem = problem
+        self._parts, self._dense_limit = parts, dense_limit
+        self._domains = [variable.domain for variable in problem.variables]
+        self._added: list[tuple[tuple[int, ...], NDArray[np.bool_]]] = []
+        self._has: dict[tuple[tuple[int, ...], int], int | None] = {}
+        self._amounts: dict[Where, tuple[int, tuple[CostTable, ...]]] = {}
+
+    def peak(self, assignment: Sequence[int]) -> tuple[int, Where]:
+        """The most bytes that are alive at once in one of the graphs, and where they are."""
+        most, where = -1, (0, (0, 0, 0))
+        for number, part in enumerate(self._parts):
+            found, moment = part.live.peak(part.own(assignment))
+            if found > most:
+                most, where = found, (number, moment)
+        return most, where
+
+    def over(self, assignment: Sequence[int], most: int) -> list[Where]:
+        """Where more bytes are alive than ``most``."""
+        return [
+            (number, moment)
+            for number, part in enumerate(self._parts)
+            for moment in part.live.over(part.own(assignment), most)
+        ]
+
+    def limit(self, where: Where, most: int) -> Limit:
+        """That no more than ``most`` bytes are alive at a moment."""
+        fixed, factors = self.amount(where)
+        return Limit(factors, most - fixed)
+
+    def amount(self, where: Where) -> tuple[int, tuple[CostTable, ...]]:
+        """The bytes that are alive at a moment: those without a choice, and the others."""
+        if where not in self._amounts:
+            number, moment = where
+            fixed, alive = self._parts[number].live.alive(moment)
+            start = self._parts[number].start
+            factors = [f for each in alive for f in self._factors(each.moved(start))]
+            fixed += sum(int(f.costs.sum()) for f in factors if not f.scope)
+            self._amounts[where] = fixed, tuple(f for f in factors if f.scope)
+        return self._amounts[where]
+
+    def _factors(self, alive: Alive) -> list[CostTable]:
+        if math.prod(len(self._domains[v]) for v in alive.scope) <= self._dense_limit:
+            scope, sizes = alive.table(self._domains)
+            return [CostTable(scope, sizes[None])]
+        return self._sparse(alive)
+
+    def _sparse(self, alive: Alive) -> list[CostTable]:
+        """The same with variables for what is true of the labels of many readers together."""
+        own = alive.variable
+        made = np.array(self._domains[own])
+        source: int | None = None
+        factors = []
+        for label in sorted({label for v in alive.scope for label in self._domains[v]}):
+            is_own = made == label
+            copied, needed = self._any(alive.made, label), self._any(alive.needed[::-1], label)
+            if needed is None:
+                continue
+            size = alive.sizes[label]
+            if copied is not None and size:
+                # By (own label, copied, needed).
+                sizes = np.zeros((len(made), 2, 2), np.int64)
+                sizes[~is_own, 1, 1] = size
+                scope, sizes = _joined((own, copied, needed), sizes)
+                factors.append(CostTable(scope, sizes[None]))
+            before = self._any(alive.before, label)
+            truth = np.zeros((2, len(made), 2, 2), np.bool_)  # before, own, needed, so far
+            truth[:, is_own, 1] = truth[0, :, 1] = truth[:, :, :, 1] = True
+            source = self._add(*_joined((before, own, needed, source), truth))
+        sizes = np.array([alive.sizes[label] for label in made], np.int64)
+        if alive.lasts:
+            return factors
+        if alive.always or source is None:
+            factors.append(CostTable((own,), (sizes * alive.always)[None]))
+        else:
+            factors.append(CostTable((own, source), (sizes[:, None] * _BOTH)[None]))
+        return factors
+
+    def _any(self, variables: tuple[int, ...], label: int) -> int | None:
+        """The variable that says whether one of these has a label; None if none can."""
+        variables = tuple(v for v in variables if label in self._domains[v])
+        if not variables:
+            return None
+        key = variables, label
+        if key not in self._has:
+            others = self._any(variables[:-1], label)
+            is_label = np.array(self._domains[variables[-1]]) == label
+            if others is None:
+                self._has[key] = self._add((variables[-1],), is_label)
+            else:
+                truth = is_label[:, None] | np.array([False, True])
+                self._has[key] = self._add((variables[-1], others), truth)
+        return self._has[key]
+
+    def _add(self, scope: tuple[int, ...], truth: NDArray[np.bool_]) -> int:
+        """A variable that is 1 where this is true of the labels of others, and else 0."""
+        self._added.append((scope, truth))
+        self._domains.append(_BOTH)
+        return len(self._domains) - 1
+
+    def extended(self, problem: Problem) -> Problem:
+        """A problem over the same variables with those that were added."""
+        factors = []
+        for number, (scope, truth) in enumerate(self._added, len(self.problem.variables)):
+            costs = np.zeros((problem.levels, *truth.shape, 2), np.int64)
+            costs[0] = np.where(np.stack([truth, ~truth], -1), FORBIDDEN, 0)
+            factors.append(CostTable((*scope, number), costs))
+        return Problem(
+            problem.labels,
+            problem.levels,
+            (*problem.variables, *[Variable(_BOTH)] * len(self._added)),
+            (*problem.factors, *factors),
+        )
+
+    def completed(self, assignment: Sequence[int]) -> tuple[int, ...]:
+        """The labels with those of the variables that were added."""
+        labels = [*assignment[: len(self.problem.variables)]]
+        for scope, truth in self._added:
+            index = tuple(self._domains[v].index(labels[v]) for v in scope)
+            labels.append(int(truth[index]))
+        return tuple(labels)
+
+
+def _joined(scope: Sequence[int | None], table: NDArray[Any]) -> tuple[tuple[int, ...], Any]:
+    """A table over the variables that there are, each once; what there is not is 0."""
+    table = table[tuple(0 if v is None else slice(None) for v in scope)]
+    there = [v for v in scope if v is not None]
+    # einsum takes the diagonal of axes with the same name.
+    once = tuple(dict.fromkeys(there))
+    return once, np.einsum(table, [there.index(v) for v in there], [there.index(v) for v in once])
+
+
+def cheapest_within(
+    peaks: Peaks,
+    problem: Problem,
+    most: int,
+    limits: Sequence[Limit] = (),
+    *,
+    start: Sequence[int] | None = None,
+    work_limit: int = WORK_LIMIT,
+    search_seconds: float = math.inf,
+) -> Solution:
+    """The least cost of a problem, over the variables of ``peaks``, with no peak above ``most``.
+
+    ``start`` is within all limits. Raises as ``solve_ilp`` does.
+    """
+    return _Within(peaks, work_limit, search_seconds).cheapest(problem, most, limits, start)
+
+
+class _Within:
+    """Integer programs with a limit for each moment at which one of their solutions is over it."""
+
+    def __init__(self, peaks: Peaks, work_limit: int, search_seconds: float) -> None:
+        self._peaks, self._work_limit = peaks, work_limit
+        self._deadline = perf_counter() + search_seconds
+        self.watched: dict[Where, None] = {}
+
+    def cheapest(
+        self,
+        problem: Problem,
+        most: int,
+        limits: Sequence[Limit] = (),
+        start: Sequence[int] | None = None,
+    ) -> Solution:
+        """The least cost with no peak above ``most``."""
+        peaks = self._peaks
+        while True:
+            kept = [*limits, *(peaks.limit(where, most) for where in self.watched)]
+            solution = solve_ilp(
+                peaks.extended(problem),
+                kept,
+                start=None if start is None else peaks.completed(start),
+                work_limit=self._work_limit,
+                search_seconds=self._deadline - perf_counter(),
+            )
+            over = peaks.over(solution.assignment, most)
+            if not over:
+                return solution
+            if solution.status is not Status.OPTIMAL:
+                raise NoSolutionFoundError("no assignment within the limits was found in time")
+            self.watched |= dict.fromkeys(over)
+
+
+@dataclass(frozen=True, slots=True)
+class LeastPeak:
+    """An assignment, the most bytes that are alive at once, and what no other is below."""
+
+    assignment: tuple[int, ...]
+    peak: int
+    bound: int
+    moments: frozenset[Where]
+    """Where less was asked for."""
+
+
+def least_peak(
+    peaks: Peaks,
+    levels: Sequence[int],
+    known: Sequence[int],
+    *,
+    enough: int = 0,
+    worth: int = 1,
+    then: Sequence[int] = (),
+    work_limit: int = WORK_LIMIT,
+    search_seconds: float = math.inf,
+) -> LeastPeak:
+    """The least peak of the assignments that are optimal by the first ``levels`` of the problem.
+
+    ``known`` is one of them. A peak of no more than ``enough`` ends the search. Of assignments with
+    the least bytes at one moment those are taken that are best by the levels ``then``. Where the
+    search ends without a proof, the bound is lower. Integer programs are solved where they may gain
+    ``worth`` bytes, and have a ``work_limit``.
+    """
+    search = _Least(peaks, levels, known, enough)
+    search.eliminate(then)
+    within = _Within(peaks, work_limit, search_seconds)
+    if work_limit and search.is_open and search.peak - search.bound >= worth:
+        search.branch(within)
+    moments = frozenset(search.moments.union(within.watched))
+    return LeastPeak(search.best, search.peak, search.bound, moments)
+
+
+class _Least:
+    def __init__(
+        self, peaks: Peaks, levels: Sequence[int], known: Sequence[int], enough: int
+    ) -> None:
+        self._peaks, self._levels, self._enough = peaks, levels, enough
+        self.best = tuple(known)
+        self.peak, self._where = peaks.peak(known)
+        self.bound = 0
+        self.moments: set[Where] = set()
+
+    def _offer(self, assignment: Sequence[int]) -> Where:
+        peak, where = self._peaks.peak(assignment)
+        if peak < self.peak:
+            self.best = tuple(assignment[: len(self._peaks.problem.variables)])
+            self.peak, self._where = peak, where
+        return where
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a lower peak is asked for and not ruled out."""
+        return self.peak > max(self.bound, self._enough)
+
+    def eliminate(self, then: Sequence[int]) -> None:
+        """Takes the least of one moment after the other, as long as that leads to others, and then
+        of their sum."""
+        where, seen = self._where, list[Where]()
+        while self.is_open and where not in seen and len(seen) < _MOST_MOMENTS:
+            seen.append(where)
+            where = self._least_of([where], then)
+        if self.is_open and len(seen) > 1:
+            self._least_of(seen, then)
+
+    def _least_of(self, moments: Sequence[Where], then: Sequence[int]) -> Where:
+        """Takes what has the least of some moments together, whose mean no peak is below."""
+        peaks = self._peaks
+        self.moments |= set(moments)
+        known = [peaks.amount(where) for where in moments]
+        amounts = [factor for _, factors in known for factor in factors]
+        levels = (*self._levels, AMOUNTS, *then)
+        problem = with_levels(peaks.extended(peaks.problem), levels, amounts)
+        try:
+            solution = solve(problem, time_limit=SEARCH_TIME)
+        except NoSolutionFoundError:
+            return moments[-1]
+        if solution.status is not Status.OPTIMAL:
+            return moments[-1]
+        total = sum(fixed for fixed, _ in known) + solution.cost[len(self._levels)]
+        self.bound = max(self.bound, -(-total // len(moments)))
+        return self._offer(solution.assignment)
+
+    def branch(self, within: _Within) -> None:
+        """Asks for ever lower peaks, until there is none."""
+        peaks = self._peaks
+        optimum = peaks.problem.cost(self.best)
+        assert optimum is not None
+        kept = [level_limit(peaks.problem, level, optimum[level]) for level in self._levels]
+        while self.is_open:
+            self.moments.add(self._where)
+            fixed, amounts = peaks.amount(self._where)
+            problem = with_levels(peaks.problem, [AMOUNTS], amounts)
+            try:
+                found = within.cheapest(problem, self.peak - 1, kept)
+            except InfeasibleError:
+                self.bound = self.peak
+            except NoSolutionFoundError:
+                return
+            else:
+                self.bound = max(self.bound, fixed + found.bound[0])
+                self._offer(found.assignment)
+                if found.status is not Status.OPTIMAL:
+                    return
+
+
+def with_least_peak(live: LiveSets, solution: Solution, *, worth: int = PAGE) -> Solution:
+    """Of plans that are as good as an optimal one, the one with the least peak; the same where none
+    has less, or none is found in little time.
+
+    As good are plans of equal cost, with equally many transitions, and with textures and int8
+    layouts that are preferred in the same places. An integer program, where elimination does not
+    decide, has to promise ``worth`` bytes.
+    """
+    problem, labels = live.layout.problem, solution.assignment
+    peak, moment = live.peak(labels)
+    domains = _AsPreferred(problem, labels)
+    doubtful = _doubtful(live, moment, labels, domains)
+    if not doubtful:
+        return solution
+    pieces = _Pieces(problem, domains)
+    chosen = pieces.of(doubtful)
+    while len(chosen) <= MOST_VARIABLES:
+        peaks = Peaks(pieces.part(chosen, labels), [Part(live)])
+        work = TIE_WORK_LIMIT if len(chosen) <= FEW_VARIABLES else 0
+        found = least_peak(peaks, (0, 1), labels, then=(2, 3), worth=worth, work_limit=work)
+        doubtful = {
+            v for _, moment in found.moments for v in _doubtful(live, moment, labels, domains)
+        }
+        further = pieces.of(doubtful) - chosen
+        if not further:
+            if found.peak == peak:
+                return solution
+            cost = problem.cost(found.assignment)
+            assert cost is not None and cost[:2] == solution.cost[:2]
+            return replace(solution, assignment=found.assignment, cost=cost)
+        chosen |= further
+    return solution
+
+
+def _doubtful(live: LiveSets, moment: Moment, labels: Sequence[int], domains: Domains) -> set[int]:
+    """The variables of tensors that might take less at a moment than with these labels."""
+    _, alive = live.alive(moment)
+    return {
+        v
+        for each in alive
+        if _may_take_less(each, labels, domains)
+        for v in each.scope
+        if len(domains[v]) > 1
+    }
+
+
+def _may_take_less(alive: Alive, labels: Sequence[int], domains: Domains) -> bool:
+    """Whether a tensor might take less than with these labels, whatever that costs."""
+    now, scope = alive.bytes(labels), alive.scope
+    if not alive.lasts and min(alive.sizes[label] for v in scope for label in domains[v]) >= now:
+        return False
+    if math.prod(len(domains[v]) for v in scope) > DENSE_LIMIT:
+        return True
+    return int(alive.table(domains)[1].min()) < now
+
+
+class _AsPreferred(Sequence[tuple[int, ...]]):
+    """By variable: its labels that are preferred if its present one is, and else the others."""
+
+    def __init__(self, problem: Problem, labels: Sequence[int]) -> None:
+        self._problem, self._labels = problem, labels
+        self._known: dict[tuple[tuple[int, ...], bool], tuple[int, ...]] = {}
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def __getitem__(self, v: Any) -> Any:
+        domain, wanted = self._problem.variables[v].domain, self._labels[v] in PREFERRED
+        key = domain, wanted
+        if key not in self._known:
+            kept = tuple(label for label in domain if (label in PREFERRED) == wanted)
+            self._known[key] = domain if len(kept) == len(domain) else kept
+        return self._known[key]
+
+
+class _Pieces:
+    """A problem with fewer labels, in pieces that have no factor in common but for what is fixed:
+    what is best in one does not depend on another."""
+
+    def __init__(self, problem: Problem, domains: Domains) -> None:
+        self._problem = problem
+        variables = tuple(
+            variable if domains[v] is variable.domain else replace(variable, domain=domains[v])
+            for v, variable in enumerate(problem.variables)
+        )
+        merged = merge(replace(problem, variables=variables))
+        self._domains = [merged.domains[root] for root in merged.root]
+        self._above = [root if len(merged.domains[root]) > 1 else -1 for root in merged.root]
+        for factor in problem.factors:
+            roots = {self._find(v) for v in _scope(factor) if self._above[v] >= 0}
+            first = min(roots, default=-1)
+            for root in roots:
+                self._above[root] = first
+
+    def _find(self, v: int) -> int:
+        while self._above[v] != v:
+            self._above[v] = v = self._above[self._above[v]]
+        return v
+
+    def of(self, variables: Iterable[int]) -> set[int]:
+        """All variables of the pieces that have one of these."""
+        roots = {self._find(v) for v in variables if self._above[v] >= 0}
+        every = range(len(self._above))
+        return {v for v in every if self._above[v] >= 0 and self._find(v) in roots}
+
+    def part(self, chosen: set[int], labels: Sequence[int]) -> Problem:
+        """The problem of these variables, with the labels of all others fixed."""
+        domains = [self._domains[v] if v in chosen else (label,) for v, label in enumerate(labels)]
+        problem = self._problem
+        touched = tuple(f for f in problem.factors if not chosen.isdisjoint(_scope(f)))
+        return narrowed(replace(problem, factors=touched), domains)
+
+
+def narrowed(problem: Problem, domains: Domains) -> Problem:
+    """A problem with fewer labels for its variables."""
+    cut: dict[tuple[object, ...], Costs] = {}
+    factors: list[Factor] = []
+    for factor in problem.factors:
+        if isinstance(factor, CostTable):
+            before = [problem.variables[v].domain for v in factor.scope]
+            after = [domains[v] for v in factor.scope]
+            key = (id(factor.costs), *before, *after)
+            if key not in cut:
+                costs = factor.costs
+                for axis, (whole, left) in enumerate(zip(before, after, strict=True), 1):
+                    costs = costs.take([whole.index(label) for label in left], axis=axis)
+                cut[key] = costs
+            factors.append(CostTable(factor.scope, cut[key]))
+        else:
+            factors.append(factor)
+    variables = tuple(Variable(domains[v]) for v in range(len(problem.variables)))
+    return replace(problem, variables=variables, factors=tuple(factors))
+
+
+def _scope(factor: Factor) -> tuple[int, ...]:
+    return (factor.source, *factor.users) if isinstance(factor, SharedCopies) else factor.scope
