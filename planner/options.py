@@ -23,7 +23,7 @@ from schema import VkMemoryLayout
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
 _LIMITS: Final = (
     *("pin", "forbid", "input-layout", "output-layout"),
-    *("max-transitions", "max-transition-bytes"),
+    *("max-transitions", "max-transition-bytes", "max-peak-memory"),
 )
 
 
@@ -104,7 +104,8 @@ class PlanOptions:
     a program that is lowered here, ``imports`` the modules that define its own operators, and
     ``trust`` whether code in it may run. ``alternatives`` is how many of the plans that come next
     are listed, for each delegate. ``restrictions`` are representations that operands and tensors
-    must have, or must not, and the ``budget`` is for all transitions of a program together.
+    must have, or must not, and the ``budget`` is for all transitions of a program together, and for
+    the memory of each delegate.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -187,6 +188,7 @@ def make_options(
     output_layout: str | None = None,
     max_transitions: int | None = None,
     max_transition_bytes: int | None = None,
+    max_peak_memory: int | None = None,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -200,13 +202,15 @@ def make_options(
     how many plans to list that come next. ``pin`` are restrictions written
     ``NAME=REPRESENTATION``, ``forbid`` such written ``[NAME:]REPRESENTATION``; ``input_layout`` and
     ``output_layout`` are the representation of all inputs and outputs. ``max_transitions`` and
-    ``max_transition_bytes`` are for all transitions of a program together. Raises ``OptionError``
-    naming the wrong option.
+    ``max_transition_bytes`` are for all transitions of a program together; ``max_peak_memory`` are
+    the most bytes of tensors that are alive at once in a delegate. Raises ``OptionError`` naming
+    the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
     restrictions, budget = make_wanted(
-        *(pin, forbid, input_layout, output_layout), *(max_transitions, max_transition_bytes)
+        *(pin, forbid, input_layout, output_layout),
+        *(max_transitions, max_transition_bytes, max_peak_memory),
     )
     options = PlanOptions(
         costs=costs,
@@ -261,11 +265,13 @@ def make_wanted(
     output_layout: str | None = None,
     max_transitions: int | None = None,
     max_transition_bytes: int | None = None,
+    max_peak_memory: int | None = None,
 ) -> tuple[tuple[Restriction, ...], Budget]:
     """Limits of the user's own from their values. Raises ``OptionError``."""
     budget = Budget(
         _check_most("max-transitions", max_transitions),
         _check_most("max-transition-bytes", max_transition_bytes),
+        _check_most("max-peak-memory", max_peak_memory),
     )
     return parse_restrictions(pin, forbid, input_layout, output_layout), budget
 

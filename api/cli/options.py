@@ -160,6 +160,12 @@ _BUDGET: Final[tuple[Decorator, ...]] = (
         metavar="BYTES",
         help="Have no copies, by transitions, of more than so many bytes together.",
     ),
+    click.option(
+        "--max-peak-memory",
+        type=int,
+        metavar="BYTES",
+        help="Have tensors of no more bytes alive at once, in each delegate.",
+    ),
 )
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
@@ -261,6 +267,7 @@ class Asked:
     output_layout: str | None
     max_transitions: int | None
     max_transition_bytes: int | None
+    max_peak_memory: int | None
     runtime: str | None
     gpu: str | None
     avoid: Path | None
@@ -289,6 +296,7 @@ class Asked:
             output_layout=self.output_layout,
             max_transitions=self.max_transitions,
             max_transition_bytes=self.max_transition_bytes,
+            max_peak_memory=self.max_peak_memory,
         )
         is_measured = self.costs is not None or self.device is not None
         objective = self.objective or default_objective(is_measured=is_measured)
@@ -410,12 +418,14 @@ def wanting_options(command: Callable[..., None]) -> Callable[..., None]:
         output_layout: str | None,
         max_transitions: int | None,
         max_transition_bytes: int | None,
+        max_peak_memory: int | None,
         **others: Any,
     ) -> None:
         from planner.options import make_wanted
 
         restrictions, budget = make_wanted(
-            pin, forbid, input_layout, output_layout, max_transitions, max_transition_bytes
+            *(pin, forbid, input_layout, output_layout),
+            *(max_transitions, max_transition_bytes, max_peak_memory),
         )
         command(restrictions=restrictions, budget=budget, **others)
 

@@ -49,6 +49,8 @@ def query_of(asked: Asked, client: Client) -> PlanQuery:
         query["max_transitions"] = asked.max_transitions
     if asked.max_transition_bytes is not None:
         query["max_transition_bytes"] = asked.max_transition_bytes
+    if asked.max_peak_memory is not None:
+        query["max_peak_memory"] = asked.max_peak_memory
     if asked.input_layout is not None:
         query["input_layout"] = asked.input_layout
     if asked.output_layout is not None:

@@ -392,6 +392,7 @@ class WantedQuery(TypedDict, total=False):
     output_layout: str
     max_transitions: int
     max_transition_bytes: int
+    max_peak_memory: int
 
 
 class PlanQuery(WantedQuery, total=False):

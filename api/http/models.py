@@ -115,6 +115,12 @@ class WantedQuery(BaseModel):
         "included.",
         examples=[2**20],
     )
+    max_peak_memory: int | None = Field(
+        None,
+        description="The most bytes of tensors that may be alive at once in a delegate, padding "
+        "and copies included.",
+        examples=[2**24],
+    )
 
     def wanted(self) -> dict[str, Any]:
         """The limits, as ``make_options`` and ``make_wanted`` take them."""
@@ -125,6 +131,7 @@ class WantedQuery(BaseModel):
             "output_layout": self.output_layout or None,
             "max_transitions": self.max_transitions,
             "max_transition_bytes": self.max_transition_bytes,
+            "max_peak_memory": self.max_peak_memory,
         }
 
 

@@ -285,7 +285,7 @@ def answers_of(planned: Planned) -> dict[str, Any]:
     """What pages and requests may ask about a plan, as parts of its report that can be left out.
 
     They are found here, for planning is done where it is shut in. There are none of large programs,
-    nor of plans within limits of all transitions, which the answers would not keep.
+    nor of plans within limits of a whole plan, which the answers would not keep.
     """
     if planned.options.budget.words:
         return {}

@@ -83,6 +83,11 @@ def _caption(report: Report) -> str:
         lines.append(
             f"tensors take {cost(total.memory_bytes, 'bytes')}, "
             f"{cost(total.greedy_memory_bytes, 'bytes')} by ExecuTorch's memory planner"
+            + (
+                f"; at most {cost(total.peak_memory_bytes, 'bytes')} are alive at once"
+                if total.peak_memory_bytes is not None
+                else ""
+            )
         )
     origins = {name: part for name, part in total.cost_origins.items() if part}
     if origins.keys() - {"modelled"}:

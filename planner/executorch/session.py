@@ -118,7 +118,7 @@ class Planning:
         if self.options.budget.words:
             raise OptionError(
                 f"{' and '.join(self.options.budget.flags)}: delegates are lowered one after the "
-                "other here: plan the .pte again within limits of all transitions"
+                "other here: plan the .pte again within limits of a whole plan"
             )
         for restriction in self.options.restrictions:
             if restriction.target is not None and restriction.target.kind == "operator":

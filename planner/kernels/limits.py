@@ -13,18 +13,24 @@ from schema import VkMemoryLayout
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """The most transitions that a program may have, and the most bytes that their copies may take.
+    """The most transitions that a program may have, and the most bytes that their copies may take;
+    and the most bytes of tensors that may be alive at once in each of its delegates.
 
     Padding is counted. None is no limit.
     """
 
     transitions: int | None = None
     bytes: int | None = None
+    peak_memory: int | None = None
 
     @property
     def words(self) -> tuple[str, ...]:
         """The limits as options of the command line and their values."""
-        named = (("max-transitions", self.transitions), ("max-transition-bytes", self.bytes))
+        named = (
+            ("max-transitions", self.transitions),
+            ("max-transition-bytes", self.bytes),
+            ("max-peak-memory", self.peak_memory),
+        )
         return tuple(f"{name} {most}" for name, most in named if most is not None)
 
     @property
@@ -41,7 +47,7 @@ class Limits:
     elements than ``buffer``; None means no limit. No tensor has one of the ``excluded_layouts``.
     Each operator has representations that all releases of the ``runtime`` accept, and none of the
     ``faults`` that another one avoids. The user's ``restrictions`` are kept,
-    and so is the ``budget`` of a program's transitions together.
+    and so is the ``budget`` of a program's transitions together, and of its memory.
     """
 
     texture: ImageExtents = DEFAULT_TEXTURE_LIMITS

@@ -1,20 +1,27 @@
-"""Limits of all transitions of a program together: their number, or the bytes of their copies.
+"""Limits of a whole plan: how many transitions it has, the bytes of their copies, and its peak.
 
 They tie all operands together, so elimination alone does not keep them. A plan without them that is
-within them is the best; any other is found by an integer program, which proves it, too.
+within them is the best; any other is found by an integer program, which proves it, too. Delegates
+share the limits of transitions. They do not run at once, so each has the limit of memory to itself.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from time import perf_counter
 
 import numpy as np
 
 from planner.costs.model import CostModel
-from planner.errors import ConflictingLimitsError, PlannerError, Remedy
+from planner.errors import ConflictingLimitsError, NoRepresentationError, PlannerError, Remedy
 from planner.ir.graph import LayoutGraph, Layouts
 from planner.kernels.limits import Budget, Limits
+from planner.optimise.conflicts import conflicting
+from planner.optimise.peak import Part as LivePart
+from planner.optimise.peak import Peaks, cheapest_within, least_peak
 from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, plan_graph, read_plan
 from planner.optimise.tradeoff import Criterion, amounts, copied_bytes
 from solver import (
@@ -29,10 +36,16 @@ from solver import (
     Solution,
     Status,
     Variable,
+    contradiction,
     solve,
     solve_ilp,
 )
+from solver.ilp import WORK_LIMIT
+from solver.levels import AMOUNTS, with_levels
 from solver.problem import Costs, Factor
+
+MOST_QUESTIONS = 100
+"""Most sets of limits that are tried to find a smallest conflict: each is planned within."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +60,52 @@ class Part:
 def plans_within(
     parts: Sequence[Part], limits: Limits, costs: CostModel, name: str = ""
 ) -> list[LayoutPlan]:
-    """The cheapest plans of a program's graphs that are within the limits together.
+    """The cheapest plans of a program's graphs that are within the limits.
 
-    Raises ``ConflictingLimitsError`` where there are none, with the least that is possible, and as
-    ``plan_graph``; ``PlannerError`` where the search finds none in its time.
+    Raises ``ConflictingLimitsError`` where there are none, with the smallest set of limits that
+    cannot hold together, or the least that is possible of one, and as ``plan_graph``;
+    ``PlannerError`` where the search finds none in its time.
     """
+    try:
+        return _plans_within(parts, limits, costs, name)
+    except ConflictingLimitsError as error:
+        conflict = None
+        with suppress(PlannerError):
+            conflict = _conflict(parts, limits, costs, name)
+        raise conflict or error from error
+
+
+def _plans_within(
+    parts: Sequence[Part], limits: Limits, costs: CostModel, name: str
+) -> list[LayoutPlan]:
     plans = [plan_graph(part.graph, limits, costs, part.given) for part in parts]
     budget = limits.budget
+    if budget.transitions is None and budget.bytes is None:
+        return [
+            *(
+                _joint_plans([replace(part, times=1)], [plan], budget, costs, place)[0]
+                for part, plan in zip(parts, plans, strict=True)
+                for place in (name if len(parts) == 1 else f"{name}, {part.graph.name}",)
+            )
+        ]
+    return _joint_plans(parts, plans, budget, costs, name)
+
+
+def _joint_plans(
+    parts: Sequence[Part],
+    plans: Sequence[LayoutPlan],
+    budget: Budget,
+    costs: CostModel,
+    name: str,
+) -> list[LayoutPlan]:
     if _is_within(parts, plans, budget):
-        return plans
-    joint, kept, starts = joint_problem(parts, plans, budget)
-    start = _check_possible(joint, kept, budget, name)
+        return list(plans)
+    joint = Joint.of(parts, plans, budget)
+    deadline = perf_counter() + SEARCH_SECONDS
+    start = _check_possible(joint, plans, budget, name, deadline)
     try:
-        solution = solve_ilp(joint, kept, start=start, search_seconds=SEARCH_SECONDS)
+        seconds = deadline - perf_counter()
+        solution = joint.solve(joint.problem, start, search_seconds=seconds)
     except InfeasibleError as error:
         raise ConflictingLimitsError(
             f"{name}: no plan keeps {' and '.join(budget.flags)} together", Remedy.DROP_LIMITS
@@ -70,26 +116,73 @@ def plans_within(
         ) from error
     return [
         _plan_of(part, plan, solution, begin, costs, len(parts) == 1)
-        for part, plan, begin in zip(parts, plans, starts, strict=True)
+        for part, plan, begin in zip(parts, plans, joint.starts, strict=True)
     ]
 
 
-def joint_problem(
-    parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget
-) -> tuple[Problem, list[Limit], list[int]]:
-    """The problem of all parts together, its limits, and where the variables of each part begin.
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The problem of all parts together, and its limits.
 
-    ``plans`` are any plans of the parts: their problems count, not their layouts.
+    The variables of each part begin at one of ``starts``. ``peaks`` may be no more than ``most``.
     """
-    joint, starts = _joint(parts, plans)
-    wanted: tuple[tuple[Criterion, int | None], ...]
-    wanted = (("transitions", budget.transitions), ("bytes", budget.bytes))
-    kept = [
-        Limit(_amounts(parts, plans, starts, criterion), most)
-        for criterion, most in wanted
-        if most is not None
-    ]
-    return joint, kept, starts
+
+    problem: Problem
+    starts: tuple[int, ...]
+    limits: tuple[Limit, ...]
+    peaks: Peaks
+    most: int | None
+
+    @classmethod
+    def of(cls, parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget) -> Joint:
+        """``plans`` are any plans of the parts: their problems count, not their layouts."""
+        problem, starts = _joint(parts, plans)
+        wanted: tuple[tuple[Criterion, int | None], ...]
+        wanted = (("transitions", budget.transitions), ("bytes", budget.bytes))
+        limits = tuple(
+            Limit(_amounts(parts, plans, starts, criterion), most)
+            for criterion, most in wanted
+            if most is not None
+        )
+        alive = [LivePart(plan.live, start) for plan, start in zip(plans, starts, strict=True)]
+        peaks = Peaks(problem, alive)
+        return cls(problem, tuple(starts), limits, peaks, budget.peak_memory)
+
+    def solve(
+        self,
+        problem: Problem,
+        start: Sequence[int] | None,
+        *,
+        work_limit: int = WORK_LIMIT,
+        search_seconds: float = math.inf,
+    ) -> Solution:
+        """The least cost of a problem of the same variables within the limits, which ``start`` is.
+
+        Raises as ``solve_ilp`` does.
+        """
+        if self.most is None:
+            return solve_ilp(
+                problem,
+                self.limits,
+                start=start,
+                work_limit=work_limit,
+                search_seconds=search_seconds,
+            )
+        return cheapest_within(
+            self.peaks,
+            problem,
+            self.most,
+            self.limits,
+            start=start,
+            work_limit=work_limit,
+            search_seconds=search_seconds,
+        )
+
+    def holds(self, assignment: Sequence[int]) -> bool:
+        """Whether an assignment is within all limits."""
+        if any(limit.amount(self.problem, assignment) > limit.most for limit in self.limits):
+            return False
+        return self.most is None or self.peaks.peak(assignment)[0] <= self.most
 
 
 def _is_within(parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget) -> bool:
@@ -97,9 +190,12 @@ def _is_within(parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budge
     transitions = sum(part.times * len(plan.transitions) for part, plan in together)
     if budget.transitions is not None and transitions > budget.transitions:
         return False
-    if budget.bytes is None:
-        return True
-    return sum(p.times * copied_bytes(p.graph, plan) for p, plan in together) <= budget.bytes
+    copied = sum(part.times * copied_bytes(part.graph, plan) for part, plan in together)
+    if budget.bytes is not None and copied > budget.bytes:
+        return False
+    return budget.peak_memory is None or all(
+        plan.peak_bytes <= budget.peak_memory for plan in plans
+    )
 
 
 def _joint(parts: Sequence[Part], plans: Sequence[LayoutPlan]) -> tuple[Problem, list[int]]:
@@ -160,43 +256,76 @@ def _amounts(
 
 
 def _check_possible(
-    joint: Problem, kept: Sequence[Limit], budget: Budget, name: str
+    joint: Joint, plans: Sequence[LayoutPlan], budget: Budget, name: str, deadline: float
 ) -> tuple[int, ...] | None:
     """An assignment within the limits, if one is found that has the least of one of them.
 
     Raises ``ConflictingLimitsError`` where even the least amount is above its limit.
     """
-    found = None
-    for limit, flag in zip(kept, budget.flags, strict=True):
-        least = solve(_least(joint, limit))
+    found = []
+    flags = budget.flags
+    for limit, flag in zip(joint.limits, flags, strict=False):
+        least = solve(with_levels(joint.problem, [AMOUNTS], limit.factors))
         if least.bound[0] > limit.most:
-            raise ConflictingLimitsError(
-                f"{name}: no plan keeps {flag}: the least that is possible is {least.bound[0]}",
-                Remedy.RAISE_LIMIT,
-            )
-        if all(each.amount(joint, least.assignment) <= each.most for each in kept):
-            found = least.assignment
-    return found
+            raise _impossible(name, flag, least.bound[0])
+        found.append(least.assignment)
+    if joint.most is not None:
+        known = [label for plan in plans for label in plan.solution.assignment]
+        seconds = deadline - perf_counter()
+        low = least_peak(joint.peaks, (), known, enough=joint.most, search_seconds=seconds)
+        if low.bound > joint.most:
+            raise _impossible(name, flags[-1], low.bound)
+        found.append(low.assignment)
+    return next((each for each in reversed(found) if joint.holds(each)), None)
 
 
-def _least(problem: Problem, limit: Limit) -> Problem:
-    """The problem with the amount of a limit as its only cost."""
-    made: dict[int, Costs] = {}
-    factors: list[Factor] = []
-    for factor in problem.factors:
-        if isinstance(factor, Agree):
-            factors.append(factor)
-            continue
-        costs = factor.prices if isinstance(factor, SharedCopies) else factor.costs
-        if id(costs) not in made:
-            made[id(costs)] = np.where(costs[:1] >= FORBIDDEN, FORBIDDEN, 0)
-        if not made[id(costs)].any():
-            continue
-        if isinstance(factor, SharedCopies):
-            factors.append(SharedCopies(factor.source, factor.users, made[id(costs)]))
-        else:
-            factors.append(CostTable(factor.scope, made[id(costs)]))
-    return Problem(problem.labels, 1, problem.variables, (*factors, *limit.factors))
+def _impossible(name: str, flag: str, least: int) -> ConflictingLimitsError:
+    return ConflictingLimitsError(
+        f"{name}: no plan keeps {flag}: the least that is possible is {least}", Remedy.RAISE_LIMIT
+    )
+
+
+def _conflict(
+    parts: Sequence[Part], limits: Limits, costs: CostModel, name: str
+) -> ConflictingLimitsError | None:
+    """The error for a smallest set of limits, restrictions among them, that cannot hold together.
+
+    None for one limit alone. Raises ``PlannerError`` where that is not found out.
+    """
+    restrictions, budget = limits.restrictions, limits.budget
+    fields = [field for field in ("transitions", "bytes", "peak_memory") if _is_set(budget, field)]
+    texts = (*map(str, restrictions), *budget.flags)
+    if len(texts) == 1:
+        return None
+
+    def chosen_of(chosen: Sequence[int]) -> Limits:
+        kept = {fields[i - len(restrictions)] for i in chosen if i >= len(restrictions)}
+        return replace(
+            limits,
+            restrictions=tuple(restrictions[i] for i in chosen if i < len(restrictions)),
+            budget=replace(budget, **{field: None for field in fields if field not in kept}),
+        )
+
+    def holds(chosen: frozenset[int]) -> bool:
+        try:
+            _plans_within(parts, chosen_of(sorted(chosen)), costs, name)
+        except NoRepresentationError:
+            return False
+        return True
+
+    found = contradiction(len(texts), holds, MOST_QUESTIONS)
+    if len(found.conflict) == 1 and found.conflict[0] >= len(restrictions):
+        try:
+            _plans_within(parts, chosen_of(found.conflict), costs, name)
+        except ConflictingLimitsError as error:
+            return error
+    conflict = tuple(texts[i] for i in found.conflict)
+    dropped = tuple(texts[i] for i in found.dropped)
+    return conflicting(name, conflict, dropped if found.is_least else ())
+
+
+def _is_set(budget: Budget, field: str) -> bool:
+    return getattr(budget, field) is not None
 
 
 def _plan_of(

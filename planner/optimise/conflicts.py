@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from planner.costs.model import CostModel
 from planner.errors import ConflictingLimitsError, NoRepresentationError, Remedy
 from planner.ir.graph import LayoutGraph
 from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
 from planner.optimise.problem import LayoutProblem, build_problem
-from solver import (
-    FORBIDDEN,
-    CostTable,
-    InfeasibleError,
-    NoSolutionFoundError,
-    Problem,
-    SharedCopies,
-    contradiction,
-    solve,
-)
-from solver.problem import Costs, Factor
+from solver import InfeasibleError, NoSolutionFoundError, contradiction, solve
+from solver.levels import AMOUNTS, with_levels
 
 
 def conflict_of(
@@ -71,27 +60,7 @@ def conflicting(
 def _has_solution(layout: LayoutProblem) -> bool:
     """Whether the problem can be solved at all; raises ``NoSolutionFoundError`` if not known."""
     try:
-        solve(_uncosted(layout.problem))
+        solve(with_levels(layout.problem, [AMOUNTS]))
     except InfeasibleError:
         return False
     return True
-
-
-def _uncosted(problem: Problem) -> Problem:
-    """The problem with nothing of its costs but what they forbid."""
-    made: dict[int, Costs] = {}
-
-    def plain(costs: Costs) -> Costs:
-        if id(costs) not in made:
-            made[id(costs)] = np.where(costs[:1] >= FORBIDDEN, FORBIDDEN, 0)
-        return made[id(costs)]
-
-    factors: list[Factor] = []
-    for factor in problem.factors:
-        if isinstance(factor, SharedCopies):
-            factors.append(SharedCopies(factor.source, factor.users, plain(factor.prices)))
-        elif not isinstance(factor, CostTable):
-            factors.append(factor)
-        elif plain(factor.costs).any():
-            factors.append(CostTable(factor.scope, plain(factor.costs)))
-    return Problem(problem.labels, 1, problem.variables, tuple(factors))

@@ -42,9 +42,9 @@ def check_program(
     """Checks every Vulkan delegate of a lowered program, by default for the latest release.
 
     Known faults are the built-in ones and those to ``avoid``. What breaks ``restrictions``, which
-    use the names of this program, is found, too, and transitions that are more than a ``budget``
-    allows. Raises ``InputError`` for bytes that are damaged
-    or no such program, ``OptionError`` for a restriction that names nothing in it.
+    use the names of this program, is found, too, and what is more than a ``budget`` allows.
+    Raises ``InputError`` for bytes that are damaged or no such program, ``OptionError`` for a
+    restriction that names nothing in it.
     """
     check_is_lowered(data, name)
     runtime = runtime or Runtime()

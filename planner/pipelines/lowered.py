@@ -496,7 +496,7 @@ class _Delegate:
             profile=self.options.profile,
         )
         with stage("memory"):
-            memory = MemoryFigures(used_bytes(graph), objects.greedy_bytes)
+            memory = MemoryFigures(used_bytes(graph), objects.greedy_bytes, planned.peak_bytes)
         return described, places, memory
 
     def _verify(

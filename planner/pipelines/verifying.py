@@ -17,7 +17,7 @@ from planner.errors import InputError, OptionError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
 from planner.kernels.releases import parse_runtime
-from planner.optimise.budgets import Part, joint_problem
+from planner.optimise.budgets import Joint, Part
 from planner.optimise.plan import LayoutPlan, assignment_of, plan_graph
 from planner.options import PlanOptions, read_wanted
 from planner.result.verification import DelegateVerification, Verdict, VerificationReport
@@ -25,14 +25,14 @@ from planner.stopwatch import stopwatch
 from planner.verify import Named, verify_budget, verify_delegate
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
 from schema import PlannedProgram, SchemaError, plan
-from solver import CostTable, Problem, SharedCopies, Solution, solve_ilp
+from solver import Solution, solve_ilp
 from solver.ilp import WORK_LIMIT
-from solver.problem import Costs, Factor
+from solver.levels import with_levels
 
 _TOLERANCE: Final = 1e-9
 """The relative tolerance of costs: sums of floats depend on their order."""
 
-_MEANT: Final = 2
+_MEANT: Final = (0, 1)
 """Levels that say something of a plan by itself: the objective, and transitions."""
 
 
@@ -101,7 +101,7 @@ def verify_plan(
         elif prove:
             with stopwatch() as watch:
                 proof = solve_ilp(
-                    _meant(planned.layout.problem),
+                    with_levels(planned.layout.problem, _MEANT),
                     start=planned.solution.assignment,
                     work_limit=work_limit,
                     search_seconds=search_seconds,
@@ -110,12 +110,11 @@ def verify_plan(
             checked = replace(checked, seconds=round(watch.seconds, 6))
         found.append(checked)
     if parts:
-        problem, kept, _ = joint_problem(parts, plans, options.budget)
+        joint = Joint.of(parts, plans, options.budget)
         with stopwatch() as watch:
-            proof = solve_ilp(
-                _meant(problem),
-                kept,
-                start=_together(parts, plans),
+            proof = joint.solve(
+                with_levels(joint.problem, _MEANT),
+                _together(parts, plans),
                 work_limit=work_limit,
                 search_seconds=search_seconds,
             )
@@ -179,24 +178,6 @@ def _befores(
         except SchemaError as error:
             raise InputError(f"{delegate.name} is damaged: {error}") from error
         yield graph, graph if given is None else read_vkgraph(given[number], delegate.name)
-
-
-def _meant(problem: Problem) -> Problem:
-    """The problem with the levels that say something of a plan by itself."""
-    first: dict[int, Costs] = {}
-
-    def levels(costs: Costs) -> Costs:
-        return first.setdefault(id(costs), costs[:_MEANT])
-
-    factors: list[Factor] = []
-    for factor in problem.factors:
-        if isinstance(factor, CostTable):
-            factors.append(CostTable(factor.scope, levels(factor.costs)))
-        elif isinstance(factor, SharedCopies):
-            factors.append(SharedCopies(factor.source, factor.users, levels(factor.prices)))
-        else:
-            factors.append(factor)
-    return Problem(problem.labels, _MEANT, problem.variables, tuple(factors))
 
 
 def _judged(

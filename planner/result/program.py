@@ -93,10 +93,12 @@ class Baseline:
 
 @dataclass(frozen=True, slots=True)
 class MemoryFigures:
-    """Bytes that the tensors of a graph take together, and with ExecuTorch's greedy planner."""
+    """Bytes that the tensors of a graph take together, and with ExecuTorch's greedy planner; and
+    the most that are alive at once."""
 
     planned: int
     greedy: int
+    peak: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,9 @@ class PlanFigures:
     """Memory that the tensors take together, in bytes."""
     greedy_memory_bytes: int | None = None
     """Memory that they take by ExecuTorch's memory planner, in bytes."""
+    peak_memory_bytes: int | None = None
+    """The most bytes of tensors that are alive at once, padding and copies included; of several
+    delegates, in the one that has most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -295,6 +298,7 @@ def _figures(figures: Figures, delegates: Sequence[DelegateResult], unit: str) -
         "verify_seconds": round(sum(d.verify_seconds for d in delegates), 6),
         "memory_bytes": sum(m.planned for m in memory) if memory else None,
         "greedy_memory_bytes": sum(m.greedy for m in memory) if memory else None,
+        "peak_memory_bytes": max(m.peak for m in memory) if memory else None,
     }
 
 

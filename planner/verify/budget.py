@@ -1,4 +1,4 @@
-"""All transitions of a program together are within the user's limits."""
+"""All transitions of a program together, and the memory of each delegate, are within limits."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from planner.errors import VerificationError
 from planner.ir.representation import TensorRepr
 from planner.kernels.limits import Budget, Limits
 from planner.verify.layouts import memory_bytes
+from planner.verify.live import peak_bytes
 from schema import DelegatePlan, VkGraph, VkStorageType, VkTensor
 
 
 def check_budget(plans: Iterable[DelegatePlan], limits: Limits) -> None:
-    """Counts the transitions of checked plans, and the bytes of what they make.
+    """Counts the transitions of checked plans, the bytes of what they make, and of what is alive.
 
     Raises ``VerificationError`` for more than the limits allow.
     """
@@ -29,12 +30,14 @@ def over_budget(
 ) -> Iterator[tuple[int, str]]:
     """What there is too much of in graphs together, given the values that their transitions make.
 
-    With it, the first graph with which it is too much.
+    With it, the first graph with which it is too much. In each graph by itself: tensors alive.
     """
     if not budget.words:
         return
     transitions, size = [], []
-    for graph, copies in made:
+    for index, (graph, copies) in enumerate(made):
+        if budget.peak_memory is not None and (peak := peak_bytes(graph)) > budget.peak_memory:
+            yield index, f"{peak} bytes alive at once, and not {budget.peak_memory} at most"
         bytes_ = [_bytes(graph, copy) for copy in copies]
         transitions.append(len(bytes_))
         size.append(sum(bytes_))

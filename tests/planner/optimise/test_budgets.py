@@ -1,4 +1,4 @@
-"""Plans within a limit of all their transitions are the best that keep it."""
+"""Plans within limits of a whole plan are the best that keep them."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def copied(graph: LayoutGraph, plan: LayoutPlan) -> int:
     )
 
 
-def every_plan(graph: LayoutGraph) -> list[tuple[int, int, int]]:
-    """Cost, transitions and bytes of each assignment of a graph's problem that is allowed."""
+def every_plan(graph: LayoutGraph) -> list[tuple[int, int, int, int]]:
+    """Cost, transitions, bytes and peak of each assignment of a graph's problem that is allowed."""
     (plan,) = plans_within([Part(graph, None)], Limits(), COSTS)
     problem, found = plan.layout.problem, set()
     chosen: list[int] = []
@@ -47,7 +47,7 @@ def every_plan(graph: LayoutGraph) -> list[tuple[int, int, int]]:
                 tuple(chosen), cost, cost, Status.FEASIBLE, plan.solution.statistics
             )
             read = read_plan(graph, plan.live, solution, COSTS, plan.limits)
-            found.add((cost[0], len(read.transitions), copied(graph, read)))
+            found.add((cost[0], len(read.transitions), copied(graph, read), read.peak_bytes))
 
     size = 1
     for variable in problem.variables:
@@ -69,35 +69,41 @@ def test_plans_are_the_best_within_the_budget(
         choices = [every_plan(part.graph) for part in parts]
     except NoRepresentationError:
         return
-    together = [(0, 0, 0)]
+    together = [(0, 0, 0, 0)]
     for part, own in zip(parts, choices, strict=True):
         together = sorted(
             {
-                (a + part.times * x, b + part.times * y, c + part.times * z)
-                for a, b, c in together
-                for x, y, z in own
+                (a + part.times * x, b + part.times * y, c + part.times * z, max(d, peak))
+                for a, b, c, d in together
+                for x, y, z, peak in own
             }
         )
-    transitions = data.draw(st.none() | st.sampled_from([b for _, b, _ in together]))
-    most = data.draw(st.none() | st.sampled_from([c for _, _, c in together]))
+    transitions = data.draw(st.none() | st.sampled_from([b for _, b, _, _ in together]))
+    most = data.draw(st.none() | st.sampled_from([c for _, _, c, _ in together]))
+    peak = data.draw(st.none() | st.sampled_from([d for _, _, _, d in together]))
     if data.draw(st.booleans()) and transitions:
         transitions -= 1
+    if data.draw(st.booleans()) and peak:
+        peak -= 1
     inside = [
         cost
-        for cost, b, c in together
-        if (transitions is None or b <= transitions) and (most is None or c <= most)
+        for cost, b, c, d in together
+        if (transitions is None or b <= transitions)
+        and (most is None or c <= most)
+        and (peak is None or d <= peak)
     ]
-    limits = Limits(budget=Budget(transitions, most))
+    limits = Limits(budget=Budget(transitions, most, peak))
     try:
         plans = plans_within(parts, limits, COSTS, "x")
     except ConflictingLimitsError as error:
         assert not inside
-        if most is None:
-            least = min(b for _, b, _ in together)
-            assert error.what == (
-                f"x: no plan keeps --max-transitions {transitions}: the least that is possible "
-                f"is {least}"
-            )
+        for number, (option, limit) in enumerate(
+            [("transitions", transitions), ("transition-bytes", most), ("peak-memory", peak)], 1
+        ):
+            least = min(plan[number] for plan in together)
+            text = f"no plan keeps --max-{option} {limit}: the least that is possible is {least}"
+            assert (text in error.what) <= (limit is not None and least > limit)
+        assert "together" in error.what or "the least" in error.what
         return
     pairs = list(zip(parts, plans, strict=True))
     assert sum(part.times * plan.cost for part, plan in pairs) == min(inside)
@@ -106,3 +112,4 @@ def test_plans_are_the_best_within_the_budget(
     assert transitions is None or found <= transitions
     size = sum(part.times * copied(part.graph, plan) for part, plan in pairs)
     assert most is None or size <= most
+    assert peak is None or all(plan.peak_bytes <= peak for plan in plans)

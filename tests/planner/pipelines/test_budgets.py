@@ -1,4 +1,4 @@
-"""Limits of all transitions, of a recorded model, as its users set them."""
+"""Limits of whole plans, of recorded models, as their users set them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from io import StringIO
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -20,8 +21,9 @@ from planner.pipelines.lowered import replan
 from planner.pipelines.verifying import verify_plan
 from planner.result.verification import VerificationReport
 from planner.verify import verify_budget
+from planner.verify.live import peak_bytes
 from schema import plan
-from tests.api.graphs import graph
+from tests.api.graphs import graph, pooled
 from tests.recorded import recorded
 
 
@@ -101,6 +103,54 @@ def test_what_cannot_be_is_told_with_the_least_that_can(cvt: bytes) -> None:
     assert planned.report.total.status == "OPTIMAL"
 
 
+def test_less_memory_at_once_costs_more_and_is_proven() -> None:
+    data, costs = pooled(), make_options("bytes")
+    free = replan(data, "x", costs).report.total
+    assert (free.repack_cost, free.peak_memory_bytes) == (0, 2 * 8 * 8 * 4 * 4)
+    options = make_options("bytes", max_peak_memory=2047)
+    planned = replan(data, "x", options)
+    total = planned.report.total
+    # Two images of one element to a pixel; then a copy with four is made of one.
+    assert (total.transitions, total.peak_memory_bytes) == (1, 8 * 8 * 4 * (1 + 4))
+    assert total.status == "OPTIMAL" and total.bound == total.repack_cost > 0
+    assert planned.report.limits == ("max-peak-memory 2047",)
+    found = verify_plan(planned.flatbuffer(), "x.plan", costs, prove=True)
+    assert (found.verdict, found.bound) == ("proven", None)
+    assert found.delegates[0].bound == total.repack_cost
+    # A file says the same without its plan, and a plan that claims too little is found.
+    assert _over(planned.data, Budget(peak_memory=1280)) == []
+    over = ["the program has 2048 bytes alive at once, and not 1280 at most"]
+    assert _over(data, Budget(peak_memory=1280)) == over
+    claimed = replace(replan(data, "x", costs).program, limits=("max-peak-memory 1280",))
+    with pytest.raises(VerificationError, match="the plan has 2048 bytes alive at once"):
+        verify_plan(plan.encode(claimed), "x.plan", costs)
+
+
+@pytest.mark.parametrize("name", ["cvt_xs_fp32", "mv2_xs_int8"])
+def test_what_is_alive_is_counted_twice(name: str) -> None:
+    planned = replan(recorded(name, "random0.pte"), name, make_options("bytes"))
+    counted = [peak_bytes(each.plan.decode_graph()) for each in planned.delegates]
+    assert [each.layout_plan.peak_bytes for each in planned.delegates] == counted
+    assert planned.report.total.peak_memory_bytes == max(counted)
+
+
+def test_the_smallest_set_of_limits_that_conflict_is_named() -> None:
+    def error(**limits: Any) -> str:
+        with pytest.raises(ConflictingLimitsError) as failed:
+            replan(pooled(), "x", make_options("bytes", **limits))
+        return failed.value.what
+
+    pins = ["v1=texture", "v2=texture:CHANNELS_PACKED"]
+    alone = "x: no plan keeps --max-peak-memory 1279: the least that is possible is 1280"
+    assert error(max_peak_memory=1279) == error(max_peak_memory=1279, pin=pins[:1]) == alone
+    assert error(max_peak_memory=1500, max_transitions=0, pin=pins[:1]) == (
+        "x: no plan keeps --max-transitions 0 and --max-peak-memory 1500 together"
+    )
+    assert error(max_peak_memory=1500, max_transition_bytes=10**6, pin=pins) == (
+        "x: no plan keeps --pin v2=texture:CHANNELS_PACKED and --max-peak-memory 1500 together"
+    )
+
+
 def test_wrong_numbers_are_told() -> None:
     with pytest.raises(OptionError, match="max-transitions -1 is not a number from 0 up"):
         make_options(max_transitions=-1)
@@ -108,8 +158,8 @@ def test_wrong_numbers_are_told() -> None:
         parse_limits(["max-transitions few"])
     with pytest.raises(OptionError, match="max-transitions is 3 and 4: name one of them"):
         parse_limits(["max-transitions 3", "max-transitions 4"])
-    options = make_options(**parse_limits(["max-transition-bytes 9", "max-transitions 3"]))
-    assert options.budget == Budget(3, 9)
+    texts = ["max-transition-bytes 9", "max-transitions 3", "max-peak-memory 5"]
+    assert make_options(**parse_limits(texts)).budget == Budget(3, 9, 5)
 
 
 def test_what_does_not_keep_such_limits_refuses_them() -> None:

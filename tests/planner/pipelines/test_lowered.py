@@ -126,6 +126,7 @@ def test_memory_is_no_more_than_by_executorchs_planner(name: str) -> None:
     total = replanned(name).report.total
     assert total.memory_bytes and total.greedy_memory_bytes
     assert 0 < total.memory_bytes <= total.greedy_memory_bytes
+    assert total.peak_memory_bytes and total.peak_memory_bytes <= total.memory_bytes
 
 
 def first_graph() -> VkGraph:
