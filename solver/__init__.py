@@ -6,7 +6,8 @@
 densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a second opinion.
 ``optimum`` finds only what the best assignment costs, sooner.
 ``ranked`` goes on where it ends: the second best assignment, the third, and so on.
-``pareto`` trades the first level for another sum of factors; ``steadiness`` says how far prices may
+``pareto`` trades the first level for another sum of factors, ``corners`` finds only the hull of
+that, of several sums at once; ``steadiness`` says how far prices may
 change before another assignment is better;
 ``marginals`` says of every variable and label what the best assignment with it costs;
 ``solve_ilp`` keeps limits, and proves an optimum again without reductions. ``contradiction``
@@ -15,6 +16,7 @@ finds conditions that cannot hold together.
 
 from solver.breakpoints import Steadiness, steadiness
 from solver.compact import Limit, level_limit
+from solver.corners import corners
 from solver.cpsat import solve_whole
 from solver.fronts import Front, ParetoPoint, pareto
 from solver.hitting import Contradiction, contradiction
@@ -55,6 +57,7 @@ __all__ = [
     "TooDenseError",
     "Variable",
     "contradiction",
+    "corners",
     "level_limit",
     "marginals",
     "optimum",

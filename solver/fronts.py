@@ -30,12 +30,10 @@ from solver.problem import (
 )
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status
 from solver.solve import solve
+from solver.sums import between
 
 GAP_LIMIT = 100
 """Most integer programs that are solved for the points between those of the convex hull."""
-
-LARGEST = 2**52
-"""Weighted sums stay below this, so that they are exact; weights are rounded for it."""
 
 Weights = tuple[int, int]
 
@@ -144,7 +142,7 @@ class _Sums:
 
     def between(self, first: ParetoPoint, last: ParetoPoint) -> list[ParetoPoint]:
         """Corners of the convex hull between two of its points."""
-        weights = self.scaled(first.amount - last.amount, last.cost - first.cost)
+        weights = self.weights(first, last)
         if weights is None or not self.has_room(first, last):
             return []
         found = self.point([weights, (1, 0)])
@@ -152,6 +150,11 @@ class _Sums:
         if _weigh(found, weights) >= on_edge or found.cost in (first.cost, last.cost):
             return []
         return [*self.between(first, found), found, *self.between(found, last)]
+
+    def weights(self, first: ParetoPoint, last: ParetoPoint) -> Weights | None:
+        """Weights by which two points are as good; None if there are none whose sums are exact."""
+        pairs = (first.cost, first.amount), (last.cost, last.amount)
+        return between(*pairs, self._spans)
 
     def has_room(self, first: ParetoPoint, last: ParetoPoint) -> bool:
         """Whether two points leave room for one between them."""
@@ -178,16 +181,6 @@ class _Sums:
         assert cost is not None
         amount = Limit(self._amounts, 0).amount(self._problem, assignment)
         return ParetoPoint(assignment, cost[0], amount)
-
-    def scaled(self, of_cost: int, of_amount: int) -> Weights | None:
-        """Weights in about this proportion whose sums are exact; None if there are none."""
-        common = math.gcd(of_cost, of_amount)
-        of_cost, of_amount = of_cost // common, of_amount // common
-        while of_cost * self._spans[0] + of_amount * self._spans[1] >= LARGEST:
-            if of_cost == of_amount == 1:
-                return None
-            of_cost, of_amount = max(of_cost // 2, 1), max(of_amount // 2, 1)
-        return of_cost, of_amount
 
     def _with_levels(self, sums: Sequence[Weights], *, others: bool = True) -> Problem:
         """The problem with these sums as its first levels."""
@@ -231,7 +224,7 @@ class _Gap:
 
     def __init__(self, sums: _Sums, first: ParetoPoint, last: ParetoPoint) -> None:
         self._sums, self._last = sums, last
-        self._weights = sums.scaled(first.amount - last.amount, last.cost - first.cost)
+        self._weights = sums.weights(first, last)
         self._marginals: Marginals | None = None
         if self._weights is not None and self.has_room(first):
             self._marginals = sums.marginals(self._weights)

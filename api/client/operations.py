@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from planner.result.check import CheckReport
     from planner.result.explanation import Explanation
     from planner.result.opportunities import Opportunities
+    from planner.result.outline import Outlines
     from planner.result.report import Report
 
 P = ParamSpec("P")
@@ -170,6 +171,14 @@ class Operations:
 
         request = Request("GET", f"{_plan(plan_id)}/opportunities")
         return read_opportunities((yield from self._document(dict[str, Any], request)))
+
+    @operation
+    def tradeoffs(self, plan_id: str) -> Steps[Outlines]:
+        """What fewer transitions of a plan, and fewer bytes of copies, would cost at least."""
+        from planner.result.outline import read_outlines
+
+        request = Request("GET", f"{_plan(plan_id)}/tradeoffs")
+        return read_outlines((yield from self._document(dict[str, Any], request)))
 
     @operation
     def graph(self, plan_id: str) -> Steps[bytes]:

@@ -36,6 +36,7 @@ from planner.kernels.releases import RELEASES
 from planner.options import COMPILE_OPTIONS
 from planner.result.explanation import read_explanation
 from planner.result.opportunities import read_opportunities
+from planner.result.outline import read_outlines
 from planner.result.report import read_report
 from planner.tuning.result import BASELINE
 
@@ -136,6 +137,7 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
     document = json.loads(store.path(plan.report_sha256).read_bytes())
     report = read_report(document)
     explanation, opportunities = document.get("explanation"), document.get("opportunities")
+    tradeoffs = document.get("tradeoffs")
     delegates = report.delegates
     # The first of the largest, not the last: a plan's order is the program's.
     largest = max(range(len(delegates)), key=lambda n: delegates[n].operators, default=0)
@@ -145,6 +147,7 @@ def plan_page(request: Request, store: Store, plan: Found) -> Response:
         "report": report,
         "explanation": explanation and read_explanation(explanation),
         "opportunities": opportunities and read_opportunities(opportunities),
+        "tradeoffs": tradeoffs and read_outlines(tradeoffs),
         "most": _MOST_ROWS,
         "largest": largest,
         "charts": CHARTS,

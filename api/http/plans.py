@@ -44,6 +44,7 @@ from planner.options import PlanOptions, make_wanted
 from planner.result.check import CheckReport
 from planner.result.explanation import Explanation, read_explanation
 from planner.result.opportunities import Opportunities, read_opportunities
+from planner.result.outline import Outlines, read_outlines
 from planner.result.report import Report
 
 _BINARY: Final = "application/octet-stream"
@@ -316,6 +317,19 @@ def get_explanation(service: Service, plan_id: PlanId) -> Explanation:
 def get_opportunities(service: Service, plan_id: PlanId) -> Opportunities:
     """Representations that kernels do not take today, the most useful first."""
     return read_opportunities(_answer(service, plan_id, "opportunities"))
+
+
+@router.get(
+    "/plans/{plan_id}/tradeoffs",
+    summary="Read what less of something would cost",
+    responses={
+        200: {"description": "Fewer transitions, or bytes of copies, and what they cost."},
+        **_NO_ANSWER,
+    },
+)
+def get_tradeoffs(service: Service, plan_id: PlanId) -> Outlines:
+    """The corners of trade-offs: no plan lies below the lines between them."""
+    return read_outlines(_answer(service, plan_id, "tradeoffs"))
 
 
 @router.get(

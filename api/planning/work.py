@@ -295,4 +295,5 @@ def answers_of(planned: Planned) -> dict[str, Any]:
     return {
         "explanation": planned.explanation().document(),
         "opportunities": planned.opportunities().document(),
+        "tradeoffs": planned.outlines().document(),
     }

@@ -86,6 +86,7 @@ from solver import TooDenseError
 if TYPE_CHECKING:
     from planner.result.explanation import Explanation
     from planner.result.opportunities import Opportunities, Study
+    from planner.result.outline import Outlines
     from planner.result.sensitivity import SensitivityReport
     from planner.result.tradeoffs import Tradeoffs
 
@@ -121,6 +122,14 @@ class Planned:
             raise _without_budget(self.options, "trade-offs")
         costs, profile = self.options.cost_model(), self.options.profile
         return trade_off(self.program, self.delegates, costs, profile, criteria)
+
+    def outlines(self) -> Outlines:
+        """What fewer transitions, and copies of fewer bytes, cost at least: sooner found."""
+        from planner.result.outline import outlines
+
+        if self.options.budget.words:
+            raise _without_budget(self.options, "trade-offs")
+        return outlines(self.program, self.delegates, self.options.profile)
 
     def sensitivity(self) -> SensitivityReport:
         """How far each price may change before another plan is better."""

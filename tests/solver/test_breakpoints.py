@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import solver.breakpoints
 import solver.reduce
+import solver.sums
 from solver import (
     FORBIDDEN,
     CostTable,
@@ -77,7 +78,7 @@ def test_ends_are_those_of_all_assignments(random: Random, is_rough: bool) -> No
     prices = [parts_of(random, problem) for _ in range(random.randint(1, 5))]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(solver.breakpoints, "_TOGETHER", 2)
-        patch.setattr(solver.breakpoints, "KEPT_LIMIT", random.choice((2**8, 2**25)))
+        patch.setattr(solver.sums, "KEPT_LIMIT", random.choice((2**8, 2**25)))
         if is_rough:
             patch.setattr(solver.breakpoints, "LARGEST", 2**12)
         every = [(amounts, LEAST) for amounts in prices]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import solver.fronts
+import solver.sums
 from solver import (
     CostTable,
     Front,
@@ -83,7 +83,7 @@ def test_weights_that_are_rounded_lose_no_point(random: Random) -> None:
     problem = random_problem(random, scale=6)
     amounts = random_amounts(random, problem)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(solver.fronts, "LARGEST", random.choice([1, 100, 1000]))
+        patch.setattr(solver.sums, "LARGEST", random.choice([1, 100, 1000]))
         try:
             assert pairs(pareto(problem, amounts)) == brute_front(problem, amounts)
         except InfeasibleError:

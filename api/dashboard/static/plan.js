@@ -7,6 +7,7 @@ import { GraphDrawing, repackText } from "./graph.js";
 import { PlannedGraph } from "./model.js";
 import { HEXAGON, look } from "./representations.js";
 import { costText, shortName } from "./text.js";
+import { drawTradeoffs } from "./tradeoff.js";
 
 const ROWS = 200;
 
@@ -471,4 +472,4 @@ delegates?.addEventListener("change", () => {
 
 searched.value = state.find;
 if (delegates) delegates.value = String(state.delegate);
-await load();
+await Promise.all([load(), drawTradeoffs(document.querySelectorAll(".tradeoff"))]);

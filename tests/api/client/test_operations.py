@@ -90,6 +90,7 @@ def test_every_operation_has_a_method(
         assert await client.program(plan.id) is None  # a VkGraph alone
         assert (await client.explanation(plan.id)).source == "net.pte"
         assert (await client.opportunities(plan.id)).unit == "bytes"
+        assert (await client.tradeoffs(plan.id)).unit == "bytes"
         assert (await client.check(source)).findings is not None
         limits: WantedQuery = {"max_transitions": 10**6, "forbid": ["HEIGHT_PACKED"]}
         assert (await client.check(source, **limits)).findings is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -158,6 +159,19 @@ def test_a_click_on_an_operator_chooses_it(visit: Visit, address: str) -> None:
         # The operator of the address is in the middle.
         page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
         expect(page.locator("#details h3")).to_have_text(chosen)
+
+
+def test_trade_offs_are_drawn_above_their_tables(visit: Visit, address: str) -> None:
+    plan = _plan_of(address, "cvt.pte")
+    found = httpx.get(f"{address}/plans/{plan.rpartition('/')[2]}/tradeoffs").json()["outlines"]
+    with visit(plan) as page:
+        page.wait_for_selector(READY)
+        for outline in found:
+            part = page.locator(f"section:has([data-criterion={outline['criterion']}])")
+            expect(part.locator("canvas")).to_be_visible()
+            expect(part.locator(".chart")).to_have_attribute("aria-label", re.compile("points"))
+            expect(part.locator("tbody tr")).to_have_count(len(outline["corners"]))
+            expect(part.locator("tbody tr").first).to_contain_text("the cheapest")
 
 
 def test_another_delegate_is_drawn_on_demand(visit: Visit, address: str) -> None:

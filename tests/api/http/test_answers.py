@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -17,11 +18,17 @@ from api.store.plans import open_store
 from planner.options import make_options
 from planner.result.explanation import read_explanation
 from planner.result.opportunities import read_opportunities
+from planner.result.outline import read_outlines
 from tests.api.graphs import forced
 from tests.api.planned import planned, put_planned
 from tests.api.store.drafts import put
 
-PARTS = ("explanation", "opportunities")
+PARTS = ("explanation", "opportunities", "tradeoffs")
+READ: tuple[Callable[[dict[str, Any]], Any], ...] = (
+    read_explanation,
+    read_opportunities,
+    read_outlines,
+)
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +50,7 @@ def test_what_the_report_has_is_answered(served: tuple[TestClient, str, str], pa
     assert answer.status_code == 200
     expected = json.loads(planned()[1])[part]
     assert answer.json() == expected
-    read = read_explanation if part == "explanation" else read_opportunities
-    assert read(expected).document() == expected
+    assert READ[PARTS.index(part)](expected).document() == expected
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -57,7 +63,7 @@ def test_a_plan_may_have_none(served: tuple[TestClient, str, str], part: str) ->
     assert client.get(f"/plans/{'0' * 32}/{part}").status_code == 404
 
 
-def test_the_page_of_a_plan_has_both(served: tuple[TestClient, str, str]) -> None:
+def test_the_page_of_a_plan_has_them(served: tuple[TestClient, str, str]) -> None:
     client, told, untold = served
     page = client.get(f"/view/{told}").text
     report = json.loads(planned()[1])
@@ -66,9 +72,12 @@ def test_the_page_of_a_plan_has_both(served: tuple[TestClient, str, str]) -> Non
     assert page.count(" → texture:") + page.count(" → buffer:") >= len(repacks)
     assert "Why repacks remain" in page
     assert ("What would help" in page) == bool(report["opportunities"]["opportunities"])
+    traded = [o for o in report["tradeoffs"]["outlines"] if len(o["corners"]) > 1]
+    assert traded and page.count("would cost</h2>") == len(traded)
     plain = client.get(f"/view/{untold}").text
     assert "Why repacks remain" not in plain
     assert "What would help" not in plain
+    assert "would cost</h2>" not in plain
 
 
 def written(folder: Path) -> dict[str, object]:

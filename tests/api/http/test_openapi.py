@@ -25,6 +25,7 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         "/plans/{plan_id}",
         "/plans/{plan_id}/explanation",
         "/plans/{plan_id}/opportunities",
+        "/plans/{plan_id}/tradeoffs",
         "/plans/{plan_id}/graph",
         "/plans/{plan_id}/program.pte",
         "/progress/{progress_id}",
