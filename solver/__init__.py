@@ -26,12 +26,16 @@ from solver.problem import (
     FORBIDDEN,
     Agree,
     CostTable,
+    Factor,
+    Factors,
     Problem,
     ProblemError,
     SharedCopies,
+    Stamp,
     Variable,
 )
 from solver.ranking import Ranked, ranked
+from solver.rows import equal_rows
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 from solver.solve import optimum, solve
 
@@ -40,6 +44,8 @@ __all__ = [
     "Agree",
     "Contradiction",
     "CostTable",
+    "Factor",
+    "Factors",
     "Front",
     "InfeasibleError",
     "Limit",
@@ -51,6 +57,7 @@ __all__ = [
     "Ranked",
     "SharedCopies",
     "Solution",
+    "Stamp",
     "Statistics",
     "Status",
     "Steadiness",
@@ -58,6 +65,7 @@ __all__ = [
     "Variable",
     "contradiction",
     "corners",
+    "equal_rows",
     "level_limit",
     "marginals",
     "optimum",

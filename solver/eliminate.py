@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solver.lanes import Lanes, Packed
 from solver.order import Order
+
+_SMALL: Final = 1024
+"""Entries of a table of best values up to which there are many, so that equal ones are shared; only
+larger ones are worth shrinking."""
+
+Choices: TypeAlias = NDArray[np.integer[Any]]
+
+Known: TypeAlias = dict[tuple[object, ...], tuple[list[Lanes], Lanes, Choices, Lanes]]
+"""What comes of small buckets: their sums, best values and lanes of these, by their tables."""
 
 Table: TypeAlias = tuple[tuple[int, ...], Lanes, int]
 """The scope in order of elimination, lanes over the scope, and the origin: the number of a table
@@ -30,7 +39,7 @@ class Elimination:
     """What elimination leaves: the tables of the core, and the eliminated nodes' best values."""
 
     order: Order
-    choices: list[NDArray[np.integer[Any]] | None]
+    choices: list[Choices | None]
     """For each eliminated node: its best value by the values of its neighbours; None if free."""
     core: list[Table]
     total: list[int]
@@ -62,9 +71,10 @@ def eliminate(
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
     buckets = _buckets(order, scopes, packed.tables)
     origins: dict[int, list[int]] = {}
-    choices: list[NDArray[np.integer[Any]] | None] = []
+    choices: list[Choices | None] = []
     sums: list[tuple[Lanes, Lanes]] = []
     total = [0] * len(packed.weights)
+    known: Known = {}
     for v, near in zip(order.nodes, order.neighbours, strict=False):
         bucket = buckets[v]
         if not bucket:
@@ -73,8 +83,7 @@ def eliminate(
                 sums.append((np.zeros((packed.lanes, sizes[v])), np.zeros(packed.lanes)))
             continue
         scope = (v, *near)
-        joined = _join(bucket, scope, sizes)
-        choice, best = _best(joined)
+        joined, choice, best = _eliminated(bucket, scope, sizes, known)
         if packed.forbids:
             origins[v] = [origin for _, _, origin in bucket]
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
@@ -83,8 +92,7 @@ def eliminate(
             bucket.clear()
         if keep == "sums":
             sums.append((joined, best))
-        # There are many small tables; only large ones are worth shrinking.
-        choices.append(choice if choice.size < 1024 else choice.astype(np.int16))
+        choices.append(choice)
         if near:
             buckets[near[0]].append((scope[1:], best, ~v))
         else:
@@ -101,7 +109,7 @@ def eliminate_each(
     The leading axis of a table runs over the problems. All have a solution, and none has a core.
     """
     buckets = _buckets(order, scopes, tables)
-    choices: list[NDArray[np.integer[Any]] | None] = []
+    choices: list[Choices | None] = []
     count = 1
     for v, near in zip(order.nodes, order.neighbours, strict=True):
         bucket = buckets[v]
@@ -131,24 +139,42 @@ def _buckets(
     """The tables by the node of theirs that leaves first, with their axes in the order."""
     position = order.position
     buckets: list[list[Table]] = [[] for _ in position]
+    turned: dict[tuple[int, tuple[int, ...]], Lanes] = {}
     for number, (scope, table) in enumerate(zip(scopes, tables, strict=True)):
         if len(scope) == 1:
             buckets[scope[0]].append((scope, table, number))
             continue
         places = [position[v] for v in scope]
-        first = scope[places.index(min(places))]
-        buckets[first].append((*_sorted(scope, places, table), number))
+        if places == sorted(places):
+            buckets[scope[0]].append((scope, table, number))
+            continue
+        axes = tuple(sorted(range(len(scope)), key=places.__getitem__))
+        if (id(table), axes) not in turned:
+            turned[id(table), axes] = table.transpose(0, *[axis + 1 for axis in axes])
+        ordered = tuple([scope[axis] for axis in axes])
+        buckets[ordered[0]].append((ordered, turned[id(table), axes], number))
     return buckets
 
 
-def _sorted(
-    scope: tuple[int, ...], places: list[int], table: Lanes
-) -> tuple[tuple[int, ...], Lanes]:
-    """A table with its axes in the order of elimination."""
-    if len(scope) == 2 and places[0] < places[1]:
-        return scope, table
-    axes = sorted(range(len(scope)), key=places.__getitem__)
-    return tuple([scope[axis] for axis in axes]), table.transpose(0, *[a + 1 for a in axes])
+def _eliminated(
+    bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int], known: Known
+) -> tuple[Lanes, Choices, Lanes]:
+    """The sum of a bucket, its best values and their lanes; those of equal small ones are known."""
+    key: list[object] = []
+    for own, table, _ in bucket:
+        key.append(id(table))
+        if 1 < len(own) < len(scope):
+            key.append(tuple([scope.index(u) for u in own]))
+    found = known.get(tuple(key))
+    if found is not None:
+        return found[1:]
+    tables = [table for _, table, _ in bucket]
+    joined = _join(bucket, scope, sizes)
+    choice, best = _best(joined)
+    if choice.size <= _SMALL:
+        # With its tables, so that no other gets the id of one.
+        known[tuple(key)] = tables, joined, choice, best
+    return joined, choice, best
 
 
 def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> Lanes:
@@ -171,10 +197,10 @@ def _axes(table: Table) -> int:
     return len(table[0])
 
 
-def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
+def _best(joined: Lanes) -> tuple[Choices, Lanes]:
     """The first node's first value of lexicographically least cost, and the lanes of that cost."""
     if len(joined) == 1:
-        return np.asarray(joined[0].argmin(0)), np.minimum.reduce(joined, axis=1)
+        return _shrunk(joined[0].argmin(0)), np.minimum.reduce(joined, axis=1)
     least = np.minimum.reduce(joined[0], axis=0)
     lanes = [least]
     tied = joined[0] == least
@@ -183,7 +209,12 @@ def _best(joined: Lanes) -> tuple[NDArray[np.intp], Lanes]:
         least = np.minimum.reduce(open_, axis=0)
         lanes.append(least)
         tied = open_ == least
-    return np.asarray(tied.argmax(0)), np.array(lanes)
+    return _shrunk(tied.argmax(0)), np.array(lanes)
+
+
+def _shrunk(choice: NDArray[np.intp] | np.intp) -> Choices:
+    found = np.asarray(choice)
+    return found if found.size <= _SMALL else found.astype(np.int16)
 
 
 def _causes(v: int, origins: dict[int, list[int]]) -> list[int]:

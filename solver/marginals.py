@@ -84,7 +84,7 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
     try:
         elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep="sums")
     except DeadEndError as error:
-        factors = {reduced.origins[table] for table in error.tables}
+        factors = {reduced.origins[table] for table in error.tables} - {-1}
         raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
     tables = _backward(order, elimination.sums, packed.lanes)
     constant = np.array(reduced.constant, np.int64)[:, None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from solver.problem import Agree, Problem
@@ -35,21 +36,20 @@ def merge(problem: Problem) -> Merged:
             parent[v] = v = parent[parent[v]]
         return v
 
-    agrees = [n for n, factor in enumerate(problem.factors) if isinstance(factor, Agree)]
+    agrees = [*_agrees(problem)]
     # Merging shrinks domains, which can turn another Agree into an equality.
     for _ in range(2):
         rest = []
-        for number in agrees:
-            factor = problem.factors[number]
-            assert isinstance(factor, Agree)
-            roots = {find(v) for v in factor.scope}
+        for agree in agrees:
+            _, scope, labels = agree
+            roots = {find(v) for v in scope}
             if len(roots) == 1:
                 continue
-            key = factor.classes, frozenset([domains[r] for r in roots])
+            key = labels, frozenset([domains[r] for r in roots])
             if key not in equality:
                 equality[key] = _is_equality(*key)
             if not equality[key]:
-                rest.append(number)
+                rest.append(agree)
                 continue
             first = min(roots)
             for other in sorted(roots):
@@ -66,7 +66,20 @@ def merge(problem: Problem) -> Merged:
         if len(rest) == len(agrees):
             break
         agrees = rest
-    return Merged([find(v) for v in range(len(parent))], domains, agrees)
+    return Merged(
+        [find(v) for v in range(len(parent))], domains, [number for number, _, _ in agrees]
+    )
+
+
+def _agrees(problem: Problem) -> Iterator[tuple[int, Sequence[int], tuple[int, ...]]]:
+    """The number, scope and classes of each Agree."""
+    for number, factor in enumerate(problem.others):
+        if isinstance(factor, Agree):
+            yield number, factor.scope, factor.classes
+    for stamp in problem.stamps:
+        if isinstance(stamp.first, Agree):
+            for number, scope in enumerate(stamp.scopes.tolist(), stamp.number):
+                yield number, scope, stamp.first.classes
 
 
 def _is_equality(classes: tuple[int, ...], domains: frozenset[tuple[int, ...]]) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from itertools import accumulate
+from typing import Final, TypeAlias, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,42 +70,120 @@ Factor: TypeAlias = CostTable | SharedCopies | Agree
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Stamp:
+    """Factors that differ from the ``first`` in nothing but their scopes (count, variables).
+
+    The source of shared copies comes first in its scope. ``number`` is the place of the first one
+    among the factors of a problem; the others follow it.
+    """
+
+    first: Factor
+    scopes: NDArray[np.int32]
+    number: int = 0
+
+    def __len__(self) -> int:
+        return len(self.scopes)
+
+    @classmethod
+    def of(cls, like: Factor, scopes: Sequence[Sequence[int]] | NDArray[np.int32]) -> Stamp:
+        """Factors like one, whatever its scope; there is at least one."""
+        rows = np.asarray(scopes, np.int32)
+        return cls(_stamped(like, rows[0].tolist()), rows)
+
+    def at(self, row: int) -> Factor:
+        """The factor with the scope in a row."""
+        return _stamped(self.first, self.scopes[row].tolist())
+
+
+def _stamped(factor: Factor, scope: list[int]) -> Factor:
+    """A factor with another scope."""
+    if isinstance(factor, CostTable):
+        return CostTable(tuple(scope), factor.costs)
+    if isinstance(factor, SharedCopies):
+        return SharedCopies(scope[0], tuple(scope[1:]), factor.prices)
+    return Agree(tuple(scope), factor.classes)
+
+
+class Factors(Sequence[Factor]):
+    """The factors of a problem of which many are alike: arrays in place of an object for each.
+
+    First come the ``others``, one by one, then the factors of each stamp.
+    """
+
+    def __init__(self, others: Iterable[Factor], stamps: Iterable[Stamp]) -> None:
+        self.others = tuple(others)
+        given = [stamp for stamp in stamps if len(stamp)]
+        self._starts = [*accumulate(map(len, given), initial=len(self.others))]
+        self.stamps = tuple(
+            Stamp(stamp.first, stamp.scopes, start)
+            for stamp, start in zip(given, self._starts, strict=False)
+        )
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @overload
+    def __getitem__(self, at: int) -> Factor: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Factor]: ...
+    def __getitem__(self, at: int | slice) -> Factor | Sequence[Factor]:
+        numbers = range(len(self))[at]
+        if isinstance(numbers, range):
+            return tuple([self._at(number) for number in numbers])
+        return self._at(numbers)
+
+    def __iter__(self) -> Iterator[Factor]:
+        yield from self.others
+        for stamp in self.stamps:
+            yield from map(stamp.at, range(len(stamp)))
+
+    def _at(self, number: int) -> Factor:
+        if number < len(self.others):
+            return self.others[number]
+        stamp = self.stamps[bisect_right(self._starts, number) - 1]
+        return stamp.at(number - stamp.number)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Problem:
     """The choice of a label for every variable so that the sum of the factors' costs is least.
 
     Labels are 0 .. labels-1. A cost is a vector of ``levels`` integers, compared lexicographically.
+    Where many ``factors`` are alike, ``Factors`` keeps them in less memory.
     """
 
     labels: int
     levels: int
     variables: tuple[Variable, ...]
-    factors: tuple[Factor, ...]
+    factors: Sequence[Factor]
+
+    @property
+    def stamps(self) -> tuple[Stamp, ...]:
+        """The factors that are kept as arrays."""
+        return self.factors.stamps if isinstance(self.factors, Factors) else ()
+
+    @property
+    def others(self) -> Sequence[Factor]:
+        """All other factors, which come first."""
+        return self.factors.others if isinstance(self.factors, Factors) else self.factors
 
     def validate(self) -> None:
         """Raises ``ProblemError``, naming what is wrong, unless the problem is well formed."""
         if self.labels < 1 or self.levels < 1:
             raise ProblemError("a problem needs at least one label and one level")
         _check_domains(self)
-        count = len(self.variables)
         sizes = [len(variable.domain) for variable in self.variables]
         prices: dict[int, tuple[int, Costs]] = {}
-        for number, factor in enumerate(self.factors):
+        for number, factor in enumerate(self.others):
+            _check_factor(self, sizes, number, factor)
             if isinstance(factor, SharedCopies):
-                scope: tuple[int, ...] = (factor.source, *factor.users)
-                if id(factor.prices) not in prices:
-                    prices[id(factor.prices)] = number, factor.prices
-            else:
-                scope = factor.scope
-            if not scope or min(scope) < 0 or max(scope) >= count:
-                raise ProblemError(
-                    f"factor {number}: its scope {scope} must name some of the {count} variables"
-                )
-            if isinstance(factor, CostTable):
-                _check_table(self.levels, sizes, number, factor)
-            elif isinstance(factor, Agree) and len(factor.classes) != self.labels:
-                raise ProblemError(
-                    f"factor {number}: {len(factor.classes)} classes for {self.labels} labels"
-                )
+                prices.setdefault(id(factor.prices), (number, factor.prices))
+        for stamp in self.stamps:
+            _check_factor(self, sizes, stamp.number, stamp.first)
+            for row in _suspects(stamp, sizes):
+                _check_factor(self, sizes, stamp.number + row, stamp.at(row))
+            if isinstance(stamp.first, SharedCopies):
+                prices.setdefault(id(stamp.first.prices), (stamp.number, stamp.first.prices))
         _check_prices(self, list(prices.values()))
 
     def cost(self, assignment: Sequence[int]) -> tuple[int, ...] | None:
@@ -116,13 +196,17 @@ class Problem:
                 f"{len(assignment)} labels were given for {len(self.variables)} variables"
             )
         index: list[int] = []
+        positions: dict[tuple[int, ...], dict[int, int]] = {}
         for variable, label in zip(self.variables, assignment, strict=True):
-            if label not in variable.domain:
+            domain = variable.domain
+            if domain not in positions:
+                positions[domain] = {label: place for place, label in enumerate(domain)}
+            if label not in positions[domain]:
                 return None
-            index.append(variable.domain.index(label))
+            index.append(positions[domain][label])
 
         terms: list[Costs] = []
-        for factor in self.factors:
+        for factor in self.others:
             if isinstance(factor, CostTable):
                 costs = factor.costs
                 for v in reversed(factor.scope):
@@ -135,12 +219,74 @@ class Problem:
                 terms += [factor.prices[:, made, label] for label in needed]
             elif len({factor.classes[assignment[v]] for v in factor.scope}) > 1:
                 return None
-        if not terms:
-            return (0,) * self.levels
-        stacked = np.array(terms)
-        if stacked[:, 0].max() >= FORBIDDEN:
+        stacked = [np.array(terms).T] if terms else []
+        if self.stamps:
+            stamped = _stamped_terms(self.stamps, np.array(index), np.array(assignment))
+            if stamped is None:
+                return None
+            stacked += stamped
+        if any(costs[0].max(initial=0) >= FORBIDDEN for costs in stacked):
             return None
-        return tuple(sum(level) for level in stacked.T.tolist())
+        return tuple(
+            sum(_exact_sum(costs[level]) for costs in stacked) for level in range(self.levels)
+        )
+
+
+def _stamped_terms(
+    stamps: Iterable[Stamp], index: NDArray[np.intp], assignment: NDArray[np.intp]
+) -> list[Costs] | None:
+    """The costs (levels, terms) of stamped factors; None if one that has no costs forbids them."""
+    terms = []
+    for stamp in stamps:
+        factor, scopes = stamp.first, stamp.scopes
+        if isinstance(factor, CostTable):
+            terms.append(factor.costs[(slice(None), *index[scopes].T)])
+        elif isinstance(factor, SharedCopies):
+            made, needed = assignment[scopes[:, :1]], np.sort(assignment[scopes[:, 1:]])
+            is_copied = needed != made
+            is_copied[:, 1:] &= needed[:, 1:] != needed[:, :-1]
+            terms.append(
+                factor.prices[:, np.broadcast_to(made, needed.shape)[is_copied], needed[is_copied]]
+            )
+        else:
+            classes = np.array(factor.classes)[assignment[scopes]]
+            if (classes != classes[:, :1]).any():
+                return None
+    return terms
+
+
+def _exact_sum(costs: Costs) -> int:
+    # Half of all 64 bits is more than any finite cost, and how many there can be.
+    return (int((costs >> 32).sum()) << 32) + int((costs & 0xFFFFFFFF).sum())
+
+
+def _suspects(stamp: Stamp, sizes: Sequence[int]) -> list[int]:
+    """The first row of a scope in which something is wrong that depends on the scope."""
+    scopes = stamp.scopes
+    wrong = np.asarray(((scopes < 0) | (scopes >= len(sizes))).any(axis=1))
+    if isinstance(stamp.first, CostTable):
+        known = np.array([*sizes, 0])[np.where(wrong[:, None], -1, scopes)]
+        ordered = np.sort(scopes)
+        wrong |= (known != stamp.first.costs.shape[1:]).any(axis=1)
+        wrong |= (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    return [int(row) for row in np.flatnonzero(wrong)[:1]]
+
+
+def _check_factor(problem: Problem, sizes: list[int], number: int, factor: Factor) -> None:
+    if isinstance(factor, SharedCopies):
+        scope: tuple[int, ...] = (factor.source, *factor.users)
+    else:
+        scope = factor.scope
+    if not scope or min(scope) < 0 or max(scope) >= len(sizes):
+        raise ProblemError(
+            f"factor {number}: its scope {scope} must name some of the {len(sizes)} variables"
+        )
+    if isinstance(factor, CostTable):
+        _check_table(problem.levels, sizes, number, factor)
+    elif isinstance(factor, Agree) and len(factor.classes) != problem.labels:
+        raise ProblemError(
+            f"factor {number}: {len(factor.classes)} classes for {problem.labels} labels"
+        )
 
 
 def with_domains(problem: Problem, domains: Mapping[int, tuple[int, ...]]) -> Problem:

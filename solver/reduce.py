@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solver.conflict import behind
 from solver.copies import CopyTables, Domain
 from solver.merge import Merged, merge
-from solver.problem import FORBIDDEN, Agree, Costs, CostTable, Problem, SharedCopies
+from solver.problem import (
+    FORBIDDEN,
+    Agree,
+    Costs,
+    CostTable,
+    Factor,
+    Problem,
+    SharedCopies,
+    Stamp,
+)
+from solver.rows import equal_rows
 from solver.solution import InfeasibleError
 
 DENSE_LIMIT = 1024
@@ -30,7 +42,7 @@ class Reduced:
     tables: list[Costs] = field(default_factory=list)
     """Of shape (levels, sizes of the scope's nodes...); equal tables are often one array."""
     origins: list[int] = field(default_factory=list)
-    """The factor that each table comes from."""
+    """The factor that each table comes from; -1 for sums, which forbid nothing."""
     constant: list[int] = field(default_factory=list)
     """The cost of the fixed part, by level."""
 
@@ -57,11 +69,9 @@ def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
             sizes.append(len(merged.domains[v]))
     dense_limit = min(DENSE_LIMIT, table_limit)
     reduction = _Reduction(problem, Reduced(merged, node, sizes), dense_limit, together)
-    for number, factor in enumerate(problem.factors):
-        if isinstance(factor, CostTable):
-            reduction.add_table(number, factor)
-        elif isinstance(factor, SharedCopies):
-            reduction.add_copies(number, factor)
+    for number, factor in enumerate(problem.others):
+        reduction.add(number, factor)
+    reduction.add_stamps(problem.stamps)
     for number in merged.agrees:
         factor = problem.factors[number]
         assert isinstance(factor, Agree)
@@ -81,12 +91,82 @@ class _Reduction:
         self._domains = reduced.merged.domains
         self._node = reduced.node
         self._copies = CopyTables(problem.levels, problem.labels)
-        self._constants: list[tuple[int, Costs]] = []
+        self._constants: list[tuple[int, Costs, int]] = []
         self._positions: dict[tuple[Domain, Domain], list[int]] = {}
         self._agrees: dict[tuple[Domain, Domain, Domain], Costs] = {}
 
-    def add_table(self, number: int, factor: CostTable) -> None:
-        """Restricts a table to the labels that are left and to its free, distinct classes."""
+    def add(self, number: int, factor: Factor) -> None:
+        """Adds the tables of a factor that has costs."""
+        if isinstance(factor, CostTable):
+            self._add(number, *self._restricted(factor))
+        elif isinstance(factor, SharedCopies):
+            table = self._copied(factor)
+            if table is None:
+                self._add_targets(number, factor)
+            else:
+                self._add(number, *table)
+
+    def add_stamps(self, stamps: Iterable[Stamp]) -> None:
+        """Adds the tables of stamped factors that have costs: one for all that come to the same.
+
+        What one node costs by itself, where that forbids nothing, is summed.
+        """
+        if not stamps:
+            return
+        kinds: dict[Domain, int] = {}
+        given = np.array([kinds.setdefault(v.domain, len(kinds)) for v in self._problem.variables])
+        left = np.array([kinds.setdefault(domain, len(kinds)) for domain in self._domains])
+        root, node = np.array(self._root), np.array(self._node)
+        alone: list[tuple[Costs, NDArray[np.int64]]] = []
+        for stamp in stamps:
+            if isinstance(stamp.first, Agree):
+                continue
+            rows = root[stamp.scopes]
+            same = (rows[:, :, None] == rows[:, None, :]).argmax(2)
+            for members in equal_rows(np.hstack([given[stamp.scopes], left[rows], same])):
+                row = int(members[0])
+                like = stamp.at(row)
+                table = self._table(like)
+                if table is None:
+                    for at in members.tolist():
+                        self.add(stamp.number + at, stamp.at(at))
+                    continue
+                roots, costs = self._free(*table)
+                places = rows[row].tolist()
+                nodes = node[rows[members][:, [places.index(r) for r in roots]]]
+                if not roots:
+                    self._constants.append((stamp.number + row, costs, len(members)))
+                elif len(roots) == 1 and costs[0].max() < FORBIDDEN:
+                    alone.append((costs, nodes[:, 0]))
+                else:
+                    self._reduced.scopes += map(tuple, nodes.tolist())
+                    self._reduced.tables += [costs] * len(members)
+                    self._reduced.origins += (stamp.number + members).tolist()
+        self._add_alone(alone)
+
+    def _add_alone(self, tables: Sequence[tuple[Costs, NDArray[np.int64]]]) -> None:
+        """Adds tables of one node each, those of a node as their sum: equal sums are one array."""
+        pairs = [nodes * len(tables) + which for which, (_, nodes) in enumerate(tables)]
+        if not pairs:
+            return
+        pair, times = np.unique(np.concatenate(pairs), return_counts=True)
+        node, which = np.divmod(pair, len(tables))
+        terms = np.unique(which + times * len(tables), return_inverse=True)[1]
+        starts = np.flatnonzero(np.diff(node, prepend=-1))
+        counts = np.diff(starts, append=len(node))
+        table = np.full((len(starts), counts.max()), -1)
+        table[np.arange(counts.max()) < counts[:, None]] = terms
+        for members in equal_rows(table + 1):
+            start = starts[members[0]]
+            span = range(start, start + counts[members[0]])
+            costs = np.sum([tables[which[i]][0] * times[i] for i in span], axis=0)
+            self._reduced.scopes += [(n,) for n in node[starts[members]].tolist()]
+            self._reduced.tables += [costs] * len(members)
+            # They forbid nothing: no conflict comes of them.
+            self._reduced.origins += [-1] * len(members)
+
+    def _restricted(self, factor: CostTable) -> tuple[list[int], Costs]:
+        """A table's distinct classes, and its costs for the labels that are left to them."""
         costs = factor.costs
         roots = []
         for axis, v in enumerate(factor.scope, 1):
@@ -102,29 +182,47 @@ class _Reduction:
             names = [1 + roots.index(root) for root in roots]
             costs = np.einsum(costs, [0, *names], [0, *dict.fromkeys(names)])
             roots = list(dict.fromkeys(roots))
-        self._add(number, roots, costs)
+        return roots, costs
 
-    def add_copies(self, number: int, factor: SharedCopies) -> None:
-        """Expresses shared copies as one table, or with nodes for the targets that are made."""
-        root, domains, node = self._root, self._domains, self._node
+    def _table(self, factor: Factor) -> tuple[list[int], Costs] | None:
+        """The classes of a factor and its costs; None for copies of too large a table."""
+        if isinstance(factor, CostTable):
+            return self._restricted(factor)
+        assert isinstance(factor, SharedCopies)
+        return self._copied(factor)
+
+    def _copied(self, factor: SharedCopies) -> tuple[list[int], Costs] | None:
+        """The classes of shared copies and their costs; None for too large a table."""
+        source, users, fixed = self._classes(factor)
+        made = self._domains[source]
+        needed = tuple([self._domains[u] for u in users])
+        if len(users) > 1 and len(made) * math.prod(map(len, needed)) > self._dense_limit:
+            return None
+        if not users and not fixed:
+            return [], np.zeros(self._problem.levels, np.int64)
+        return [source, *users], self._copies.dense(factor.prices, made, frozenset(fixed), needed)
+
+    def _classes(self, factor: SharedCopies) -> tuple[int, list[int], set[int]]:
+        """The class of the source, those of others that are free, and the labels of fixed ones."""
+        root = self._root
         source = root[factor.source]
         users: list[int] = []
         fixed: set[int] = set()
         for r in dict.fromkeys([root[user] for user in factor.users]):
             if r == source:
                 continue
-            if node[r] < 0:
-                fixed.add(domains[r][0])
+            if self._node[r] < 0:
+                fixed.add(self._domains[r][0])
             else:
                 users.append(r)
-        if not users and not fixed:
-            return
-        made = domains[source]
-        needed = tuple([domains[u] for u in users])
-        if len(users) <= 1 or len(made) * math.prod(map(len, needed)) <= self._dense_limit:
-            costs = self._copies.dense(factor.prices, made, frozenset(fixed), needed)
-            self._add(number, [source, *users], costs)
-            return
+        return source, users, fixed
+
+    def _add_targets(self, number: int, factor: SharedCopies) -> None:
+        """Expresses shared copies with nodes for the targets that are made."""
+        node = self._node
+        source, users, fixed = self._classes(factor)
+        made = self._domains[source]
+        needed = [self._domains[u] for u in users]
         if fixed:
             costs = self._copies.dense(factor.prices, made, frozenset(fixed), ())
             self._add(number, [source], costs)
@@ -162,23 +260,31 @@ class _Reduction:
         reduced = self._reduced
         reduced.constant = [0] * self._problem.levels
         if self._constants:
-            stacked = np.array([costs for _, costs in self._constants])
+            numbers, costs, times = zip(*self._constants, strict=True)
+            stacked = np.array(costs)
             forbidden = np.flatnonzero(stacked[:, 0] >= FORBIDDEN)
             if forbidden.size:
-                number = self._constants[int(forbidden[0])][0]
+                number = numbers[int(forbidden[0])]
                 raise InfeasibleError((), behind(self._problem, self._root, [number]))
-            reduced.constant = [sum(level) for level in stacked.T.tolist()]
+            reduced.constant = [
+                sum(cost * n for cost, n in zip(level, times, strict=True))
+                for level in stacked.T.tolist()
+            ]
         return reduced
 
     def _add(self, number: int, roots: list[int], costs: Costs) -> None:
-        scope = tuple([n for r in roots if (n := self._node[r]) >= 0])
-        if len(scope) < len(roots):
-            if not scope:
-                self._constants.append((number, costs.reshape(-1)))
-                return
-            sizes = self._reduced.sizes
-            costs = costs.reshape(-1, *[sizes[n] for n in scope])
-        self._append(number, scope, costs)
+        free, costs = self._free(roots, costs)
+        if free:
+            self._append(number, tuple([self._node[r] for r in free]), costs)
+        else:
+            self._constants.append((number, costs, 1))
+
+    def _free(self, roots: list[int], costs: Costs) -> tuple[list[int], Costs]:
+        """The classes of a table that are free, and its costs by these."""
+        free = [r for r in roots if self._node[r] >= 0]
+        if len(free) == len(roots) and free:
+            return free, costs
+        return free, costs.reshape(-1, *[len(self._domains[r]) for r in free])
 
     def _append(self, number: int, scope: tuple[int, ...], costs: Costs) -> None:
         self._reduced.scopes.append(scope)

@@ -187,7 +187,7 @@ def _eliminate(problem: Problem, reduced: Reduced, order: Order, packed: Packed)
     try:
         return eliminate(order, reduced.sizes, reduced.scopes, packed)
     except DeadEndError as error:
-        factors = {reduced.origins[table] for table in error.tables}
+        factors = {reduced.origins[table] for table in error.tables} - {-1}
         raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
 
 

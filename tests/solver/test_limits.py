@@ -69,7 +69,7 @@ def test_sums_that_would_lose_digits_are_refused() -> None:
     large = LIMIT // 4
     problem = Problem(2, 2, (BOTH, BOTH), (table(0, 1, costs=[[[0] * 2] * 2, [[large] * 2] * 2]),))
     assert solve(problem).cost == (0, large)
-    four = Problem(2, 2, problem.variables, problem.factors * 4)
+    four = Problem(2, 2, problem.variables, (*problem.factors,) * 4)
     with pytest.raises(ProblemError, match=r"level 1: .* coarser unit"):
         solve(four)
     single = Problem(2, 1, (BOTH,), (table(0, costs=[[-LIMIT, 0]]),))
