@@ -80,9 +80,8 @@ def verify_delegate(
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     copies = {repack.output for repack in repacks}
-    wanted = Wanted(
-        program, limits.restrictions, named or Named(), matched.origins, copies, positions
-    )
+    origins = matched.origins if limits.restrictions else {}
+    wanted = Wanted(program, limits.restrictions, named or Named(), origins, copies, positions)
     check_restrictions(wanted, demands)
     check_faults(program, demands, limits, wanted)
     check_resolution(program, demands)

@@ -7,10 +7,10 @@ so that a wrong claim is found rather than believed.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Final
+from functools import cache, partial
+from typing import Final, TypeAlias
 
 from planner.ir.representation import TensorRepr
 from planner.verify.layouts import is_int8_layout
@@ -42,9 +42,13 @@ _WRITTEN_ARGUMENTS: Final = {
 """The arguments that an operator writes into, by its name without namespace and overload."""
 
 _STALE: Final = -1
+_NONE: Final = -2
 
-_PLAIN: Final = (Null, Int, Bool, IntList, BoolList, String)
+_PLAIN: Final = frozenset({Null, Int, Bool, IntList, BoolList, String})
 """Literals that are the same where they are equal."""
+
+Place: TypeAlias = Callable[[], str]
+"""Names a place for a message: few are needed."""
 
 
 @dataclass(slots=True)
@@ -64,12 +68,20 @@ class Repack:
 class Matched:
     """What is alike in two programs.
 
-    ``repacks`` are those that one has more, in order; ``origins`` the values of the other, by those
-    of the one that hold them or copies of them.
+    ``repacks`` are those that one has more, in order.
     """
 
     repacks: tuple[Repack, ...]
-    origins: Mapping[int, int]
+    _origin: Sequence[int]
+
+    @property
+    def origins(self) -> dict[int, int]:
+        """The values of the other, by those of the one that hold them or copies of them.
+
+        Copies are also those whose source was overwritten later.
+        """
+        found = {new: old for new, old in enumerate(self._origin) if old >= 0}
+        return found | {repack.output: self._origin[repack.source] for repack in self.repacks}
 
 
 def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> Matched:
@@ -79,10 +91,7 @@ def match_programs(before: VkGraph, after: Program, clones: Collection[int]) -> 
     programs differ.
     """
     walk = _Walk(before, after)
-    repacks = walk.run(clones)
-    # Also of copies whose source was overwritten later.
-    copied = {repack.output: walk.origin[repack.source] for repack in repacks}
-    return Matched(repacks, walk.origin | copied)
+    return Matched(walk.run(clones), walk.origin)
 
 
 class _Walk:
@@ -90,8 +99,10 @@ class _Walk:
         self.before = before
         self.program = after
         self.after = after.graph
-        self.made: dict[int, int] = {}  # value of before -> the value of after that matches it
-        self.origin: dict[int, int] = {}  # value of after -> the value of before that it holds
+        # By value of before: the value of after that matches it.
+        self.made = [_NONE] * len(before.values)
+        # By value of after: the value of before that it holds.
+        self.origin = [_NONE] * len(self.after.values)
         self.repack_of: dict[int, Repack] = {}  # by output
         self.copies: dict[int, dict[TensorRepr, int]] = {}  # by value of before
 
@@ -120,7 +131,7 @@ class _Walk:
         if len(before) != len(after):
             raise fail(f"the graph's {what}s", f"there are {len(after)}, not {len(before)}")
         for i, (old, new) in enumerate(zip(before, after, strict=True)):
-            self._match(old, new, f"graph {what} {i}")
+            self._match(old, new, partial(_interface, what, i))
 
     def _match_call(self, index: int, old: OperatorCall | None, new: OperatorCall) -> None:
         if old is None or old.name != new.name:
@@ -135,73 +146,75 @@ class _Walk:
             return
         written = _written_arguments(new.name)
         last = len(new.args) - 1
+        made, origin = self.made, self.origin
         for position, (given, found) in enumerate(zip(old.args, new.args, strict=True)):
-            if self._is_matched(given, found):
+            if made[given] == found:
+                # Matched before, and holding the same still.
+                if origin[found] == given:
+                    continue
+            elif made[given] == _NONE and self._are_equal(given, found):
                 continue
-            if position == last:
-                self._match(given, found, self.program.place(index, "output"))
-                continue
-            self._match(
-                given,
-                found,
-                self.program.place(index, f"argument {position}"),
-                None if position in written else (index, position),
-            )
+            is_read = position != last and position not in written
+            where = partial(self._operand, index, position, last)
+            self._match(given, found, where, (index, position) if is_read else None)
         for position in (*written, last):
             if position <= last:
                 value = self.before.values[old.args[position]]
                 members = value.items if isinstance(value, ValueList) else (old.args[position],)
                 for member in members:
-                    self._forget_copies(member)
+                    if member in self.copies:
+                        self._forget_copies(member)
 
-    def _is_matched(self, old: int, new: int) -> bool:
-        """Whether two values were matched before and still hold the same, or are equal literals."""
-        made = self.made.get(old)
-        if made is not None:
-            return made == new and self.origin.get(new) == old
+    def _operand(self, index: int, position: int, last: int) -> str:
+        return self.program.place(index, "output" if position == last else f"argument {position}")
+
+    def _are_equal(self, old: int, new: int) -> bool:
+        """Whether two values are equal literals."""
         a, b = self.before.values[old], self.after.values[new]
-        return type(a) is type(b) and isinstance(a, _PLAIN) and a == b
+        return type(a) in _PLAIN and type(a) is type(b) and a == b
 
-    def _match(self, old: int, new: int, place: str, reader: tuple[int, int] | None = None) -> None:
+    def _match(
+        self, old: int, new: int, where: Place, reader: tuple[int, int] | None = None
+    ) -> None:
         """Shows that two values match. Only a ``reader`` may have a repacked copy."""
         a, b = self.before.values[old], self.after.values[new]
         if type(a) is not type(b):
-            raise fail(place, f"it is a {type(b).__name__}, not a {type(a).__name__}")
+            raise fail(where(), f"it is a {type(b).__name__}, not a {type(a).__name__}")
         if isinstance(a, ValueList):
             assert isinstance(b, ValueList)
             if len(a.items) != len(b.items):
-                raise fail(place, f"the list has {len(b.items)} members, not {len(a.items)}")
+                raise fail(where(), f"the list has {len(b.items)} members, not {len(a.items)}")
             for i, (x, y) in enumerate(zip(a.items, b.items, strict=True)):
                 if isinstance(self.after.values[y], ValueList):
-                    raise fail(place, "a list cannot hold a list")
-                self._match(x, y, f"{place}, member {i}", reader)
+                    raise fail(where(), "a list cannot hold a list")
+                self._match(x, y, partial(_member, where, i), reader)
         elif isinstance(a, VkTensor):
             assert isinstance(b, VkTensor)
             if _type_of(a) != _type_of(b):
-                raise fail(place, f"it is a tensor {_described(b)}, not {_described(a)}")
+                raise fail(where(), f"it is a tensor {_described(b)}, not {_described(a)}")
             if _constant(self.before, a) != _constant(self.after, b):
-                raise fail(place, "it is not the program's constant")
+                raise fail(where(), "it is not the program's constant")
             if a.constant_id < 0:
-                self._match_identity(old, new, place, reader)
+                self._match_identity(old, new, where, reader)
         elif not _is_same(a, b):
-            raise fail(place, f"it is {b}, not {a}")
+            raise fail(where(), f"it is {b}, not {a}")
         elif isinstance(a, SymInt):
-            self._match_identity(old, new, place, None)
+            self._match_identity(old, new, where, None)
 
     def _match_identity(
-        self, old: int, new: int, place: str, reader: tuple[int, int] | None
+        self, old: int, new: int, where: Place, reader: tuple[int, int] | None
     ) -> None:
-        origin = self.origin.get(new)
-        if origin is None and old not in self.made:
+        origin = self.origin[new]
+        if origin == _NONE and self.made[old] == _NONE:
             self.made[old] = new
             self.origin[new] = old
         elif origin == _STALE:
-            raise fail(place, f"value {new} was copied before its source was overwritten")
+            raise fail(where(), f"value {new} was copied before its source was overwritten")
         elif origin != old:
-            raise fail(place, f"value {new} is not what the program has here")
+            raise fail(where(), f"value {new} is not what the program has here")
         elif self.made[old] != new:
             if reader is None:
-                raise fail(place, f"value {new} is a repacked copy, not the tensor itself")
+                raise fail(where(), f"value {new} is a repacked copy, not the tensor itself")
             users = self.repack_of[new].users
             if users[-1:] != [reader]:
                 users.append(reader)
@@ -218,12 +231,12 @@ class _Walk:
             raise fail(place, "a transition must copy a tensor to a tensor")
         if source.constant_id >= 0 or output.constant_id >= 0:
             raise fail(place, "a transition cannot have a constant: its operator prepacks it")
-        origin = self.origin.get(source_id, _STALE)
-        if origin == _STALE:
+        origin = self.origin[source_id]
+        if origin in (_STALE, _NONE):
             raise fail(place, f"value {source_id} does not hold a tensor of the program here")
         if self.made[origin] != source_id:
             raise fail(place, "a transition reads a tensor where it was made, not another copy")
-        if output_id in self.origin:
+        if self.origin[output_id] != _NONE:
             raise fail(place, f"value {output_id} is already in use")
         if _type_of(source) != _type_of(output):
             raise fail(place, f"it copies a tensor {_described(source)} to {_described(output)}")
@@ -251,6 +264,14 @@ class _Walk:
         """Marks the copies of an overwritten tensor, which hold its old contents."""
         for output_id in self.copies.pop(old, {}).values():
             self.origin[output_id] = _STALE
+
+
+def _member(where: Place, index: int) -> str:
+    return f"{where()}, member {index}"
+
+
+def _interface(what: str, index: int) -> str:
+    return f"graph {what} {index}"
 
 
 @cache
