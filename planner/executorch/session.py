@@ -202,14 +202,14 @@ class Planning:
         planned, laid = built.planned, built.planned.laid
         self._stage = None
         graph = split_delegate(blob).flatbuffer
-        places = _places(built)
+        places, names = _places(built), tensor_names(built.builder)
         plan = describe_delegate(
             index=len(self.delegates),
             graph=graph,
             written=vkgraph.decode(graph),
             plan=laid.plan,
             places=places,
-            names=tensor_names(built.builder),
+            name_of=lambda value: names.get(value, ""),
             baseline=planned.baseline,
             profile=self.options.profile,
         )

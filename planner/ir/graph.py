@@ -9,7 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.ir.representation import TensorRepr
 from schema import VkDataType
@@ -61,6 +64,9 @@ Argument = TensorArg | TensorListArg | Symbolic | Scalar | tuple[Scalar | Symbol
 
 Side = Literal["argument", "output"]
 
+NO_TENSOR: Final = -1
+"""Stands in a row of tensors for a list's member that is left out."""
+
 
 @dataclass(frozen=True, slots=True)
 class Operator:
@@ -69,6 +75,37 @@ class Operator:
     name: str
     args: tuple[Argument, ...]
     outputs: tuple[int, ...]
+
+    def row(self) -> list[int | None]:
+        """The tensors of its arguments, then its outputs; None for a member that is left out."""
+        row: list[int | None] = []
+        for arg in self.args:
+            if isinstance(arg, TensorArg):
+                row.append(arg.tensor)
+            elif isinstance(arg, TensorListArg):
+                row += arg.tensors
+        return [*row, *self.outputs]
+
+    def general(self) -> Operator:
+        """The form of the operator: its tensors are their places in its row."""
+        return self.with_tensors(range(len(self.row())))
+
+    def with_tensors(self, row: Sequence[int]) -> Operator:
+        """The operator with other tensors, by the places that its own are in a row."""
+        args: list[Argument] = []
+        at = 0
+        for arg in self.args:
+            if isinstance(arg, TensorArg):
+                args.append(TensorArg(row[at]))
+                at += 1
+            elif isinstance(arg, TensorListArg):
+                end = at + len(arg.tensors)
+                members = row[at:end]
+                args.append(TensorListArg(tuple([None if t == NO_TENSOR else t for t in members])))
+                at = end
+            else:
+                args.append(arg)
+        return Operator(self.name, tuple(args), tuple(row[at:]))
 
     def tensor_args(self) -> Iterator[tuple[int, tuple[int, ...]]]:
         """Yields (argument index, tensors) for each argument made of tensors alone."""
@@ -103,55 +140,102 @@ class PinnedReprs:
     direct: frozenset[int] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Alike:
-    """For each operator, the first with the same name, literals, and kinds of tensors.
+class Operators(Sequence[Operator]):
+    """Operators as columns: those of one form differ in nothing but which tensors they have.
 
-    Where one tensor is several operands of an operator, it is so in those that are like it.
+    The row of an operator has the tensors of its arguments, then its outputs; ``NO_TENSOR`` is a
+    list's member that is left out. ``rows`` has all of them, that of operator ``i`` from
+    ``starts[i]`` to ``starts[i + 1]``. ``forms`` are operators whose tensors are places in a row;
+    operator ``i`` has the form ``form[i]``.
     """
 
-    operators: Sequence[Operator]
-    tensors: Sequence[Tensor]
-    first: tuple[int, ...]
+    def __init__(self, forms: Iterable[Operator], form: Sequence[int], rows: Sequence[int]) -> None:
+        self.forms = tuple(forms)
+        self.form = np.array(form, np.int32)
+        self.rows = np.array(rows, np.int32)
+        widths = np.array([len(operator.row()) for operator in self.forms], np.int64)
+        self.starts = np.concatenate([[0], np.cumsum(widths[self.form])]).astype(np.int32)
 
     @classmethod
-    def of(cls, operators: Sequence[Operator], tensors: Sequence[Tensor]) -> Alike:
-        """The operators that are alike."""
-        kinds: dict[tuple[object, ...], int] = {}
-        kind_of = [
-            kinds.setdefault((tensor.shape, tensor.dtype, tensor.constant), len(kinds))
-            for tensor in tensors
-        ]
-        known: dict[tuple[object, ...], int] = {}
-        first = [
-            known.setdefault(_form(operator, kind_of), index)
-            for index, operator in enumerate(operators)
-        ]
-        return cls(operators, tensors, tuple(first))
+    def of(cls, operators: Iterable[Operator]) -> Operators:
+        """These operators."""
+        known: dict[object, int] = {}
+        forms: list[Operator] = []
+        form: list[int] = []
+        rows: list[int] = []
+        for operator in operators:
+            row, general = operator.row(), operator.general()
+            # Equal numbers of different types, or of different signs, are different arguments.
+            number = known.setdefault(repr(general), len(forms))
+            if number == len(forms):
+                forms.append(general)
+            form.append(number)
+            rows += [NO_TENSOR if t is None else t for t in row]
+        return cls(forms, form, rows)
+
+    def __len__(self) -> int:
+        return len(self.form)
+
+    @overload
+    def __getitem__(self, at: int) -> Operator: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Operator]: ...
+    def __getitem__(self, at: int | slice) -> Operator | Sequence[Operator]:
+        if isinstance(at, slice):
+            return tuple([self[i] for i in range(len(self))[at]])
+        at = range(len(self))[at]
+        row: list[int] = self.rows[self.starts[at] : self.starts[at + 1]].tolist()
+        return self.forms[int(self.form[at])].with_tensors(row)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def names(self) -> Iterator[str]:
+        """The name of each operator."""
+        names = [form.name for form in self.forms]
+        return (names[form] for form in self.form.tolist())
+
+    def outputs(self) -> NDArray[np.int32]:
+        """The tensors that operators make, one after another."""
+        made = np.array([len(form.outputs) for form in self.forms], np.int64)[self.form]
+        before = np.cumsum(made) - made
+        at = np.repeat(self.starts[1:] - made - before, made) + np.arange(made.sum())
+        found: NDArray[np.int32] = self.rows[at]
+        return found
+
+    def alike(self, tensors: Sequence[Tensor]) -> NDArray[np.int32]:
+        """For each operator, the first that differs in nothing but which tensors it has.
+
+        Those are of the same kinds, and where one tensor is several operands of an operator, it is
+        so in those that are like it.
+        """
+        from solver import equal_rows
+
+        kinds: dict[object, int] = {}
+        kind_of = [kinds.setdefault((t.shape, t.dtype, t.constant), len(kinds)) for t in tensors]
+        # The last is for a member that is left out, NO_TENSOR.
+        kind = np.array([*kind_of, len(kinds)])
+        first = np.empty(len(self), np.int32)
+        for members in equal_rows(self.form[:, None]):
+            width = self.starts[members[0] + 1] - self.starts[members[0]]
+            rows = self.rows[self.starts[members][:, None] + np.arange(width)]
+            same = (rows[:, :, None] == rows[:, None, :]).argmax(2) if width else rows
+            for equal in equal_rows(np.hstack([kind[rows], same])):
+                first[members[equal]] = members[equal[0]]
+        return first
 
 
-def _form(operator: Operator, kind_of: Sequence[int]) -> tuple[object, ...]:
-    """All of an operator but which tensors it has."""
-    form: list[object] = [operator.name, len(operator.outputs)]
-    tensors: list[int | None] = []
-    for arg in operator.args:
-        if isinstance(arg, TensorArg):
-            tensors.append(arg.tensor)
-            form.append(TensorArg)
-        elif isinstance(arg, TensorListArg):
-            tensors += arg.tensors
-            form.append((TensorListArg, len(arg.tensors)))
-        elif isinstance(arg, tuple):
-            # Equal numbers of different types are different arguments.
-            form.append((arg, *map(type, arg)))
-        else:
-            form.append((arg, type(arg)))
-    tensors += operator.outputs
-    form += [None if t is None else kind_of[t] for t in tensors]
-    if len(set(tensors)) < len(tensors):
-        places = {t: place for place, t in enumerate(dict.fromkeys(tensors))}
-        form.append(tuple([places[t] for t in tensors]))
-    return tuple(form)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Alike:
+    """What is worked out of a graph's operators once."""
+
+    of: Sequence[Operator]
+    tensors: Sequence[Tensor]
+    operators: Operators
+    first: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,35 +246,49 @@ class LayoutGraph:
     any representation for free; so may graph outputs. ``textures_first`` prefers textures wherever
     an operator accepts them, as ET-VK does for programs forced to float16. ``pinned`` are
     operators, by index, that keep their present representations. ``positions`` are the operators'
-    positions in the chain that they were read from; empty if they are the same as here.
+    positions in the chain that they were read from; empty if they are the same as here. ``values``
+    are the values that tensors were read from, which name them; empty if they have names.
     ``aliases`` are further names of tensors, and ``delegates`` the delegates that have this graph,
     by their places in the program.
     """
 
     name: str
     tensors: tuple[Tensor, ...]
-    operators: tuple[Operator, ...]
+    operators: Sequence[Operator]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     textures_first: bool = False
     pinned: Mapping[int, PinnedReprs] = field(default_factory=dict)
-    positions: tuple[int, ...] = ()
+    positions: Sequence[int] = ()
+    values: Sequence[int] = ()
     aliases: Mapping[int, str] = field(default_factory=dict)
     delegates: frozenset[int] = frozenset({0})
-    _alike: Alike | None = field(default=None, repr=False, compare=False)
+    _alike: _Alike | None = field(default=None, repr=False, compare=False)
 
     @property
-    def alike(self) -> tuple[int, ...]:
+    def columns(self) -> Operators:
+        """The operators as columns."""
+        return self._known.operators
+
+    @property
+    def alike(self) -> NDArray[np.int32]:
         """For each operator, the first that differs from it in nothing but which tensors it has."""
+        return self._known.first
+
+    @property
+    def _known(self) -> _Alike:
         known = self._alike
-        if (
-            known is None
-            or known.operators is not self.operators
-            or known.tensors is not self.tensors
-        ):
-            known = Alike.of(self.operators, self.tensors)
+        if known is None or known.of is not self.operators or known.tensors is not self.tensors:
+            columns = self.operators
+            if not isinstance(columns, Operators):
+                columns = Operators.of(columns)
+            known = _Alike(self.operators, self.tensors, columns, columns.alike(self.tensors))
             object.__setattr__(self, "_alike", known)
-        return known.first
+        return known
+
+    def name_of(self, tensor: int) -> str:
+        """The name of a tensor, by its index."""
+        return f"v{self.values[tensor]}" if self.values else self.tensors[tensor].name
 
     def number_of(self, operator: int) -> int:
         """The position of an operator, by its index here, in the chain that it was read from."""
@@ -250,11 +348,12 @@ class Layouts:
     """The ``Representations`` of a graph whose tensors are made and repacked like this.
 
     ``made[t]`` is the representation in which tensor ``t`` is made; None if it is not known.
+    ``copied`` are the representations of copies, by operator, argument and tensor.
     """
 
     def __init__(self, made: Sequence[TensorRepr | None], repacks: Iterable[Repacked]) -> None:
         self.made, self.repacks = tuple(made), tuple(repacks)
-        self._copied = {
+        self.copied = {
             (user.operator, user.argument, repack.tensor): repack.target
             for repack in self.repacks
             for user in repack.users
@@ -262,5 +361,5 @@ class Layouts:
 
     def __call__(self, operator: int, side: Side, index: int, tensor: int) -> TensorRepr | None:
         """The representation of an operator's argument or output, and so of a tensor of it."""
-        copy = self._copied.get((operator, index, tensor)) if side == "argument" else None
+        copy = self.copied.get((operator, index, tensor)) if side == "argument" else None
         return self.made[tensor] if copy is None else copy

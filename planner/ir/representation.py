@@ -95,6 +95,9 @@ its *label*, the small integer that stands for it in the solver."""
 
 LABELS: Final[dict[TensorRepr, int]] = {r: label for label, r in enumerate(REPRS)}
 
+BY_PARTS: Final = {(r.storage_type, r.memory_layout): r for r in REPRS}
+"""Every representation, by its storage and layout."""
+
 
 def compatible(a: TensorRepr, b: TensorRepr) -> bool:
     """Whether operands that must be synchronised may have these two representations."""

@@ -246,9 +246,12 @@ def met_faults(
 ) -> Iterator[MetFault]:
     """The faults that a graph's operators have under given representations, each once."""
     rows: dict[int, tuple[Fault, ...]] = {}
-    for number, (operator, first) in enumerate(zip(graph.operators, graph.alike, strict=True)):
+    for number, first in enumerate(graph.alike.tolist()):
         if first not in rows:
-            rows[first] = faults.of(operator, graph.tensors)
+            rows[first] = faults.of(graph.operators[first], graph.tensors)
+        if not rows[first]:
+            continue
+        operator = graph.operators[number]
         for fault in rows[first]:
             given = (
                 (side, index, representations(number, side, index, t))

@@ -9,7 +9,8 @@ from planner.costs.model import CostModel
 from planner.ir.graph import LayoutGraph
 from planner.ir.representation import REPRS, TensorRepr
 from planner.optimise.plan import SEARCH_SECONDS, SEARCH_TIME, LayoutPlan, read_plan
-from planner.optimise.problem import LayoutProblem, Slot
+from planner.optimise.problem import LayoutProblem
+from planner.optimise.slots import Slot
 from solver import Status, ranked
 
 

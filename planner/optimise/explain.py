@@ -20,8 +20,9 @@ from planner.kernels.limits import Limits
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.constraints import possible
 from planner.optimise.plan import LayoutPlan, Transition
-from planner.optimise.problem import LayoutProblem, Slot
+from planner.optimise.problem import LayoutProblem
 from planner.optimise.restricted import Restricted
+from planner.optimise.slots import Slot
 from solver import (
     FORBIDDEN,
     Agree,

@@ -167,10 +167,15 @@ def used_bytes(graph: VkGraph) -> int:
 def apply(graph: VkGraph, plan: MemoryPlan) -> VkGraph:
     """The graph with the plan's memory objects."""
     values = list(graph.values)
+    known: dict[tuple[object, ...], VkTensor] = {}
     for value_id, memory_object in plan.objects.items():
         value = values[value_id]
         if isinstance(value, VkTensor):
-            values[value_id] = replace(value, mem_obj_id=memory_object)
+            kind = value.datatype, value.dims, value.constant_id, memory_object
+            key = (*kind, value.storage_type, value.memory_layout, value.staging_datatype)
+            if key not in known:
+                known[key] = replace(value, mem_obj_id=memory_object)
+            values[value_id] = known[key]
     return replace(graph, values=tuple(values))
 
 

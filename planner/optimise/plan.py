@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 from typing import Final
 
-from planner.costs.model import CostModel, transition_price
+from planner.costs.model import CostModel, Price, PricedOperand, transition_price
 from planner.errors import InputError, NoRepresentationError, PlannerError, Remedy
 from planner.ir.graph import LayoutGraph, Layouts, Operand
-from planner.ir.representation import LABELS, REPRS, TensorRepr
+from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
 from planner.optimise.conflicts import conflict_of
@@ -19,7 +18,8 @@ from planner.optimise.constraints import lacks_texture
 from planner.optimise.free import live_sets
 from planner.optimise.live import LiveSets
 from planner.optimise.peak import with_least_peak
-from planner.optimise.problem import LayoutProblem, Slot, build_problem, describe_variable
+from planner.optimise.problem import LayoutProblem, build_problem, describe_variable
+from planner.optimise.slots import NO_LABEL, Slots, labels_of
 from planner.stopwatch import stage
 from schema import CostOrigin
 from solver import (
@@ -38,7 +38,6 @@ SEARCH_SECONDS: Final = 20.0
 """The limit of a search in wall-clock seconds: several times what ``SEARCH_TIME`` takes."""
 
 _NAMED_OPERANDS: Final = 4
-_NO_LABEL: Final = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,13 +191,13 @@ def _plan_graph(
 
 def assignment_of(layout: LayoutProblem, given: Layouts) -> list[int]:
     """The labels of given layouts, no label where they have none."""
-    chosen: list[TensorRepr | None] = [None] * len(layout.problem.variables)
+    made = labels_of(given).tolist()
+    chosen = [NO_LABEL] * len(layout.problem.variables)
     for t, producer in enumerate(layout.producers):
         if producer is not None:
-            chosen[producer] = given.made[t]
-    for slot in layout.slots:
-        chosen[slot.variable] = slot.represented(given)
-    return [_NO_LABEL if r is None else LABELS[r] for r in chosen]
+            chosen[producer] = made[t]
+    chosen[: len(layout.slots)] = layout.slots.labels(given).tolist()
+    return chosen
 
 
 def _conflict(
@@ -233,30 +232,30 @@ def read_plan(
     layout, assignment = live.layout, solution.assignment
     made: list[TensorRepr | None] = []
     transitions: list[Transition] = []
-    for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
+    for t, (producer, readers) in enumerate(
+        zip(layout.producers, layout.readers.each(), strict=True)
+    ):
         if producer is None:
-            made.append(REPRS[assignment[readers[0].variable]] if readers else None)
+            made.append(REPRS[assignment[readers[0]]] if readers else None)
             continue
         source = assignment[producer]
         made.append(REPRS[source])
         users: dict[int, list[Operand]] = {}
-        for slot in readers:
-            label = assignment[slot.variable]
+        for v in readers:
+            label = assignment[v]
             if label != source:
+                slot = layout.slots[v]
                 users.setdefault(label, []).append(Operand(slot.operator, slot.index))
-        if users:
-            for label, operands in users.items():
-                pair = REPRS[source], REPRS[label]
-                price = transition_price(costs, graph.tensors[t], *pair)
-                transitions.append(Transition(t, *pair, price.cost, tuple(operands), price.origin))
+        for label, operands in users.items():
+            pair = REPRS[source], REPRS[label]
+            price = transition_price(costs, graph.tensors[t], *pair)
+            transitions.append(Transition(t, *pair, price.cost, tuple(operands), price.origin))
     transitions.sort(key=lambda x: (x.users[0].operator, x.users[0].argument, x.tensor))
     return LayoutPlan(
         made=tuple(made),
         transitions=tuple(transitions),
         operators=tuple(
-            operator_prices(
-                graph, layout.slots, costs, lambda slot: REPRS[assignment[slot.variable]]
-            )
+            operator_prices(graph, layout.slots, costs, assignment[: len(layout.slots)])
         ),
         cost=solution.cost[0],
         bound=solution.bound[0],
@@ -269,24 +268,38 @@ def read_plan(
 
 
 def operator_prices(
-    graph: LayoutGraph,
-    slots: Iterable[Slot],
-    costs: CostModel,
-    representation: Callable[[Slot], TensorRepr | None],
+    graph: LayoutGraph, slots: Slots, costs: CostModel, labels: Sequence[int]
 ) -> Iterator[OperatorPrice]:
-    """The costs of the operators themselves under given representations, without transitions.
+    """The costs of the operators themselves, without transitions, by the labels of their slots.
 
-    Pinned operators and slots without a representation cost nothing. There are no prices if the
-    objective does not count operators.
+    Pinned operators and slots without a label cost nothing. There are no prices if the objective
+    does not count operators.
     """
-    for index, group in groupby(slots, key=lambda slot: slot.operator):
+    known: dict[tuple[int, ...], Price | None] = {}
+    alike = graph.alike.tolist()
+    for index, start, end in slots.bounds():
         if index in graph.pinned:
             continue
-        operands = [
-            slot.priced((LABELS[r],)) for slot in group if (r := representation(slot)) is not None
-        ]
-        operator = graph.operators[index]
-        tables = [table for _, table in costs.operator(operator, graph.tensors, operands)]
-        if tables:
-            origin = costs.operator_origin(operator, graph.tensors, operands)
-            yield OperatorPrice(index, sum(int(table.sum()) for table in tables), origin)
+        # What is alike costs as much.
+        key = (alike[index], *labels[start:end])
+        if key not in known:
+            operands = [
+                slot.priced((labels[slot.variable],))
+                for slot in slots[start:end]
+                if labels[slot.variable] != NO_LABEL
+            ]
+            known[key] = _operator_price(graph, index, operands, costs)
+        price = known[key]
+        if price is not None:
+            yield OperatorPrice(index, price.cost, price.origin)
+
+
+def _operator_price(
+    graph: LayoutGraph, index: int, operands: Sequence[PricedOperand], costs: CostModel
+) -> Price | None:
+    operator = graph.operators[index]
+    tables = [table for _, table in costs.operator(operator, graph.tensors, operands)]
+    if not tables:
+        return None
+    origin = costs.operator_origin(operator, graph.tensors, operands)
+    return Price(sum(int(table.sum()) for table in tables), origin)

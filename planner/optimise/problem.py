@@ -7,15 +7,16 @@ made (a graph input, a prepacked constant) gets its own variable if two or more 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.model import CostModel, PricedOperand
+from planner.costs.model import CostModel
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import (
@@ -23,7 +24,6 @@ from planner.ir.graph import (
     Layouts,
     Operator,
     PinnedReprs,
-    Representations,
     Side,
     Tensor,
     TensorArg,
@@ -47,8 +47,20 @@ from planner.kernels.registry import CLONE, written_args
 from planner.kernels.rep_sets import OpRepSets, op_rep_sets, without_faults
 from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.restricted import ANY, Restricted
+from planner.optimise.slots import NO_LABEL, Readers, Slot, Slots
 from schema import VkDataType, VkMemoryLayout
-from solver import FORBIDDEN, Agree, CostTable, Problem, SharedCopies, Variable
+from solver import (
+    FORBIDDEN,
+    Agree,
+    CostTable,
+    Factor,
+    Factors,
+    Problem,
+    SharedCopies,
+    Stamp,
+    Variable,
+    equal_rows,
+)
 
 LEVELS: Final = 4
 """Levels of costs, compared in order: cost, transitions, departures, a fixed order of labels."""
@@ -65,7 +77,11 @@ _TAKES_PRODUCERS: Final = frozenset({"et_vk.q8ta_conv2d_transposed.default"})
 Source: ``runtime/ResolveLayouts.cpp``.
 """
 
-_SAME = tuple(range(len(REPRS)))
+_EQUAL = Agree((), tuple(range(len(REPRS))))
+_COMPATIBLE = Agree((), COMPATIBILITY_CLASSES)
+_FEW: Final = 16
+"""Factors that are alike and fewer are kept one by one: arrays would take more time."""
+
 _CONV2D = PACKED_INT8_CONV2D_BUFFER.mask
 _CONV2D_LABEL = LABELS[CONV2D]
 _CHANNELS_PACKED_INT8 = [
@@ -91,26 +107,6 @@ _NOT_PREFERRED = np.array([label not in PREFERRED for label in range(len(REPRS))
 
 
 @dataclass(frozen=True, slots=True)
-class Slot:
-    """An operand of an operator: argument ``index``, or output ``index`` if ``is_output``."""
-
-    operator: int
-    is_output: bool
-    index: int
-    tensors: tuple[int, ...]
-    variable: int
-
-    def represented(self, representations: Representations) -> TensorRepr | None:
-        """Which of given representations the operand has."""
-        side: Side = "output" if self.is_output else "argument"
-        return representations(self.operator, side, self.index, self.tensors[0])
-
-    def priced(self, domain: tuple[int, ...]) -> PricedOperand:
-        """The operand, with the labels that it may take, for a cost model."""
-        return PricedOperand(self.is_output, self.index, self.tensors, domain)
-
-
-@dataclass(frozen=True, slots=True)
 class LayoutProblem:
     """A problem for the solver, and the meaning of its variables.
 
@@ -119,9 +115,9 @@ class LayoutProblem:
     """
 
     problem: Problem
-    slots: tuple[Slot, ...]
+    slots: Slots
     producers: tuple[int | None, ...]
-    readers: tuple[tuple[Slot, ...], ...]
+    readers: Readers
 
 
 def build_problem(
@@ -138,6 +134,25 @@ def build_problem(
     return _Builder(graph, limits, costs, given).build()
 
 
+@dataclass(frozen=True, slots=True)
+class _Operands:
+    """The slots of an operator, in terms of its row of tensors: the same for all that are like it.
+
+    ``written`` are arguments that it writes to.
+    """
+
+    index: tuple[int, ...]
+    """Of an argument, or ``~`` of an output."""
+    places: tuple[slice, ...]
+    masks: tuple[int, ...]
+    groups: tuple[tuple[tuple[int, ...], Agree], ...] = ()
+    """Slots, by their places here, that agree."""
+    written: frozenset[int] = frozenset()
+    direct: frozenset[int] = frozenset()
+    """Arguments that are what they were before, because no copy will do."""
+    is_priced: bool = True
+
+
 class _Builder:
     def __init__(
         self, graph: LayoutGraph, limits: Limits, costs: CostModel, given: Layouts | None
@@ -147,57 +162,71 @@ class _Builder:
         self.costs = costs
         self.given = given or Layouts((None,) * len(graph.tensors), ())
         self.restricted = Restricted(graph, limits.restrictions) if limits.restrictions else None
-        self.slots: list[Slot] = []
+        self.operands: dict[int, _Operands] = {}  # by the first of operators that are alike
+        self.like: list[int] = []  # by operator: the first that is like it
         self.masks: list[int] = []  # by variable
-        self.kept: list[int | None] = []  # by variable: the label that it should keep
-        self.synced: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
-        self.slots_of: list[list[Slot]] = []  # by operator
-        self.producers: list[int | None] = [None] * len(graph.tensors)
-        self.makers: list[list[int]] = [[] for _ in graph.tensors]  # variables, by tensor
-        self.readers: list[list[Slot]] = [[] for _ in graph.tensors]
+        self._factors = _Factors()
         self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
-        self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], NDArray[np.int64]] = {}
-        self._preferences: dict[tuple[int, int | None], NDArray[np.int64]] = {}
+        self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], SharedCopies] = {}
 
     def build(self) -> LayoutProblem:
-        accepted: dict[int, OpRepSets | None] = {}
-        for index, (operator, first) in enumerate(
-            zip(self.graph.operators, self.graph.alike, strict=True)
-        ):
-            if index in self.graph.pinned:
-                self._add_pinned(index, operator, self.graph.pinned[index])
-                continue
-            # A user's limits may name any operator.
-            like = first if self.restricted is None else index
-            if like not in accepted:
-                accepted[like] = self._accepted(index, operator)
-            sets = accepted[like]
-            if sets is not None:
-                self._add_operator(index, operator, sets)
-        self._add_free_producers()
+        self.slots = self._stamped()
+        self.readers = Readers(self.slots, len(self.graph.tensors))
+        self.producers = self._producers()
+        kept = self._kept()
+        self._add_free_producers(kept)
         conv2d_read = self._restrict_conv2d()
         domains = [labels_of(mask) for mask in self.masks]
-        factors: list[CostTable | SharedCopies | Agree] = [
-            Agree(scope, classes) for scope, classes in self.synced
-        ]
-        factors.extend(Agree(scope, _SAME) for scope in self._written_in_place())
-        factors.extend(
-            CostTable((variable,), self._preference(variable))
-            for variable in range(len(self.masks))
-            if len(domains[variable]) > 1
-        )
-        for tensor in range(len(self.graph.tensors)):
-            copies = self._shared_copies(tensor, tensor in conv2d_read)
-            if copies is not None:
-                factors.append(copies)
-        factors.extend(self._operator_tables(domains))
-        variables = [Variable(domain, f"v{i}") for i, domain in enumerate(domains)]
+        self._add_written_in_place()
+        self._add_preferences(kept)
+        self._add_copies(conv2d_read)
+        self._add_operator_tables(domains)
+        variables = {mask: Variable(labels_of(mask)) for mask in set(self.masks)}
         return LayoutProblem(
-            problem=Problem(len(REPRS), LEVELS, tuple(variables), tuple(factors)),
-            slots=tuple(self.slots),
-            producers=tuple(self.producers),
-            readers=tuple(map(tuple, self.readers)),
+            problem=Problem(
+                len(REPRS),
+                LEVELS,
+                tuple([variables[mask] for mask in self.masks]),
+                self._factors.all(),
+            ),
+            slots=self.slots,
+            producers=tuple([None if v < 0 else v for v in self.producers]),
+            readers=self.readers,
         )
+
+    def _stamped(self) -> Slots:
+        """The slots of all operators, worked out once for those that are alike, and their ties."""
+        graph = self.graph
+        columns = graph.columns
+        # A user's limits may name any operator.
+        self.like = graph.alike.tolist() if self.restricted is None else list(range(len(columns)))
+        operator, index, tensors, counts = array("i"), array("i"), array("i"), array("i")
+        rows, starts = columns.rows.tolist(), columns.starts.tolist()
+        for number, like in enumerate(self.like):
+            key = number if number in graph.pinned else like
+            found = self.operands.get(key)
+            if found is None:
+                found = self.operands[key] = self._operands(number)
+            self.like[number] = key
+            base = len(index)
+            index.extend(found.index)
+            self.masks += found.masks
+            row = rows[starts[number] : starts[number + 1]]
+            for place in found.places:
+                operator.append(number)
+                members = row[place]
+                tensors.extend(members)
+                counts.append(len(members))
+            for members, agree in found.groups:
+                self._factors.add(agree, [base + i for i in members])
+        return Slots(operator, index, tensors, counts)
+
+    def _operands(self, index: int) -> _Operands:
+        operator = self.graph.operators[index]
+        if index in self.graph.pinned:
+            return self._pinned(index, operator, self.graph.pinned[index])
+        sets = self._accepted(index, operator)
+        return _Operands((), (), ()) if sets is None else self._planned(index, operator, sets)
 
     def _accepted(self, index: int, operator: Operator) -> OpRepSets | None:
         """What a call accepts, less its known faults; without limits of a user's the same for all
@@ -210,41 +239,25 @@ class _Builder:
         possible_there = partial(self._possible_of_operand, index)
         return without_faults(sets, operator, faults, possible_there)
 
-    def _variable(self, mask: int, tensor: int, given: TensorRepr | None) -> int:
-        self.masks.append(mask)
-        is_int8 = self.graph.tensors[tensor].dtype == VkDataType.INT8
-        self.kept.append(None if given is None or is_int8 else LABELS[given])
-        return len(self.masks) - 1
-
-    def _add_operator(self, index: int, operator: Operator, sets: OpRepSets) -> None:
-        tensors = self.graph.tensors
-        slots: list[Slot] = []
-        args: list[int] = []
-        primary = None
+    def _planned(self, index: int, operator: Operator, sets: OpRepSets) -> _Operands:
+        """The operands of an operator that the registry knows."""
+        tensors, places = self.graph.tensors, _places(operator)
         textures_first = self.graph.textures_first and self._has_textures(index, operator, sets)
+        found: list[tuple[int, slice, int]] = []
+        primary = None
         for arg, members in operator.tensor_args():
             accepted = sets.args[arg]
             if accepted is None or any(tensors[t].constant for t in members):
                 continue
-            slot = self._add_slot(index, False, arg, members, accepted.mask, textures_first)
-            slots.append(slot)
-            args.append(slot.variable)
             if arg == sets.primary_arg:
-                primary = slot.variable
-            for t in dict.fromkeys(members):
-                self.readers[t].append(slot)
-        outs = []
+                primary = len(found)
+            mask = self._mask(index, False, arg, members, accepted.mask, textures_first)
+            found.append((arg, places[arg], mask))
+        args = list(range(len(found)))
         for j, t in enumerate(operator.outputs):
-            slot = self._add_slot(index, True, j, (t,), sets.outs[j].mask, textures_first)
-            slots.append(slot)
-            outs.append(slot.variable)
-            if self.producers[t] is None:
-                self.producers[t] = slot.variable
-            self.makers[t].append(slot.variable)
-        if not slots:
-            return
-        self.slots.extend(slots)
-        self.slots_of.append(slots)
+            mask = self._mask(index, True, j, (t,), sets.outs[j].mask, textures_first)
+            found.append((~j, places[~j], mask))
+        outs = list(range(len(args), len(found)))
 
         # If the primary argument is a constant, all synchronised arguments take its place.
         groups: list[list[int]] = []
@@ -260,20 +273,21 @@ class _Builder:
         else:
             groups.append(group_outs)
         # A clone that changed its layout would be read as a transition.
-        classes = _SAME if operator.name == CLONE else COMPATIBILITY_CLASSES
-        self.synced.extend((tuple(group), classes) for group in groups if len(group) > 1)
+        agree = _EQUAL if operator.name == CLONE else _COMPATIBLE
+        tied = tuple([(tuple(group), agree) for group in groups if len(group) > 1])
+        return _Operands(*_columns(found), tied, frozenset(written_args(operator.name)))
 
-    def _add_pinned(self, index: int, operator: Operator, pinned: PinnedReprs) -> None:
+    def _pinned(self, index: int, operator: Operator, pinned: PinnedReprs) -> _Operands:
         """An operator that keeps its representations, each member of a list its own."""
+        places = _places(operator)
+        found: list[tuple[int, slice, int]] = []
 
-        def add(is_output: bool, position: int, t: int, kept: TensorRepr | None) -> Slot | None:
-            if kept is None:
-                return None
+        def add(at: int, place: int, t: int, kept: TensorRepr) -> None:
             accepted = TensorRepSet.from_reprs([kept])
             accepted &= fitting(self.graph.tensors[t].shape, self.limits.texture)
-            slot = self._add_slot(index, is_output, position, (t,), accepted.mask, False)
-            self.slots.append(slot)
-            return slot
+            position = ~at if at < 0 else at
+            mask = self._mask(index, at < 0, position, (t,), accepted.mask, False)
+            found.append((at, slice(place, place + 1), mask))
 
         for argument, kept in pinned.args.items():
             # Lists with a member left out as well, which are no arguments to operators with sets.
@@ -284,15 +298,14 @@ class _Builder:
             elif isinstance(read, TensorArg):
                 members = (read.tensor,)
             for t, representation in dict(zip(members, kept, strict=True)).items():
-                slot = None if t is None else add(False, argument, t, representation)
-                if t is not None and slot is not None:
-                    self.readers[t].append(slot)
+                if t is not None and representation is not None:
+                    place = places[argument].start + members.index(t)
+                    add(argument, place, t, representation)
         for j, (t, representation) in enumerate(zip(operator.outputs, pinned.outs, strict=True)):
-            slot = add(True, j, t, representation)
-            if slot is not None:
-                self.makers[t].append(slot.variable)
-                if self.producers[t] is None:
-                    self.producers[t] = slot.variable
+            if representation is not None:
+                add(~j, places[~j].start, t, representation)
+        written = frozenset(written_args(operator.name))
+        return _Operands(*_columns(found), (), written, pinned.direct, is_priced=False)
 
     def _has_textures(self, index: int, operator: Operator, sets: OpRepSets) -> bool:
         """Whether restrictions leave textures to all operands of an operator that accept them.
@@ -313,7 +326,7 @@ class _Builder:
             return ANY
         return self.restricted.operand(operator, side, index, members)
 
-    def _add_slot(
+    def _mask(
         self,
         operator: int,
         is_output: bool,
@@ -321,7 +334,8 @@ class _Builder:
         members: tuple[int, ...],
         accepted: int,
         textures_first: bool,
-    ) -> Slot:
+    ) -> int:
+        """What an operand may be, as a bit mask over labels."""
         mask = accepted
         for t in members:
             mask &= self._possible(self.graph.tensors[t])
@@ -335,9 +349,7 @@ class _Builder:
                 raise restricted_away(what, self.limits)
         if textures_first and mask & ANY_TEXTURE.mask:
             mask &= ANY_TEXTURE.mask
-        given = self.given(operator, side, index, members[0])
-        variable = self._variable(mask, members[0], given)
-        return Slot(operator, is_output, index, members, variable)
+        return mask
 
     def _no_representation(
         self, operator: int, is_output: bool, index: int, members: Sequence[int], accepted: int
@@ -372,22 +384,43 @@ class _Builder:
             mask &= 0 if tensor.constant else self._possible(tensor)
         return mask
 
-    def _add_free_producers(self) -> None:
-        for t, slots in enumerate(self.readers):
-            if self.producers[t] is not None or not slots:
+    def _producers(self) -> list[int]:
+        """By tensor: the variable of the first operand that makes it, or -1."""
+        found = [-1] * len(self.graph.tensors)
+        made = np.flatnonzero(self.slots.operand < 0)[::-1]
+        for variable, t in zip(made.tolist(), self.slots.first[made].tolist(), strict=True):
+            found[t] = variable
+        return found
+
+    def _kept(self) -> list[int]:
+        """By variable: the label that it should keep, or ``NO_LABEL``."""
+        is_int8 = np.array([t.dtype == VkDataType.INT8 for t in self.graph.tensors], bool)
+        labels = self.slots.labels(self.given)
+        kept: list[int] = np.where(is_int8[self.slots.first], NO_LABEL, labels).tolist()
+        return kept
+
+    def _add_free_producers(self, kept: list[int]) -> None:
+        for t, (producer, slots) in enumerate(
+            zip(self.producers, self.readers.each(), strict=True)
+        ):
+            if producer >= 0 or not slots:
                 continue
             wanted = ANY if self.restricted is None else self.restricted.made(t)
             union = 0
             for slot in slots:
-                union |= self.masks[slot.variable]
+                union |= self.masks[slot]
             if union & ~wanted:
                 # Restricted where it is made: what its readers take is copied.
                 union = union & wanted or self._made_otherwise(t, union) & wanted
                 if not union:
                     raise restricted_away(self._tensor(t), self.limits)
-            elif len({slot.variable for slot in slots}) < 2:
+            elif len(slots) < 2:
                 continue
-            self.producers[t] = self._variable(union, t, self.given.made[t])
+            self.producers[t] = len(self.masks)
+            self.masks.append(union)
+            made = self.given.made[t]
+            is_int8 = self.graph.tensors[t].dtype == VkDataType.INT8
+            kept.append(NO_LABEL if made is None or is_int8 else LABELS[made])
 
     def _made_otherwise(self, t: int, read: int) -> int:
         """What a tensor that no operator makes could be, and be copied to what its readers take."""
@@ -399,36 +432,44 @@ class _Builder:
         """A tensor, for messages."""
         tensor = self.graph.tensors[t]
         place = f"{self.graph.name}, " if self.graph.name else ""
-        return f"{place}tensor {tensor.name} ({tensor.shape_text})"
+        return f"{place}tensor {self.graph.name_of(t)} ({tensor.shape_text})"
 
-    def _written_in_place(self) -> list[tuple[int, ...]]:
-        """Groups of variables that must be equal: tensors that are written into have no copies.
+    def _add_written_in_place(self) -> None:
+        """Variables that must be equal: tensors that are written into have no copies.
 
         Nor has an operator without registration any that it had not before: what it reads may be
         more than the tensor's contents.
         """
-        scopes = []
         rewritten = self._rewritten()
-        for t, readers in enumerate(self.readers):
-            names = ((self.graph.operators[slot.operator].name, slot.index) for slot in readers)
-            is_written = t in rewritten or any(index in written_args(n) for n, index in names)
-            same = readers if is_written else [slot for slot in readers if self._is_direct(slot)]
-            scope = {slot.variable for slot in same} | {self.producers[t], *self.makers[t]}
-            scopes.append(tuple(sorted(v for v in scope if v is not None)))
-        return [scope for scope in scopes if len(scope) > 1]
+        written, direct = self._where("written"), self._where("direct")
+        named = self.slots.first[[*written, *direct]].tolist() if written or direct else []
+        for t in sorted(rewritten.union(named)):
+            readers = self.readers.of(t)
+            if t not in rewritten and written.isdisjoint(readers):
+                readers = [v for v in readers if v in direct]
+            makers = np.flatnonzero((self.slots.first == t) & (self.slots.operand < 0))
+            scope = {*readers, *makers.tolist(), self.producers[t]} - {-1}
+            if len(scope) > 1:
+                self._factors.add(_EQUAL, sorted(scope))
+
+    def _where(self, what: Literal["written", "direct"]) -> set[int]:
+        """The variables of arguments that are written, or direct."""
+        places = {key: getattr(found, what) for key, found in self.operands.items()}
+        if not any(places.values()):
+            return set()
+        return {
+            v
+            for operator, start, end in self.slots.bounds()
+            if places[self.like[operator]]
+            for v in range(start, end)
+            if self.slots.operand[v] in places[self.like[operator]]
+        }
 
     def _rewritten(self) -> set[int]:
         """The tensors that are made more than once, or inputs that an operator makes again."""
-        made = set(self.graph.inputs)
-        found = set[int]()
-        for operator in self.graph.operators:
-            found |= made.intersection(operator.outputs)
-            made.update(operator.outputs)
-        return found
-
-    def _is_direct(self, slot: Slot) -> bool:
-        pinned = self.graph.pinned.get(slot.operator)
-        return pinned is not None and slot.index in pinned.direct
+        made = np.concatenate([np.unique(self.graph.inputs), self.graph.columns.outputs()])
+        tensors, times = np.unique(made, return_counts=True)
+        return set(tensors[times > 1].astype(int).tolist())
 
     def _restrict_conv2d(self) -> set[int]:
         """Leaves CONV2D only to tensors for which the runtime will resolve it.
@@ -437,6 +478,9 @@ class _Builder:
         same copy. Where no other layout is left (transposed convolution), CONV2D stays and resolves
         to the producer's layout. Returns the tensors with a resolving reader.
         """
+        names = {form.name for form in self.graph.columns.forms}
+        if names.isdisjoint(_RESOLVES_CONV2D) and not any(m & _CONV2D for m in set(self.masks)):
+            return set()
         resolved = {
             t for t, readers in enumerate(self.readers) if resolves_conv2d(self.graph, readers)
         }
@@ -445,7 +489,7 @@ class _Builder:
             if t in resolved or not names.isdisjoint(_TAKES_PRODUCERS):
                 continue
             for v in (self.producers[t], *(slot.variable for slot in readers)):
-                if v is not None:
+                if v >= 0:
                     self.masks[v] &= ~_CONV2D
         nothing_but = (
             f"is left nothing but {PACKED_INT8_CONV2D_BUFFER}, which no operator that reads it "
@@ -456,53 +500,118 @@ class _Builder:
                 what = self._operand(slot.operator, slot.is_output, slot.index, slot.tensors)
                 raise NoRepresentationError(f"{what} {nothing_but}", Remedy.EXCLUDE_FEWER_LAYOUTS)
         for t, producer in enumerate(self.producers):
-            if producer is not None and not self.masks[producer]:
+            if producer >= 0 and not self.masks[producer]:
                 raise NoRepresentationError(f"{self._tensor(t)} {nothing_but}", Remedy.DROP_LIMITS)
         return resolved
 
-    def _preference(self, variable: int) -> NDArray[np.int64]:
-        key = mask, kept = self.masks[variable], self.kept[variable]
-        found = self._preferences.get(key)
-        if found is None:
-            labels = np.array(labels_of(mask))
-            found = np.zeros((LEVELS, len(labels)), dtype=np.int64)
-            found[2] = _NOT_PREFERRED[labels] if kept is None else labels != kept
-            found[3] = labels
-            self._preferences[key] = found
-        return found
+    def _add_preferences(self, kept: Sequence[int]) -> None:
+        masks, labels = np.array(self.masks, np.int64), np.array(kept, np.int64)
+        for variables in equal_rows(np.stack([masks, labels - NO_LABEL], axis=1)):
+            v = int(variables[0])
+            if self.masks[v] & self.masks[v] - 1:
+                preference = CostTable((v,), _preference(self.masks[v], kept[v]))
+                self._factors.add(preference, variables.tolist(), width=1)
 
-    def _shared_copies(self, t: int, resolves_conv2d: bool) -> SharedCopies | None:
-        producer, readers = self.producers[t], self.readers[t]
-        if producer is None or not readers:
-            return None
-        mask = self.masks[producer]
-        if not mask & mask - 1 and all(self.masks[slot.variable] == mask for slot in readers):
-            return None
-        return SharedCopies(
-            producer,
-            tuple(slot.variable for slot in readers),
-            self._prices_of(self.graph.tensors[t], resolves_conv2d),
-        )
+    def _add_copies(self, conv2d_read: set[int]) -> None:
+        for t, (producer, readers) in enumerate(
+            zip(self.producers, self.readers.each(), strict=True)
+        ):
+            if producer < 0 or not readers:
+                continue
+            mask = self.masks[producer]
+            if not mask & mask - 1 and all(self.masks[v] == mask for v in readers):
+                continue
+            copies = self._copies_of(self.graph.tensors[t], t in conv2d_read)
+            self._factors.add(copies, [producer, *readers])
 
-    def _prices_of(self, tensor: Tensor, resolves_conv2d: bool) -> NDArray[np.int64]:
+    def _copies_of(self, tensor: Tensor, resolves_conv2d: bool) -> SharedCopies:
         is_int8 = tensor.dtype == VkDataType.INT8
         key = (tensor.shape, tensor.dtype, is_int8 and resolves_conv2d)
         found = self._prices.get(key)
         if found is None:
-            found = copy_prices(self.costs, tensor, resolves_conv2d=resolves_conv2d)
-            self._prices[key] = found
+            prices = copy_prices(self.costs, tensor, resolves_conv2d=resolves_conv2d)
+            found = self._prices[key] = SharedCopies(0, (), prices)
         return found
 
-    def _operator_tables(self, domains: Sequence[tuple[int, ...]]) -> list[CostTable]:
+    def _add_operator_tables(self, domains: Sequence[tuple[int, ...]]) -> None:
+        known: dict[tuple[int, ...], list[CostTable]] = {}
+        for index, start, end in self.slots.bounds():
+            like = self.like[index]
+            if not self.operands[like].is_priced:
+                continue
+            key = (like, *self.masks[start:end])
+            if key not in known:
+                known[key] = self._operator_tables(index, self.slots[start:end], domains)
+            for table in known[key]:
+                self._factors.add(table, [start + i for i in table.scope])
+
+    def _operator_tables(
+        self, index: int, slots: Sequence[Slot], domains: Sequence[tuple[int, ...]]
+    ) -> list[CostTable]:
+        """What an operator costs; a scope has places among its slots."""
         tables = []
-        for slots in self.slots_of:
-            operator = self.graph.operators[slots[0].operator]
-            operands = [slot.priced(domains[slot.variable]) for slot in slots]
-            for scope, costs in self.costs.operator(operator, self.graph.tensors, operands):
-                levels = np.zeros((LEVELS, *costs.shape), dtype=np.int64)
-                levels[0] = costs
-                tables.append(CostTable(tuple(slots[i].variable for i in scope), levels))
+        operands = [slot.priced(domains[slot.variable]) for slot in slots]
+        operator = self.graph.operators[index]
+        for scope, costs in self.costs.operator(operator, self.graph.tensors, operands):
+            levels = np.zeros((LEVELS, *costs.shape), dtype=np.int64)
+            levels[0] = costs
+            tables.append(CostTable(tuple(scope), levels))
         return tables
+
+
+class _Factors:
+    """Factors that are alike, kept together."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], tuple[Factor, array[int]]] = {}
+
+    def add(self, like: Factor, scope: Sequence[int], width: int | None = None) -> None:
+        """Adds a factor like one, whatever its scope; or several, with scopes of one ``width``."""
+        key = id(like), width or len(scope)
+        found = self._known.get(key)
+        if found is None:
+            found = self._known[key] = like, array("i")
+        found[1].extend(scope)
+
+    def all(self) -> Factors:
+        """All factors; those that few are like one by one."""
+        others: list[Factor] = []
+        stamps: list[Stamp] = []
+        for (_, width), (like, scopes) in self._known.items():
+            stamp = Stamp.of(like, np.array(scopes, np.int32).reshape(-1, width))
+            if len(stamp) < _FEW:
+                others += map(stamp.at, range(len(stamp)))
+            else:
+                stamps.append(stamp)
+        return Factors(others, stamps)
+
+
+def _preference(mask: int, kept: int) -> NDArray[np.int64]:
+    labels = np.array(labels_of(mask))
+    found = np.zeros((LEVELS, len(labels)), dtype=np.int64)
+    found[2] = _NOT_PREFERRED[labels] if kept == NO_LABEL else labels != kept
+    found[3] = labels
+    return found
+
+
+def _places(operator: Operator) -> dict[int, slice]:
+    """The places of an operator's arguments, and of outputs ``~i``, in its row of tensors."""
+    places: dict[int, slice] = {}
+    at = 0
+    for argument, read in enumerate(operator.args):
+        if isinstance(read, TensorArg | TensorListArg):
+            end = at + (len(read.tensors) if isinstance(read, TensorListArg) else 1)
+            places[argument] = slice(at, end)
+            at = end
+    places.update({~j: slice(at + j, at + j + 1) for j in range(len(operator.outputs))})
+    return places
+
+
+def _columns(
+    operands: Sequence[tuple[int, slice, int]],
+) -> tuple[tuple[int, ...], tuple[slice, ...], tuple[int, ...]]:
+    indices, places, masks = zip(*operands, strict=True) if operands else ((), (), ())
+    return indices, places, masks
 
 
 def copy_prices(costs: CostModel, tensor: Tensor, *, resolves_conv2d: bool) -> NDArray[np.int64]:
@@ -534,5 +643,5 @@ def describe_variable(graph: LayoutGraph, layout: LayoutProblem, variable: int) 
             return f"{what} {slot.index} of {graph.place_of(slot.operator)}"
     for t, producer in enumerate(layout.producers):
         if producer == variable:
-            return f"tensor {graph.tensors[t].name}"
+            return f"tensor {graph.name_of(t)}"
     return f"variable {variable}"

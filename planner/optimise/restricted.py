@@ -106,7 +106,7 @@ def _names(graph: LayoutGraph) -> Iterator[str]:
         yield str(graph.number_of(index))
     for t, tensor in enumerate(graph.tensors):
         if not tensor.constant:
-            yield tensor.name
+            yield graph.name_of(t)
             if t in graph.aliases:
                 yield graph.aliases[t]
 
@@ -146,6 +146,6 @@ def _tensors(restriction: Restriction, graph: LayoutGraph) -> tuple[int, ...]:
         return listed if target.index is None else listed[target.index : target.index + 1]
     return tuple(
         t
-        for t, tensor in enumerate(graph.tensors)
-        if target.name in (tensor.name, graph.aliases.get(t))
+        for t in range(len(graph.tensors))
+        if target.name in (graph.name_of(t), graph.aliases.get(t))
     )

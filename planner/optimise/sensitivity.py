@@ -16,7 +16,7 @@ from planner.costs.model import CostModel, PricedOperand, UncertainCosts
 from planner.ir.graph import LayoutGraph, Operator
 from planner.ir.representation import REPRS, TensorRepr
 from planner.optimise.plan import LayoutPlan
-from planner.optimise.problem import Slot
+from planner.optimise.slots import Slot
 from solver import FORBIDDEN, CostTable, SharedCopies, Status, TooDenseError, steadiness
 
 _NOTHING: Final = Fraction(-1)

@@ -22,8 +22,9 @@ from planner.ir.representation import ANY_TEXTURE, PACKED_INT8_CONV2D_BUFFER, la
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.constraints import possible
 from planner.optimise.plan import LayoutPlan
-from planner.optimise.problem import Slot, copy_prices, resolves_conv2d
+from planner.optimise.problem import copy_prices, resolves_conv2d
 from planner.optimise.restricted import Restricted
+from planner.optimise.slots import Slot
 from schema import VkDataType
 from solver import (
     FORBIDDEN,

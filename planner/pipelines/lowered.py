@@ -31,6 +31,7 @@ from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
 from planner.optimise.restricted import check_names
+from planner.optimise.slots import NO_LABEL
 from planner.optimise.tradeoff import CRITERIA, Criterion
 from planner.options import PlanOptions
 from planner.result.program import (
@@ -452,6 +453,9 @@ class _Delegate:
                 written = None if stays else write_vkgraph(source, planned)
         baseline = self._baseline(source, planned)
         described, places, memory = self._described(planned, written, baseline)
+        changed = None if written is None else described.graph
+        # The check decodes it again: no need for two of it in memory.
+        del written
         with stage("check"), stopwatch() as checking:
             before = without_representations(source.written)
             verify_contraction(before, file, [t.position for t in source.transitions])
@@ -477,7 +481,7 @@ class _Delegate:
             alternatives=others,
             places=places,
         )
-        return result, None if written is None else described.graph
+        return result, changed
 
     def _described(
         self, planned: LayoutPlan, written: WrittenGraph | None, baseline: Baseline
@@ -500,7 +504,7 @@ class _Delegate:
             written=graph,
             plan=planned,
             places=places,
-            names=self._names(source, places, graph),
+            name_of=self._name_of(source, places),
             baseline=baseline,
             profile=self.options.profile,
         )
@@ -544,13 +548,11 @@ class _Delegate:
             return (), (_UNRANKED,)
         return tuple(found), ()
 
-    def _names(
-        self, source: ContractedGraph, places: WrittenPlaces, graph: VkGraph
-    ) -> dict[int, str]:
-        """The names of tensors, in terms of the graph as it was written; else their ids."""
-        ids = zip(source.tensors, places.tensors, strict=True)
+    def _name_of(self, source: ContractedGraph, places: WrittenPlaces) -> Callable[[int], str]:
+        """Names tensors, in terms of the graph as it was written; else by their ids."""
+        ids = zip(source.tensors, places.tensors, strict=True) if self.names else ()
         known = {new: self.names[old] for old, new in ids if old in self.names}
-        return {value: known.get(value, f"v{value}") for value in range(len(graph.values))}
+        return lambda value: known.get(value, f"v{value}")
 
     def _priced(
         self, source: ContractedGraph, best: LayoutPlan, assignment: tuple[int, ...]
@@ -609,4 +611,4 @@ class _Delegate:
 def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
     """Whether a file says of every operand that has a representation which one it is."""
     given = source.layouts()
-    return all(slot.represented(given) is not None for slot in planned.layout.slots)
+    return bool((planned.layout.slots.labels(given) != NO_LABEL).all())

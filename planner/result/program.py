@@ -17,7 +17,7 @@ from planner.kernels.limits import Limits
 from planner.optimise.alternatives import Difference
 from planner.optimise.plan import LayoutPlan, operator_prices
 from planner.optimise.plan import Transition as PlannedTransition
-from planner.optimise.problem import Slot
+from planner.optimise.slots import Slots
 from planner.options import PlanOptions
 from planner.vkgraph.places import WrittenPlaces
 from schema import (
@@ -63,7 +63,7 @@ class Baseline:
         cls,
         layouts: Layouts,
         graph: LayoutGraph,
-        slots: Sequence[Slot],
+        slots: Slots,
         costs: CostModel,
         seconds: float,
     ) -> Baseline:
@@ -76,7 +76,7 @@ class Baseline:
             repacks.append(
                 PlannedTransition(found.tensor, made, target, price.cost, users, price.origin)
             )
-        prices = operator_prices(graph, slots, costs, lambda slot: slot.represented(layouts))
+        prices = operator_prices(graph, slots, costs, slots.labels(layouts).tolist())
         operator_cost = sum(price.cost for price in prices)
         return cls(layouts.made, tuple(repacks), operator_cost, seconds)
 
@@ -203,20 +203,21 @@ def describe_delegate(
     written: VkGraph,
     plan: LayoutPlan,
     places: WrittenPlaces,
-    names: Mapping[int, str],
+    name_of: Callable[[int], str],
     baseline: Baseline,
     profile: DeviceProfile,
 ) -> DelegatePlan:
     """What was planned for a delegate, in terms of the graph as it was ``written``.
 
-    ``graph`` are the flatbuffer bytes of ``written``; ``names`` are names of values.
+    ``graph`` are the flatbuffer bytes of ``written``; ``name_of`` answers with a value's name,
+    empty for none.
     """
     transitions = tuple(
         _describe_transition(t, places, copy, clone, written, profile)
         for t, copy, clone in zip(plan.transitions, places.copies, places.clones, strict=True)
     )
     tensors = tuple(
-        TensorPlan(value_id, names.get(value_id, ""), value.storage_type, value.memory_layout)
+        TensorPlan(value_id, name_of(value_id), value.storage_type, value.memory_layout)
         for value_id, value in enumerate(written.values)
         if isinstance(value, VkTensor) and value.storage_type != VkStorageType.DEFAULT_STORAGE
     )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
 
 from planner.errors import InputError
 from planner.ir.graph import (
+    NO_TENSOR,
     Argument,
     LayoutGraph,
     Layouts,
     Operand,
     Operator,
+    Operators,
     PinnedReprs,
     Scalar,
     Symbolic,
@@ -25,12 +31,13 @@ from planner.kernels.rep_sets import check_arguments
 from planner.vkgraph.wellformed import (
     check_wellformed,
     is_variable,
+    lists_of,
     members_of,
     place_of,
     repr_at_runtime,
     repr_of,
 )
-from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
+from schema import VkDataType, VkGraph, VkMemoryLayout, VkTensor
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -77,8 +84,8 @@ class ContractedGraph:
     graph: LayoutGraph
     written: VkGraph
     dropped: frozenset[int]
-    tensors: tuple[int, ...]
-    positions: tuple[int, ...]
+    tensors: Sequence[int]
+    positions: Sequence[int]
     made: tuple[TensorRepr | None, ...]
     transitions: tuple[PresentTransition, ...]
     unknown: tuple[str, ...]
@@ -99,18 +106,18 @@ def read_vkgraph(graph: VkGraph, name: str = "") -> ContractedGraph:
 
 def without_representations(graph: VkGraph) -> VkGraph:
     """The graph without any chosen representations and memory objects."""
-    return replace(graph, values=tuple(_cleared(value) for value in graph.values))
+    known: dict[object, VkTensor] = {}
 
+    def cleared(value: Value) -> Value:
+        if not isinstance(value, VkTensor):
+            return value
+        kind = value.datatype, value.dims, value.constant_id, value.staging_datatype
+        if kind not in known:
+            datatype, dims, constant_id, staging = kind
+            known[kind] = VkTensor(datatype, dims, constant_id, staging_datatype=staging)
+        return known[kind]
 
-def _cleared(value: Value) -> Value:
-    if not isinstance(value, VkTensor):
-        return value
-    return replace(
-        value,
-        storage_type=VkStorageType.DEFAULT_STORAGE,
-        memory_layout=VkMemoryLayout.DEFAULT_LAYOUT,
-        mem_obj_id=-1,
-    )
+    return replace(graph, values=tuple([cleared(value) for value in graph.values]))
 
 
 class _Reader:
@@ -120,7 +127,7 @@ class _Reader:
         self.copies: dict[int, int] = {}  # value of a copy -> value that it copies
         self.clone_at: dict[int, int] = {}
         self.tensor_of: dict[int, int] = {}
-        self.tensor_args: dict[int, TensorArg] = {}
+        self.lists = lists_of(graph)
 
     def read(self) -> ContractedGraph:
         values = self.file.values
@@ -137,8 +144,8 @@ class _Reader:
                 for v in values
             ),
         )
-        kept = tuple(
-            i for i, v in enumerate(values) if isinstance(v, VkTensor) and i not in dropped
+        kept = array(
+            "i", (i for i, v in enumerate(values) if isinstance(v, VkTensor) and i not in dropped)
         )
         self.tensor_of = {value: t for t, value in enumerate(kept)}
         made = tuple(self._repr(value) for value in kept)
@@ -146,9 +153,9 @@ class _Reader:
         return ContractedGraph(
             graph=graph,
             written=contracted,
-            dropped=dropped,
+            dropped=frozenset(dropped),
             tensors=kept,
-            positions=tuple(positions),
+            positions=positions,
             made=made,
             transitions=self._transitions(reads),
             unknown=tuple(sorted({graph.operators[i].name for i in graph.pinned})),
@@ -158,7 +165,7 @@ class _Reader:
         value = self.file.values[value_id]
         return repr_of(value) if isinstance(value, VkTensor) else None
 
-    def _split(self) -> tuple[list[OperatorCall], list[OperatorCall], list[int]]:
+    def _split(self) -> tuple[list[OperatorCall], list[OperatorCall], array[int]]:
         """The transitions; the other operators, and their positions.
 
         A transition is a clone that only changes the representation in which others read a tensor.
@@ -166,26 +173,36 @@ class _Reader:
         that is a graph output or another clone's source, that nothing reads, that repeats another
         one, or that copies a tensor which is overwritten, because it may keep the old contents.
         """
-        graph = self.file
-        read, overwritten, made = set[int](), set[int](), set(graph.input_ids)
+        graph, lists = self.file, self.lists
+        read, made = bytearray(len(graph.values)), bytearray(len(graph.values))
+        overwritten = set[int]()
+        for value_id in graph.input_ids:
+            made[value_id] = True
         for call in graph.chain:
-            outputs = members_of(graph, call.args[-1]) if call.args else ()
-            overwritten.update(made.intersection(outputs))
-            made.update(outputs)
-            for value_id in call.args[:-1]:
-                read.update(members_of(graph, value_id))
+            if not call.args:
+                continue
+            *arguments, output = call.args
+            for value_id in lists.get(output, (output,)):
+                if made[value_id]:
+                    overwritten.add(value_id)
+                made[value_id] = True
+            for value_id in arguments:
+                read[value_id] = True
             for argument in written_args(call.name):
-                for value_id in call.args[:-1][argument : argument + 1]:
-                    overwritten.update(members_of(graph, value_id))
+                for value_id in arguments[argument : argument + 1]:
+                    overwritten.update(lists.get(value_id, (value_id,)))
+        for value_id, members in lists.items():
+            for member in members if read[value_id] else ():
+                read[member] = True
         stays = overwritten.union(graph.output_ids)
-        clones, chain, positions = [], [], []
+        clones, chain, positions = [], [], array("i")
         present: set[tuple[int, TensorRepr | None]] = set()
         for position, call in enumerate(graph.chain):
             if (
                 self._changes_representation(call)
                 and (source := call.args[0]) not in overwritten
                 and source not in self.copies
-                and (copy := call.args[-1]) in read
+                and read[copy := call.args[-1]]
                 and copy not in stays
                 and (source, self._repr(copy)) not in present
             ):
@@ -220,17 +237,13 @@ class _Reader:
             and (source.datatype != VkDataType.INT8 or made.is_packed_int8 == target.is_packed_int8)
         )
 
-    def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> frozenset[int]:
+    def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> set[int]:
         """Values that only transitions use: their copies and their missing arguments."""
-        used = {i for call in chain for i in call.args}
-        used.update(self.file.input_ids, self.file.output_ids)
-        for value in self.file.values:
-            if isinstance(value, ValueList):
-                used.update(value.items)
-        dropped = set(self.copies)
-        for call in clones:
-            dropped.update(i for i in call.args[1:-1] if i not in used)
-        return frozenset(dropped)
+        spare = {i for call in clones for i in call.args[1:-1]}
+        spare.difference_update(self.file.input_ids, self.file.output_ids, *self.lists.values())
+        for call in chain if spare else ():
+            spare.difference_update(call.args)
+        return spare.union(self.copies)
 
     def _without_copies(self, call: OperatorCall) -> OperatorCall:
         if self.copies.keys().isdisjoint(call.args):
@@ -242,7 +255,9 @@ class _Reader:
         reads: dict[int, list[Operand]] = {copy: [] for copy in self.copies}
         for operator, call in enumerate(chain):
             for argument, value in enumerate(call.args[:-1]):
-                for i in dict.fromkeys(members_of(self.file, value)):
+                if value in reads:
+                    reads[value].append(Operand(operator, argument))
+                for i in dict.fromkeys(self.lists.get(value, ())):
                     if i in reads:
                         reads[i].append(Operand(operator, argument))
         return reads
@@ -267,28 +282,19 @@ class _Reader:
         return tuple(found)
 
     def _layout_graph(
-        self, graph: VkGraph, kept: tuple[int, ...], positions: Sequence[int]
+        self, graph: VkGraph, kept: Sequence[int], positions: Sequence[int]
     ) -> LayoutGraph:
+        known: dict[Tensor, Tensor] = {}
         tensors = []
         for value in kept:
             tensor = graph.values[value]
             assert isinstance(tensor, VkTensor)
-            tensors.append(
-                Tensor(f"v{value}", tensor.dims, tensor.datatype, tensor.constant_id >= 0)
-            )
-        self.tensor_args = {value: TensorArg(t) for value, t in self.tensor_of.items()}
-        operators = [
-            Operator(
-                call.name,
-                tuple([self._argument(graph, i) for i in call.args[:-1]]),
-                self._outputs(graph, call),
-            )
-            for call in graph.chain
-        ]
+            found = Tensor("", tensor.dims, tensor.datatype, tensor.constant_id >= 0)
+            tensors.append(known.setdefault(found, found))
         read = LayoutGraph(
             name=self.name,
             tensors=tuple(tensors),
-            operators=tuple(operators),
+            operators=self._operators(graph),
             inputs=tuple(self.tensor_of[i] for i in graph.input_ids if i in self.tensor_of),
             outputs=tuple(self.tensor_of[i] for i in graph.output_ids if i in self.tensor_of),
             textures_first=any(
@@ -297,21 +303,26 @@ class _Reader:
                 and v.staging_datatype == VkDataType.FLOAT32
                 for v in graph.values
             ),
-            positions=tuple(positions),
+            positions=positions,
+            values=kept,
         )
         pinned: dict[int, PinnedReprs] = {}
         bound = self._bound()
-        for index, (operator, first) in enumerate(zip(read.operators, read.alike, strict=True)):
-            position = positions[index]
-            if first == index:
-                try:
-                    check_arguments(operator, tensors)
-                except InputError as error:
-                    place = place_of(self.name, self.file, position)
-                    raise InputError(f"{place}: {error}") from error
-            is_known = operator.name == PREPACK or lookup(operator.name) is not None
-            if not is_known and self._has_tensors(position):
-                pinned[index] = self._pinned(position, bound)
+        for index in np.unique(read.alike).tolist():
+            operator = read.operators[index]
+            try:
+                check_arguments(operator, tensors)
+            except InputError as error:
+                place = place_of(self.name, self.file, positions[index])
+                raise InputError(f"{place}: {error}") from error
+        unknown = {
+            form.name
+            for form in read.columns.forms
+            if form.name != PREPACK and lookup(form.name) is None
+        }
+        for index, call in enumerate(graph.chain if unknown else ()):
+            if call.name in unknown and self._has_tensors(positions[index]):
+                pinned[index] = self._pinned(positions[index], bound)
         return replace(read, pinned=pinned)
 
     def _bound(self) -> frozenset[int]:
@@ -383,15 +394,35 @@ class _Reader:
             for member in members_of(self.file, value_id)
         )
 
-    def _outputs(self, graph: VkGraph, call: OperatorCall) -> tuple[int, ...]:
-        ids = members_of(graph, call.args[-1]) if call.args else ()
-        return tuple(self.tensor_of[i] for i in ids if i in self.tensor_of)
+    def _operators(self, graph: VkGraph) -> Operators:
+        """The calls as operators; those of one name with equal literals have one form."""
+        tensor_of, values = self.tensor_of, graph.values
+        marks = _marks(values)
+        known: dict[tuple[object, ...], int] = {}
+        forms: list[Operator] = []
+        form, rows = array("i"), array("i")
+        for call in graph.chain:
+            number = known.setdefault((call.name, *[marks[i] for i in call.args]), len(forms))
+            if number == len(forms):
+                args = tuple([self._argument(graph, i) for i in call.args[:-1]])
+                outputs = members_of(graph, call.args[-1]) if call.args else ()
+                made = tuple([tensor_of[i] for i in outputs if i in tensor_of])
+                forms.append(Operator(call.name, args, made).general())
+            form.append(number)
+            for i in call.args:
+                if marks[i] == _TENSOR:
+                    rows.append(tensor_of[i])
+                elif type(marks[i]) is tuple:
+                    value = values[i]
+                    assert isinstance(value, ValueList)
+                    rows.extend([tensor_of.get(member, NO_TENSOR) for member in value.items])
+        return Operators(forms, form, rows)
 
     def _argument(self, graph: VkGraph, value_id: int) -> Argument:
         value = graph.values[value_id]
         match value:
             case VkTensor():
-                return self.tensor_args[value_id]
+                return TensorArg(self.tensor_of[value_id])
             case ValueList(items):
                 if any(i in self.tensor_of for i in items):
                     return TensorListArg(tuple(self.tensor_of.get(i) for i in items))
@@ -399,6 +430,33 @@ class _Reader:
             case IntList(items) | DoubleList(items) | BoolList(items):
                 return items
         return _scalar(value)
+
+
+_TENSOR: Final = -1
+
+
+def _marks(values: Sequence[Value]) -> list[int | tuple[int, ...]]:
+    """A mark for each value, the same for equal literals; a list with tensors has its members'."""
+    known: dict[object, int] = {}
+    marks: list[int | tuple[int, ...]] = []
+    lists = []
+    for value_id, value in enumerate(values):
+        key: object = value
+        if isinstance(value, VkTensor):
+            marks.append(_TENSOR)
+            continue
+        if isinstance(value, ValueList):
+            lists.append((value_id, value.items))
+        elif isinstance(value, Double | DoubleList):
+            # Equal floats can differ in their sign.
+            key = repr(value)
+        marks.append(known.setdefault(key, len(known)))
+    # Lists may name what comes after them, but hold no lists.
+    for value_id, items in lists:
+        members = tuple([mark for i in items if isinstance(mark := marks[i], int)])
+        key = "list", members
+        marks[value_id] = members if _TENSOR in members else known.setdefault(key, len(known))
+    return marks
 
 
 def _scalar(value: Value) -> Scalar | Symbolic:

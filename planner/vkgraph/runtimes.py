@@ -33,8 +33,8 @@ def runtimes_of(graphs: Sequence[ContractedGraph]) -> tuple[Runtime, ...]:
 
 def check_operators(graph: LayoutGraph, runtime: Runtime) -> None:
     """Raises ``InputError``, naming the operator, where a release of a runtime lacks one."""
-    for index, operator in enumerate(graph.operators):
-        have = releases_of(operator.name)
+    for index, name in enumerate(graph.columns.names()):
+        have = releases_of(name)
         lacking = [release for release in runtime.releases if release not in have]
         if have and lacking:
             place = f"{graph.name}, " if graph.name else ""
@@ -49,14 +49,15 @@ def check_operators(graph: LayoutGraph, runtime: Runtime) -> None:
 def _knows(source: ContractedGraph, release: Release) -> bool:
     # What no release registers (et_vk.prepack, a user's own operators) tells none from another.
     return all(
-        release in (known := releases_of(operator.name)) or not known
-        for operator in source.graph.operators
+        release in (known := releases_of(form.name)) or not known
+        for form in source.graph.columns.forms
     )
 
 
 def _accepts(source: ContractedGraph, release: Release) -> bool:
     # An operator that is the same in every release tells none from another.
-    telling = [i for i, op in enumerate(source.graph.operators) if _has_changed(op.name)]
+    names = source.graph.columns.names()
+    telling = [i for i, name in enumerate(names) if _has_changed(name)]
     return next(refusals(source, release, telling), None) is None
 
 

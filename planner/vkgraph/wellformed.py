@@ -7,7 +7,7 @@ from typing import Final
 
 from planner.errors import InputError
 from planner.ir.physical import ELEMENT_BYTES, MAX_TEXTURE_DIMS
-from planner.ir.representation import LABELS, TensorRepr
+from planner.ir.representation import BY_PARTS, TensorRepr
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import (
     BoolList,
@@ -35,14 +35,13 @@ MAX_LIST_TENSORS: Final = 2**17
 """Most tensors in all lists of tensors, each of which is work for the solver; or one for each value
 where that is more."""
 
-_UNPLANNED: Final = TensorRepr(VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT)
+_UNPLANNED: Final = VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT
 _QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
 
 
 def repr_of(tensor: VkTensor) -> TensorRepr | None:
     """The representation of a tensor; None for one left to the runtime."""
-    representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
-    return representation if representation in LABELS else None
+    return BY_PARTS.get((tensor.storage_type, tensor.memory_layout))
 
 
 def repr_at_runtime(tensor: VkTensor) -> TensorRepr | None:
@@ -62,8 +61,7 @@ def repr_at_runtime(tensor: VkTensor) -> TensorRepr | None:
             if has_channels
             else VkMemoryLayout.TENSOR_WIDTH_PACKED
         )
-    representation = TensorRepr(storage, layout)
-    return representation if representation in LABELS else None
+    return BY_PARTS.get((storage, layout))
 
 
 def is_variable(value: Value) -> bool:
@@ -75,6 +73,11 @@ def members_of(graph: VkGraph, value_id: int) -> tuple[int, ...]:
     """The members of a list of values; for any other value, its own id."""
     value = graph.values[value_id]
     return value.items if isinstance(value, ValueList) else (value_id,)
+
+
+def lists_of(graph: VkGraph) -> dict[int, tuple[int, ...]]:
+    """The members of all lists of values."""
+    return {i: value.items for i, value in enumerate(graph.values) if isinstance(value, ValueList)}
 
 
 def place_of(name: str, graph: VkGraph, position: int) -> str:
@@ -111,12 +114,21 @@ class _Check:
     def __init__(self, graph: VkGraph, name: str) -> None:
         self.graph, self.name = graph, name
         self.prefix = f"{name}, " if name else ""
+        self.lists = lists_of(graph)
+        self.is_variable = bytearray(is_variable(value) for value in graph.values)
 
     def run(self) -> None:
         # The checks after this one name operators and go through their arguments.
         self._check_names()
         self._check_amount()
+        shown = set[object]()
         for value_id, value in enumerate(self.graph.values):
+            if isinstance(value, VkTensor):
+                kind = value.dims, value.datatype, value.storage_type, value.memory_layout
+                is_constant = value.constant_id >= 0
+                if (kind, is_constant) in shown:
+                    continue
+                shown.add((kind, is_constant))
             wrong = self._wrong_with(value)
             if wrong is not None:
                 raise InputError(f"{self._user_of(value_id)}: {wrong}")
@@ -126,8 +138,12 @@ class _Check:
         self._check_interface(makers)
 
     def _check_names(self) -> None:
+        shown = set[str]()
         for position, call in enumerate(self.graph.chain):
             name = call.name
+            if name in shown:
+                continue
+            shown.add(name)
             if not 0 < len(name) <= MAX_NAME or not (name.isascii() and name.isprintable()):
                 raise InputError(
                     f"{self.prefix}operator {position}: {name[:32]!a}, of {len(name)} characters, "
@@ -142,9 +158,9 @@ class _Check:
             ("arguments come to {} items", sizes, max(MAX_ARGUMENT_ITEMS, ITEMS_PER_VALUE * there)),
             ("lists come to {} tensors", listed, max(MAX_LIST_TENSORS, there)),
         ):
-            amount = 0
-            for position, call in enumerate(self.graph.chain):
-                amount += sum(counts[value_id] for value_id in call.args)
+            amount, count_of = 0, counts.__getitem__
+            for position, call in enumerate(self.graph.chain if any(counts) else ()):
+                amount += sum(map(count_of, call.args))
                 if amount > limit:
                     raise InputError(
                         f"{place_of(self.name, self.graph, position)}: up to here "
@@ -185,13 +201,19 @@ class _Check:
         graph = self.graph
         makers = dict.fromkeys(graph.input_ids, -1)
         for position, call in enumerate(graph.chain):
-            made = members_of(graph, call.args[-1]) if call.args else ()
-            tensors = [i for i in made if isinstance(graph.values[i], VkTensor)]
+            if not call.args:
+                continue
+            made = call.args[-1]
+            if self.is_variable[made]:
+                makers.setdefault(made, position)
+                continue
+            members = self.lists.get(made, (made,))
+            tensors = [i for i in members if isinstance(graph.values[i], VkTensor)]
             here, wrong = set[int](), None
-            if tensors and len(tensors) < len(made):
+            if tensors and len(tensors) < len(members):
                 wrong = "a list of tensors with other values among them"
             for value_id in tensors:
-                if _is_constant(graph.values[value_id]):
+                if not self.is_variable[value_id]:
                     wrong = f"value {value_id} is a constant"
                 elif value_id in here:
                     wrong = f"value {value_id} is made here already"
@@ -210,8 +232,10 @@ class _Check:
     def _check_operator(self, position: int, makers: dict[int, int]) -> None:
         call = self.graph.chain[position]
         for argument, named in enumerate(call.args[:-1]):
-            for value_id in members_of(self.graph, named):
-                if not is_variable(self.graph.values[value_id]):
+            if not self.is_variable[named] and named not in self.lists:
+                continue
+            for value_id in self.lists.get(named, (named,)):
+                if not self.is_variable[value_id]:
                     continue
                 maker = makers.get(value_id)
                 if maker is None or maker >= position:
@@ -279,11 +303,12 @@ def _wrong_with_tensor(tensor: VkTensor) -> str | None:
     if prod(max(size, 1) for size in dims) > MAX_ELEMENTS:
         shape = "x".join(map(str, dims[:8])) + ("x..." if len(dims) > 8 else "")
         return f"a tensor of {shape} elements: at most {MAX_ELEMENTS} can be planned"
-    representation = TensorRepr(tensor.storage_type, tensor.memory_layout)
-    if representation == _UNPLANNED:
+    parts = tensor.storage_type, tensor.memory_layout
+    if parts == _UNPLANNED:
         return None
     given = f"{tensor.storage_type.name} with {tensor.memory_layout.name}"
-    if representation not in LABELS:
+    representation = BY_PARTS.get(parts)
+    if representation is None:
         return f"{given} is not a representation of a tensor"
     if tensor.constant_id >= 0:
         return f"a constant has no representation, but this one has {given}"

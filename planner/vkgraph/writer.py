@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -86,17 +87,19 @@ class _Writer:
     def __init__(self, source: ContractedGraph, plan: LayoutPlan) -> None:
         self.source, self.plan = source, plan
         self.values: list[Value] = []
-        self.moved: dict[int, int] = {}  # id of a value in the file -> id in the written graph
+        self.moved = [-1] * len(source.written.values)
+        """By value in the file: its id in the written graph; -1 for one that is dropped."""
+        self.known: dict[tuple[object, ...], VkTensor] = {}
         self.copies: list[int] = []  # by transition
         self.empty: list[int] = []  # by transition: the clone's argument that is not given
         self.lists: dict[Operand, int] = {}
+        self.reading: set[int] = set()  # operators that read a copy
         self.origins: list[int | None] = []  # by value
         present = {(t.tensor, t.target): t for t in source.transitions}
         self.ids, self.new_ids = _own_ids(source), _unused_ids(source)
         self.present = [present.get((t.tensor, t.target)) for t in plan.transitions]
-        # Any object will do until memory is planned; none where the file does not share memory.
-        self.shared = max(
-            (v.mem_obj_id for v in source.written.values if isinstance(v, VkTensor)), default=-1
+        self.is_shared = any(
+            isinstance(v, VkTensor) and v.mem_obj_id >= 0 for v in source.written.values
         )
 
     def write(self) -> WrittenGraph:
@@ -105,9 +108,10 @@ class _Writer:
         for i, transition in enumerate(plan.transitions):
             for user in transition.users:
                 read_copy.setdefault(user, {})[transition.tensor] = i
+        self.reading = {user.operator for user in read_copy}
         self._add_values(read_copy)
         calls: list[OperatorCall] = []
-        operators: list[int] = []
+        operators = array("i")
         positions: list[int | None] = []
         clones = [-1] * len(plan.transitions)
         starting: dict[int, list[int]] = {}
@@ -130,7 +134,7 @@ class _Writer:
             output_ids=tuple(self.moved[i] for i in written.output_ids),
         )
         places = WrittenPlaces(
-            tensors=[self.moved[value] for value in self.source.tensors],
+            tensors=array("i", [self.moved[value] for value in self.source.tensors]),
             operators=operators,
             copies=self.copies,
             clones=clones,
@@ -153,22 +157,18 @@ class _Writer:
             if t is None or not isinstance(value, VkTensor):
                 self.moved[value_id] = self._add(value, value_id)
                 continue
-            self.moved[value_id] = self._add(_represented(value, plan.made[t]), value_id)
+            self.moved[value_id] = self._add(self._represented(value, plan.made[t]), value_id)
             for i in copies_of.get(t, ()):
                 present = self.present[i]
                 self.empty[i] = self._add(Null(), None if present is None else present.empty)
-                copy = _represented(value, plan.transitions[i].target)
-                self.copies[i] = self._add(
-                    replace(copy, mem_obj_id=self.shared),
-                    None if present is None else present.copy,
-                )
+                copy = self._represented(value, plan.transitions[i].target, is_copy=True)
+                self.copies[i] = self._add(copy, None if present is None else present.copy)
         self._point_lists(read_copy)
 
     def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:
         """Renumbers the members of lists; operands that read copies get lists with the copies."""
         written = self.source.written
-        for value_id, new in self.moved.items():
-            value = written.values[value_id]
+        for value, new in zip(written.values, self.moved, strict=True):
             if isinstance(value, ValueList):
                 self.values[new] = ValueList(tuple(self.moved[i] for i in value.items))
         uses = Counter(i for call in written.chain for i in call.args)
@@ -199,25 +199,46 @@ class _Writer:
     def _call(
         self, index: int, call: OperatorCall, read_copy: dict[Operand, dict[int, int]]
     ) -> OperatorCall:
+        moved = [self.moved[value_id] for value_id in call.args]
+        if index not in self.reading:
+            return OperatorCall(call.node_id, call.name, tuple(moved))
         args = []
         for argument, value_id in enumerate(call.args):
             operand = Operand(index, argument)
             transitions = read_copy.get(operand)
             if transitions is None or argument == len(call.args) - 1:
-                args.append(self.moved[value_id])
+                args.append(moved[argument])
             elif isinstance(self.source.written.values[value_id], ValueList):
                 args.append(self.lists.get(operand, self.moved[value_id]))
             else:
                 (i,) = transitions.values()
                 args.append(self.copies[i])
-        return replace(call, args=tuple(args))
+        return OperatorCall(call.node_id, call.name, tuple(args))
 
+    def _represented(
+        self, tensor: VkTensor, representation: TensorRepr | None, is_copy: bool = False
+    ) -> VkTensor:
+        """The tensor in a representation; equal ones are one object.
 
-def _represented(tensor: VkTensor, representation: TensorRepr | None) -> VkTensor:
-    if representation is None:
-        return tensor
-    return replace(
-        tensor,
-        storage_type=representation.storage_type,
-        memory_layout=representation.memory_layout,
-    )
+        Any memory object will do until memory is planned.
+        """
+        memory_object = tensor.mem_obj_id
+        if tensor.constant_id < 0:
+            is_shared = self.is_shared if is_copy else memory_object >= 0
+            memory_object = 0 if is_shared else -1
+        storage, layout = tensor.storage_type, tensor.memory_layout
+        if representation is not None:
+            storage, layout = representation.storage_type, representation.memory_layout
+        key = (
+            tensor.datatype,
+            tensor.dims,
+            tensor.constant_id,
+            memory_object,
+            storage,
+            layout,
+            tensor.staging_datatype,
+        )
+        found = self.known.get(key)
+        if found is None:
+            found = self.known[key] = VkTensor(*key)
+        return found

@@ -55,13 +55,15 @@ def accepting(graph: LayoutGraph, groups: Sequence[Group], label: int) -> Iterat
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(planner.optimise.problem, "op_rep_sets", wider)
         # Operators that are alike are not, once the kernel of one of them takes more.
-        patch.setattr(LayoutGraph, "alike", property(lambda graph: range(len(graph.operators))))
+        patch.setattr(LayoutGraph, "alike", property(lambda graph: np.arange(len(graph.operators))))
         yield
 
 
 def replanned_cost(
     graph: LayoutGraph, plan: LayoutPlan, costs: CostModel, groups: Sequence[Group], label: int
 ) -> tuple[int, int]:
+    # Each operator as one object, by which it is known again.
+    graph = replace(graph, operators=tuple(graph.operators))
     with accepting(graph, groups, label):
         again = plan_graph(graph, plan.limits, costs)
     return again.cost, len(again.transitions)
