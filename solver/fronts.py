@@ -101,11 +101,11 @@ def pareto(
             if found.cost == last.cost:
                 break
             points.append(found)
-    return Front(_marked([*points, least]), tuple(gaps))
+    return Front(marked([*points, least]), tuple(gaps))
 
 
-def _marked(points: list[ParetoPoint]) -> tuple[ParetoPoint, ...]:
-    """The points, of which those on their convex hull are marked."""
+def marked(points: Sequence[ParetoPoint]) -> tuple[ParetoPoint, ...]:
+    """The points, of which those on their convex hull, and no others, are marked as supported."""
     hull: list[ParetoPoint] = []
     for point in points:
         while len(hull) > 1 and _is_above(hull[-2], hull[-1], point):

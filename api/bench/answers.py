@@ -27,7 +27,7 @@ from planner.optimise.alternatives import Alternative, alternatives
 from planner.optimise.explain import Reason, explain_plan, users_of, with_questions
 from planner.optimise.problem import build_problem
 from planner.optimise.sensitivity import Price, sensitivities
-from planner.optimise.tradeoff import CRITERIA, TradeoffPoint, amounts, tradeoff
+from planner.optimise.tradeoff import SUMMED, TradeoffPoint, amounts, tradeoff
 from planner.optimise.whatif import Occurrence, WhatIf
 from planner.options import PlanOptions, make_options
 from planner.pipelines.lowered import Planned, replan
@@ -294,7 +294,7 @@ def _points(delegate: DelegateResult, costs: CostModel) -> Asked:
         return found.status is Status.OPTIMAL and found.cost[0] == point.plan.cost
 
     count, checks = 0, list[Check]()
-    for criterion in CRITERIA:
+    for criterion in SUMMED:
         points = tradeoff(graph, plan, costs, criterion).points
         limited = amounts(graph, plan.layout, criterion)
         count += len(points)

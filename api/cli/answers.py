@@ -23,10 +23,10 @@ T = TypeVar("T")
 @click.option(
     "--against",
     "criteria",
-    type=click.Choice(["transitions", "bytes"]),
+    type=click.Choice(["transitions", "bytes", "memory"]),
     multiple=True,
-    help="What to trade the cost for: fewer transitions, or fewer bytes of copies. May be repeated "
-    "[default: each].",
+    help="What to trade the cost for: fewer transitions, fewer bytes of copies, or fewer bytes "
+    "alive at once. May be repeated [default: each].",
 )
 @click.option("--picture", type=PATH, help="Draw the trade-offs here: .svg or .png.")
 @AS_JSON
@@ -38,7 +38,7 @@ def pareto(
     as_json: bool,
     asked: Asked,
 ) -> None:
-    """Print what fewer transitions, or transitions of fewer bytes, would cost.
+    """Print what fewer transitions, transitions of fewer bytes, or less memory would cost.
 
     INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. No plan beats
     one of the points in both, and each is proven.

@@ -17,7 +17,11 @@ from planner.result.tradeoffs import PointReport, TradeoffReport, Tradeoffs
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NAMES: Final = {"transitions": "transitions", "bytes": "bytes of copies"}
+_NAMES: Final = {
+    "transitions": "transitions",
+    "bytes": "bytes of copies",
+    "memory": "bytes alive at once",
+}
 _LINE: Final = "#0072B2"
 
 
@@ -28,7 +32,7 @@ def tradeoff_tables(found: Tradeoffs) -> Iterator[Table]:
             title=escape(f"{visible(found.source)}: {_what(found)} against {_name(tradeoff)}"),
             caption=_caption(tradeoff),
         )
-        for heading in ("cost", "more", "transitions", "bytes of copies"):
+        for heading in ("cost", "more", *_NAMES.values()):
             table.add_column(heading, justify="right")
         for point in tradeoff.points:
             table.add_row(
@@ -36,6 +40,7 @@ def tradeoff_tables(found: Tradeoffs) -> Iterator[Table]:
                 cost(point.extra, found.unit) if point.extra else "",
                 str(point.transitions),
                 cost(point.copied_bytes, "bytes"),
+                cost(point.peak_memory_bytes, "bytes"),
             )
         yield table
 
@@ -95,12 +100,15 @@ def _draw(axes: Axes, found: Tradeoffs, tradeoff: TradeoffReport) -> None:
         "cheapest", (across[0], up[0]), xytext=(0, -14), textcoords="offset points", ha="center"
     )
     axes.margins(0.12)
-    if tradeoff.criterion == "transitions":
+    is_counted = tradeoff.criterion == "transitions"
+    if is_counted:
         axes.locator_params(axis="x", integer=True)
-    megabytes = tradeoff.criterion == "bytes"
-    axes.set_xlabel(f"{_name(tradeoff)}{', MB' * megabytes}")
+    axes.set_xlabel(f"{_name(tradeoff)}{'' if is_counted else ', MB'}")
     axes.set_ylabel(f"{_what(found)}, {'MB' if found.unit == 'bytes' else 'ms'}")
 
 
 def _amount(tradeoff: TradeoffReport, point: PointReport) -> float:
-    return point.copied_bytes / 1e6 if tradeoff.criterion == "bytes" else point.transitions
+    if tradeoff.criterion == "transitions":
+        return point.transitions
+    is_memory = tradeoff.criterion == "memory"
+    return (point.peak_memory_bytes if is_memory else point.copied_bytes) / 1e6

@@ -23,7 +23,7 @@ from planner.optimise.conflicts import conflicting
 from planner.optimise.peak import Part as LivePart
 from planner.optimise.peak import Peaks, cheapest_within, least_peak
 from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, plan_graph, read_plan
-from planner.optimise.tradeoff import Criterion, amounts, copied_bytes
+from planner.optimise.tradeoff import Summed, amounts, copied_bytes
 from solver import (
     FORBIDDEN,
     Agree,
@@ -137,7 +137,7 @@ class Joint:
     def of(cls, parts: Sequence[Part], plans: Sequence[LayoutPlan], budget: Budget) -> Joint:
         """``plans`` are any plans of the parts: their problems count, not their layouts."""
         problem, starts = _joint(parts, plans)
-        wanted: tuple[tuple[Criterion, int | None], ...]
+        wanted: tuple[tuple[Summed, int | None], ...]
         wanted = (("transitions", budget.transitions), ("bytes", budget.bytes))
         limits = tuple(
             Limit(_amounts(parts, plans, starts, criterion), most)
@@ -243,7 +243,7 @@ def _amounts(
     parts: Sequence[Part],
     plans: Sequence[LayoutPlan],
     starts: Sequence[int],
-    criterion: Criterion,
+    criterion: Summed,
 ) -> tuple[CostTable | SharedCopies, ...]:
     found: list[CostTable | SharedCopies] = []
     for part, plan, start in zip(parts, plans, starts, strict=True):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, Final
@@ -22,9 +23,11 @@ from planner.optimise.problem import PREFERRED
 from solver import (
     FORBIDDEN,
     CostTable,
+    Front,
     InfeasibleError,
     Limit,
     NoSolutionFoundError,
+    ParetoPoint,
     Problem,
     Solution,
     Status,
@@ -33,6 +36,7 @@ from solver import (
     solve,
     solve_ilp,
 )
+from solver.fronts import GAP_LIMIT, marked
 from solver.ilp import WORK_LIMIT
 from solver.levels import AMOUNTS, with_levels
 from solver.merge import merge
@@ -265,6 +269,61 @@ class _Within:
             self.watched |= dict.fromkeys(over)
 
 
+def peak_front(
+    peaks: Peaks,
+    known: Sequence[int],
+    *,
+    most_points: int = GAP_LIMIT,
+    work_limit: int = WORK_LIMIT,
+) -> Front:
+    """The points of the trade-off between a problem's first level and the peak.
+
+    ``known`` is optimal by that level. Each point is proven to have the least cost of all with so
+    low a peak, and the least peak of all of that cost. There may be more after the last one, which
+    is a gap then, where integer programs end without a proof, or after so many points.
+    """
+    floor = least_peak(peaks, (), known, work_limit=work_limit)
+    least = least_peak(peaks, (0,), known, work_limit=work_limit)
+    points: list[ParetoPoint] = []
+    is_complete = least.bound == least.peak
+    while is_complete:
+        points.append(_point(peaks, least, work_limit))
+        if least.peak <= floor.bound:
+            break
+        is_complete = len(points) < most_points
+        if not is_complete:
+            break
+        try:
+            start = floor.assignment if floor.peak < least.peak else None
+            problem = with_levels(peaks.problem, [0])
+            most = least.peak - 1
+            found = cheapest_within(peaks, problem, most, start=start, work_limit=work_limit)
+        except InfeasibleError:
+            break
+        except NoSolutionFoundError:
+            is_complete = False
+            break
+        within = _Least(peaks, (0,), found.assignment[: len(known)], 0)
+        within.branch(_Within(peaks, work_limit, math.inf))
+        least = within.found()
+        is_complete = found.status is Status.OPTIMAL and least.bound == least.peak
+    if not points:
+        points.append(_point(peaks, least, 0))
+    return Front(marked(points), () if is_complete else (len(points) - 1,))
+
+
+def _point(peaks: Peaks, least: LeastPeak, work_limit: int) -> ParetoPoint:
+    """The point of an assignment, or of one that is better by the problem's other levels."""
+    assignment, size = least.assignment, len(peaks.problem.variables)
+    with suppress(NoSolutionFoundError):
+        assignment = cheapest_within(
+            peaks, peaks.problem, least.peak, start=assignment, work_limit=work_limit
+        ).assignment[:size]
+    cost = peaks.problem.cost(assignment)
+    assert cost is not None
+    return ParetoPoint(tuple(assignment), cost[0], peaks.peak(assignment)[0])
+
+
 @dataclass(frozen=True, slots=True)
 class LeastPeak:
     """An assignment, the most bytes that are alive at once, and what no other is below."""
@@ -296,11 +355,11 @@ def least_peak(
     """
     search = _Least(peaks, levels, known, enough)
     search.eliminate(then)
-    within = _Within(peaks, work_limit, search_seconds)
     if work_limit and search.is_open and search.peak - search.bound >= worth:
+        within = _Within(peaks, work_limit, search_seconds)
         search.branch(within)
-    moments = frozenset(search.moments.union(within.watched))
-    return LeastPeak(search.best, search.peak, search.bound, moments)
+        search.moments |= set(within.watched)
+    return search.found()
 
 
 class _Least:
@@ -312,6 +371,10 @@ class _Least:
         self.peak, self._where = peaks.peak(known)
         self.bound = 0
         self.moments: set[Where] = set()
+
+    def found(self) -> LeastPeak:
+        """What is known by now."""
+        return LeastPeak(self.best, self.peak, self.bound, frozenset(self.moments))
 
     def _offer(self, assignment: Sequence[int]) -> Where:
         peak, where = self._peaks.peak(assignment)

@@ -1,4 +1,5 @@
-"""What fewer repacks, or repacks of fewer bytes, cost: all plans that nothing beats in both."""
+"""What fewer repacks, repacks of fewer bytes, or less memory at once cost: all plans that nothing
+beats in both."""
 
 from __future__ import annotations
 
@@ -10,17 +11,29 @@ from numpy.typing import NDArray
 
 from planner.costs.model import CostModel
 from planner.ir.graph import LayoutGraph
-from planner.ir.physical import MAX_TEXTURE_DIMS, padded_bytes
+from planner.ir.physical import padded_bytes
 from planner.ir.representation import REPRS
+from planner.optimise.live import bytes_by_label
+from planner.optimise.peak import Part, Peaks, peak_front
 from planner.optimise.plan import LayoutPlan, read_plan
 from planner.optimise.problem import LayoutProblem
 from schema import VkDataType
-from solver import CostTable, SharedCopies, Status, TooDenseError, level_limit, pareto
+from solver import CostTable, Front, SharedCopies, Status, TooDenseError, level_limit, pareto
+from solver.levels import with_levels
 
-Criterion = Literal["transitions", "bytes"]
-"""What a cost is traded for: the number of transitions, or the bytes that their copies take."""
+Summed = Literal["transitions", "bytes"]
+"""The criteria that are sums over transitions."""
+
+SUMMED: Final[tuple[Summed, ...]] = get_args(Summed)
+
+Criterion = Literal["transitions", "bytes", "memory"]
+"""What a cost is traded for: the number of transitions, the bytes that their copies take, or the
+most bytes of tensors that are alive at once."""
 
 CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
+
+_MEANT: Final = (0, 1)
+"""The levels that decide between plans of one point: the objective, and transitions."""
 
 _TRANSITIONS: Final = 1
 """The level of a layout problem's costs that counts transitions."""
@@ -57,17 +70,16 @@ def tradeoff(
 ) -> Tradeoff:
     """What a graph's plans cost for less of a criterion; ``costs`` are those of the chosen one."""
     layout = chosen.layout
-    wanted = amounts(graph, layout, criterion)
+    chosen_amount = amount_of(graph, chosen, criterion)
     try:
-        front = pareto(layout.problem, wanted)
+        front = _front(graph, chosen, criterion)
     except TooDenseError:
-        amount = sum(_amount(graph, chosen, criterion))
-        return Tradeoff(criterion, (TradeoffPoint(chosen, amount, True),), (), False)
+        return Tradeoff(criterion, (TradeoffPoint(chosen, chosen_amount, True),), (), False)
     points = []
     for point in front.points:
         cost = layout.problem.cost(point.assignment)
         assert cost is not None
-        if (cost[0], point.amount) == (chosen.cost, sum(_amount(graph, chosen, criterion))):
+        if (cost[0], point.amount) == (chosen.cost, chosen_amount):
             points.append(TradeoffPoint(chosen, point.amount, point.supported))
             continue
         solution = replace(
@@ -82,24 +94,36 @@ def tradeoff(
     return Tradeoff(criterion, tuple(points), front.gaps)
 
 
+def _front(graph: LayoutGraph, chosen: LayoutPlan, criterion: Criterion) -> Front:
+    """The points; raises ``TooDenseError`` where elimination leaves a core."""
+    problem = chosen.layout.problem
+    if criterion != "memory":
+        return pareto(problem, amounts(graph, chosen.layout, criterion))
+    if chosen.solution.statistics.core:
+        raise TooDenseError("the problem is too dense for its optimum to be proven at each point")
+    return peak_front(
+        Peaks(with_levels(problem, _MEANT), [Part(chosen.live)]), chosen.solution.assignment
+    )
+
+
+def amount_of(graph: LayoutGraph, plan: LayoutPlan, criterion: Criterion) -> int:
+    """What a plan has of a criterion."""
+    if criterion == "memory":
+        return plan.peak_bytes
+    return len(plan.transitions) if criterion == "transitions" else copied_bytes(graph, plan)
+
+
 def copied_bytes(graph: LayoutGraph, plan: LayoutPlan) -> int:
     """The bytes that the copies of a plan's transitions take in memory, padding included."""
-    return sum(_amount(graph, plan, "bytes"))
-
-
-def _amount(graph: LayoutGraph, plan: LayoutPlan, criterion: Criterion) -> list[int]:
-    """What each transition of a plan adds to the criterion."""
-    if criterion == "transitions":
-        return [1] * len(plan.transitions)
     tensors = graph.tensors
-    return [
+    return sum(
         padded_bytes(tensors[t.tensor].shape, tensors[t.tensor].dtype, t.target)
         for t in plan.transitions
-    ]
+    )
 
 
 def amounts(
-    graph: LayoutGraph, layout: LayoutProblem, criterion: Criterion
+    graph: LayoutGraph, layout: LayoutProblem, criterion: Summed
 ) -> tuple[CostTable | SharedCopies, ...]:
     """The criterion as factors over the variables of the layout problem."""
     if criterion == "transitions":
@@ -111,16 +135,8 @@ def amounts(
             continue
         key = graph.tensors[t].shape, graph.tensors[t].dtype
         if key not in prices:
-            row = [_bytes(*key, label) for label in range(len(REPRS))]
+            row = bytes_by_label(*key)[: len(REPRS)]
             prices[key] = np.tile(np.array(row, np.int64), (1, len(REPRS), 1))
         users = tuple(slot.variable for slot in readers)
         factors.append(SharedCopies(producer, users, prices[key]))
     return tuple(factors)
-
-
-def _bytes(shape: tuple[int, ...], dtype: VkDataType, label: int) -> int:
-    """Bytes of a copy; 0 for a representation that the tensor cannot have."""
-    representation = REPRS[label]
-    if not representation.is_buffer and len(shape) > MAX_TEXTURE_DIMS:
-        return 0
-    return padded_bytes(shape, dtype, representation)

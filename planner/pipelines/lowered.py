@@ -116,7 +116,8 @@ class Planned:
         return explain(self.program, self.delegates, self.options.profile)
 
     def tradeoffs(self, criteria: Iterable[Criterion] = CRITERIA) -> Tradeoffs:
-        """What fewer transitions, and copies of fewer bytes, would cost: each point proven."""
+        """What fewer transitions, copies of fewer bytes, and less memory at once would cost: each
+        point proven."""
         from planner.result.tradeoffs import trade_off
 
         if self.options.budget.words:

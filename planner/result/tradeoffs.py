@@ -1,4 +1,4 @@
-"""What fewer repacks of a planned program cost, as a document."""
+"""What fewer repacks of a planned program, or less memory at once, cost: as a document."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from planner.optimise.tradeoff import Criterion, Tradeoff, TradeoffPoint, copied
 from planner.result.program import DelegateResult
 from planner.result.report import to_document, to_number
 from schema import PlannedProgram
+from solver import ParetoPoint
+from solver.fronts import marked
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,8 @@ class PointReport:
     transitions: int
     copied_bytes: int
     """Bytes that the copies of its transitions take in memory."""
+    peak_memory_bytes: int
+    """The most bytes that are alive at once; of several delegates, in the one that has most."""
     is_supported: bool
     """Whether it is the best by some weighted sum of the two."""
     is_followed: bool
@@ -46,7 +50,7 @@ class TradeoffReport:
     """What the objective costs for less of a criterion, the cheapest point first."""
 
     criterion: str
-    """``transitions`` or ``bytes``."""
+    """``transitions``, ``bytes`` or ``memory``."""
     is_complete: bool
     """Whether every point was found; each that was is proven."""
     points: tuple[PointReport, ...]
@@ -71,26 +75,38 @@ class Tradeoffs:
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """Costs in integer steps, and the criteria, of plans for some of the delegates."""
+    """Costs in integer steps, and the criteria, of plans for some of the delegates.
+
+    Delegates do not run at once: the peak of several is the highest.
+    """
 
     cost: int
-    amount: int
     transitions: int
     copied_bytes: int
+    peak_bytes: int
 
     @classmethod
     def of(cls, result: DelegateResult, point: TradeoffPoint) -> Sum:
         """Those of a delegate's point."""
         plan = point.plan
         copied = copied_bytes(result.graph, plan)
-        return cls(plan.cost, point.amount, len(plan.transitions), copied)
+        return cls(plan.cost, len(plan.transitions), copied, plan.peak_bytes)
+
+    def amount(self, criterion: Criterion) -> int:
+        """What there is of a criterion."""
+        amounts = {
+            "transitions": self.transitions,
+            "bytes": self.copied_bytes,
+            "memory": self.peak_bytes,
+        }
+        return amounts[criterion]
 
     def __add__(self, other: Sum) -> Sum:
         return Sum(
             self.cost + other.cost,
-            self.amount + other.amount,
             self.transitions + other.transitions,
             self.copied_bytes + other.copied_bytes,
+            max(self.peak_bytes, other.peak_bytes),
         )
 
 
@@ -134,34 +150,28 @@ def _report(
             DelegateTradeoff(result.plan.index, result.plan.name, found.is_known, points)
         )
         parts.append(sums)
-    total = unbeaten(parts)
+    total = unbeaten(parts, criterion)
     is_complete = all(found.is_known and not found.gaps for found in every)
-    points = _points(total, _supported(total), [is_complete] * len(total), profile)
+    points = _points(total, _supported(total, criterion), [is_complete] * len(total), profile)
     return TradeoffReport(criterion, is_complete, points, tuple(reports))
 
 
-def unbeaten(parts: Iterable[Sequence[Sum]]) -> list[Sum]:
+def unbeaten(parts: Iterable[Sequence[Sum]], criterion: Criterion) -> list[Sum]:
     """The sums of one of each part that no others beat, by rising cost."""
     total = [Sum(0, 0, 0, 0)]
     for part in parts:
         every = [one + another for one in total for another in part]
         total = []
-        for found in sorted(every, key=lambda found: (found.cost, found.amount)):
-            if not total or found.amount < total[-1].amount:
+        for found in sorted(every, key=lambda found: (found.cost, found.amount(criterion))):
+            if not total or found.amount(criterion) < total[-1].amount(criterion):
                 total.append(found)
     return total
 
 
-def _supported(sums: Sequence[Sum]) -> list[bool]:
+def _supported(sums: Sequence[Sum], criterion: Criterion) -> list[bool]:
     """Which of the points are on the convex hull of all."""
-    hull: list[Sum] = []
-    for one in sums:
-        while len(hull) > 1 and (one.cost - hull[-2].cost) * (hull[-1].amount - hull[-2].amount) > (
-            hull[-1].cost - hull[-2].cost
-        ) * (one.amount - hull[-2].amount):
-            hull.pop()
-        hull.append(one)
-    return [one in hull for one in sums]
+    points = [ParetoPoint((), one.cost, one.amount(criterion)) for one in sums]
+    return [point.supported for point in marked(points)]
 
 
 def _points(
@@ -179,6 +189,7 @@ def _points(
             number(one.cost - sums[0].cost),
             one.transitions,
             one.copied_bytes,
+            one.peak_bytes,
             is_supported,
             is_followed or place == len(sums) - 1,
         )

@@ -60,6 +60,7 @@ def test_trade_offs(forced: Path, tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
     assert "forced.bin: repack cost against transitions" in done.output
     assert "forced.bin: repack cost against bytes of copies" in done.output
+    assert "forced.bin: repack cost against bytes alive at once" in done.output
     assert pictures[0].read_bytes() == pictures[1].read_bytes()
     assert b"bytes of copies" in pictures[0].read_bytes()
 
@@ -70,6 +71,18 @@ def test_trade_offs_as_json(forced: Path) -> None:
     (found,) = json.loads(done.output)["tradeoffs"]
     assert found["criterion"] == "transitions" and found["is_complete"]
     assert [point["transitions"] for point in found["points"]] == [1]
+
+
+def test_less_memory_costs_more(tmp_path: Path) -> None:
+    path = tmp_path / "pooled.bin"
+    path.write_bytes(graphs.pooled())
+    done = run("pareto", path, "--profile", "bytes", "--against", "memory", "--json")
+    assert done.exit_code == 0, done.output
+    (found,) = json.loads(done.output)["tradeoffs"]
+    assert found["criterion"] == "memory" and found["is_complete"]
+    points = [(p["objective_cost"], p["peak_memory_bytes"]) for p in found["points"]]
+    assert points == [(0, 2048), (1280, 1280)]
+    assert run("plan", path, "--profile", "bytes", "--max-peak-memory", 1279).exit_code == 2
 
 
 def test_a_picture_that_cannot_be_drawn(forced: Path, tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from tests.planner.optimise.test_plan import AnyCosts
 from tests.recorded import recorded
 
 
-def brute(graph: LayoutGraph, chosen: LayoutPlan) -> list[tuple[int, int, int]]:
-    """Cost, transitions and bytes of copies of every assignment."""
+def brute(graph: LayoutGraph, chosen: LayoutPlan) -> list[tuple[int, int, int, int]]:
+    """Cost, transitions, bytes of copies and peak of every assignment."""
     layout = chosen.layout
     found = []
     for assignment in itertools.product(*(v.domain for v in layout.problem.variables)):
@@ -38,7 +38,7 @@ def brute(graph: LayoutGraph, chosen: LayoutPlan) -> list[tuple[int, int, int]]:
                 tensor = graph.tensors[t]
                 needed = {assignment[slot.variable] for slot in readers} - {assignment[producer]}
                 copied += sum(padded_bytes(tensor.shape, tensor.dtype, REPRS[r]) for r in needed)
-        found.append((cost[0], cost[1], copied))
+        found.append((cost[0], cost[1], copied, chosen.live.peak(assignment)[0]))
     return found
 
 
@@ -67,8 +67,8 @@ def test_the_points_of_small_graphs(graph: LayoutGraph, prices: list[int]) -> No
         assert [(point.plan.cost, point.amount) for point in found.points] == expected
         for point in found.points:
             plan = point.plan
-            counts = {"transitions": len(plan.transitions), "bytes": copied_bytes(graph, plan)}
-            assert counts[criterion] == point.amount
+            counts = len(plan.transitions), copied_bytes(graph, plan), plan.peak_bytes
+            assert counts[place - 1] == point.amount
 
 
 def test_a_program_whose_delegates_are_added_up() -> None:
@@ -85,12 +85,12 @@ def test_a_program_whose_delegates_are_added_up() -> None:
 @pytest.mark.parametrize("copies", [1, 3])
 def test_points_of_several_delegates(copies: int) -> None:
     """The same delegate again and again: the points of the program are sums of its points."""
-    one = [Sum(0, 4, 4, 0), Sum(3, 2, 2, 0), Sum(10, 0, 0, 0)]
-    total = unbeaten([one] * copies)
-    expected = best(
-        {
-            (sum(c.cost for c in chosen), sum(c.amount for c in chosen))
-            for chosen in itertools.product(one, repeat=copies)
-        }
-    )
-    assert [(a.cost, a.amount) for a in total] == expected
+    one = [Sum(0, 4, 0, 9), Sum(3, 2, 0, 8), Sum(10, 0, 0, 8)]
+    every = [[*chosen] for chosen in itertools.product(one, repeat=copies)]
+    sums = {(sum(c.cost for c in each), sum(c.transitions for c in each)) for each in every}
+    total = unbeaten([one] * copies, "transitions")
+    assert [(a.cost, a.transitions) for a in total] == best(sums)
+    # They do not run at once: what counts is the one with the most alive.
+    peaks = {(sum(c.cost for c in each), max(c.peak_bytes for c in each)) for each in every}
+    total = unbeaten([one] * copies, "memory")
+    assert [(a.cost, a.peak_bytes) for a in total] == best(peaks) == [(0, 9), (3 * copies, 8)]
