@@ -261,12 +261,13 @@ class _Within:
                 work_limit=self._work_limit,
                 search_seconds=self._deadline - perf_counter(),
             )
-            over = peaks.over(solution.assignment, most)
-            if not over:
+            if not peaks.over(solution.assignment, most):
                 return solution
             if solution.status is not Status.OPTIMAL:
                 raise NoSolutionFoundError("no assignment within the limits was found in time")
-            self.watched |= dict.fromkeys(over)
+            # What is nearly over is over in the next solution; and with more limits a proof is
+            # sooner found.
+            self.watched |= dict.fromkeys(peaks.over(solution.assignment, most - most // 4))
 
 
 def peak_front(
