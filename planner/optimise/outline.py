@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
 
 from planner.ir.graph import LayoutGraph
 from planner.optimise.plan import LayoutPlan
-from planner.optimise.tradeoff import Criterion, amounts
+from planner.optimise.tradeoff import SUMMED, Summed, amounts
 from solver import Status, TooDenseError, corners
-
-ADDED_UP: Final[tuple[Criterion, ...]] = ("transitions", "bytes")
-"""The criteria that are sums over transitions."""
 
 Corners = tuple[tuple[int, int], ...]
 """Costs in integer steps and amounts of a criterion, by rising cost."""
 
 
-def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Criterion, Corners]:
+def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Summed, Corners]:
     """The corners of a graph's trade-offs: no plan lies below the lines between them.
 
     Raises ``TooDenseError`` for a graph that is connected too densely, or whose plan is not proven.
@@ -25,6 +21,6 @@ def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Criterion, Corners]
     if plan.status is not Status.OPTIMAL:
         raise TooDenseError("the plan is not proven, so that others may cost less")
     problem = plan.layout.problem
-    wanted = [amounts(graph, plan.layout, criterion) for criterion in ADDED_UP]
+    wanted = [amounts(graph, plan.layout, criterion) for criterion in SUMMED]
     found = corners(problem, wanted, plan.solution.assignment)
-    return dict(zip(ADDED_UP, found, strict=True))
+    return dict(zip(SUMMED, found, strict=True))

@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from planner.costs.profile import DeviceProfile
-from planner.optimise.outline import ADDED_UP, Corners, outline
-from planner.optimise.tradeoff import Criterion
+from planner.optimise.outline import Corners, outline
+from planner.optimise.tradeoff import SUMMED, Summed
 from planner.result.program import DelegateResult
 from planner.result.report import read_document, to_document, to_number
 from schema import PlannedProgram
@@ -64,7 +64,7 @@ def outlines(
     program: PlannedProgram, delegates: Sequence[DelegateResult], profile: DeviceProfile
 ) -> Outlines:
     """The outlines of a planned program; ``profile`` has the unit of its costs."""
-    known: dict[int, Mapping[Criterion, Corners] | None] = {}
+    known: dict[int, Mapping[Summed, Corners] | None] = {}
     unknown = []
     for result in delegates:
         key = id(result.layout_plan)
@@ -78,7 +78,7 @@ def outlines(
     every = [found for d in delegates if (found := known[id(d.layout_plan)]) is not None]
     reports = tuple(
         OutlineReport(criterion, _reported(together(found[criterion] for found in every), profile))
-        for criterion in ADDED_UP
+        for criterion in SUMMED
         if every
     )
     return Outlines(program.source_name, program.objective, profile.unit, reports, tuple(unknown))

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planner.result.outline
-from planner.optimise.outline import ADDED_UP, Corners, outline
-from planner.optimise.tradeoff import amounts
+from planner.optimise.outline import Corners, outline
+from planner.optimise.tradeoff import SUMMED, amounts
 from planner.options import make_options
 from planner.pipelines.lowered import replan
 from planner.result.outline import read_outlines, together
@@ -35,7 +35,7 @@ def test_corners_of_a_real_program_are_points_of_its_trade_offs(objective: str) 
     planned = replan(program, "cvt.pte", make_options("default", objective=objective))
     delegate = max(planned.delegates, key=lambda delegate: delegate.operators)
     found = outline(delegate.graph, delegate.layout_plan)
-    for criterion in ADDED_UP:
+    for criterion in SUMMED:
         layout = delegate.layout_plan.layout
         points = pareto(
             layout.problem, amounts(delegate.graph, layout, criterion), gap_limit=0
