@@ -214,6 +214,7 @@ def explore(source: Path, output: Path, count: int, seed: int, options: PlanOpti
     from planner.pipelines.dispatch import plan_program
     from planner.tuning.folder import exploration_files
     from planner.tuning.variants import explore as variants_of
+    from planner.tuning.variants import is_settled
     from schema.executorch_program import is_executorch_program
 
     check_new_folder(output)
@@ -224,5 +225,6 @@ def explore(source: Path, output: Path, count: int, seed: int, options: PlanOpti
             program = plan_program(data, source.name, options, progress).pte()
         progress("choosing variants", None)
         variants = tuple(variants_of(program, source.name, options, count, seed))
+        settled = is_settled(program, source.name, options, seed)
     write_folder(output, exploration_files(variants, source.name, data, options, seed))
-    stdout().print(explored_table(output, variants))
+    stdout().print(explored_table(output, variants, is_settled=settled))

@@ -13,7 +13,7 @@ from planner.tuning.folder import MANIFEST, variant_name
 from planner.tuning.variants import Variant
 
 
-def explored_table(folder: Path, variants: Sequence[Variant]) -> Table:
+def explored_table(folder: Path, variants: Sequence[Variant], *, is_settled: bool) -> Table:
     """What each variant is thought to take, and how much it tries."""
     table = Table(
         title=escape(f"variants in {folder}"),
@@ -25,6 +25,12 @@ def explored_table(folder: Path, variants: Sequence[Variant]) -> Table:
                 ""
                 if any(variant.untried for variant in variants)
                 else " Nothing that might pay is left to try: this is the best plan again."
+            )
+            + (
+                " The best plan is settled: within two standard errors of what was not measured "
+                "no other is faster."
+                if is_settled
+                else ""
             )
         ),
     )

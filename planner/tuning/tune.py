@@ -53,7 +53,7 @@ from planner.tuning.runners import RunFailedError
 from planner.tuning.statistics import Gain, gain_of
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, are_zeros, compare, read_outputs
-from planner.tuning.variants import OPTIMISM, Tried, Variant, explore
+from planner.tuning.variants import OPTIMISM, Tried, Variant, explore, is_settled
 from schema import VkGraph
 
 COSTS: Final = "costs.sqlite"
@@ -188,6 +188,9 @@ class Tuning:
         ended = "all rounds are done"
         try:
             for number in range(1, self._settings.rounds + 1):
+                if number > 1 and self._is_settled():
+                    ended = "the plan is settled: no time that was not measured can change it"
+                    break
                 found = self._round(number)
                 rounds.append(found)
                 self._watcher.learned(found)
@@ -257,6 +260,12 @@ class Tuning:
                     if len(self._rows) > rows:
                         break  # the others could fail in the same way
                     left -= 1
+
+    def _is_settled(self) -> bool:
+        with suppress(NoRepresentationError):
+            program, name = self._subject.program, self._subject.name
+            return is_settled(program, name, self._learned_options(), self._settings.seed)
+        return False
 
     def _planned(self, options: PlanOptions) -> Planned | None:
         """A plan by these options; None where what is avoided leaves none."""

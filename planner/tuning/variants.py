@@ -28,6 +28,9 @@ from schema import CostOrigin, VkGraph
 OPTIMISM: Final = 0.5
 """Standard errors by which unmeasured times are taken to be faster than the guess."""
 
+CERTAINTY: Final = 2.0
+"""Standard errors beyond which no time is thought to be: 95 of 100 are within."""
+
 _UNKNOWN_NS_PER_BYTE: Final = 0.1
 _UNKNOWN_SPREAD: Final = 1.0
 _TRIED: Final = 1.0
@@ -69,10 +72,18 @@ class HopefulModel:
     """Optimistic prices, for calls that are neither measured nor ``tried``."""
 
     def __init__(
-        self, model: TimeModel, tried: Iterable[Tried], seed: int, optimism: float = OPTIMISM
+        self,
+        model: TimeModel,
+        tried: Iterable[Tried],
+        seed: int,
+        optimism: float = OPTIMISM,
+        caution: float = _TRIED,
     ) -> None:
-        """``optimism`` are the standard errors by which times are less than the guess."""
-        self.model, self.optimism = model, optimism
+        """``optimism`` are the standard errors by which times are less than the guess.
+
+        Those of what was tried are more than it, by ``caution``.
+        """
+        self.model, self.optimism, self.caution = model, optimism, caution
         self.tried: dict[Call, set[Labels]] = {}
         for call, labels in tried:
             self.tried.setdefault(call, set()).add(labels)
@@ -88,7 +99,7 @@ class HopefulModel:
         """Times in ns: low ones for untried calls, the model's own for the rest."""
         if self.model.knows(call.operator):
             hopeful = self.model.predict(call, places, domains, -self.optimism)
-            careful = self.model.predict(call, places, domains, _TRIED).ns
+            careful = self.model.predict(call, places, domains, self.caution).ns
         else:
             hopeful = self._drawn(call, places, domains)
             careful = hopeful.ns * np.exp(2 * _UNKNOWN_SPREAD)
@@ -154,6 +165,30 @@ def explore(
             saving=None if is_first else best - priced_total(graphs, hopeful, options.profile),
             untried=tuple(sorted(untried.values(), key=lambda trial: trial.least - trial.guess)),
         )
+
+
+def is_settled(program: bytes, name: str, options: PlanOptions, seed: int = 0) -> bool:
+    """Whether no plan is faster than the best known one, whatever was not measured takes.
+
+    That is within two standard errors of the guesses: what the best plan has of these calls takes
+    as long as it may, and what others have as little. Raises the errors of ``replan``.
+    """
+    source = options.costs
+    if not isinstance(source, MeasuredSource) or not source.times.model.drift:
+        return False
+    model = source.times.model
+    best = tuple(graphs_of(replan(program, name, options).data, name))
+    own = {
+        (call.call, labels)
+        for graph in best
+        for call in calls_of(graph)
+        if (labels := labels_of(call.operands)) not in model.measured(call.call)
+    }
+    doubts = HopefulModel(model, own, seed, CERTAINTY, CERTAINTY)
+    prices = LearnedCosts(source.times, options.profile, "latency", doubts)
+    other = tuple(graphs_of(replan(program, name, options, chooser=prices).data, name))
+    least, ns = (priced_total(graphs, prices, options.profile) for graphs in (other, best))
+    return ns <= least
 
 
 def _untried(

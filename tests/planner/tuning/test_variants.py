@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import lzma
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from api.bench.nets import small_net
 from planner.errors import InputError
 from planner.files.lowered import graphs_of
-from planner.measured.calls import calls_of
+from planner.measured.calls import Call, calls_of
 from planner.measured.costs import DeviceTimes, LearnedCosts, MeasuredSource
 from planner.measured.join import Sample
-from planner.measured.pricing import price_graph
-from planner.measured.timemodel import counted_domains, labels_of
+from planner.measured.pricing import price_graph, priced_total
+from planner.measured.timemodel import Prediction, TimeModel, counted_domains, labels_of
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.tuning.folder import MANIFEST, exploration_files, read_exploration
 from planner.tuning.simulation import RandomCosts, RecordedTimes, SimulatedDevice
-from planner.tuning.variants import HopefulModel, Variant, explore
+from planner.tuning.variants import HopefulModel, Variant, explore, is_settled
 from schema import CostOrigin, Status, VkGraph
 from tests.paths import PROFILES
 
@@ -159,6 +162,50 @@ def test_rounds_lead_to_the_best_plan(program: bytes) -> None:
         found.append(takes(replan(program, "graph", options(DeviceTimes.of("", measured))).data))
     assert least <= min(found)
     assert found[-1] <= 1.02 * least < found[0]
+
+
+class Doubtful:
+    """The times of a model; what was not measured takes anything within two standard errors."""
+
+    def __init__(self, model: TimeModel, seed: int) -> None:
+        self.model, self.seed = model, seed
+
+    def knows(self, operator: str) -> bool:
+        return self.model.knows(operator)
+
+    def predict(
+        self, call: Call, places: Sequence[str], domains: Sequence[Sequence[int]]
+    ) -> Prediction:
+        low, high = (self.model.predict(call, places, domains, e) for e in (-2.0, 2.0))
+        key = f"{self.seed} {call} {places} {domains}".encode()
+        random = np.random.default_rng(list(hashlib.sha256(key).digest()))
+        # Ends are met as well as what is between.
+        part = random.integers(0, 2, low.ns.shape) * random.choice([0.5, 1.0], low.ns.shape)
+        return Prediction(low.ns + (high.ns - low.ns) * part, low.origin)
+
+
+def test_a_plan_that_is_settled_stays_the_best() -> None:
+    program = small_net(0)
+    assert not is_settled(program, "graph", OPTIONS)
+    measured, states = [Bytes().run(program)], []
+    for _ in range(9):
+        known = options(DeviceTimes.of("", measured))
+        states.append(is_settled(program, "graph", known))
+        if states[-1]:
+            break
+        measured += [
+            Bytes().run(v.program) for v in explore(program, "graph", known, 3, optimism=2.0)
+        ]
+    assert states[-1] and not states[0]
+    source = known.costs
+    assert isinstance(source, MeasuredSource)
+    best = graphs(replan(program, "graph", known).data)
+    for seed in range(12):
+        doubtful = Doubtful(source.times.model, seed)
+        costs = LearnedCosts(source.times, OPTIONS.profile, "latency", doubtful)
+        other = graphs(replan(program, "graph", known, chooser=costs).data)
+        profile = OPTIONS.profile
+        assert priced_total(best, costs, profile) <= priced_total(other, costs, profile)
 
 
 def test_noise_of_a_simulated_device(program: bytes) -> None:
