@@ -28,6 +28,7 @@ class Remedy(Enum):
     IMPORT_RUNS = auto()
     NAME_DEVICE = auto()
     NAME_ANOTHER_RUNTIME = auto()
+    NAME_TARGET = auto()
     IMPORT_OPERATORS = auto()
     TRUST_INPUT = auto()
 
@@ -49,6 +50,7 @@ IN_PYTHON: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "import runs first (planner.measured.importing)",
     Remedy.NAME_DEVICE: "name one (device)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime)",
+    Remedy.NAME_TARGET: "name what to plan it for (target)",
     Remedy.IMPORT_OPERATORS: "import the modules that do (imports)",
     Remedy.TRUST_INPUT: "if you would run code of whoever made it, say so (trust=True)",
 }

@@ -16,7 +16,7 @@ from planner.ir.physical import ImageExtents
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
 from planner.kernels.faults import Faults, builtin_faults, load_faults
 from planner.kernels.limits import Budget, Limits
-from planner.kernels.releases import Runtime, parse_runtime
+from planner.kernels.releases import Runtime, Target, parse_runtime, parse_target
 from planner.kernels.restrictions import Restriction, parse_restrictions
 from schema import VkMemoryLayout
 
@@ -52,7 +52,8 @@ class LoweringOptions:
 
     What exceeds the limits stays on the CPU. None are ExecuTorch's own limits. ``imports`` are
     modules that define operators of the program, or paths of such Python files. ``trust`` says
-    that code in the program may run: it is then not vetted.
+    that code in the program may run: it is then not vetted. ``runtime`` is the one that is to run
+    it, where it lacks operators that Vulkan's has: these stay on the CPU.
     """
 
     texture_limits: ImageExtents | None = None
@@ -60,13 +61,16 @@ class LoweringOptions:
     compile_options: tuple[tuple[str, bool], ...] = ()
     imports: tuple[str, ...] = ()
     trust: bool = False
+    runtime: Runtime = field(default_factory=Runtime)
 
     def document(self) -> dict[str, Any]:
         """The options as a JSON document, which ``read_lowering`` reads."""
+        is_vulkan = self.runtime.target == "vulkan"
         return {
             "texture_limits": self.texture_limits,
             "buffer_limit": self.buffer_limit,
             "compile_options": dict(self.compile_options),
+            **({} if is_vulkan else {"webgpu": str(self.runtime)}),
         }
 
     def for_partitioner(self) -> dict[str, Any]:
@@ -81,11 +85,12 @@ class LoweringOptions:
 
 def read_lowering(document: Mapping[str, Any]) -> LoweringOptions:
     """The options of ``LoweringOptions.document``."""
-    limits = document["texture_limits"]
+    limits, webgpu = document["texture_limits"], document.get("webgpu")
     return LoweringOptions(
         None if limits is None else (limits[0], limits[1], limits[2]),
         document["buffer_limit"],
         tuple(document["compile_options"].items()),
+        runtime=Runtime() if webgpu is None else parse_runtime(webgpu).of("webgpu"),
     )
 
 
@@ -105,7 +110,8 @@ class PlanOptions:
     ``trust`` whether code in it may run. ``alternatives`` is how many of the plans that come next
     are listed, for each delegate. ``restrictions`` are representations that operands and tensors
     must have, or must not, and the ``budget`` is for all transitions of a program together, and for
-    the memory of each delegate.
+    the memory of each delegate. ``target`` is the backend whose runtime is to run the
+    plan; None is Vulkan's, and refuses a program that was planned for another one.
     """
 
     costs: CostSource = field(default_factory=_default_costs)
@@ -123,6 +129,7 @@ class PlanOptions:
     alternatives: int = 0
     restrictions: tuple[Restriction, ...] = ()
     budget: Budget = field(default_factory=Budget)
+    target: Target | None = None
 
     @property
     def lowering(self) -> LoweringOptions:
@@ -133,7 +140,23 @@ class PlanOptions:
             self.compile_options,
             self.imports,
             self.trust,
+            Runtime() if self.target != "webgpu" else (self.runtime or Runtime()).of("webgpu"),
         )
+
+    def check_for(self, target: Target) -> None:
+        """Raises ``OptionError`` for options that mean nothing to a backend's runtime."""
+        if target == "vulkan":
+            return
+        named = {
+            "the objective latency": self.objective == "latency",
+            "a device": not isinstance(self.costs, ProfileSource),
+            "a GPU": self.gpu is not None,
+            "an avoid list": bool(self.avoid.rows),
+            "force_fp16": dict(self.compile_options).get("force_fp16", False),
+        }
+        for what, is_named in named.items():
+            if is_named:
+                raise OptionError(f"{what} is for Vulkan's kernels, not for WebGPU's: leave it out")
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -153,16 +176,17 @@ class PlanOptions:
     def limits(self, lowered_with: ImageExtents, runtime: Runtime | None = None) -> Limits:
         """The limits of a plan for a program that is lowered with these texture limits.
 
-        It is for the ``runtime`` if the options name none, by default the latest release.
+        It is for the ``runtime``, by default the one that the options name, else the latest
+        release. Faults are of Vulkan's kernels.
         """
-        runtime = self.runtime or runtime or Runtime()
+        runtime = runtime or self.runtime or Runtime()
         known = Faults(self.known.rows + self.avoid.rows) if self.avoid.rows else self.known
         return Limits(
             self.texture_limits or lowered_with,
             self.excluded_layouts,
             self.buffer_limit,
             runtime,
-            known.for_device(runtime, self.gpu),
+            known.for_device(runtime, self.gpu) if runtime.target == "vulkan" else Faults(),
             self.restrictions,
             self.budget,
         )
@@ -189,6 +213,7 @@ def make_options(
     max_transitions: int | None = None,
     max_transition_bytes: int | None = None,
     max_peak_memory: int | None = None,
+    target: str | None = None,
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -203,8 +228,8 @@ def make_options(
     ``NAME=REPRESENTATION``, ``forbid`` such written ``[NAME:]REPRESENTATION``; ``input_layout`` and
     ``output_layout`` are the representation of all inputs and outputs. ``max_transitions`` and
     ``max_transition_bytes`` are for all transitions of a program together; ``max_peak_memory`` are
-    the most bytes of tensors that are alive at once in a delegate. Raises ``OptionError`` naming
-    the wrong option.
+    the most bytes of tensors that are alive at once in a delegate. ``target`` is ``vulkan``
+    or ``webgpu``. Raises ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
@@ -227,6 +252,7 @@ def make_options(
         alternatives=check_alternatives(alternatives),
         restrictions=restrictions,
         budget=budget,
+        target=None if target is None else parse_target(target),
     )
     options.cost_model()
     return options

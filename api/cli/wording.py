@@ -22,6 +22,7 @@ COMMAND_LINE: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "import runs first (layout-planner profile import)",
     Remedy.NAME_DEVICE: "name one (--device NAME)",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (--runtime R)",
+    Remedy.NAME_TARGET: "name what to plan it for (--target webgpu or --target vulkan)",
     Remedy.IMPORT_OPERATORS: "import the modules that do (--import MODULE)",
     Remedy.TRUST_INPUT: "if you would run code of whoever made it, say so (--trust-input)",
 }

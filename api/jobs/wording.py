@@ -20,6 +20,7 @@ HTTP: Final[Mapping[Remedy, str]] = {
     Remedy.IMPORT_RUNS: "use a device profile",
     Remedy.NAME_DEVICE: "use a device profile",
     Remedy.NAME_ANOTHER_RUNTIME: "name a runtime that has it (runtime=R)",
+    Remedy.NAME_TARGET: "name what to plan it for (target=webgpu or target=vulkan)",
     Remedy.IMPORT_OPERATORS: "lower the program where they are defined, and hand in the .pte",
     Remedy.TRUST_INPUT: "lower it where its author is trusted, and hand in the .pte",
 }

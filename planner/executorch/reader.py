@@ -34,6 +34,9 @@ _DTYPES: Final = {
     torch.float32: VkDataType.FLOAT32,
     torch.float64: VkDataType.FLOAT64,
 }
+_DOWNCAST: Final = {torch.int64: VkDataType.INT32, torch.float64: VkDataType.FLOAT32}
+STORED_AS: Final = _DTYPES | _DOWNCAST
+"""The types of elements on the GPU, where a program is lowered without options about them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +95,7 @@ class _Reader:
         self.force_fp16 = force_fp16
         self.aliases = aliases
         self.named: dict[str, int] = {}  # tensors by the names of their nodes
-        self.dtypes = dict(_DTYPES)
-        if downcast_64_bit:
-            self.dtypes[torch.int64] = VkDataType.INT32
-            self.dtypes[torch.float64] = VkDataType.FLOAT32
+        self.dtypes = dict(STORED_AS if downcast_64_bit else _DTYPES)
         if force_fp16:
             self.dtypes[torch.float32] = VkDataType.FLOAT16
         self.tensors: list[Tensor] = []

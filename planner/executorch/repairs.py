@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from torch.fx import GraphModule
 from torch.fx.passes.infra.pass_base import PassBase, PassResult
@@ -15,11 +15,14 @@ from planner.executorch.baseline import detached_copy
 from planner.executorch.fusion import kept_patterns
 from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
-from planner.executorch.placement import noting_unplaced
+from planner.executorch.placement import placing
 from planner.executorch.shortcuts import shortcuts
 from planner.executorch.vkgraph import flatbuffer_of, tensor_names
+from planner.kernels.releases import Runtime
 from planner.stopwatch import stopwatch
 from schema import split_delegate
+
+_LATEST: Final = Runtime()
 
 
 class Scalars(dict[Any, int]):
@@ -103,12 +106,13 @@ class _TimedPass(PassBase):
 
 
 @contextmanager
-def mending(repeats: int = 1) -> Iterator[Mended]:
+def mending(repeats: int = 1, runtime: Runtime = _LATEST) -> Iterator[Mended]:
     """Keeps ExecuTorch's own layouts in what its body lowers, but writes them as we do.
 
     Scalars of different types stay apart, and the same program gets the same memory objects: see
     ``Scalars`` and ``in_graph_order``. With ``repeats``, its layout pass runs that many times, and
-    the least time is kept. Raises as ``replaced`` does.
+    the least time is kept. What the ``runtime`` cannot do is not lowered, if it is not Vulkan's.
+    Raises as ``replaced`` does.
     """
     mended = Mended()
     latest: Any = None
@@ -145,7 +149,7 @@ def mending(repeats: int = 1) -> Iterator[Mended]:
         **kept_patterns(),
         **shortcuts(),
         **lowerable(),
-        Hook.SUPPORT: noting_unplaced(mended.unplaced),
+        Hook.SUPPORT: placing(mended.unplaced, runtime),
         Hook.LAYOUT_PASS: timing,
         Hook.MEMORY_PLANNER: ordered_memory,
         Hook.GRAPH_BUILDER: building,

@@ -29,7 +29,7 @@ from planner.executorch.baseline import detached_copy, run_greedy
 from planner.executorch.fusion import kept_patterns
 from planner.executorch.lowerable import lowerable
 from planner.executorch.patches import Hook, Wrapper, replaced
-from planner.executorch.placement import noting_unplaced
+from planner.executorch.placement import placing
 from planner.executorch.reader import FxGraph, read_graph_module
 from planner.executorch.repairs import Scalars, ordered_memory
 from planner.executorch.shortcuts import shortcuts
@@ -38,6 +38,7 @@ from planner.executorch.writer import write_graph_module
 from planner.ir.physical import ImageExtents
 from planner.kernels.limits import Limits
 from planner.kernels.registry import PREPACK
+from planner.kernels.releases import Runtime
 from planner.optimise.plan import LayoutPlan, plan_graph
 from planner.optimise.restricted import check_names
 from planner.options import PlanOptions
@@ -119,6 +120,11 @@ class Planning:
             raise OptionError(
                 f"{' and '.join(self.options.budget.flags)}: delegates are lowered one after the "
                 "other here: plan the .pte again within limits of a whole plan"
+            )
+        if self.options.target == "webgpu":
+            raise OptionError(
+                "a script's delegates are planned for Vulkan as they are lowered: plan the .pt2 or "
+                "the .pte for WebGPU"
             )
         for restriction in self.options.restrictions:
             if restriction.target is not None and restriction.target.kind == "operator":
@@ -339,7 +345,7 @@ def _hooks(session: Planning) -> dict[Hook, Wrapper]:
         **shortcuts(),
         **lowerable(),
         Hook.PARTITION: partitioning,
-        Hook.SUPPORT: noting_unplaced(session.unplaced),
+        Hook.SUPPORT: placing(session.unplaced, Runtime()),
         Hook.COMPILE_OPTIONS: beginning,
         Hook.LAYOUT_PASS: laying,
         Hook.MEMORY_PLANNER: ordered_memory,

@@ -13,8 +13,10 @@ from planner.errors import InputError, Remedy
 from planner.files.exported import check_is_exported
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
+from planner.kernels.releases import Target
 from planner.optimise.memory import used_bytes
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
+from planner.vkgraph.targets import target_of
 from planner.vkgraph.wellformed import repr_of
 from schema import (
     DelegatePlan,
@@ -64,6 +66,12 @@ class Listing:
     kind: FileKind
     delegates: tuple[ListedDelegate, ...]
     program: PlannedProgram | None = None
+
+    @property
+    def target(self) -> Target:
+        """The backend that it was planned for: Vulkan, unless a delegate says another one."""
+        targets = (target_of(delegate.graph) for delegate in self.delegates)
+        return next((target for target in targets if target != "vulkan"), "vulkan")
 
 
 def read_listing(data: bytes, name: str) -> Listing:
@@ -133,6 +141,7 @@ def describe(data: bytes, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "kind": listing.kind,
+        "target": listing.target,
         **({} if listing.program is None else _program(listing.program)),
         "delegates": [
             _Describer(delegate).describe(index) for index, delegate in enumerate(listing.delegates)

@@ -93,6 +93,9 @@ REPRS: Final[tuple[TensorRepr, ...]] = (
 """Every representation, in the fixed order that breaks the last ties. Its index in this tuple is
 its *label*, the small integer that stands for it in the solver."""
 
+DENSE: Final = TensorRepr(VkStorageType.BUFFER, VkMemoryLayout.TENSOR_WIDTH_PACKED)
+"""Elements one after the other, as they are in the host's memory: all that WebGPU's runtime has."""
+
 LABELS: Final[dict[TensorRepr, int]] = {r: label for label, r in enumerate(REPRS)}
 
 BY_PARTS: Final = {(r.storage_type, r.memory_layout): r for r in REPRS}

@@ -34,7 +34,7 @@ from planner.ir.representation import (
     WIDTH_PACKED_TEXTURE,
     TensorRepSet,
 )
-from planner.kernels.releases import LATEST, RELEASES, Release, Runtime
+from planner.kernels.releases import LATEST, RELEASES, Release, Runtime, Target
 from schema import VkDataType
 
 RepSets = tuple[TensorRepSet, ...]
@@ -71,8 +71,16 @@ class OpFeatures:
     pick: StoragePicker | None = None
 
 
-def lookup(name: str, release: Release = LATEST) -> OpFeatures | None:
-    """The registration of an operator in a release, by its name in a VkGraph; None if none."""
+_DENSE: Final = OpFeatures((CONTIGUOUS_BUFFER,), (CONTIGUOUS_BUFFER,))
+
+
+def lookup(name: str, release: Release = LATEST, target: Target = "vulkan") -> OpFeatures | None:
+    """The registration of an operator in a release, by its name in a VkGraph; None if none.
+
+    WebGPU's runtime has no other representation than one, whatever the operator.
+    """
+    if target == "webgpu":
+        return _DENSE
     if name not in _REGISTRY:
         # Custom operators are registered without their overload, for any dialect's name of it.
         name = name.rpartition(".")[0]
@@ -85,7 +93,7 @@ def lookup(name: str, release: Release = LATEST) -> OpFeatures | None:
 @cache
 def registrations(name: str, runtime: Runtime) -> tuple[OpFeatures, ...]:
     """The registrations of an operator in the releases of a runtime, each once."""
-    found = (lookup(name, release) for release in runtime.releases)
+    found = (lookup(name, release, runtime.target) for release in runtime.releases)
     return tuple(dict.fromkeys(features for features in found if features is not None))
 
 

@@ -1,8 +1,8 @@
-"""ExecuTorch's releases, and the runtimes that a plan is for."""
+"""ExecuTorch's releases, its backends that read a VkGraph, and the runtimes that a plan is for."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, get_args
 
 from planner.errors import OptionError
@@ -14,18 +14,40 @@ RELEASES: Final[tuple[Release, ...]] = get_args(Release)
 LATEST: Final[Release] = RELEASES[-1]
 """The release that is installed beside the planner, which lowers programs here."""
 
+Target = Literal["vulkan", "webgpu"]
+"""A backend of ExecuTorch's whose runtime reads a VkGraph."""
+
+TARGETS: Final[tuple[Target, ...]] = get_args(Target)
+TARGET_NAMES: Final[dict[Target, str]] = {"vulkan": "Vulkan", "webgpu": "WebGPU"}
+FIRST_WITH: Final[dict[Target, Release]] = {"vulkan": "1.1", "webgpu": "1.3"}
+"""The first release here that has a backend."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """The releases whose runtime is to take a plan, from the oldest to the newest."""
+    """The releases whose runtime is to take a plan, from the oldest to the newest.
+
+    ``target`` is the backend that it is the runtime of.
+    """
 
     oldest: Release = LATEST
     newest: Release = LATEST
+    target: Target = "vulkan"
 
     @property
     def releases(self) -> tuple[Release, ...]:
         """The releases, oldest first."""
         return RELEASES[RELEASES.index(self.oldest) : RELEASES.index(self.newest) + 1]
+
+    def of(self, target: Target) -> Runtime:
+        """The same releases' runtime of a backend; raises ``OptionError`` where one has none."""
+        first = FIRST_WITH[target]
+        if self.oldest < first:
+            raise OptionError(
+                f"ExecuTorch {self.oldest} has no {TARGET_NAMES[target]} runtime: use one of "
+                f"{', '.join(RELEASES[RELEASES.index(first) :])}"
+            )
+        return replace(self, target=target)
 
     def __str__(self) -> str:
         """``1.3``, or ``1.3+`` for that release and all later ones."""
@@ -43,3 +65,11 @@ def parse_runtime(text: str) -> Runtime:
         f"unknown runtime {text!r}: use one of {', '.join(RELEASES)}, or as in 1.3+ that "
         "release and later ones"
     )
+
+
+def parse_target(text: str) -> Target:
+    """The backend of this name; raises ``OptionError`` for an unknown one."""
+    for target in TARGETS:
+        if text == target:
+            return target
+    raise OptionError(f"unknown target {text!r}: use {' or '.join(TARGETS)}")

@@ -8,7 +8,7 @@ from math import prod
 from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import Tensor
 from planner.ir.physical import MAX_TEXTURE_DIMS, fitting
-from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepSet
+from planner.ir.representation import ANY_TEXTURE, CONTIGUOUS_BUFFER, REPRS, TensorRepSet
 from planner.kernels.limits import Limits
 from schema import VkDataType
 
@@ -22,13 +22,16 @@ def possible(tensor: Tensor, limits: Limits) -> int:
         mask &= _PLAIN
     if limits.buffer is not None and prod(tensor.shape) >= limits.buffer:
         mask &= ANY_TEXTURE.mask
+    if limits.runtime.target == "webgpu":
+        mask &= CONTIGUOUS_BUFFER.mask
     return mask
 
 
 def lacks_texture(tensor: Tensor, limits: Limits) -> bool:
     """Whether the texture limits exclude a texture for a tensor that could be one."""
     fits = fitting(tensor.shape, limits.texture).mask
-    return len(tensor.shape) <= MAX_TEXTURE_DIMS and ANY_TEXTURE.mask & ~fits != 0
+    is_there = limits.runtime.target == "vulkan" and len(tensor.shape) <= MAX_TEXTURE_DIMS
+    return is_there and ANY_TEXTURE.mask & ~fits != 0
 
 
 def none_left(
@@ -47,7 +50,9 @@ def none_left(
         )
     buffers = accepted and limits.buffer is not None
     exceeded, remedies = [], []
-    if all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
+    if limits.runtime.target == "webgpu":
+        pass  # has no textures
+    elif all(len(tensor.shape) <= MAX_TEXTURE_DIMS for tensor in tensors):
         exceeded.append(f"texture limits {','.join(map(str, limits.texture))}")
         remedies.append(Remedy.RAISE_TEXTURE_LIMITS)
     elif not buffers:

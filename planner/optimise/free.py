@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from planner.costs.standins import CONV2D
 from planner.ir.graph import LayoutGraph, Layouts
-from planner.ir.representation import REPRS, TensorRepr, TensorRepSet
+from planner.ir.representation import DENSE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.limits import Limits
 from planner.optimise.constraints import possible
 from planner.optimise.live import LiveSets
@@ -22,6 +22,7 @@ class FreeTensors:
 
     def __init__(self, graph: LayoutGraph, limits: Limits, given: Layouts | None) -> None:
         self._graph, self._limits = graph, limits
+        self._is_dense = limits.runtime.target == "webgpu"
         self._restricted = Restricted(graph, limits.restrictions)
         self._given: Sequence[TensorRepr | None]
         self._given = (None,) * len(graph.tensors) if given is None else given.made
@@ -29,7 +30,8 @@ class FreeTensors:
     def has_to_change(self, t: int) -> bool:
         """Whether a tensor cannot keep what it is given."""
         have = self._given[t]
-        if self._graph.tensors[t].constant or (have is None and self._restricted.made(t) == ANY):
+        may_be_left = not self._is_dense and self._restricted.made(t) == ANY
+        if self._graph.tensors[t].constant or (have is None and may_be_left):
             return False
         return have is None or have not in self._left(t)
 
@@ -42,6 +44,8 @@ class FreeTensors:
 
     def family(self, t: int) -> list[TensorRepr]:
         """What a tensor could be, but for limits."""
+        if self._is_dense:
+            return [DENSE]
         have = self._given[t]
         is_int8 = have is not None and have.is_packed_int8
         return [r for r in REPRS if r.is_packed_int8 == is_int8 and r != CONV2D]

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
 from planner.ir.physical import image_extents, padded_bytes
-from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, builtin_faults, met_faults
+from planner.kernels.faults import DOES_NOT_LOAD, Faults, MetFault, met_faults
 from planner.kernels.gpus import Gpu
 from planner.kernels.limits import Budget, Limits
-from planner.kernels.releases import RELEASES, Runtime
+from planner.kernels.releases import Runtime, Target
 from planner.kernels.restrictions import Restriction
 from planner.optimise.restricted import check_names
+from planner.options import PlanOptions
 from planner.result.check import CheckReport, Finding, FindingKind
 from planner.verify import (
     Named,
@@ -23,7 +24,8 @@ from planner.verify import (
     sharing_error,
 )
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
-from planner.vkgraph.runtimes import refusals
+from planner.vkgraph.runtimes import refusals, releases_with, webgpu_refusals
+from planner.vkgraph.targets import target_of
 from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkStorageType, VkTensor
 
@@ -38,19 +40,25 @@ def check_program(
     avoid: Faults | None = None,
     restrictions: Sequence[Restriction] = (),
     budget: Budget | None = None,
+    target: Target | None = None,
 ) -> CheckReport:
     """Checks every Vulkan delegate of a lowered program, by default for the latest release.
 
+    It is checked for the runtime of a ``target``, by default of that which it was planned for.
     Known faults are the built-in ones and those to ``avoid``. What breaks ``restrictions``, which
     use the names of this program, is found, too, and what is more than a ``budget`` allows.
     Raises ``InputError`` for bytes that are damaged or no such program, ``OptionError`` for a
-    restriction that names nothing in it.
+    restriction that names nothing in it, and for a GPU or faults of Vulkan's kernels where it is
+    checked for WebGPU.
     """
     check_is_lowered(data, name)
-    runtime = runtime or Runtime()
-    rows = Faults(builtin_faults().rows + (avoid.rows if avoid is not None else ()))
-    faults = rows.for_device(runtime, None if gpu is None else gpu.name)
     files = list(graphs_of(data, name))
+    if target is None:
+        target = "webgpu" if any(target_of(file) == "webgpu" for file in files) else "vulkan"
+    runtime = (runtime or Runtime()).of(target)
+    asked = PlanOptions(gpu=None if gpu is None else gpu.name, avoid=avoid or Faults())
+    asked.check_for(target)
+    faults = asked.limits(_ANY_EXTENT, runtime).faults
     graphs = [read_vkgraph(file, f"delegate {i}") for i, file in enumerate(files)]
     if restrictions:
         named = enumerate(source.graph for source in graphs)
@@ -65,6 +73,7 @@ def check_program(
             source.graph.operators[m.operator].name for m in met if m.fault.effect == DOES_NOT_LOAD
         }
         check = _Check(index, file, source, runtime, met, gpu, tuple(restrictions))
+        found += check.target()
         found += check.operators()
         found += check.limits()
         found += check.memory()
@@ -72,7 +81,9 @@ def check_program(
     copies = ([t.copy for t in graph.transitions] for graph in graphs)
     for index, text in over_budget(zip(files, copies, strict=True), budget or Budget()):
         found.append(Finding(index, "", "restriction", f"the program has {text}"))
-    taken = [r for r in RELEASES if not any(any(refusals(g, r)) for g in graphs)]
+    refusals_of = webgpu_refusals if target == "webgpu" else refusals
+    releases = releases_with(target)
+    taken = [r for r in releases if not any(any(refusals_of(g, r)) for g in graphs)]
     return CheckReport(
         name=name,
         runtime=str(runtime),
@@ -80,9 +91,10 @@ def check_program(
         delegates=len(files),
         operators=sum(len(g.graph.operators) for g in graphs),
         taken_by=tuple(taken),
-        unknown=tuple(sorted({n for g in graphs for n in g.unknown})),
+        unknown=tuple(sorted({n for g in graphs if target == "vulkan" for n in g.unknown})),
         unloadable=tuple(sorted(unloadable)),
         findings=tuple(dict.fromkeys(found)),
+        target=target,
     )
 
 
@@ -101,11 +113,18 @@ class _Check:
     def _finding(self, place: str, kind: FindingKind, text: str, source: str = "") -> Finding:
         return Finding(self.index, place, kind, text, source)
 
+    def target(self) -> Iterator[Finding]:
+        """A graph of WebGPU's that Vulkan's runtime is to run."""
+        if self.runtime.target == "vulkan" and target_of(self.file) == "webgpu":
+            text = "it was planned for WebGPU, without layouts that Vulkan's kernels take"
+            yield self._finding("", "target", text)
+
     def operators(self) -> Iterator[Finding]:
-        """Operators and representations that a release refuses, and known faults."""
+        """Operators, representations and calls that a release refuses, and known faults."""
         graph = self.source.graph
+        refusals_of = webgpu_refusals if self.runtime.target == "webgpu" else refusals
         for release in self.runtime.releases:
-            for refusal in refusals(self.source, release):
+            for refusal in refusals_of(self.source, release):
                 place = graph.place_of(refusal.operator)
                 yield self._finding(place, refusal.kind, f"ExecuTorch {release} {refusal.text}")
         for met in self.met:
@@ -138,7 +157,7 @@ class _Check:
         """Live tensors that share memory, and layouts that loading replaces by wrong ones."""
         if (error := sharing_error(self.file)) is not None:
             yield self._finding("", "memory", error)
-        if None in self.source.made:
+        if None in self.source.made or self.runtime.target == "webgpu":
             return  # the runtime chooses
         limits = Limits(_ANY_EXTENT, runtime=self.runtime)
         repacks = [t.position for t in self.source.transitions]

@@ -76,7 +76,7 @@ def lower_exported(
 
         progress("lowering", None)
         start = perf_counter()
-        with mending(repeats) as mended:
+        with mending(repeats, options.runtime) as mended:
             try:
                 edge = to_edge_transform_and_lower(
                     program,

@@ -23,7 +23,7 @@ from planner.files.lowered import (
 from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import TensorRepSet
 from planner.kernels.limits import Limits
-from planner.kernels.releases import Runtime
+from planner.kernels.releases import Runtime, Target
 from planner.optimise.alternatives import alternatives, differences
 from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.free import FreeTensors
@@ -61,7 +61,8 @@ from planner.verify import (
 )
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
-from planner.vkgraph.runtimes import check_operators, runtimes_of
+from planner.vkgraph.runtimes import check_operators, warnings_for_webgpu
+from planner.vkgraph.targets import planned_for, runtimes_for, target_to_plan
 from planner.vkgraph.wellformed import warnings_of
 from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
 from schema import (
@@ -203,6 +204,9 @@ def replan(
     handed_in, data = data, program_of(data, name)
     progress("planning", None)
     lowered = _Lowered.of(data, name)
+    target = target_to_plan(options.target, [d.file for d in lowered.delegates.values()], name)
+    options.check_for(target)
+    read_as, lowered = lowered, lowered.planned_for(target)
     if options.restrictions:
         lowered = lowered.named({} if exported is None else exported.names)
         graphs = [read.source.graph for read in lowered.delegates.values()]
@@ -216,9 +220,9 @@ def replan(
             announced += 1
             progress("planning", result)
 
-    runtimes: tuple[Runtime, ...] = (options.runtime or Runtime(),)
+    runtimes: tuple[Runtime, ...] = ((options.runtime or Runtime()).of(target),)
     if options.runtime is None and exported is None:
-        runtimes = runtimes_of([delegate.source for delegate in lowered.delegates.values()])
+        runtimes = runtimes_for([read.source for read in read_as.delegates.values()], target)
     for runtime in runtimes:
         limits = options.limits(lowered.texture_limits, runtime)
         planning = _Planning(options, limits, chooser, exported, repeats)
@@ -242,6 +246,7 @@ def replan(
             program,
             results,
             kind=kind,
+            target=target,
             lowering_seconds=lowering_seconds,
             on_cpu=exported.on_cpu if exported is not None else (),
         ),
@@ -302,6 +307,10 @@ class _Read:
             source = read_vkgraph(file, f"delegate {index}")
         return cls(index, data, file, is_newer, source, watch.seconds)
 
+    def planned_for(self, target: Target) -> _Read:
+        """The same, as it is to be planned for a backend."""
+        return replace(self, source=planned_for(self.source, target))
+
     def named(self, aliases: Mapping[int, str], delegates: frozenset[int]) -> _Read:
         """The same, with what is needed to tell what a user's names mean."""
         graph = replace(self.source.graph, aliases=aliases, delegates=delegates)
@@ -326,6 +335,11 @@ class _Lowered:
                 with _damage_named(name, index):
                     found[key] = _Read.of(index, graph_of(blob))
         return cls(name, tuple(blobs), found, texture_limits)
+
+    def planned_for(self, target: Target) -> _Lowered:
+        """The same, as it is to be planned for a backend."""
+        found = {key: read.planned_for(target) for key, read in self.delegates.items()}
+        return replace(self, delegates=found)
 
     def named(self, names: TensorNames) -> _Lowered:
         """The same, with what is needed to tell what a user's names mean."""
@@ -411,7 +425,8 @@ class _Planning:
         trials = [_Delegate(read, self, costs, names, within).replan()]
         for _ in range(self.repeats - 1):
             known = read.source.graph
-            again = _Read.of(read.index, read.data).named(known.aliases, known.delegates)
+            again = _Read.of(read.index, read.data).planned_for(self.limits.runtime.target)
+            again = again.named(known.aliases, known.delegates)
             prices = self.options.cost_model()
             trials.append(_Delegate(again, self, prices, names, within).replan())
         result, graph = min(trials, key=lambda trial: trial[0].plan_seconds)
@@ -450,7 +465,11 @@ class _Delegate:
                 planned = self._priced(source, planned, chosen.solution.assignment)
             planned = self._with_free_tensors(source, planned)
             with stage("write"):
-                stays = is_written(source, planned) and sharing_error(file) is None
+                stays = (
+                    file.version == source.written.version
+                    and is_written(source, planned)
+                    and sharing_error(file) is None
+                )
                 written = None if stays else write_vkgraph(source, planned)
         baseline = self._baseline(source, planned)
         described, places, memory = self._described(planned, written, baseline)
@@ -459,7 +478,8 @@ class _Delegate:
         del written
         with stage("check"), stopwatch() as checking:
             before = without_representations(source.written)
-            verify_contraction(before, file, [t.position for t in source.transitions])
+            as_read = replace(before, version=file.version)
+            verify_contraction(as_read, file, [t.position for t in source.transitions])
             self._verify(described, before, planned.limits, memory.planned)
         others, unranked = self._alternatives(planned, before, baseline)
         warnings, mended = faults_of(source.graph, planned, baseline, self.limits.faults)
@@ -472,7 +492,8 @@ class _Delegate:
             verify_seconds=checking.seconds,
             pinned_operators=source.unknown,
             warnings=(
-                *warnings_of(file),
+                *(warnings_of(file) if self.limits.runtime.target == "vulkan" else ()),
+                *warnings_for_webgpu(source, self.limits.runtime),
                 *(() if _has_layouts(source, planned) else (_NO_LAYOUTS,)),
                 *warnings,
                 *unranked,

@@ -16,7 +16,7 @@ from typing import Final
 from planner.errors import InputError, OptionError
 from planner.files.kinds import FileKind, kind_of
 from planner.files.lowered import graphs_of
-from planner.kernels.releases import parse_runtime
+from planner.kernels.releases import Runtime, parse_runtime
 from planner.optimise.budgets import Joint, Part
 from planner.optimise.plan import LayoutPlan, assignment_of, plan_graph
 from planner.options import PlanOptions, read_wanted
@@ -24,6 +24,7 @@ from planner.result.verification import DelegateVerification, Verdict, Verificat
 from planner.stopwatch import stopwatch
 from planner.verify import Named, verify_budget, verify_delegate
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_representations
+from planner.vkgraph.targets import planned_for, target_of
 from schema import PlannedProgram, SchemaError, plan
 from solver import Solution, solve_ilp
 from solver.ilp import WORK_LIMIT
@@ -65,9 +66,10 @@ def verify_plan(
             f"{name} was planned within {wanted}, by names of the program that was planned: give "
             "that as well"
         )
-    runtime = parse_runtime(program.runtime) if program.runtime else None
-    limits = options.limits(program.texture_limits, runtime)
-    befores = _befores(program, source, source_name)
+    befores = list(_befores(program, source, source_name))
+    target = target_of(befores[0][0].written) if befores else "vulkan"
+    runtime = parse_runtime(program.runtime) if program.runtime else Runtime()
+    limits = options.limits(program.texture_limits, runtime.of(target))
     found, parts, plans = [], list[Part](), list[LayoutPlan]()
     bound = least_cost = None
     verify_budget(program.delegates, limits)
@@ -177,7 +179,9 @@ def _befores(
             graph = read_vkgraph(delegate.decode_graph(), delegate.name)
         except SchemaError as error:
             raise InputError(f"{delegate.name} is damaged: {error}") from error
-        yield graph, graph if given is None else read_vkgraph(given[number], delegate.name)
+        before = graph if given is None else read_vkgraph(given[number], delegate.name)
+        target = target_of(graph.written)
+        yield planned_for(graph, target), planned_for(before, target)
 
 
 def _judged(

@@ -9,7 +9,15 @@ from typing import Any, ClassVar, Literal
 from planner.result.report import IN_API, read_document
 
 FindingKind = Literal[
-    "operator", "representation", "fault", "limit", "memory", "resolution", "restriction"
+    "operator",
+    "representation",
+    "kernel",
+    "fault",
+    "limit",
+    "memory",
+    "resolution",
+    "restriction",
+    "target",
 ]
 """What a finding is about."""
 
@@ -24,8 +32,8 @@ class Finding:
     place: str
     """The operator or value; empty where it is the whole graph."""
     kind: FindingKind
-    """``operator``, ``representation``, ``fault``, ``limit``, ``memory``, ``resolution`` or
-    ``restriction``."""
+    """``operator``, ``representation``, ``kernel``, ``fault``, ``limit``, ``memory``,
+    ``resolution``, ``restriction`` or ``target``."""
     text: str
     source: str = ""
     """What says so; empty for a rule of ET-VK's."""
@@ -51,6 +59,8 @@ class CheckReport:
     unloadable: tuple[str, ...]
     """The operators with a known fault for which the program does not load."""
     findings: tuple[Finding, ...]
+    target: str = "vulkan"
+    """The backend whose runtime it was checked for: ``vulkan`` or ``webgpu``."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document."""

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin,
 
 from planner.costs.model import ratio
 from planner.ir.representation import TensorRepr
+from planner.kernels.releases import Target
 from planner.result.program import AlternativeResult, DelegateResult, ProgramKind
 from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
 
@@ -218,6 +219,8 @@ class Report:
     """Operators that the limits of the device left on the CPU, as the program was lowered."""
     limits: tuple[str, ...] = ()
     """Limits that the user set, and the plan keeps: ``pin aten.mm.default=buffer``."""
+    target: str = "vulkan"
+    """The backend whose runtime the plan is for: ``vulkan`` or ``webgpu``."""
 
     def document(self) -> dict[str, Any]:
         """The report as a JSON document; figures that are not known are left out."""
@@ -239,6 +242,7 @@ def report(
     delegates: Sequence[DelegateResult],
     *,
     kind: ProgramKind,
+    target: Target,
     lowering_seconds: float,
     on_cpu: tuple[str, ...] = (),
 ) -> Report:
@@ -276,6 +280,7 @@ def report(
         runtime=program.runtime,
         on_cpu=on_cpu,
         limits=program.limits,
+        target=target,
     )
 
 

@@ -28,7 +28,7 @@ from planner.verify.operands import (
 )
 from planner.verify.pinned import check_pinned as verify_pinned
 from planner.verify.prices import prices_of
-from planner.verify.program import Program, alike_calls
+from planner.verify.program import Program, alike_calls, fail
 from planner.verify.resolution import check_resolution
 from planner.verify.restrictions import Named, Wanted, check_restrictions
 from schema import DelegatePlan, SchemaError, VkGraph
@@ -67,6 +67,8 @@ def verify_delegate(
     except SchemaError as error:
         raise VerificationError(f"the written graph is malformed: {error}") from error
     check_representations(program, limits)
+    if limits.runtime.target == "webgpu" and plan.transitions:
+        raise fail("the plan", "it has a transition, and WebGPU's runtime has one representation")
     matched = match_programs(before, program, {t.operator_index for t in plan.transitions})
     repacks = matched.repacks
     positions = {repack.index for repack in repacks}

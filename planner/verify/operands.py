@@ -20,7 +20,7 @@ from planner.kernels.limits import Limits
 from planner.kernels.registry import OpFeatures, lookup
 from planner.verify.layouts import are_compatible, exists, why_not
 from planner.verify.program import Program, fail
-from schema import VkTensor
+from schema import VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -78,6 +78,19 @@ def check_representations(program: Program, limits: Limits) -> None:
         )
         if rule is not None:
             raise fail(program.place_of(value_id), rule)
+    if limits.runtime.target == "webgpu":
+        _check_dense(program)
+
+
+def _check_dense(program: Program) -> None:
+    """Shows that each tensor but a constant is a buffer without gaps, in the order of its sizes."""
+    for value_id, value in enumerate(program.graph.values):
+        if program.is_variable(value_id):
+            assert isinstance(value, VkTensor)
+            given = value.storage_type, value.memory_layout
+            if given != (VkStorageType.BUFFER, VkMemoryLayout.TENSOR_WIDTH_PACKED):
+                names = " with ".join(part.name for part in given)
+                raise fail(program.place_of(value_id), f"WebGPU's runtime has no {names}")
 
 
 def breaks_limits(tensor: VkTensor, representation: TensorRepr, limits: Limits) -> str | None:
@@ -110,7 +123,7 @@ def read_demands(
             continue
         registered: list[OpFeatures] = []
         for release in limits.runtime.releases:
-            features = lookup(call.name, release)
+            features = lookup(call.name, release, limits.runtime.target)
             if features is not None and features not in registered:
                 registered.append(features)
         if registered:

@@ -168,5 +168,5 @@ def lower(name: str) -> Lowered:
     delegates = tuple(session.delegates)
     source = Source.of(f"{name}.pt2", data)
     planned = assemble(source, delegates, options, session.limits)
-    figures = report(planned, delegates, kind="pt2", lowering_seconds=0.0)
+    figures = report(planned, delegates, kind="pt2", target="vulkan", lowering_seconds=0.0)
     return Lowered(name, data, Planned(planned, figures, delegates, edge))

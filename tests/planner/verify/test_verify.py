@@ -15,7 +15,7 @@ from planner.errors import VerificationError
 from planner.ir import physical, representation
 from planner.ir.representation import PACKED_INT8_BUFFER, REPRS, TensorRepr
 from planner.kernels.registry import OpFeatures, lookup
-from planner.kernels.releases import Release
+from planner.kernels.releases import Release, Target
 from planner.verify import operands
 from planner.verify.layouts import are_compatible, exists, memory_bytes
 from planner.verify.program import Program
@@ -844,9 +844,9 @@ def test_a_kernel_that_cannot_work_with_a_layout_is_refused(
 ) -> None:
     pointwise = "et_vk.q8ta_conv2d_pw.default"
 
-    def lax(name: str, release: Release) -> OpFeatures | None:
+    def lax(name: str, release: Release, target: Target) -> OpFeatures | None:
         """A registry with an error: the pointwise convolution takes everything."""
-        found = lookup(name, release)
+        found = lookup(name, release, target)
         if name == pointwise and found is not None:
             return replace(found, inputs=(PACKED_INT8_BUFFER, *found.inputs[1:]))
         return found
