@@ -67,6 +67,19 @@ def bench_lowering(names: tuple[str, ...], small: bool, output: Path | None) -> 
     lowering(names, "small" if small else "full", output)
 
 
+@bench_group.command("webgpu")
+@click.argument("names", nargs=-1, metavar="[MODEL]...")
+@click.option("--small", is_flag=True, help="Their small variants.")
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_webgpu(names: tuple[str, ...], small: bool, output: Path | None) -> None:
+    """Plan models of the zoo for ExecuTorch's WebGPU runtime, and back for Vulkan's."""
+    from api.bench.webgpu import webgpu
+    from api.files import check_writable
+
+    check_writable(output)
+    webgpu(names, "small" if small else "full", output)
+
+
 @bench_group.command("kernels")
 @click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
 @click.option("--run", "command", metavar="CMD", help="Run each program by this command.")

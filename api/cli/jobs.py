@@ -73,6 +73,9 @@ def jobs_group() -> None:
 )
 @click.option("--runtime", "runtimes", multiple=True, metavar="R", help="May be repeated.")
 @click.option(
+    "--target", "targets", multiple=True, metavar="vulkan|webgpu", help="May be repeated."
+)
+@click.option(
     "--compile-options",
     multiple=True,
     metavar="NAME,...",
@@ -96,6 +99,7 @@ def submit(
     buffer_limits: tuple[int, ...],
     without_layouts: tuple[str, ...],
     runtimes: tuple[str, ...],
+    targets: tuple[str, ...],
     compile_options: tuple[str, ...],
     limits: tuple[str, ...],
     watch: bool,
@@ -116,6 +120,7 @@ def submit(
         "without_layouts": tuple(map(_names, without_layouts)),
         "compile_options": tuple(map(_names, compile_options)),
         "runtimes": runtimes,
+        "targets": targets,
         "limits": tuple(map(_names, limits)),
     }
     options = {key: list(values) for key, values in given.items() if values}

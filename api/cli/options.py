@@ -167,6 +167,11 @@ _BUDGET: Final[tuple[Decorator, ...]] = (
         help="Have tensors of no more bytes alive at once, in each delegate.",
     ),
 )
+TARGET = click.option(
+    "--target",
+    metavar="vulkan|webgpu",
+    help="The backend of ExecuTorch's whose runtime is to run it [default: vulkan].",
+)
 _LIMITS: Final[tuple[Decorator, ...]] = (
     click.option(
         "--texture-limits",
@@ -275,6 +280,7 @@ class Asked:
     compile_options: tuple[str, ...]
     imports: tuple[str, ...]
     trust: bool
+    target: str | None
 
     def options(self) -> PlanOptions:
         """What they mean here. Raises ``OptionError`` and ``InputError``."""
@@ -297,6 +303,7 @@ class Asked:
             max_transitions=self.max_transitions,
             max_transition_bytes=self.max_transition_bytes,
             max_peak_memory=self.max_peak_memory,
+            target=self.target,
         )
         is_measured = self.costs is not None or self.device is not None
         objective = self.objective or default_objective(is_measured=is_measured)
@@ -323,7 +330,7 @@ def asked_options(command: Callable[..., None]) -> Callable[..., None]:
         asked = Asked(**{field.name: given.pop(field.name) for field in fields(Asked)})
         command(asked=asked, **given)
 
-    return _decorated(with_asked, (*_COSTS, *_BUDGET, *_LIMITS))
+    return _decorated(with_asked, (TARGET, *_COSTS, *_BUDGET, *_LIMITS))
 
 
 def planning_options(command: Callable[..., None]) -> Callable[..., None]:

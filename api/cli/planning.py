@@ -133,6 +133,12 @@ def _plan_there(
     "ones [default: the latest].",
 )
 @click.option(
+    "--target",
+    metavar="vulkan|webgpu",
+    help="The backend of ExecuTorch's whose runtime is to run it [default: what it was planned "
+    "for].",
+)
+@click.option(
     "--gpu",
     metavar="NAME",
     help="The GPU that is to run it, by the name that Vulkan gives it: Adreno (TM) 740, Mali-G78.",
@@ -145,6 +151,7 @@ def _plan_there(
 def check(
     source: Path,
     runtime: str | None,
+    target: str | None,
     gpu: str | None,
     avoid: Path | None,
     as_json: bool,
@@ -160,7 +167,7 @@ def check(
     from api.files import read_input
     from planner.kernels.faults import load_faults
     from planner.kernels.gpus import find_gpu
-    from planner.kernels.releases import parse_runtime
+    from planner.kernels.releases import parse_runtime, parse_target
     from planner.pipelines.checking import check_program
 
     found = check_program(
@@ -171,6 +178,7 @@ def check(
         None if avoid is None else load_faults(avoid),
         restrictions,
         budget,
+        None if target is None else parse_target(target),
     )
     if as_json:
         click.echo(json.dumps(found.document(), indent=2))

@@ -67,6 +67,10 @@ def query_of(asked: Asked, client: Client) -> PlanQuery:
         query["buffer_limit"] = asked.buffer_limit
     if asked.runtime is not None:
         query["runtime"] = asked.runtime
+    if asked.target is not None:
+        from planner.kernels.releases import parse_target
+
+        query["target"] = parse_target(asked.target)
     if asked.gpu is not None:
         query["gpu"] = asked.gpu
     return query

@@ -22,7 +22,7 @@ _OPTIONS: Final = (
         "without_layouts",
         "runtime",
     ),
-    *("compile_options", "limits"),
+    *("target", "compile_options", "limits"),
 )
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 State = Literal["waiting", "queued", "running", "done", "failed", "cancelled"]
 Objective = Literal["repack", "latency"]
+Target = Literal["vulkan", "webgpu"]
 
 
 class Health(TypedDict):
@@ -92,6 +93,7 @@ class PlanSummary(TypedDict):
     buffer_limit: int | None
     excluded_layouts: list[str]
     runtime: str
+    target: Target
     saved_cost: float
     delegates: int
     has_program: bool
@@ -145,6 +147,7 @@ class ItemOptions(TypedDict):
     buffer_limit: int | None
     without_layouts: list[str]
     runtime: str | None
+    target: Target | None
     compile_options: dict[str, bool]
     limits: list[str]
 
@@ -405,6 +408,7 @@ class PlanQuery(WantedQuery, total=False):
     buffer_limit: int
     without_layout: Sequence[str]
     runtime: str
+    target: Target
     gpu: str
     compile_option: Sequence[str]
     alternatives: int

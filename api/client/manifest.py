@@ -25,7 +25,7 @@ _OPTIONS: Final = (
         "without_layouts",
         "runtimes",
     ),
-    *("compile_options", "limits"),
+    *("targets", "compile_options", "limits"),
 )
 
 

@@ -39,6 +39,7 @@ from api.client.documents import (
     Profile,
     Readiness,
     RunSummary,
+    Target,
     TuningDetail,
     TuningProgress,
     TuningSummary,
@@ -122,15 +123,20 @@ class Operations:
         runtime: str | None = None,
         gpu: str | None = None,
         name: str | None = None,
+        target: Target | None = None,
         **limits: Unpack[WantedQuery],
     ) -> Steps[CheckReport]:
         """Whether a lowered program will load, be right, and keep to limits.
 
+        It is checked for the ``target``, by default for what it was planned for.
         The server keeps nothing of it.
         """
         from planner.result.check import read_check
 
-        params = {"runtime": runtime, "gpu": gpu, "name": name or _name_of(source), **limits}
+        params = {
+            **{"runtime": runtime, "gpu": gpu, "target": target},
+            **{"name": name or _name_of(source), **limits},
+        }
         request = Request("POST", "/check", params, content=source, repeats=True, is_long=True)
         return read_check((yield from self._document(dict[str, Any], request)))
 

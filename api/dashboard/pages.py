@@ -32,7 +32,7 @@ from planner.compare.plans import DelegateChange, compare_plans
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS, short_name
-from planner.kernels.releases import RELEASES
+from planner.kernels.releases import RELEASES, TARGET_NAMES
 from planner.options import COMPILE_OPTIONS
 from planner.result.explanation import read_explanation
 from planner.result.opportunities import read_opportunities
@@ -199,6 +199,7 @@ def upload_page(
         "objectives": OBJECTIVES,
         "layouts": layouts,
         "releases": RELEASES,
+        "targets": TARGET_NAMES,
         "compile_options": _COMPILE_OPTIONS,
     }
     return _templates.TemplateResponse(request, "upload.html", context)

@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from api.store.tables import Plan
+from planner.kernels.releases import TARGET_NAMES
 
 TOLERANCE: Final = 0.01
 """Part of a cost by which it may grow before that is called a regression."""
@@ -62,13 +63,16 @@ def series_of(plans: Iterable[Plan]) -> tuple[Series, ...]:
 def _options(plan: Plan) -> tuple[object, ...]:
     # By content: costs under other prices cannot be compared, whatever the prices are called.
     limits = plan.texture_limits, plan.buffer_limit, tuple(plan.excluded_layouts), _wanted(plan)
-    return plan.profile_hash, plan.costs_hash, plan.objective, plan.runtime, *limits
+    costs = plan.profile_hash, plan.costs_hash, plan.objective
+    return *costs, plan.runtime, plan.target, *limits
 
 
 def _name(plan: Plan) -> str:
     parts = [plan.costs_name, plan.objective]
     if plan.excluded_layouts:
         parts.append(f"without {len(plan.excluded_layouts)} layouts")
+    if plan.target != "vulkan":
+        parts.append(f"for {TARGET_NAMES[plan.target]}")
     return ", ".join([*parts, *_wanted(plan)])
 
 

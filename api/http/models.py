@@ -27,6 +27,7 @@ from planner.costs.model import Objective
 from planner.costs.profile import DeviceProfile
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.ir.representation import FLOAT_LAYOUTS, QUANTIZED_LAYOUTS
+from planner.kernels.releases import Target
 from planner.options import MOST_ALTERNATIVES, PlanOptions, default_objective, make_options
 from planner.result.opportunities import Ranking
 from planner.result.report import PlanFigures
@@ -190,6 +191,11 @@ class PlanQuery(WantedQuery):
         "take it as it is.",
         examples=["1.3", "1.3+"],
     )
+    target: Target | None = Field(
+        None,
+        description="The backend of ExecuTorch's whose runtime is to run the plan; left out, "
+        "`vulkan`, and a program that was planned for `webgpu` is refused.",
+    )
     gpu: str | None = Field(
         None,
         max_length=200,
@@ -232,6 +238,7 @@ class PlanQuery(WantedQuery):
             "buffer_limits": [self.buffer_limit],
             "without_layouts": [self.without_layout],
             "runtimes": [self.runtime],
+            "targets": [self.target],
             "gpus": [self.gpu],
             "compile_options": [self.compile_option],
             "limits": [options.wanted],
@@ -249,6 +256,7 @@ class PlanQuery(WantedQuery):
             gpu=self.gpu or None,
             compile_options=self.compile_option,
             alternatives=self.alternatives,
+            target=self.target,
             **self.wanted(),
         )
 
@@ -267,6 +275,11 @@ class CheckQuery(WantedQuery):
         description="The release of ExecuTorch that is to run the program, or as in `1.3+` that "
         "and later ones; left out, the latest.",
         examples=["1.3"],
+    )
+    target: Target | None = Field(
+        None,
+        description="The backend of ExecuTorch's whose runtime is to run the program; left out, "
+        "that which it was planned for.",
     )
     gpu: str | None = Field(
         None,
@@ -434,6 +447,7 @@ class PlanSummary(_Figures):
         "releases of the planner.",
         examples=["1.3+"],
     )
+    target: Target = Field(description="The backend of ExecuTorch's whose runtime the plan is for.")
     saved_cost: float = Field(description="The baseline's repack cost less the plan's.")
     delegates: int = Field(description="Vulkan delegates of the program.")
     has_program: bool = Field(description="Whether there is a `program.pte`.")
@@ -516,6 +530,13 @@ class JobRequest(BaseModel):
         max_length=100,
         description="Releases of ExecuTorch that are to run the plans; null for the default.",
     )
+    targets: list[Target | None] = Field(
+        [None],
+        min_length=1,
+        max_length=3,
+        description="Backends of ExecuTorch's whose runtimes are to run the plans; null for "
+        "`vulkan`.",
+    )
     compile_options: list[list[str]] = Field(
         [[]],
         min_length=1,
@@ -547,6 +568,7 @@ class JobRequest(BaseModel):
             tuple(self.runtimes),
             tuple(map(tuple, self.compile_options)),
             tuple(map(tuple, self.limits)),
+            tuple(self.targets),
         )
 
     def summary(self, matrix: Matrix) -> dict[str, Any]:
@@ -604,6 +626,7 @@ class ItemOptions(BaseModel):
     buffer_limit: int | None
     without_layouts: list[str]
     runtime: str | None = None
+    target: Target | None = None
     compile_options: dict[str, bool] = {}
     limits: list[str] = []
 

@@ -229,7 +229,7 @@ async def post_check(
     """
     restrictions, budget = make_wanted(**query.wanted())
     wanted = (*(each.words for each in restrictions), *budget.words)
-    return await service.check(request, query.name, query.runtime, query.gpu, wanted)
+    return await service.check(request, query.name, query.runtime, query.gpu, query.target, wanted)
 
 
 @router.get("/progress/{progress_id}", summary="Ask how far a plan is")

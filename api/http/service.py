@@ -39,6 +39,7 @@ from api.store.tables import Plan
 from api.telemetry import traces
 from planner.errors import InputError, OptionError, PlannerError
 from planner.files.kinds import MAGIC_BYTES, check_is_lowered, check_plannable, is_lowered
+from planner.kernels.releases import Target
 from planner.options import PlanOptions
 from planner.result.check import CheckReport, read_check
 
@@ -274,6 +275,7 @@ class PlanService:
         name: str,
         runtime: str | None,
         gpu: str | None,
+        target: Target | None,
         wanted: tuple[str, ...],
     ) -> CheckReport:
         """What a check of the lowered program in a request's body found.
@@ -286,7 +288,7 @@ class PlanService:
             with _refused(), upload.open() as file:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             source, output = upload.file(folder), folder.path / "found"
-            work = CheckWork(source, name, runtime, gpu, wanted, output)
+            work = CheckWork(source, name, runtime, gpu, target, wanted, output)
             with self._callers.working(request), self._queue.place():
                 await while_waited_for(request, self._pool.run(work))
             return read_check(json.loads(work.output.read_bytes()))

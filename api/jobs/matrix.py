@@ -11,6 +11,7 @@ from api.store.devices import KnownDevice
 from api.store.plans import plan_id
 from planner.costs.profile import DeviceProfile
 from planner.errors import OptionError
+from planner.kernels.releases import Target
 from planner.options import PlanOptions, default_objective, make_options, parse_limits
 
 MAX_ITEMS = 10_000
@@ -41,6 +42,7 @@ class Matrix:
     runtimes: tuple[str | None, ...] = (None,)
     compile_options: tuple[tuple[str, ...], ...] = ((),)
     limits: tuple[tuple[str, ...], ...] = ((),)
+    targets: tuple[Target | None, ...] = (None,)
 
     def choices(self, inputs: int = 1) -> list[PlanOptions]:
         """Each combination once.
@@ -51,7 +53,7 @@ class Matrix:
         axes = (
             *(self.profiles, self.devices, self.objectives, self.texture_limits),
             *(self.buffer_limits, self.without_layouts, self.runtimes, self.compile_options),
-            self.limits,
+            *(self.targets, self.limits),
         )
         if (count := prod(map(len, axes))) * inputs > MAX_ITEMS:
             of = f" of {inputs:,} inputs" if inputs > 1 else ""
@@ -70,6 +72,7 @@ class Matrix:
             without,
             runtime,
             compiled,
+            target,
             limits,
         ) in product(*axes[:-1], wanted):
             options = make_options(
@@ -80,6 +83,7 @@ class Matrix:
                 buffers,
                 runtime=runtime,
                 compile_options=compiled,
+                target=target,
                 **limits,
             )
             if device is not None:

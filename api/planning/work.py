@@ -19,6 +19,7 @@ from zipfile import ZipFile, ZipInfo
 from api.planning.files import Files, opened
 from api.store.files import PlanFiles
 from planner.errors import InputError
+from planner.kernels.releases import Target
 from planner.measured.device import files_of, with_files
 from planner.options import LoweringOptions, PlanOptions
 
@@ -171,7 +172,7 @@ class Lowering:
 
 @dataclass(frozen=True, slots=True)
 class CheckWork:
-    """Check a lowered program for a runtime and a GPU, each None where it was not named.
+    """Check a lowered program for a runtime, a GPU and a target, each None if it was not named.
 
     ``wanted`` are the user's limits, in words.
     """
@@ -182,6 +183,7 @@ class CheckWork:
     name: str
     runtime: str | None
     gpu: str | None
+    target: Target | None
     wanted: tuple[str, ...]
     output: Path
 
@@ -209,6 +211,7 @@ class CheckWork:
             *(files.read(self.source), self.name, runtime, gpu),
             restrictions=restrictions,
             budget=budget,
+            target=self.target,
         )
         files.write(self.output, json.dumps(found.document()).encode())
 

@@ -33,6 +33,7 @@ def write_options(options: PlanOptions) -> dict[str, Any]:
         "runtime": None if options.runtime is None else str(options.runtime),
         "compile_options": dict(options.compile_options),
         **({"alternatives": options.alternatives} if options.alternatives else {}),
+        **({} if options.target is None else {"target": options.target}),
         "limits": list(options.wanted),
     }
 
@@ -57,6 +58,7 @@ def read_options(written: dict[str, Any], profile: str, device: Path | None) -> 
         alternatives=written.get("alternatives", 0),
         restrictions=restrictions,
         budget=budget,
+        target=written.get("target"),
         runtime=None if (runtime := written.get("runtime")) is None else parse_runtime(runtime),
     )
 

@@ -174,6 +174,8 @@ def plan_id(source_sha256: str, options: PlanOptions) -> str:
         request["alternatives"] = options.alternatives
     if options.wanted:
         request["limits"] = sorted(options.wanted)
+    if options.target is not None:
+        request["target"] = options.target
     text = json.dumps(request, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

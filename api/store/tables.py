@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -19,6 +20,8 @@ from sqlalchemy import (
     TypeDecorator,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+from planner.kernels.releases import Target, parse_target
 
 
 class Utc(TypeDecorator[datetime]):
@@ -207,6 +210,12 @@ class Plan(Base):
         """How much less the best plan may cost, as a share of this one's cost: 0 if proven."""
         cost = self.objective_cost
         return max(0.0, (cost - self.bound) / cost) if cost > 0 else 0.0
+
+    @property
+    def target(self) -> Target:
+        """The backend whose runtime it is for: what was asked for, else Vulkan."""
+        asked = {} if self.options is None else json.loads(self.options)
+        return parse_target(asked.get("target", "vulkan"))
 
     @property
     def has_program(self) -> bool:

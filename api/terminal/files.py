@@ -35,7 +35,8 @@ def show_table(description: dict[str, Any]) -> list[RenderableType]:
     """
     delegates = description["delegates"]
     count = f"{len(delegates)} Vulkan delegate{'' if len(delegates) == 1 else 's'}"
-    lines = [f"{visible(description['name'])}: {_KINDS[description['kind']]}, {count}"]
+    webgpu = ", planned for WebGPU" * (description["target"] == "webgpu")
+    lines = [f"{visible(description['name'])}: {_KINDS[description['kind']]}, {count}{webgpu}"]
     if description["kind"] == "plan":
         lines.append(
             f"planned from {visible(description['source']['name'])} "
@@ -51,12 +52,14 @@ def show_table(description: dict[str, Any]) -> list[RenderableType]:
 
 def check_table(report: CheckReport) -> list[RenderableType]:
     """What a check found: a line on the program, then a table of what is wrong."""
-    where = f"ExecuTorch {report.runtime}" + (f" on {report.gpu}" if report.gpu else "")
+    of = "" if report.target == "vulkan" else "the WebGPU runtime of "
+    where = f"{of}ExecuTorch {report.runtime}" + (f" on {report.gpu}" if report.gpu else "")
     wrong = len(report.findings)
     lines = [
         f"{visible(report.name)}: {report.operators} operators, for {where}: "
         + (f"{wrong} finding{'s' * (wrong != 1)}" if wrong else "nothing wrong is known"),
-        "layouts taken by ExecuTorch " + (", ".join(report.taken_by) or "in no release"),
+        f"{'layouts' if report.target == 'vulkan' else 'operators'} taken by ExecuTorch "
+        + (", ".join(report.taken_by) or "in no release"),
     ]
     if report.unknown:
         lines.append(

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from api.client.difference import Comparison
 from api.terminal.figures import cost, ratio
+from planner.kernels.releases import TARGET_NAMES
 
 _NO_DEVICE = "no device"
 _ENDS = {"done": "green", "failed": "red", "cancelled": "yellow"}
@@ -179,6 +180,8 @@ def _options(options: Mapping[str, Any]) -> str:
     words += [name + "=false" * (not on) for name, on in options.get("compile_options", {}).items()]
     if options.get("runtime"):
         words.append(f"ExecuTorch {options['runtime']}")
+    if options.get("target"):
+        words.append(f"for {TARGET_NAMES[options['target']]}")
     if options["without_layouts"]:
         words.append("without " + ",".join(options["without_layouts"]))
     words += options.get("limits", ())

@@ -76,7 +76,8 @@ def _caption(report: Report) -> str:
     lines = [f"checking the plan took {seconds(total.verify_seconds)}"]
     if report.runtime:
         later = report.runtime.endswith("+")
-        lines.append(f"for ExecuTorch {report.runtime.rstrip('+')}{' and later' * later}")
+        of = "" if report.target == "vulkan" else "the WebGPU runtime of "
+        lines.append(f"for {of}ExecuTorch {report.runtime.rstrip('+')}{' and later' * later}")
     if report.kind == "pt2":
         lines[0] = f"lowering took {seconds(report.lowering_seconds)}, {lines[0]}"
     if total.memory_bytes is not None and total.greedy_memory_bytes is not None:

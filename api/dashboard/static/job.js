@@ -27,6 +27,7 @@ import { costText } from "./text.js";
  * @property {number | null} buffer_limit
  * @property {string[]} without_layouts
  * @property {string | null} [runtime]
+ * @property {"vulkan" | "webgpu" | null} [target]
  * @property {Record<string, boolean>} [compile_options]
  * @property {string[]} [limits]
  */
@@ -244,6 +245,7 @@ function restOf({
   buffer_limit: buffer,
   without_layouts: without,
   runtime,
+  target,
   compile_options: compiled = {},
   limits = [],
 }) {
@@ -255,6 +257,7 @@ function restOf({
     ...(texture && !isOwn ? [`textures to ${texture.join(",")}`] : []),
     ...(buffer === null || isOwn ? [] : [`buffers under ${buffer}`]),
     ...(runtime ? [`ExecuTorch ${runtime}`] : []),
+    ...(target ? [`for ${target}`] : []),
     ...Object.entries(compiled).map(([name, on]) => (on ? name : `${name}=false`)),
     ...(without.length ? [`without ${without.join(", ")}`] : []),
     ...limits,

@@ -1,0 +1,83 @@
+"""Models of the zoo planned for WebGPU's runtime, and back for Vulkan's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+
+from api.bench import zoo
+from api.terminal.figures import cost
+from api.terminal.markdown import row
+from planner.files.whole import write_whole
+from planner.ir.physical import ELEMENT_BYTES
+from planner.options import make_options
+from planner.pipelines.checking import check_program
+from planner.pipelines.exported import lower_exported, plan_exported
+from planner.pipelines.lowered import Planned, replan
+
+_HEADINGS: Final = (
+    *("model", "operators", "copies by ExecuTorch", "their bytes", "for Vulkan", "for WebGPU"),
+    *("proof", "back for Vulkan", "WebGPU cannot do", "once lowered for it"),
+)
+
+
+def webgpu(names: Sequence[str], size: zoo.Size, output: Path | None) -> None:
+    """Plans models of the zoo for both backends and prints a Markdown table.
+
+    Copies are transitions, their bytes those that WebGPU's runtime would copy. What it cannot do is
+    counted by calls of operators, in the program that was lowered for Vulkan, and in the one that
+    was lowered for WebGPU. Raises ``OptionError`` for a model that is not there.
+    """
+    chosen = zoo.chosen(names)
+    lines = [row(_HEADINGS), row(["---"] * len(_HEADINGS))]
+    console = Console(width=250, highlight=False)
+    for line in lines:
+        console.print(line, markup=False)
+    for name in chosen:
+        lines.append(row(_cells(name, zoo.save(name, size))))
+        console.print(lines[-1], markup=False)
+    if output is not None:
+        write_whole(output, ("\n".join(lines) + "\n").encode())
+
+
+def _cells(name: str, exported: bytes) -> tuple[str, ...]:
+    lowered = lower_exported(exported, name).pte
+    straight = replan(lowered, name, make_options("bytes"))
+    planned = replan(lowered, name, make_options("bytes", target="webgpu"))
+    back = replan(planned.data, name, make_options("bytes", target="vulkan"))
+    anew = plan_exported(exported, name, make_options("bytes", target="webgpu"))
+    total = planned.report.total
+    is_same = [
+        getattr(back.report.total, figure) == getattr(straight.report.total, figure)
+        for figure in ("repack_cost", "transitions", "status")
+    ]
+    return (
+        name,
+        str(total.operators),
+        str(total.baseline_transitions),
+        cost(_copied_bytes(planned), "bytes"),
+        str(straight.report.total.transitions),
+        str(total.transitions),
+        total.status,
+        "the same optimum" if all(is_same) else "ANOTHER",
+        *(str(_cannot(each.data, name)) for each in (planned, anew)),
+    )
+
+
+def _copied_bytes(planned: Planned) -> int:
+    """Bytes of all copies by transitions of the program as it came, without padding."""
+    return sum(
+        prod(repack.sizes) * ELEMENT_BYTES[repack.datatype]
+        for delegate in planned.program.delegates
+        for repack in delegate.baseline_repacks
+    )
+
+
+def _cannot(data: bytes, name: str) -> int:
+    """Calls that WebGPU's runtime does not know, or cannot do."""
+    findings = check_program(data, name, target="webgpu").findings
+    return len({(finding.delegate, finding.place) for finding in findings})
