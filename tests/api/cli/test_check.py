@@ -51,6 +51,25 @@ def test_what_is_wrong_is_listed(wrong: Path, right: Path) -> None:
     assert "for ExecuTorch 1.2 on Adreno (TM) 740: 2 findings" in old.output
 
 
+def test_what_was_planned_for_webgpu_is_checked_for_it(right: Path, tmp_path: Path) -> None:
+    web = tmp_path / "web.bin"
+    plan = CliRunner().invoke(main, ["plan", str(right), "--target", "webgpu", "-o", str(web)])
+    assert plan.exit_code == 0
+    assert "for the WebGPU runtime of ExecuTorch 1.5" in " ".join(plan.output.split())
+    done = check(web)
+    assert done.exit_code == 0
+    assert done.output.startswith(
+        "web.bin: 2 operators, for the WebGPU runtime of ExecuTorch 1.5: nothing wrong is known\n"
+        "operators taken by ExecuTorch 1.5"
+    )
+    assert "it was planned for WebGPU" in check(web, "--target", "vulkan").output
+    show = CliRunner().invoke(main, ["show", str(web)])
+    assert show.output.startswith("web.bin: VkGraph, 1 Vulkan delegate, planned for WebGPU")
+    again = CliRunner().invoke(main, ["plan", str(web)])
+    assert again.exit_code == 2
+    assert "name what to plan it for (--target webgpu or --target vulkan)" in again.output
+
+
 def test_json(wrong: Path) -> None:
     done = check(wrong, "--json")
     assert done.exit_code == 1

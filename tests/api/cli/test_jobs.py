@@ -61,7 +61,8 @@ def _submit(server: Server, *args: object) -> str:
 
 
 def test_submit_watch_and_results_of_a_folder(server: Server, models: Path, tmp_path: Path) -> None:
-    job_id = _submit(server, models, "--profile", "bytes", "--without-layouts", "HEIGHT_PACKED")
+    options = "--profile", "bytes", "--without-layouts", "HEIGHT_PACKED", "--target", "webgpu"
+    job_id = _submit(server, models, *options)
     watched = _run(server, "watch", job_id)
     assert watched.exit_code == 0
     assert "models: 2 done, 0 failed, 0 cancelled" in watched.output
@@ -72,6 +73,7 @@ def test_submit_watch_and_results_of_a_folder(server: Server, models: Path, tmp_
     items = json.loads(_run(server, "results", job_id, "--json").output)
     assert [item["input"] for item in items] == ["a.vkgraph", "more/b.pte"]
     assert items[0]["options"]["without_layouts"] == ["TENSOR_HEIGHT_PACKED"]
+    assert [item["options"]["target"] for item in items] == ["webgpu"] * 2
     assert _run(server, "results", job_id, "-o", tmp_path / "x.csv").exit_code == 0
     assert (tmp_path / "x.csv").read_text().startswith("number,input,")
     assert job_id in _run(server, "list").output

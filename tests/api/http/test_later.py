@@ -162,8 +162,11 @@ def test_a_device_may_come_as_its_file() -> None:
     run(Settings(), body, pool)
 
 
-def test_a_job_plans_what_the_request_asked_for(tmp_path: Path) -> None:
-    options = make_options("bytes", "repack", "64,64,64", ["HEIGHT_PACKED"], 2**20, gpu="X")
+@pytest.mark.parametrize("target", [None, "vulkan", "webgpu"])
+def test_a_job_plans_what_the_request_asked_for(target: str | None) -> None:
+    options = make_options(
+        *("bytes", "repack", "64,64,64", ["HEIGHT_PACKED"], 2**20), gpu="X", target=target
+    )
     written: dict[str, Any] = json.loads(json.dumps(write_options(options)))
     again = read_options(written, options.profile.to_json(), None)
     assert plan_id("0" * 64, again) == plan_id("0" * 64, options)

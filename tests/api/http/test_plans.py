@@ -314,6 +314,29 @@ def test_a_lowered_program_is_checked(server: Server, conv: bytes) -> None:
     assert detail(exported).startswith("net.pt2 is not a lowered program: hand in a .pte")
 
 
+def test_a_plan_for_webgpu_is_no_plan_for_vulkan(server: Server, conv: bytes) -> None:
+    made = post(server, conv, target="webgpu")
+    assert made.status_code == 200
+    location = made.headers["location"]
+    report = server.client.get(location).json()
+    assert (report["target"], report["total"]["transitions"]) == ("webgpu", 0)
+    plan_id = location.rsplit("/", 1)[-1]
+    listed = {p["id"]: p["target"] for p in server.client.get("/plans").json()["plans"]}
+    assert listed[plan_id] == "webgpu"
+    assert "1.5, WebGPU</dd>" in server.client.get(f"/view/{plan_id}").text
+    program = server.client.get(f"{location}/program.pte").content
+    by_accident = post(server, program)
+    assert by_accident.status_code == 422
+    assert "planned for WebGPU before: name what to plan it for (target=" in detail(by_accident)
+    back = post(server, program, target="vulkan")
+    assert server.client.get(back.headers["location"]).json()["target"] == "vulkan"
+    checked = server.client.post("/check", content=program).json()
+    assert (checked["target"], checked["findings"]) == ("webgpu", [])
+    wrong = server.client.post("/check", content=program, params={"target": "vulkan"}).json()
+    assert "target" in {finding["kind"] for finding in wrong["findings"]}
+    assert post(server, program, target="metal").status_code == 422
+
+
 def test_a_program_without_an_operator_for_vulkan(server: Server, sort: bytes) -> None:
     answer = post(server, sort, name="sort.pt2")
     assert answer.status_code == 422

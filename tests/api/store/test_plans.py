@@ -195,6 +195,8 @@ def test_an_id_tells_files_and_options_apart() -> None:
         make_options("default", "repack", None, ["PACKED_INT8_4C"]),
         make_options("default", "repack", None, (), 2**20),
         make_options(replace(OPTIONS.profile, name="default")),
+        make_options("bytes", target="vulkan"),
+        make_options("bytes", target="webgpu"),
     ]
     ids = {plan_id(sha256, each) for sha256 in (one, other) for each in options}
     assert len(ids) == 2 * len(options)
