@@ -24,7 +24,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.ir.graph import LayoutGraph, TensorArg, TensorListArg
+from planner.ir.graph import NO_TENSOR, LayoutGraph, Operators, TensorArg, TensorListArg
 from planner.ir.physical import ELEMENT_BYTES, MAX_TEXTURE_DIMS, padded_bytes
 from planner.ir.representation import LABELS, REPRS, TensorRepr
 from planner.kernels.registry import PREPACK
@@ -42,10 +42,6 @@ Integers = NDArray[np.int64]
 
 Domains = Sequence[tuple[int, ...]] | Mapping[int, tuple[int, ...]]
 """The labels that each variable may take."""
-
-_UNMADE: Final = -2
-_WRITTEN: Final = -1
-"""In place of an argument: the tensor is written again."""
 
 
 @lru_cache(maxsize=65536)
@@ -145,86 +141,39 @@ class LiveSets:
         layout: LayoutProblem,
         free: Callable[[int], TensorRepr | None],
     ) -> None:
-        self._graph, self.layout = graph, layout
-        self.end = len(graph.operators)
-        self._uses: list[list[tuple[int, int]]] = [[] for _ in graph.tensors]
-        self._made, self._lasting = self._read()
-        self._tensors = [t for t, made in enumerate(self._made) if made > _UNMADE]
-        self._first = np.array([self._made[t] for t in self._tensors], np.int64)
-        self._last = np.array(
-            [uses[-1][0] if (uses := self._uses[t]) else self._made[t] for t in self._tensors],
-            np.int64,
-        )
+        self.layout, self.end = layout, len(graph.operators)
+        uses = _Uses(graph, layout)
+        self._tensors = np.flatnonzero(~uses.lasts | (uses.producer >= 0))
+        self._first, self._last = uses.made[self._tensors], uses.last[self._tensors]
+        self._direct, self._lasts = uses.direct[self._tensors], uses.lasts[self._tensors]
         kinds: dict[tuple[tuple[int, ...], VkDataType], int] = {}
-        tensors = graph.tensors
-        self._kind = np.array(
-            [
-                kinds.setdefault((tensors[t].shape, tensors[t].dtype), len(kinds))
-                for t in self._tensors
-            ],
-            np.int64,
-        )
-        self._sizes = np.array([bytes_by_label(*kind) for kind in kinds], np.int64)
-        self._sizes = self._sizes.reshape(-1, len(REPRS) + 1)
-        self._variables = np.array([self._variable(t) for t in self._tensors], np.int64)
+        every = [graph.tensors[t] for t in self._tensors.tolist()]
+        kind = [kinds.setdefault((tensor.shape, tensor.dtype), len(kinds)) for tensor in every]
+        self._kind = np.array(kind, np.int64)
+        sizes = np.array([bytes_by_label(*kind) for kind in kinds], np.int64)
+        self._sizes = sizes.reshape(-1, len(REPRS) + 1)
+        self._variables = uses.variable[self._tensors]
         self._labels = np.zeros(len(self._tensors), np.int64)
         for place in np.flatnonzero(self._variables < 0).tolist():
-            self._labels[place] = _label(free(self._tensors[place]))
-        self._counts = np.array([t not in self._lasting for t in self._tensors], np.bool_)
-        self._pairs = self._may_copy()
-
-    def _read(self) -> tuple[list[int], set[int]]:
-        """The operator that makes each tensor, ``_UNMADE`` for those that are left out; and those
-        that last, and may have copies."""
-        tensors, uses = self._graph.tensors, self._uses
-        made = [_UNMADE] * len(tensors)
-        lasting = {t for t, tensor in enumerate(tensors) if tensor.constant}
-        for given in self._graph.inputs:
-            made[given] = -1
-        for index, operator in enumerate(self._graph.operators):
-            for argument, value in enumerate(operator.args):
-                if isinstance(value, TensorArg):
-                    members: tuple[int | None, ...] = (value.tensor,)
-                elif isinstance(value, TensorListArg):
-                    members = value.tensors
-                else:
-                    continue
-                for t in members:
-                    if t is not None:
-                        uses[t].append((index, argument))
-                        if made[t] == _UNMADE:
-                            lasting.add(t)
-            for output in operator.outputs:
-                if made[output] == _UNMADE:
-                    made[output] = index
-                else:
-                    uses[output].append((index, _WRITTEN))
-            if operator.name == PREPACK:
-                lasting.update(operator.outputs)
-        for output in self._graph.outputs:
-            uses[output].append((self.end, 0))
-        for kept in lasting:
-            # Only its copies count.
-            made[kept] = -1 if self.layout.producers[kept] is not None else _UNMADE
-        return made, lasting
-
-    def _variable(self, t: int) -> int:
-        """The variable for the representation in which a tensor is made; -1 if it has none."""
-        producer, readers = self.layout.producers[t], self.layout.readers[t]
-        if producer is not None:
-            return producer
-        return readers[0].variable if readers else -1
-
-    def _may_copy(self) -> Integers:
-        """A row for each operand that may read a copy: the tensor's place, the two variables, and
-        the operand. Of a tensor, operands come in the order in which they run."""
-        rows = [
-            (place, producer, slot.variable, slot.operator, slot.index)
-            for place, t in enumerate(self._tensors)
-            if (producer := self.layout.producers[t]) is not None
-            for slot in self.layout.readers[t]
-        ]
-        return np.array(rows, np.int64).reshape(-1, 5).T
+            self._labels[place] = _label(free(int(self._tensors[place])))
+        # A row for each operand that may read a copy, by tensor and then in the order in which they
+        # run: the tensor's place, the two variables, and the operand.
+        where = np.full(len(graph.tensors), -1)
+        where[self._tensors] = np.arange(len(self._tensors))
+        reader, read = layout.readers.places, uses.read
+        may_copy = (uses.producer[read] >= 0) & (where[read] >= 0)
+        reader, read = reader[may_copy], read[may_copy]
+        slots = layout.slots
+        self._pairs = np.stack(
+            [
+                where[read],
+                uses.producer[read],
+                reader,
+                slots.operator[reader],
+                slots.operand[reader],
+            ]
+        )
+        self._starts = np.searchsorted(where[read], np.arange(len(self._tensors) + 1))
 
     def peak(self, assignment: Sequence[int]) -> tuple[int, Moment]:
         """The most bytes that are alive at once with these labels, and the first such moment."""
@@ -240,8 +189,9 @@ class LiveSets:
     def _totals(self, assignment: Sequence[int]) -> tuple[list[_Copy], Integers]:
         """The transitions, and the bytes that are alive at each moment with these labels."""
         labels = np.array(assignment, np.int64)
-        made = np.where(self._variables >= 0, labels[self._variables], self._labels)
-        sizes = self._sizes[self._kind, made] * self._counts
+        made, has_choice = self._labels.copy(), self._variables >= 0
+        made[has_choice] = labels[self._variables[has_choice]]
+        sizes = np.where(self._lasts, 0, self._sizes[self._kind, made])
         copies = self._copies(labels)
         # The positions of operators, the start among them, in the graph as it is written.
         before = [copy.moment[0] for copy in copies]
@@ -249,12 +199,11 @@ class LiveSets:
         position = 1 + operators + np.searchsorted(before, operators, side="right")
         first, last = position[self._first + 1], position[self._last + 1]
         change = np.zeros(len(operators) + len(copies) + 1, np.int64)
-        read: dict[int, set[tuple[int, int]]] = {}
-        for copy in copies:
-            read.setdefault(copy.place, set()).update(copy.users)
-        for place, users in read.items():
-            direct = [use for use in self._uses[self._tensors[place]] if use not in users]
-            last[place] = position[direct[-1][0] + 1] if direct else 0
+        for place in {copy.place for copy in copies}:
+            # Who reads it itself.
+            _, producer, reader, operator, _ = self._readers(place)
+            itself = operator[labels[reader] == labels[producer]].max(initial=-1)
+            last[place] = position[max(itself, self._direct[place]) + 1]
         for number, copy in enumerate(copies):
             at, size = 1 + copy.moment[0] + number, self._sizes[self._kind[copy.place], copy.label]
             last[copy.place] = max(last[copy.place], at)
@@ -273,7 +222,7 @@ class LiveSets:
             users = found.setdefault((int(place[row]), int(read[row])), [])
             users.append((int(operator[row]), int(argument[row])))
         copies = (
-            _Copy((*users[0], self._tensors[where]), where, label, users)
+            _Copy((*users[0], int(self._tensors[where])), where, label, users)
             for (where, label), users in found.items()
         )
         return sorted(copies, key=lambda copy: copy.moment)
@@ -295,21 +244,93 @@ class LiveSets:
             [self._alive(place, moment) for place in places[~is_free].tolist()],
         )
 
+    def _readers(self, place: int) -> Integers:
+        """The rows of the operands that may read a copy of a tensor."""
+        return self._pairs[:, self._starts[place] : self._starts[place + 1]]
+
     def _alive(self, place: int, moment: Moment) -> Alive:
-        t, sizes = self._tensors[place], self._sizes[self._kind[place]].tolist()
-        readers = self.layout.readers[t] if self.layout.producers[t] is not None else ()
-        at = [(slot.operator, slot.index, t) for slot in readers]
-        operands = {operand[:2] for operand in at}
+        t = int(self._tensors[place])
+        _, _, reader, operator, argument = self._readers(place).tolist()
+        at = list(zip(reader, operator, argument, strict=True))
         return Alive(
             int(self._variables[place]),
-            tuple(slot.variable for slot, made in zip(readers, at, strict=True) if made < moment),
-            tuple(slot.variable for slot, made in zip(readers, at, strict=True) if made <= moment),
-            tuple(slot.variable for slot in readers if slot.operator >= moment[0]),
-            self._made[t] == moment[0]
-            or any(use[0] >= moment[0] for use in self._uses[t] if use not in operands),
-            t in self._lasting,
-            sizes,
+            tuple(v for v, index, position in at if (index, position, t) < moment),
+            tuple(v for v, index, position in at if (index, position, t) <= moment),
+            tuple(v for v, index, _ in at if index >= moment[0]),
+            bool(self._first[place] == moment[0] or self._direct[place] >= moment[0]),
+            bool(self._lasts[place]),
+            self._sizes[self._kind[place]].tolist(),
         )
+
+
+class _Uses:
+    """When a graph's tensors are made and read: columns by tensor, of operators by their index.
+
+    What ``lasts`` is left out of live sets, but for its copies; it is there from the start.
+    ``direct`` is the last operator that needs a tensor itself, whatever labels others have.
+    ``producer`` is the variable with whose label it is made, if it may have copies, and
+    ``variable`` that of its label in any case; -1 is for none. ``read`` are the tensors of the
+    layout problem's readers.
+    """
+
+    def __init__(self, graph: LayoutGraph, layout: LayoutProblem) -> None:
+        count, end = len(graph.tensors), len(graph.operators)
+        tensor, operator, argument = _operands(graph.columns)
+        is_made = argument < 0
+        made, first_read = np.full(count, end + 1), np.full(count, end + 1)
+        np.minimum.at(made, tensor[is_made], operator[is_made])
+        np.minimum.at(first_read, tensor[~is_made], operator[~is_made])
+        made[list(graph.inputs)] = -1
+        self.lasts = np.array([tensor.constant for tensor in graph.tensors], np.bool_)
+        self.lasts |= first_read <= made
+        prepacks = np.array([form.name == PREPACK for form in graph.columns.forms], np.bool_)
+        self.lasts[tensor[is_made & prepacks[graph.columns.form[operator]]]] = True
+
+        starts = layout.readers.starts
+        self.read = np.repeat(np.arange(count), np.diff(starts))
+        self.producer = np.array([-1 if v is None else v for v in layout.producers], np.int64)
+        self.variable = self.producer.copy()
+        without = self.producer[self.read] < 0
+        self.variable[self.read[without]] = layout.readers.places[without]
+
+        outputs = list(graph.outputs)
+        self.last = np.where(self.lasts, -1, made)
+        np.maximum.at(self.last, tensor, operator)
+        self.last[outputs] = end
+        # What reads a tensor by a slot may read a copy.
+        slots, readers = layout.slots, layout.readers.places
+        width = int(max(argument.max(initial=0), slots.operand.max(initial=0))) + 1
+        by_slot = (
+            slots.operator[readers].astype(np.int64) * width + slots.operand[readers]
+        ) * count
+        use = (operator * width + argument) * count + tensor
+        is_direct = np.where(is_made, operator != made[tensor], ~np.isin(use, by_slot + self.read))
+        self.direct = np.full(count, -2)
+        np.maximum.at(self.direct, tensor[is_direct], operator[is_direct])
+        self.direct[outputs] = end
+        self.direct = np.where(self.producer < 0, self.last, self.direct)
+        self.made = np.where(self.lasts, -1, made)
+
+
+def _operands(operators: Operators) -> tuple[Integers, Integers, Integers]:
+    """The tensors of all operators, one after another, with the operator and the argument; -1 in
+    place of an argument is for an output."""
+    arguments: list[int] = []
+    starts = []
+    for form in operators.forms:
+        starts.append(len(arguments))
+        for number, value in enumerate(form.args):
+            if isinstance(value, TensorArg):
+                arguments.append(number)
+            elif isinstance(value, TensorListArg):
+                arguments += [number] * len(value.tensors)
+        arguments += [-1] * len(form.outputs)
+    operator = np.repeat(np.arange(len(operators)), np.diff(operators.starts))
+    within = np.arange(len(operator)) - operators.starts[operator]
+    of_form = np.array(starts, np.int64)[operators.form[operator]]
+    argument = np.array(arguments, np.int64)[of_form + within]
+    there = operators.rows != NO_TENSOR
+    return operators.rows[there].astype(np.int64), operator[there], argument[there]
 
 
 class _Copy(NamedTuple):

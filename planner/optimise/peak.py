@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import chain
 from time import perf_counter
 from typing import Any, Final
 
@@ -40,7 +41,7 @@ from solver.fronts import GAP_LIMIT, marked
 from solver.ilp import WORK_LIMIT
 from solver.levels import AMOUNTS, with_levels
 from solver.merge import merge
-from solver.problem import Costs, Factor, SharedCopies
+from solver.problem import Factor, SharedCopies, with_domains
 
 DENSE_LIMIT: Final = 4096
 """Most entries of a table of what a tensor takes; where more would be needed, yes/no variables say
@@ -528,8 +529,9 @@ class _Pieces:
         merged = merge(replace(problem, variables=variables))
         self._domains = [merged.domains[root] for root in merged.root]
         self._above = [root if len(merged.domains[root]) > 1 else -1 for root in merged.root]
-        for factor in problem.factors:
-            roots = {self._find(v) for v in _scope(factor) if self._above[v] >= 0}
+        stamped = (scope for stamp in problem.stamps for scope in stamp.scopes.tolist())
+        for scope in chain(map(_scope, problem.others), stamped):
+            roots = {self._find(v) for v in scope if self._above[v] >= 0}
             first = min(roots, default=-1)
             for root in roots:
                 self._above[root] = first
@@ -547,31 +549,14 @@ class _Pieces:
 
     def part(self, chosen: set[int], labels: Sequence[int]) -> Problem:
         """The problem of these variables, with the labels of all others fixed."""
-        domains = [self._domains[v] if v in chosen else (label,) for v, label in enumerate(labels)]
         problem = self._problem
-        touched = tuple(f for f in problem.factors if not chosen.isdisjoint(_scope(f)))
-        return narrowed(replace(problem, factors=touched), domains)
-
-
-def narrowed(problem: Problem, domains: Domains) -> Problem:
-    """A problem with fewer labels for its variables."""
-    cut: dict[tuple[object, ...], Costs] = {}
-    factors: list[Factor] = []
-    for factor in problem.factors:
-        if isinstance(factor, CostTable):
-            before = [problem.variables[v].domain for v in factor.scope]
-            after = [domains[v] for v in factor.scope]
-            key = (id(factor.costs), *before, *after)
-            if key not in cut:
-                costs = factor.costs
-                for axis, (whole, left) in enumerate(zip(before, after, strict=True), 1):
-                    costs = costs.take([whole.index(label) for label in left], axis=axis)
-                cut[key] = costs
-            factors.append(CostTable(factor.scope, cut[key]))
-        else:
-            factors.append(factor)
-    variables = tuple(Variable(domains[v]) for v in range(len(problem.variables)))
-    return replace(problem, variables=variables, factors=tuple(factors))
+        is_chosen = np.zeros(len(labels), np.bool_)
+        is_chosen[list(chosen)] = True
+        touched = [f for f in problem.others if not chosen.isdisjoint(_scope(f))]
+        for stamp in problem.stamps:
+            touched += map(stamp.at, np.flatnonzero(is_chosen[stamp.scopes].any(axis=1)).tolist())
+        domains = [self._domains[v] if v in chosen else (label,) for v, label in enumerate(labels)]
+        return with_domains(replace(problem, factors=touched), dict(enumerate(domains)))
 
 
 def _scope(factor: Factor) -> tuple[int, ...]:

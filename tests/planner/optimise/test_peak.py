@@ -24,12 +24,12 @@ from planner.optimise.peak import (
     Peaks,
     cheapest_within,
     least_peak,
-    narrowed,
     with_least_peak,
 )
 from planner.optimise.plan import plan_graph
 from planner.optimise.problem import PREFERRED, LayoutProblem
 from solver import InfeasibleError, Limit, Solution, Status, solve
+from solver.problem import with_domains
 from tests.planner.optimise.brute_force import graphs
 from tests.planner.optimise.test_plan import AnyCosts
 
@@ -126,7 +126,9 @@ def drawn(graph: LayoutGraph, prices: list[int], most: int, seed: int) -> tuple[
         others = [label for label in domains[v] if label != plan.solution.assignment[v]]
         without = drawn.choice(others)
         domains[v] = tuple(label for label in domains[v] if label != without)
-    layout = replace(plan.layout, problem=narrowed(plan.layout.problem, domains))
+    layout = replace(
+        plan.layout, problem=with_domains(plan.layout.problem, dict(enumerate(domains)))
+    )
     return solve(layout.problem), live_sets(graph, layout, Limits(), None)
 
 
