@@ -290,20 +290,25 @@ def _check_factor(problem: Problem, sizes: list[int], number: int, factor: Facto
 
 
 def with_domains(problem: Problem, domains: Mapping[int, tuple[int, ...]]) -> Problem:
-    """The problem with fewer labels for some variables."""
+    """The problem with fewer labels for some variables. Tables that were shared still are."""
     old = [variable.domain for variable in problem.variables]
     variables = [
         replace(variable, domain=domains.get(v, variable.domain))
         for v, variable in enumerate(problem.variables)
     ]
+    cut: dict[tuple[object, ...], Costs] = {}
     factors: list[Factor] = []
     for factor in problem.factors:
         if isinstance(factor, CostTable):
-            costs = factor.costs
-            for axis, v in enumerate(factor.scope, 1):
-                if domains.get(v, old[v]) != old[v]:
-                    costs = costs.take([old[v].index(label) for label in domains[v]], axis=axis)
-            factors.append(replace(factor, costs=costs))
+            left = [domains.get(v, old[v]) for v in factor.scope]
+            key = (id(factor.costs), *left, *(old[v] for v in factor.scope))
+            if key not in cut:
+                costs = factor.costs
+                for axis, (v, labels) in enumerate(zip(factor.scope, left, strict=True), 1):
+                    if labels != old[v]:
+                        costs = costs.take([old[v].index(label) for label in labels], axis=axis)
+                cut[key] = costs
+            factors.append(replace(factor, costs=cut[key]))
         else:
             factors.append(factor)
     return Problem(problem.labels, problem.levels, tuple(variables), tuple(factors))

@@ -456,15 +456,15 @@ def with_least_peak(live: LiveSets, solution: Solution, *, worth: int = PAGE) ->
     if not doubtful:
         return solution
     pieces = _Pieces(problem, domains)
-    chosen = pieces.of(doubtful)
+    chosen, known = pieces.of(doubtful), {moment}
     while len(chosen) <= MOST_VARIABLES:
         peaks = Peaks(pieces.part(chosen, labels), [Part(live)])
         work = TIE_WORK_LIMIT if len(chosen) <= FEW_VARIABLES else 0
         found = least_peak(peaks, (0, 1), labels, then=(2, 3), worth=worth, work_limit=work)
-        doubtful = {
-            v for _, moment in found.moments for v in _doubtful(live, moment, labels, domains)
-        }
+        others = {moment for _, moment in found.moments} - known
+        doubtful = {v for moment in others for v in _doubtful(live, moment, labels, domains)}
         further = pieces.of(doubtful) - chosen
+        known |= others
         if not further:
             if found.peak == peak:
                 return solution
