@@ -148,8 +148,8 @@ class PlanOptions:
         if target == "vulkan":
             return
         named = {
-            "the objective latency": self.objective == "latency",
             "a device": not isinstance(self.costs, ProfileSource),
+            "the objective latency": self.objective == "latency",
             "a GPU": self.gpu is not None,
             "an avoid list": bool(self.avoid.rows),
             "force_fp16": dict(self.compile_options).get("force_fp16", False),

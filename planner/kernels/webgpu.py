@@ -8,7 +8,7 @@ sources are files of ExecuTorch's repository.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -31,11 +31,13 @@ class _Kernel:
     """What the kernels of some operators take.
 
     ``dtypes`` are the types of elements; None is any. ``dims`` are the most dimensions, by the
-    release from which they hold. A copy moves bytes, whatever they are, in whole words.
+    release from which they hold, and ``first_dims`` those of the first argument. A copy moves
+    bytes, whatever they are, in whole words.
     """
 
     dtypes: frozenset[VkDataType] | None
     dims: tuple[tuple[Release, int], ...]
+    first_dims: tuple[tuple[Release, int], ...]
     is_copy: bool
 
 
@@ -50,7 +52,7 @@ def webgpu_releases_of(name: str) -> tuple[Release, ...]:
 
 
 def webgpu_limits(
-    operator: Operator, tensors: list[Tensor], release: Release, *, is_dynamic: bool
+    operator: Operator, tensors: Sequence[Tensor], release: Release, *, is_dynamic: bool
 ) -> Iterator[str]:
     """What keeps a release's WebGPU runtime from a call of an operator that it has, in words.
 
@@ -61,15 +63,22 @@ def webgpu_limits(
         for dtype in sorted({t.dtype for t in operands} - (kernel.dtypes or frozenset(VkDataType))):
             taken = " and ".join(d.name.lower() for d in sorted(kernel.dtypes or ()))
             yield f"reads {taken} alone, and this is {dtype.name.lower()}"
-        most = max((n for since, n in kernel.dims if release >= since), default=None)
-        longest = max((len(t.shape) for t in operands), default=0)
-        if most is not None and longest > most:
-            yield f"takes at most {most} dimensions, and this has {longest}"
+        yield from _too_many(kernel.dims, operands, release)
+        yield from _too_many(kernel.first_dims, operands[:1], release)
         if kernel.is_copy and len({t.dtype for t in operands}) == 1:
             yield from _copying(operands, is_dynamic=is_dynamic)
 
 
-def _copying(operands: list[Tensor], *, is_dynamic: bool) -> Iterator[str]:
+def _too_many(
+    dims: Sequence[tuple[Release, int]], operands: Sequence[Tensor], release: Release
+) -> Iterator[str]:
+    most = max((n for since, n in dims if release >= since), default=None)
+    longest = max((len(t.shape) for t in operands), default=0)
+    if most is not None and longest > most:
+        yield f"takes at most {most} dimension{'s' * (most > 1)}, and this has {longest}"
+
+
+def _copying(operands: Sequence[Tensor], *, is_dynamic: bool) -> Iterator[str]:
     size = ELEMENT_BYTES[operands[0].dtype]
     moved = size * prod(operands[0].shape)
     if moved % _WORD:
@@ -100,6 +109,7 @@ def _kernels() -> dict[str, list[_Kernel]]:
         kernel = _Kernel(
             frozenset(dtypes) if dtypes else None,
             tuple(row.get("dims", {}).items()),
+            tuple(row.get("first_dims", {}).items()),
             row.get("is_copy", False),
         )
         for name in row["operators"]:

@@ -152,7 +152,7 @@ def webgpu_refusals(source: ContractedGraph, release: Release) -> Iterator[Refus
     Representations are not looked at: that runtime does not read them.
     """
     graph = source.graph
-    tensors = list(graph.tensors)
+    tensors = graph.tensors
     is_dynamic = any(isinstance(value, SymInt) for value in source.written.values)
     moved = {t for t, tensor in enumerate(tensors) if tensor.constant}
     moved.update(graph.inputs, graph.outputs)

@@ -256,6 +256,16 @@ def test_dimensions_beyond_a_release(release: Release, found: list[str]) -> None
     assert replan(data, "x", WEBGPU).report.runtime == "1.5"
 
 
+@pytest.mark.parametrize(("shape", "found"), [((32,), []), ((32, 4), ["ExecuTorch 1.5 takes at"])])
+def test_indices_of_one_dimension(shape: tuple[int, ...], found: list[str]) -> None:
+    s = Sketch()
+    x, at = s.input(shape, BUF_W), s.input((6,), BUF_W, INT32)
+    x = s.call("aten.index.Tensor", x, (at,), s.tensor((6, *shape[1:]), BUF_W))
+    data = vkgraph.encode(s.finish(x).after)
+    texts = [f.text for f in check_program(data, "x", target="webgpu").findings]
+    assert [text[:23] for text in texts] == found
+
+
 def test_bytes_that_are_no_whole_words_are_moved_from_1_5_on() -> None:
     data = copied((1, 4, 5), INT8)
     s = Sketch()

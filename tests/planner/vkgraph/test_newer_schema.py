@@ -18,6 +18,7 @@ from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
 from planner.pipelines.lowered import replan
 from planner.vkgraph.reader import read_vkgraph, without_representations
+from planner.vkgraph.targets import target_of
 from schema import (
     VkDataType,
     VkGraph,
@@ -148,6 +149,16 @@ def check(newer: Newer, data: bytes) -> bytes:
     assert replan(result, "x", OPTIONS).data == result
     assert decode_as_executorch(join_delegate(result)) == decode_as_executorch(join_delegate(plain))
     return result
+
+
+def test_fields_of_a_newer_schema_go_to_webgpu_and_back(newer: Newer) -> None:
+    data = newer.write(extended(newer.read(first_graph()), sorted(KINDS), 1))
+    planned = replan(data, "x", make_options("bytes", target="webgpu")).data
+    assert target_of(vkgraph.decode(planned)) == "webgpu"
+    assert surviving(newer, planned) == surviving(newer, data)
+    back = replan(planned, "x", make_options("bytes", target="vulkan")).data
+    assert vkgraph.decode(back).version == vkgraph.decode(data).version
+    assert surviving(newer, back) == surviving(newer, data)
 
 
 @pytest.mark.parametrize("share", [1, 0.3])
