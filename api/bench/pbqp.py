@@ -1,9 +1,12 @@
 """Partitioned boolean quadratic programming, as compilers solve it for registers and layouts.
 
-Variables with up to two neighbours are eliminated exactly. Where there are none, one with the most
-neighbours gets the label that is best next to the best ones of its neighbours, for good (Scholz and
-Eckstein, "Register allocation for irregular architectures", LCTES 2002): what comes after may be
-bad, or impossible, and nothing is known of how bad.
+Variables with up to two neighbours are eliminated exactly. Where there are none, the one with the
+most neighbours leaves, and its label is not sure to be the best. Either it is chosen at once: what
+is best next to the best labels of its neighbours, whose costs it changes (Scholz and Eckstein,
+"Register allocation for irregular architectures", LCTES 2002). Or it is chosen last, next to the
+labels that its neighbours have by then, which were chosen as if it was not there (Hames and Scholz,
+"Nearly optimal register allocation with PBQP", JMLC 2006, and LLVM). Each is far better than the
+other on some problems. Both may end with what is forbidden, and it is not known how bad they are.
 """
 
 from __future__ import annotations
@@ -50,10 +53,15 @@ class Pbqp:
         joined = table if known is None else known + table
         self._next[v][u], self._next[u][v] = joined, joined.T
 
-    def solve(self) -> tuple[float, bool]:
-        """The cost of the labels that it ends with, and whether all was exact."""
-        left, is_exact, total = set(range(len(self.costs))), True, 0.0
+    def solve(self, late: bool) -> tuple[list[int], bool]:
+        """The label of each variable, and whether all was exact; ends with what was added.
+
+        With ``late`` labels that are not sure to be the best are chosen last instead of at once.
+        """
+        left, is_exact = set(range(len(self.costs))), True
         few = [v for v in left if len(self._next[v]) <= _EXACT]
+        labels = [0] * len(self.costs)
+        later: list[tuple[int, dict[int, Vector]]] = []
         while left:
             if few:
                 v = few.pop()
@@ -67,30 +75,31 @@ class Pbqp:
             neighbours = dict(self._next[v])
             for u in neighbours:
                 del self._next[u][v]
-            if not exact:
-                label = self._best_alone(v, neighbours)
-                total += float(self.costs[v][label])
-                for u, table in neighbours.items():
-                    self.costs[u] = self.costs[u] + table[label]
+            if exact:
+                self._eliminate(v, neighbours)
+            if exact or late:
+                later.append((v, neighbours))
             else:
-                total += self._eliminate(v, neighbours)
+                labels[v] = self._best_alone(v, neighbours)
+                for u, table in neighbours.items():
+                    self.costs[u] = self.costs[u] + table[labels[v]]
             few += [u for u in neighbours if len(self._next[u]) <= _EXACT]
-        return total, is_exact
+        for v, neighbours in reversed(later):
+            chosen = [table[:, labels[u]] for u, table in neighbours.items()]
+            labels[v] = int(np.argmin(sum(chosen, self.costs[v])))
+        return labels, is_exact
 
-    def _eliminate(self, v: int, neighbours: dict[int, Vector]) -> float:
-        """Adds the least costs of a variable to its neighbours; returns them if it has none."""
+    def _eliminate(self, v: int, neighbours: dict[int, Vector]) -> None:
+        """Adds the least costs of a variable to its neighbours, of which it has up to two."""
         own = self.costs[v]
-        if not neighbours:
-            return float(own.min())
         tables = list(neighbours.values())
         if len(neighbours) == 1:
             (u,) = neighbours
             self.costs[u] = self.costs[u] + (own[:, None] + tables[0]).min(axis=0)
-        else:
+        elif neighbours:
             first, second = neighbours
             both = own[:, None, None] + tables[0][:, :, None] + tables[1][:, None, :]
             self._join(first, second, both.min(axis=0))
-        return 0.0
 
     def _best_alone(self, v: int, neighbours: dict[int, Vector]) -> int:
         """The label that is best if each neighbour could have the one that is best with it."""

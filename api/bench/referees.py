@@ -118,17 +118,29 @@ def _toulbar2(problem: Problem, seconds: float) -> Found:
 
 
 def _pbqp(problem: Problem, seconds: float) -> Found:
+    """The better of both ways to choose labels."""
     from api.bench.pbqp import Pbqp
 
     reduced = reduce(problem, TABLE_LIMIT)
-    network = Pbqp(reduced.sizes)
-    for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
-        network.add(scope, np.where(table[0] < FORBIDDEN, table[0], np.inf))
-    cost, is_exact = network.solve()
-    if not isfinite(cost):
-        return Found(None, None)
-    value = round(cost) + reduced.constant[0]
+    value, is_exact = None, False
+    for late in (False, True):
+        network = Pbqp(reduced.sizes)
+        for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
+            network.add(scope, np.where(table[0] < FORBIDDEN, table[0], np.inf))
+        labels, is_exact = network.solve(late)
+        found = _value(reduced, labels)
+        if found is not None and (value is None or found < value):
+            value = found
     return Found(value, value if is_exact else None)
+
+
+def _value(reduced: Reduced, values: list[int]) -> int | None:
+    """The first level of what values of all nodes cost; None where they are forbidden."""
+    costs = [
+        int(table[(0, *[values[v] for v in scope])])
+        for scope, table in zip(reduced.scopes, reduced.tables, strict=True)
+    ]
+    return None if max(costs, default=0) >= FORBIDDEN else reduced.constant[0] + sum(costs)
 
 
 def _highs(problem: Problem, seconds: float) -> Found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -47,24 +49,44 @@ def test_a_heuristic_finds_no_less_and_says_when_it_is_exact() -> None:
     assert exact > 20
 
 
-def test_pairs_are_eliminated_exactly_and_choices_for_good() -> None:
-    # A square of variables has two neighbours each, and is exact; one with its diagonals is not.
+def _square() -> Pbqp:
+    """Four variables in a square, each with two neighbours, which like to differ."""
     square = Pbqp([2, 2, 2, 2])
     for v, u in ((0, 1), (1, 2), (2, 3), (3, 0)):
         square.add((v, u), np.array([[5.0, 1.0], [1.0, 5.0]]))
     square.add((0,), np.array([3.0, 0.0]))
-    assert square.solve() == (4.0, True)
-    together = Pbqp([2, 2, 2, 2])
-    for v in range(4):
-        for u in range(v):
-            together.add((v, u), np.array([[0.0, 9.0], [9.0, 1.0]]))
-    assert together.solve() == (0.0, False)
+    return square
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_pairs_are_eliminated_exactly(late: bool) -> None:
+    assert _square().solve(late) == ([1, 0, 1, 0], True)
     # All of three must be equal: a table of three is a variable of its entries.
     three = Pbqp([2, 2, 2])
     table = np.full((2, 2, 2), np.inf)
     table[0, 0, 0], table[1, 1, 1] = 7.0, 4.0
     three.add((0, 1, 2), table)
-    assert three.solve() == (4.0, True)
+    assert three.solve(late) == ([1, 1, 1, 1], True)
+
+
+def test_choices_are_made_at_once_or_last() -> None:
+    def crossed(likes: Sequence[float], differs: Sequence[float]) -> Pbqp:
+        """Four variables that all know each other: what label 1 costs, and what differing does."""
+        net = Pbqp([2, 2, 2, 2])
+        for v, cost in enumerate(likes):
+            net.add((v,), np.array([0.0, cost]))
+        for (u, v), cost in zip(itertools.combinations(range(4), 2), differs, strict=True):
+            net.add((u, v), np.array([[0.0, cost], [cost, 0.0]]))
+        return net
+
+    # The first variable leaves first. Here it is best to follow what it likes, at once ...
+    likes, differs = (-1, 0, 0, 0), (1, 0, 0, -1, 0, 0)
+    assert crossed(likes, differs).solve(late=False) == ([1, 1, 0, 0], False)
+    assert crossed(likes, differs).solve(late=True) == ([0, 0, 1, 0], False)
+    # ... and here to wait for what the others do.
+    likes, differs = (0, 0, 1, -1), (2, 0, -1, -1, 1, 0)
+    assert crossed(likes, differs).solve(late=False) == ([0, 0, 0, 1], False)
+    assert crossed(likes, differs).solve(late=True) == ([1, 1, 0, 1], False)
 
 
 def test_what_is_better_is_said() -> None:
