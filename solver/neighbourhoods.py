@@ -6,16 +6,18 @@ as much as elimination with small tables, and never makes a choice worse.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
 
 from solver.eliminate import eliminate
 from solver.lanes import Packed
-from solver.order import Adjacency, Order
+from solver.order import Adjacency, Leaving, Order
 
 TABLE_LIMIT = 2**12
+
+_FEW = 3
+"""Nodes that are drawn for one that keeps its value."""
 
 
 def improve(
@@ -52,64 +54,28 @@ def neighbourhood(
     nodes, the one with the most neighbours, is not free.
     """
     adjacency = {v: set(given[v]) for v in nodes}
-    tie = {v: random.random() for v in nodes}
     drawn = list(nodes)
     random.shuffle(drawn)
-    hopeless = TABLE_LIMIT.bit_length()
-
-    def weigh(v: int) -> int:
-        near = adjacency[v]
-        if len(near) >= hopeless:
-            return TABLE_LIMIT + 1
-        weight = sizes[v]
-        for u in near:
-            weight *= sizes[u]
-        return min(weight, TABLE_LIMIT + 1)
-
-    weights = {v: weigh(v) for v in nodes}
-    heap = [(weight, tie[v], v) for v, weight in weights.items()]
-    heapq.heapify(heap)
-
-    def changed(v: int) -> None:
-        weight = weigh(v)
-        if weight != weights[v]:
-            weights[v] = weight
-            heapq.heappush(heap, (weight, tie[v], v))
-
+    leaving = Leaving(sizes, adjacency, TABLE_LIMIT, tuple(drawn))
+    random.shuffle(drawn)
     freed: list[int] = []
     kept: set[int] = set()
     work = 0
-    while heap:
-        weight, _, v = heapq.heappop(heap)
-        if weights.get(v) != weight:
+    while (v := leaving.smallest()) is not None:
+        if leaving.weights[v] <= TABLE_LIMIT:
+            work += leaving.weights[v]
+            freed.append(v)
+            leaving.eliminate(v)
             continue
-        if weight > TABLE_LIMIT:
-            few: list[int] = []
-            while drawn and len(few) < 3:
-                u = drawn.pop()
-                if u in weights:
-                    few.append(u)
-            keeps = max(few, key=lambda u: len(adjacency[u]))
-            drawn += [u for u in few if u != keeps]
-            kept.add(keeps)
-            del weights[keeps]
-            for u in adjacency[keeps]:
-                adjacency[u].discard(keeps)
-                changed(u)
-            if keeps != v:
-                heapq.heappush(heap, (weight, tie[v], v))
-            continue
-        del weights[v]
-        freed.append(v)
-        work += weight
-        near = adjacency[v]
-        for u in near:
-            around = adjacency[u]
-            if len(near) > 1:
-                around |= near
-                around.discard(u)
-            around.discard(v)
-            changed(u)
+        few: list[int] = []
+        while drawn and len(few) < _FEW:
+            u = drawn.pop()
+            if u in leaving.weights:
+                few.append(u)
+        keeps = max(few, key=lambda u: len(adjacency[u]))
+        drawn += [u for u in few if u != keeps]
+        kept.add(keeps)
+        leaving.fix(keeps)
     position = [-1] * len(sizes)
     for place, v in enumerate(freed):
         position[v] = place

@@ -211,52 +211,93 @@ def _order(nodes: list[int], neighbours: list[list[int]], largest: int, work: in
     return Order(nodes, neighbours, position, largest, work)
 
 
-def _greedy(sizes: Sequence[int], given: Adjacency, table_limit: int, room: int) -> Order:
-    """Always the node with the smallest table, the lowest of several."""
-    adjacency = [set(near) for near in given]
-    # A node has at least two values: with that many neighbours its table is over the limit.
-    hopeless = table_limit.bit_length()
-    too_large = table_limit + 1
+class Leaving:
+    """Nodes that leave one after another; next is always the one with the smallest table.
 
-    def weigh(v: int) -> int:
-        near = adjacency[v]
-        if len(near) >= hopeless:
-            return too_large
-        weight = sizes[v]
-        for u in near:
-            weight *= sizes[u]
-        return min(weight, too_large)
+    Of several the first in ``nodes`` is next. ``adjacency`` changes as nodes leave: those that are
+    eliminated keep the neighbours that they had then.
+    """
 
-    gone = -1
-    weights = [weigh(v) for v in range(len(sizes))]
-    heap = [(weight, v) for v, weight in enumerate(weights)]
-    heapq.heapify(heap)
-    nodes: list[int] = []
-    largest = work = 0
-    while heap:
-        weight, v = heapq.heappop(heap)
-        if weights[v] != weight:
-            continue
-        if weight == too_large or work + weight > room:
-            break
-        work += weight
-        weights[v] = gone
-        nodes.append(v)
-        largest = max(largest, weight)
-        near = adjacency[v]
-        for u in near:
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        adjacency: Adjacency | dict[int, set[int]],
+        table_limit: int,
+        nodes: Sequence[int],
+    ) -> None:
+        # A node has at least two values: with that many neighbours its table is over the limit.
+        hopeless = table_limit.bit_length()
+        too_large = table_limit + 1
+
+        def weigh(v: int) -> int:
+            near = adjacency[v]
+            if len(near) >= hopeless:
+                return too_large
+            weight = sizes[v]
+            for u in near:
+                weight *= sizes[u]
+            return weight if weight < too_large else too_large
+
+        self._nodes = nodes
+        self._ranks = {v: rank for rank, v in enumerate(nodes)}
+        self.weights = {v: weigh(v) for v in nodes}
+        """The entries of the tables of nodes that are left; one more than the limit if too many."""
+        self._heap = [(weight, rank) for rank, weight in enumerate(self.weights.values())]
+        heapq.heapify(self._heap)
+        self._adjacency = adjacency
+        self._weigh = weigh
+
+    def smallest(self) -> int | None:
+        """The node that is next, None if none is left."""
+        heap, weights, nodes = self._heap, self.weights, self._nodes
+        while heap:
+            weight, rank = heap[0]
+            v = nodes[rank]
+            if weights.get(v) == weight:
+                return v
+            heapq.heappop(heap)
+        return None
+
+    def eliminate(self, v: int) -> None:
+        """Takes a node out, and joins its neighbours."""
+        near = self._adjacency[v]
+        self._take_out(v, near if len(near) > 1 else set())
+
+    def fix(self, v: int) -> None:
+        """Takes a node out whose value is known, so that no table depends on it."""
+        self._take_out(v, set())
+
+    def _take_out(self, v: int, joined: set[int]) -> None:
+        adjacency, weights, weigh = self._adjacency, self.weights, self._weigh
+        del weights[v]
+        for u in adjacency[v]:
             around = adjacency[u]
-            if len(near) > 1:
-                around |= near
+            if joined:
+                around |= joined
                 around.discard(u)
             around.discard(v)
             fresh = weigh(u)
             if fresh != weights[u]:
                 weights[u] = fresh
-                heapq.heappush(heap, (fresh, u))
+                heapq.heappush(self._heap, (fresh, self._ranks[u]))
+
+
+def _greedy(sizes: Sequence[int], given: Adjacency, table_limit: int, room: int) -> Order:
+    """Always the node with the smallest table, the lowest of several."""
+    adjacency = [set(near) for near in given]
+    leaving = Leaving(sizes, adjacency, table_limit, range(len(sizes)))
+    nodes: list[int] = []
+    largest = work = 0
+    while (v := leaving.smallest()) is not None:
+        weight = leaving.weights[v]
+        if weight > table_limit or work + weight > room:
+            break
+        work += weight
+        largest = max(largest, weight)
+        nodes.append(v)
+        leaving.eliminate(v)
     neighbours = [list(adjacency[v]) for v in nodes]
-    nodes += [v for v, weight in enumerate(weights) if weight != gone]
-    return _order(nodes, neighbours, largest, work)
+    return _order([*nodes, *leaving.weights], neighbours, largest, work)
 
 
 def _along(
