@@ -41,6 +41,9 @@ _FIRST_CHOICES: Final = 2**4
 _GROWTH: Final = 16
 """How many times more entries and choices each round has than the one before."""
 
+_LEAST_GROWTH: Final = 2
+"""How many times more work each round takes at least."""
+
 _LARGEST_TABLE: Final = 2**20
 _ATTEMPTS: Final = 3
 """Rounds before the search may end without any values."""
@@ -169,8 +172,11 @@ def search_core(
         if not bound < cost:
             break
         if values is not None:
-            # As much work as the bounds took.
-            until = clock.left - max(before - clock.left, 0.0)
+            # As much work as the bounds took, or all if that leaves too little for the next ones.
+            spent = max(before - clock.left, 0.0)
+            until = clock.left - spent
+            if until < _LEAST_GROWTH * spent:
+                until = 0.0
             for step in range(_MOST_STEPS):
                 if step >= _LEAST_STEPS and clock.left < until:
                     break
