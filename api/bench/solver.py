@@ -10,7 +10,7 @@ from typing import Final
 from rich.console import Console
 
 from api.bench.instances import Instance, drawn, of_file, of_model
-from api.bench.referees import PARTS, SOLVERS, Found, Run, run
+from api.bench.referees import PARTS, SLOWER, SOLVERS, Found, Run, run
 from api.terminal.markdown import head, row
 from planner.files.whole import write_whole
 
@@ -19,7 +19,7 @@ QUICK_SECONDS: Final = (1.0,)
 
 _OURS: Final = "ours"
 _MARGIN: Final = 30.0
-"""Seconds beyond four times its limit after which a process is ended."""
+"""Seconds beyond its limit on the clock after which a process is ended."""
 
 _COLUMNS: Final = ("problem", "seconds", "solver", "value", "bound", "gap", "CPU, s", "MB")
 
@@ -88,7 +88,7 @@ def _run(solver: str, instance: Instance, seconds: float) -> Run | None:
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         try:
             answer = pool.apply_async(run, (solver, instance.problem, seconds))
-            return answer.get(4 * seconds + _MARGIN)
+            return answer.get(SLOWER * seconds + _MARGIN)
         except multiprocessing.TimeoutError:
             return None
 
