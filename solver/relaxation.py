@@ -63,6 +63,8 @@ def relaxed(
     ``seconds`` of the clock, or where it is likely to be weak. Of complex costs only the real
     parts move.
     """
+    if room <= 0 or sum([len(scope) for scope, _ in tables]) > _MOST_ROWS:
+        return None
     model = _Model(nodes, sizes, tables)
     # As was measured: what an iteration takes, and that there are fewer of them than rows.
     each = _ITERATION + model.rows // 4 + model.entries // 50
