@@ -20,6 +20,9 @@ def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Summed, Corners]:
     """
     if plan.status is not Status.OPTIMAL:
         raise TooDenseError("the plan is not proven, so that others may cost less")
+    if not plan.transitions:
+        # Nothing has less, and nothing costs less.
+        return {criterion: ((plan.cost, 0),) for criterion in SUMMED}
     problem = plan.layout.problem
     wanted = [amounts(graph, plan.layout, criterion) for criterion in SUMMED]
     found = corners(problem, wanted, plan.solution.assignment)
