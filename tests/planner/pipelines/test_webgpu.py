@@ -228,6 +228,7 @@ def copied(shape: tuple[int, ...], dtype: VkDataType, *, is_dynamic: bool = Fals
         ),
         (small(INT32), "reads float32 alone, and this is int32"),
         (small(FLOAT16), "reads float32 alone, and this is float16"),
+        (small(INT8, "aten.logical_not.default"), "reads bool alone, and this is int8"),
     ],
 )
 def test_what_its_kernels_do_wrong_is_found(data: bytes, text: str | None) -> None:
@@ -254,6 +255,51 @@ def test_dimensions_beyond_a_release(release: Release, found: list[str]) -> None
     checked = check_program(data, "x", Runtime(release, release), target="webgpu")
     assert [f.text for f in checked.findings] == found
     assert replan(data, "x", WEBGPU).report.runtime == "1.5"
+
+
+def convolved(width: int, activation: str) -> bytes:
+    """An int8 convolution, with what it does at last in its last argument."""
+    s = Sketch()
+    x = s.input((1, 4, 3, width), Q_4W4C, INT8)
+    weights = [s.constant(n, INT8) for n in ((4, 4, 1, 1), (4,), (4,))]
+    numbers = [1.0, 0, *weights, 1.0, 0, None, [1, 1], [1, 1], [0, 0], [1, 1], 1]
+    y = s.tensor((1, 4, 3, width), Q_4W4C, INT8)
+    s.call("et_vk.q8ta_conv2d_pw.default", x, *numbers, activation, y)
+    return vkgraph.encode(s.finish(y).after)
+
+
+@pytest.mark.parametrize(
+    ("width", "activation", "found"),
+    [
+        (8, "none", []),
+        (8, "relu", ["takes 'none' for its last argument, and this is 'relu'"]),
+        (6, "none", ["takes elements of the last dimension by fours, and this has 6"]),
+    ],
+)
+def test_int8_kernels(width: int, activation: str, found: list[str]) -> None:
+    checked = check_program(convolved(width, activation), "x", target="webgpu")
+    assert [f.text for f in checked.findings] == [f"ExecuTorch 1.5 {text}" for text in found]
+
+
+BOOL, FLOAT = VkDataType.BOOL, VkDataType.FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("source", "result", "found"),
+    [
+        (INT32, FLOAT, []),
+        (BOOL, FLOAT, []),
+        (BOOL, INT32, ["does not convert bool to int32"]),
+        (FLOAT, BOOL, ["does not convert float32 to bool"]),
+        (INT32, INT32, []),
+    ],
+)
+def test_conversions(source: VkDataType, result: VkDataType, found: list[str]) -> None:
+    s = Sketch()
+    x = s.input((1, 4, 4), BUF_W, source)
+    s.call("aten._to_copy.default", x, s.tensor((1, 4, 4), BUF_W, result))
+    checked = check_program(vkgraph.encode(s.finish().after), "x", target="webgpu")
+    assert [f.text for f in checked.findings] == [f"ExecuTorch 1.5 {text}" for text in found]
 
 
 @pytest.mark.parametrize(("shape", "found"), [((32,), []), ((32, 4), ["ExecuTorch 1.5 takes at"])])
