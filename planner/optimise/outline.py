@@ -22,7 +22,7 @@ def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Summed, Corners]:
         raise TooDenseError("the plan is not proven, so that others may cost less")
     if not plan.transitions:
         # Nothing has less, and nothing costs less.
-        return {criterion: ((plan.cost, 0),) for criterion in SUMMED}
+        return dict.fromkeys(SUMMED, ((plan.cost, 0),))
     problem = plan.layout.problem
     wanted = [amounts(graph, plan.layout, criterion) for criterion in SUMMED]
     found = corners(problem, wanted, plan.solution.assignment)
