@@ -176,7 +176,7 @@ def test_queries_are_those_that_the_service_describes(server: Server) -> None:
         described = {each["name"] for each in parameters if each["in"] == "query"}
         assert get_type_hints(kind).keys() == described
     limits = {each["name"] for each in document["paths"]["/check"]["post"]["parameters"]}
-    assert get_type_hints(WantedQuery).keys() == limits - {"runtime", "gpu", "name"}
+    assert get_type_hints(WantedQuery).keys() == limits - {"runtime", "target", "gpu", "name"}
     device = document["components"]["schemas"]["DeviceRequest"]["properties"].keys()
     assert get_type_hints(DeviceRequest).keys() == device - {"name"}
 
