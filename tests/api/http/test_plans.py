@@ -187,8 +187,8 @@ def test_a_body_that_is_no_pt2(server: Server, body: bytes, text: str) -> None:
             "query parameter 'objektive': Extra inputs are not permitted "
             "(there are pin, forbid, input_layout, output_layout, max_transitions, "
             "max_transition_bytes, max_peak_memory, profile, device, objective, texture_limits, "
-            "buffer_limit, without_layout, runtime, gpu, compile_option, alternatives, name, "
-            "input)",
+            "buffer_limit, without_layout, runtime, target, gpu, compile_option, alternatives, "
+            "name, input)",
         ),
     ],
 )
