@@ -228,7 +228,6 @@ def copied(shape: tuple[int, ...], dtype: VkDataType, *, is_dynamic: bool = Fals
         ),
         (small(INT32), "reads float32 alone, and this is int32"),
         (small(FLOAT16), "reads float32 alone, and this is float16"),
-        (small(INT8, "aten.logical_not.default"), "reads bool alone, and this is int8"),
     ],
 )
 def test_what_its_kernels_do_wrong_is_found(data: bytes, text: str | None) -> None:
@@ -300,6 +299,21 @@ def test_conversions(source: VkDataType, result: VkDataType, found: list[str]) -
     s.call("aten._to_copy.default", x, s.tensor((1, 4, 4), BUF_W, result))
     checked = check_program(vkgraph.encode(s.finish().after), "x", target="webgpu")
     assert [f.text for f in checked.findings] == [f"ExecuTorch 1.5 {text}" for text in found]
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name", "found"),
+    [
+        (INT8, "aten.logical_not.default", "reads bool alone, and this is int8"),
+        (BOOL, "aten.full_like.default", "makes float32 alone, and this is bool"),
+        (INT32, "aten.slice_copy.Tensor", None),
+        (BOOL, "aten.slice_copy.Tensor", "reads int32 and float32 alone, and this is bool"),
+    ],
+)
+def test_types_of_elements(dtype: VkDataType, name: str, found: str | None) -> None:
+    checked = check_program(small(dtype, name), "x", target="webgpu")
+    texts = [] if found is None else [f"ExecuTorch 1.5 {found}"]
+    assert [f.text for f in checked.findings] == texts
 
 
 @pytest.mark.parametrize(("shape", "found"), [((32,), []), ((32, 4), ["ExecuTorch 1.5 takes at"])])
