@@ -18,6 +18,8 @@ from planner.kernels.releases import Runtime
 from planner.kernels.webgpu import webgpu_limits, webgpu_releases_of
 
 _NO_LIMITS: Final = (2**31, 2**31, 2**31)
+_WHOLE: Final = ("aten.", "dim_order_ops.")
+"""The libraries whose operators stay what they are when they are lowered."""
 _FUSED: Final = ("llama.", "et_vk.")
 """The libraries of attention with caches, which is one operator at first and another in the end."""
 
@@ -56,6 +58,8 @@ def _is_done_by_webgpu(node: Node, runtime: Runtime) -> bool:
         return True  # lowering makes other operators of these
     if not set(runtime.releases) <= set(webgpu_releases_of(name)):
         return False
+    if not name.startswith(_WHOLE):
+        return True  # a part of what is fused
     tensors = [_stored(value) for value in (*read, *made)]
     operator = Operator(
         name, tuple(map(TensorArg, range(len(read)))), tuple(range(len(read), len(tensors)))

@@ -34,8 +34,8 @@ class _Kernel:
     ``reads`` and ``makes`` are the types of elements; None is any. ``dims`` are the most
     dimensions, by the release from which they hold, and ``first_dims`` those of the first argument.
     What is ``by_fours`` in the output has to be a multiple of 4, and the ``last_argument`` to be
-    this text. Of types, it ``converts`` these pairs; None is any. A copy moves bytes, whatever they
-    are, in whole words.
+    this text. Of types, it ``converts`` these pairs; None is any. What ``is_of_one_shape`` does not
+    broadcast. A copy moves bytes, whatever they are, in whole words.
     """
 
     reads: frozenset[VkDataType] | None
@@ -45,6 +45,7 @@ class _Kernel:
     by_fours: Literal["elements", "last size"] | None
     last_argument: str | None
     converts: frozenset[tuple[VkDataType, VkDataType]] | None
+    is_of_one_shape: bool
     is_copy: bool
 
 
@@ -86,6 +87,8 @@ def webgpu_limits(
         pair = operands[0].dtype, operands[-1].dtype
         if kernel.converts is not None and pair[0] != pair[1] and pair not in kernel.converts:
             yield f"does not convert {pair[0].name.lower()} to {pair[1].name.lower()}"
+        if kernel.is_of_one_shape and len({t.shape for t in operands}) > 1:
+            yield "does not broadcast"
         if kernel.is_copy and len({t.dtype for t in operands}) == 1:
             yield from _copying(operands, is_dynamic=is_dynamic)
 
@@ -145,6 +148,7 @@ def _kernels() -> dict[str, list[_Kernel]]:
             row.get("by_fours"),
             row.get("last_argument"),
             frozenset(pairs) if pairs else None,
+            row.get("is_of_one_shape", False),
             row.get("is_copy", False),
         )
         for name in row["operators"]:

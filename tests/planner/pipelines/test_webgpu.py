@@ -316,6 +316,15 @@ def test_types_of_elements(dtype: VkDataType, name: str, found: str | None) -> N
     assert [f.text for f in checked.findings] == texts
 
 
+@pytest.mark.parametrize(("shape", "found"), [((3, 8), []), ((1, 8), ["does not broadcast"])])
+def test_truths_are_of_one_shape(shape: tuple[int, ...], found: list[str]) -> None:
+    s = Sketch()
+    x, y = s.input((3, 8), BUF_W, BOOL), s.input(shape, BUF_W, BOOL)
+    s.call("aten.logical_and.default", x, y, s.tensor((3, 8), BUF_W, BOOL))
+    checked = check_program(vkgraph.encode(s.finish().after), "x", target="webgpu")
+    assert [f.text for f in checked.findings] == [f"ExecuTorch 1.5 {text}" for text in found]
+
+
 @pytest.mark.parametrize(("shape", "found"), [((32,), []), ((32, 4), ["ExecuTorch 1.5 takes at"])])
 def test_indices_of_one_dimension(shape: tuple[int, ...], found: list[str]) -> None:
     s = Sketch()
