@@ -69,7 +69,8 @@ class CostModel(Protocol):
 
         ``operands`` are those that have a choice; positions refer to them. A table has one axis for
         each of its positions, in the order of that operand's domain. There are no tables if the
-        objective does not count operators.
+        objective does not count operators. Operators that are alike (``LayoutGraph.alike``) cost
+        the same: unless the model has ``FreeTransitions``, only the first of them is asked for.
         """
 
     def operator_origin(
@@ -92,7 +93,10 @@ class UncertainCosts(Protocol):
 
 
 class FreeTransitions:
-    """The part of a ``CostModel`` that only chooses representations: repacks cost nothing."""
+    """The part of a ``CostModel`` that only chooses representations: repacks cost nothing.
+
+    What an operator costs may depend on which one it is, even among those that are alike.
+    """
 
     def transition(self, shape: tuple[int, ...], dtype: VkDataType) -> Costs:
         """Zeros (labels, labels)."""

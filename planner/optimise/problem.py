@@ -16,7 +16,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.costs.model import CostModel
+from planner.costs.model import CostModel, FreeTransitions
 from planner.costs.standins import CONV2D
 from planner.errors import NoRepresentationError, Remedy
 from planner.ir.graph import (
@@ -535,11 +535,12 @@ class _Builder:
 
     def _add_operator_tables(self, domains: Sequence[tuple[int, ...]]) -> None:
         known: dict[tuple[int, ...], list[CostTable]] = {}
+        tells_apart = isinstance(self.costs, FreeTransitions)
         for index, start, end in self.slots.bounds():
             like = self.like[index]
             if not self.operands[like].is_priced:
                 continue
-            key = (like, *self.masks[start:end])
+            key = (index if tells_apart else like, *self.masks[start:end])
             if key not in known:
                 known[key] = self._operator_tables(index, self.slots[start:end], domains)
             for table in known[key]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 
 import pytest
@@ -37,9 +36,12 @@ def test_they_are_the_best_of_all_assignments(net: LayoutGraph) -> None:
     domains = [variable.domain for variable in problem.variables]
     assume(len(domains) <= 6)
     every = [problem.cost(assignment) for assignment in itertools.product(*domains)]
-    best = heapq.nsmallest(9, (cost for cost in every if cost is not None))
+    others = sorted(cost for cost in every if cost is not None)
+    # Of those that cost as much with as many transitions, what is alive at once decides.
+    assert chosen.solution.cost[:2] == others[0][:2]
+    others.remove(chosen.solution.cost)
     found = list(itertools.islice(alternatives(net, chosen, COSTS), 8))
-    assert [chosen.solution.cost, *(other.plan.solution.cost for other in found)] == best
+    assert [other.plan.solution.cost for other in found] == others[:8]
     for other in found:
         assert other.is_proven and differences(chosen, other.plan)
         assert problem.cost(other.plan.solution.assignment) == other.plan.solution.cost
