@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,6 @@ larger ones are worth shrinking."""
 
 Choices: TypeAlias = NDArray[np.integer[Any]]
 
-Known: TypeAlias = dict[tuple[object, ...], tuple[list[Lanes], Lanes, Choices, Lanes]]
-"""What comes of small buckets: their sums, best values and lanes of these, by their tables."""
 
 Table: TypeAlias = tuple[tuple[int, ...], Lanes, int]
 """The scope in order of elimination, lanes over the scope, and the origin: the number of a table
@@ -43,7 +41,8 @@ class Elimination:
     """For each eliminated node: its best value by the values of its neighbours; None if free."""
     core: list[Table]
     total: list[int]
-    """The cost of the parts that are eliminated completely, as the numbers of a packed vector."""
+    """What is not in the core's tables of the cost of eliminated parts, as the numbers of a packed
+    vector."""
     sums: list[tuple[Lanes, Lanes]]
     """If kept, for each eliminated node: the sum of its tables, and that of its best values."""
     buckets: list[list[Table]]
@@ -69,36 +68,39 @@ def eliminate(
     keep: Literal["sums", "buckets"] | None = None,
 ) -> Elimination:
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
-    buckets = _buckets(order, scopes, packed.tables)
+    buckets = _Buckets(order, scopes, packed.tables)
+    kept: list[list[Table]] = [[] for _ in sizes] if keep == "buckets" else []
     origins: dict[int, list[int]] = {}
     choices: list[Choices | None] = []
     sums: list[tuple[Lanes, Lanes]] = []
     total = [0] * len(packed.weights)
-    known: Known = {}
+    known = _Known(packed, is_relative=keep is None)
     for v, near in zip(order.nodes, order.neighbours, strict=False):
-        bucket = buckets[v]
+        bucket = buckets.take(v)
         if not bucket:
             choices.append(None)
             if keep == "sums":
                 sums.append((np.zeros((packed.lanes, sizes[v])), np.zeros(packed.lanes)))
             continue
         scope = (v, *near)
-        joined, choice, best = _eliminated(bucket, scope, sizes, known)
+        joined, choice, best, least = known.of(bucket, scope, sizes)
+        if least is not None:
+            total = [a + b for a, b in zip(total, least, strict=True)]
         if packed.forbids:
             origins[v] = [origin for _, _, origin in bucket]
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
                 raise DeadEndError(_causes(v, origins))
-        if keep != "buckets":
-            bucket.clear()
+        if keep == "buckets":
+            kept[v] = bucket
         if keep == "sums":
             sums.append((joined, best))
         choices.append(choice)
         if near:
-            buckets[near[0]].append((scope[1:], best, ~v))
+            buckets.add(near[0], (scope[1:], best, ~v))
         else:
             total = [a + b for a, b in zip(total, packed.numbers(best), strict=True)]
-    core = [table for v in order.core for table in buckets[v]]
-    return Elimination(order, choices, core, total, sums, buckets)
+    core = [table for v in order.core for table in buckets.take(v)]
+    return Elimination(order, choices, core, total, sums, kept)
 
 
 def eliminate_each(
@@ -108,21 +110,20 @@ def eliminate_each(
 
     The leading axis of a table runs over the problems. All have a solution, and none has a core.
     """
-    buckets = _buckets(order, scopes, tables)
+    buckets = _Buckets(order, scopes, tables)
     choices: list[Choices | None] = []
     count = 1
     for v, near in zip(order.nodes, order.neighbours, strict=True):
-        bucket = buckets[v]
+        bucket = buckets.take(v)
         if not bucket:
             choices.append(None)
             continue
         scope = (v, *near)
         joined = _join(bucket, scope, sizes)
-        bucket.clear()
         count = len(joined)
         choices.append(joined.argmin(1).astype(np.int16))
         if near:
-            buckets[near[0]].append((scope[1:], np.minimum.reduce(joined, axis=1), ~v))
+            buckets.add(near[0], (scope[1:], np.minimum.reduce(joined, axis=1), ~v))
     values = np.zeros((count, len(sizes)), np.intp)
     problems = np.arange(count)
     for place in reversed(range(len(choices))):
@@ -133,48 +134,97 @@ def eliminate_each(
     return values
 
 
-def _buckets(
-    order: Order, scopes: Sequence[tuple[int, ...]], tables: Sequence[Lanes]
-) -> list[list[Table]]:
-    """The tables by the node of theirs that leaves first, with their axes in the order."""
-    position = order.position
-    buckets: list[list[Table]] = [[] for _ in position]
-    turned: dict[tuple[int, tuple[int, ...]], Lanes] = {}
-    for number, (scope, table) in enumerate(zip(scopes, tables, strict=True)):
+class _Buckets:
+    """The tables by the node of theirs that leaves first, with their axes in the order.
+
+    Those that are there from the start are looked up when their node leaves: a tuple for each of
+    them would take more memory than the tables of a graph of repeated blocks.
+    """
+
+    def __init__(
+        self, order: Order, scopes: Sequence[tuple[int, ...]], tables: Sequence[Lanes]
+    ) -> None:
+        self._position, self._scopes, self._tables = order.position, scopes, tables
+        place = order.position.__getitem__
+        first = np.array([s[0] if len(s) == 1 else min(s, key=place) for s in scopes], np.int32)
+        self._numbers = np.argsort(first, kind="stable").astype(np.int32)
+        self._starts = np.searchsorted(first[self._numbers], np.arange(len(order.position) + 1))
+        self._turned: dict[tuple[int, tuple[int, ...]], Lanes] = {}
+        self._messages: list[tuple[Table, ...]] = [()] * len(order.position)
+
+    def add(self, node: int, message: Table) -> None:
+        """Adds what another node left."""
+        self._messages[node] = (*self._messages[node], message)
+
+    def take(self, node: int) -> list[Table]:
+        """The tables of a node; what others left is forgotten here."""
+        numbers = self._numbers[self._starts[node] : self._starts[node + 1]].tolist()
+        messages, self._messages[node] = self._messages[node], ()
+        return [*map(self._table, numbers), *messages]
+
+    def _table(self, number: int) -> Table:
+        scope, table = self._scopes[number], self._tables[number]
         if len(scope) == 1:
-            buckets[scope[0]].append((scope, table, number))
-            continue
-        places = [position[v] for v in scope]
+            return scope, table, number
+        places = [self._position[v] for v in scope]
         if places == sorted(places):
-            buckets[scope[0]].append((scope, table, number))
-            continue
+            return scope, table, number
         axes = tuple(sorted(range(len(scope)), key=places.__getitem__))
-        if (id(table), axes) not in turned:
-            turned[id(table), axes] = table.transpose(0, *[axis + 1 for axis in axes])
-        ordered = tuple([scope[axis] for axis in axes])
-        buckets[ordered[0]].append((ordered, turned[id(table), axes], number))
-    return buckets
+        if (id(table), axes) not in self._turned:
+            turned = table.transpose(0, *[axis + 1 for axis in axes])
+            self._turned[id(table), axes] = turned
+        return tuple([scope[axis] for axis in axes]), self._turned[id(table), axes], number
 
 
-def _eliminated(
-    bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int], known: Known
-) -> tuple[Lanes, Choices, Lanes]:
-    """The sum of a bucket, its best values and their lanes; those of equal small ones are known."""
-    key: list[object] = []
-    for own, table, _ in bucket:
-        key.append(id(table))
-        if 1 < len(own) < len(scope):
-            key.append(tuple([scope.index(u) for u in own]))
-    found = known.get(tuple(key))
-    if found is not None:
-        return found[1:]
-    tables = [table for _, table, _ in bucket]
-    joined = _join(bucket, scope, sizes)
-    choice, best = _best(joined)
-    if choice.size <= _SMALL:
+class _Known:
+    """What comes of small buckets: equal ones, as repeated blocks have, are worked out once."""
+
+    def __init__(self, packed: Packed, *, is_relative: bool) -> None:
+        self._packed = packed
+        # Along a chain of equal blocks costs add up. Above their least they are the same again.
+        self._is_relative = is_relative and packed.lanes == 1
+        self._found: dict[tuple[object, ...], tuple[list[Lanes], _Outcome]] = {}
+        self._messages: dict[tuple[object, ...], Lanes] = {}
+
+    def of(self, bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> _Outcome:
+        """What comes of a bucket."""
+        key: list[object] = []
+        for own, table, _ in bucket:
+            key.append(id(table))
+            if 1 < len(own) < len(scope):
+                key.append(tuple([scope.index(u) for u in own]))
+        found = self._found.get(tuple(key))
+        if found is not None:
+            return found[1]
+        tables = [table for _, table, _ in bucket]
+        joined = _join(bucket, scope, sizes)
+        choice, best = _best(joined)
+        if choice.size > _SMALL:
+            return _Outcome(joined, choice, best, None)
+        outcome = _Outcome(joined, choice, *self._above_least(best))
         # With its tables, so that no other gets the id of one.
-        known[tuple(key)] = tables, joined, choice, best
-    return joined, choice, best
+        self._found[tuple(key)] = tables, outcome
+        return outcome
+
+    def _above_least(self, best: Lanes) -> tuple[Lanes, list[int] | None]:
+        """Lanes above their least, and this as the numbers of a packed vector."""
+        if not self._is_relative:
+            return best, None
+        least = best.reshape(1, -1).min(axis=1)
+        if not np.isfinite(least[0]):
+            return best, None
+        above = best - least[0]
+        message = self._messages.setdefault((above.shape, above.tobytes()), above)
+        return message, self._packed.numbers(least)
+
+
+class _Outcome(NamedTuple):
+    """The sum of a bucket, its best values, their lanes, and what these are less than they were."""
+
+    joined: Lanes
+    choice: Choices
+    best: Lanes
+    least: list[int] | None
 
 
 def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> Lanes:

@@ -63,7 +63,7 @@ def greedy_order(
 
     It ends like ``elimination_order``, which looks for a better one where this is not easy.
     """
-    return _greedy(sizes, adjacency_of(len(sizes), scopes), table_limit, WORK_LIMIT)
+    return _consume(sizes, adjacency_of(len(sizes), scopes), table_limit, WORK_LIMIT)
 
 
 def elimination_order(
@@ -239,7 +239,10 @@ class Leaving:
             return weight if weight < too_large else too_large
 
         self._nodes = nodes
-        self._ranks = {v: rank for rank, v in enumerate(nodes)}
+        # Of a range each node is its own.
+        self._ranks: Sequence[int] | dict[int, int] = nodes
+        if not isinstance(nodes, range):
+            self._ranks = {v: rank for rank, v in enumerate(nodes)}
         self.weights = {v: weigh(v) for v in nodes}
         """The entries of the tables of nodes that are left; one more than the limit if too many."""
         self._heap = [(weight, rank) for rank, weight in enumerate(self.weights.values())]
@@ -284,9 +287,15 @@ class Leaving:
 
 def _greedy(sizes: Sequence[int], given: Adjacency, table_limit: int, room: int) -> Order:
     """Always the node with the smallest table, the lowest of several."""
-    adjacency = [set(near) for near in given]
+    return _consume(sizes, [set(near) for near in given], table_limit, room)
+
+
+def _consume(sizes: Sequence[int], adjacency: Adjacency, table_limit: int, room: int) -> Order:
+    """The same, of an adjacency that is not needed any more."""
     leaving = Leaving(sizes, adjacency, table_limit, range(len(sizes)))
     nodes: list[int] = []
+    neighbours: list[list[int]] = []
+    nothing = set[int]()
     largest = work = 0
     while (v := leaving.smallest()) is not None:
         weight = leaving.weights[v]
@@ -296,7 +305,8 @@ def _greedy(sizes: Sequence[int], given: Adjacency, table_limit: int, room: int)
         largest = max(largest, weight)
         nodes.append(v)
         leaving.eliminate(v)
-    neighbours = [list(adjacency[v]) for v in nodes]
+        neighbours.append(list(adjacency[v]))
+        adjacency[v] = nothing
     return _order([*nodes, *leaving.weights], neighbours, largest, work)
 
 

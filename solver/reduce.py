@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -41,7 +42,7 @@ class Reduced:
     scopes: list[tuple[int, ...]] = field(default_factory=list)
     tables: list[Costs] = field(default_factory=list)
     """Of shape (levels, sizes of the scope's nodes...); equal tables are often one array."""
-    origins: list[int] = field(default_factory=list)
+    origins: array[int] = field(default_factory=lambda: array("q"))
     """The factor that each table comes from; -1 for sums, which forbid nothing."""
     constant: list[int] = field(default_factory=list)
     """The cost of the fixed part, by level."""
@@ -117,6 +118,8 @@ class _Reduction:
         given = np.array([kinds.setdefault(v.domain, len(kinds)) for v in self._problem.variables])
         left = np.array([kinds.setdefault(domain, len(kinds)) for domain in self._domains])
         root, node = np.array(self._root), np.array(self._node)
+        # One object for each number, however many scopes have it.
+        numbers = np.arange(len(self._reduced.sizes)).astype(object)
         alone: list[tuple[Costs, NDArray[np.int64]]] = []
         for stamp in stamps:
             if isinstance(stamp.first, Agree):
@@ -139,12 +142,14 @@ class _Reduction:
                 elif len(roots) == 1 and costs[0].max() < FORBIDDEN:
                     alone.append((costs, nodes[:, 0]))
                 else:
-                    self._reduced.scopes += map(tuple, nodes.tolist())
+                    self._reduced.scopes += map(tuple, numbers[nodes].tolist())
                     self._reduced.tables += [costs] * len(members)
-                    self._reduced.origins += (stamp.number + members).tolist()
-        self._add_alone(alone)
+                    self._reduced.origins.extend((stamp.number + members).tolist())
+        self._add_alone(alone, numbers)
 
-    def _add_alone(self, tables: Sequence[tuple[Costs, NDArray[np.int64]]]) -> None:
+    def _add_alone(
+        self, tables: Sequence[tuple[Costs, NDArray[np.int64]]], numbers: NDArray[np.object_]
+    ) -> None:
         """Adds tables of one node each, those of a node as their sum: equal sums are one array."""
         pairs = [nodes * len(tables) + which for which, (_, nodes) in enumerate(tables)]
         if not pairs:
@@ -160,10 +165,10 @@ class _Reduction:
             start = starts[members[0]]
             span = range(start, start + counts[members[0]])
             costs = np.sum([tables[which[i]][0] * times[i] for i in span], axis=0)
-            self._reduced.scopes += [(n,) for n in node[starts[members]].tolist()]
+            self._reduced.scopes += [(n,) for n in numbers[node[starts[members]]].tolist()]
             self._reduced.tables += [costs] * len(members)
             # They forbid nothing: no conflict comes of them.
-            self._reduced.origins += [-1] * len(members)
+            self._reduced.origins.extend([-1] * len(members))
 
     def _restricted(self, factor: CostTable) -> tuple[list[int], Costs]:
         """A table's distinct classes, and its costs for the labels that are left to them."""
