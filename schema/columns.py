@@ -60,9 +60,11 @@ class Columns:
         before = ends - counts
         at = np.repeat(starts - before * item_size, counts) + np.arange(total) * item_size
         items = self._at(at, item_format)
-        if items.dtype.kind in "iu" and total and items.min() >= 0 and items.max() <= total:
+        if items.dtype.kind in "iu" and total:
             # Ids are named again and again: an object for each number, not for each place.
-            items = np.arange(int(items.max()) + 1).astype(object)[items]
+            least, most = int(items.min()), int(items.max())
+            if most - least <= total:
+                items = np.arange(least, most + 1).astype(object)[items - items.min()]
         numbers = items.tolist()
         bounds = [0, *ends.tolist()]
         return [tuple(numbers[start:end]) for start, end in pairwise(bounds)], total

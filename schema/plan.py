@@ -6,6 +6,7 @@ in its graphs is for ``planner.verify`` to check.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -160,12 +161,12 @@ class DelegatePlan:
     index: int
     name: str
     graph: bytes
-    tensors: tuple[TensorPlan, ...]
+    tensors: Sequence[TensorPlan]
     transitions: tuple[Transition, ...]
     figures: Figures
     baseline_repacks: tuple[Repack, ...] = ()
     operator_costs: tuple[OperatorCost, ...] = ()
-    baseline_tensors: tuple[BaselineTensor, ...] = ()
+    baseline_tensors: Sequence[BaselineTensor] = ()
     method: Method = Method.UNKNOWN
     core: int = 0
     cost_by_level: tuple[int, ...] = ()

@@ -31,6 +31,9 @@ _ALIGNMENT = 8
 # From so many tables on, a vector is read field by field.
 _MANY = 16
 
+# So many tables are read at a time: what is only needed for reading takes a little memory.
+_CHUNK = 1 << 16
+
 # The struct module raises these for a number that does not fit, the second one for floats.
 _MISFITS = (struct.error, OverflowError)
 
@@ -192,9 +195,13 @@ class Tables:
 
             start = position + 4
             places = np.arange(start, start + 4 * len(offsets), 4)
+            places += np.array(offsets, np.int64)
             budget = reader.budget
             try:
-                return tuple(self.table.read_all(reader, places + np.array(offsets, np.int64)))
+                found: list[Any] = []
+                for at in range(0, len(places), _CHUNK):
+                    found += self.table.read_all(reader, places[at : at + _CHUNK])
+                return tuple(found)
             except SchemaError:
                 # One by one they are found wrong again, with the place.
                 reader.budget = budget

@@ -973,7 +973,7 @@ CLAIMS: dict[str, Rule] = {
         "the baseline's tensor 1000000: it is not a tensor with a representation",
     ),
     "baseline of a tensor twice": (
-        lambda: baseline(1.0, tensors=baseline(1.0).plan.baseline_tensors * 2),
+        lambda: baseline(1.0, tensors=(*baseline(1.0).plan.baseline_tensors,) * 2),
         r"the baseline's tensor \d+: the plan lists it twice",
     ),
     "baseline that repacks what it does not have": (
@@ -1006,7 +1006,7 @@ CLAIMS: dict[str, Rule] = {
         operator(CONV, "argument 0") + r": the plan does not list value \d+",
     ),
     "a tensor twice": (
-        lambda: float_chain().claimed(tensors=float_chain().plan.tensors * 2),
+        lambda: float_chain().claimed(tensors=(*float_chain().plan.tensors,) * 2),
         "the plan lists it twice",
     ),
     "a constant": (
