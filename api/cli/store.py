@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +46,9 @@ def repair(data_dir: Path | None, database_url: str | None, blobs_url: str | Non
         found = _check(store)
         if found.database:
             _report(found, folder, as_json=False)
+        # A quarter as long to import as all else that a plan of a small program needs.
+        import asyncio
+
         if not asyncio.run(_repair(store, found, folder)):
             raise SystemExit(1)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from api.client.documents import Problem
+from typing import TYPE_CHECKING
+
 from planner.errors import OptionError
+
+if TYPE_CHECKING:
+    from api.client.documents import Problem
 
 
 class AwayError(Exception):

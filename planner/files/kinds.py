@@ -6,7 +6,6 @@ from enum import StrEnum
 from typing import BinaryIO, Final
 
 from planner.errors import InputError
-from planner.files.exported import check_is_exported
 from schema import bundled_program, delegate, plan, vkgraph
 from schema.executorch_program import is_executorch_program
 
@@ -63,6 +62,8 @@ def check_plannable(file: BinaryIO, name: str) -> None:
     start = file.read(MAGIC_BYTES)
     file.seek(0)
     if not is_lowered(start):
+        from planner.files.exported import check_is_exported
+
         check_is_zip(start, name)
         check_is_exported(file, name)
 

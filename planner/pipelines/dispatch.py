@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from planner.files.kinds import MAGIC_BYTES, check_is_zip, is_lowered
 from planner.options import PlanOptions
-from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import Planned, replan
 from planner.result.program import Progress
 
@@ -25,5 +24,7 @@ def plan_program(
     options = options or PlanOptions()
     if is_lowered(data):
         return replan(data, name, options, progress)
+    from planner.pipelines.exported import plan_exported
+
     check_is_zip(data[:MAGIC_BYTES], name)
     return plan_exported(data, name, options, progress)

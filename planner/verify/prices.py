@@ -5,17 +5,19 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
+from planner.costs.by_profile import ProfileSource
 from planner.costs.model import CostSource, Objective
 from planner.costs.profile import Curve, DeviceProfile, rate
 from planner.ir.representation import LABELS, TensorRepr
-from planner.measured.calls import calls_of
-from planner.measured.costs import MeasuredSource
 from planner.verify.layouts import memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program
 from schema import CostOrigin, VkTensor
+
+if TYPE_CHECKING:
+    from planner.measured.costs import MeasuredSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,10 @@ class Prices(Protocol):
 
 def prices_of(costs: CostSource, objective: Objective) -> Prices:
     """The prices of a cost source under an objective."""
+    if isinstance(costs, ProfileSource):
+        return ProfilePrices(costs.profile, objective)
+    from planner.measured.costs import MeasuredSource
+
     if isinstance(costs, MeasuredSource):
         return LearnedPrices(costs, objective)
     return ProfilePrices(costs.profile, objective)
@@ -106,6 +112,8 @@ class LearnedPrices:
         """The measured or learned prices; the profile's for operators that were never measured."""
         if not self.counts_operators:
             return {}
+        from planner.measured.calls import calls_of
+
         calls = {call.position: call for call in calls_of(program.graph)}
         found = {}
         for demand in demands:
