@@ -131,16 +131,23 @@ def _pieces(first: int, last: int) -> list[tuple[int, int, int]]:
     return pieces
 
 
-def sweep(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> Objects:
-    """Follows time; each tensor takes the smallest free object that holds it.
+def sweep(
+    spans: Mapping[int, Lifetime], sizes: Mapping[int, int], *, backward: bool = False
+) -> Objects:
+    """Follows time, or goes ``backward``; each tensor takes the smallest free object that holds it.
 
     Where none does, the largest free one grows.
     """
+
+    def span_of(value_id: int) -> Lifetime:
+        span = spans[value_id]
+        return Lifetime(-span.last, -span.first) if backward else span
+
     objects: Objects = []
     free: list[tuple[int, int]] = []
     taken: list[tuple[int, int, int]] = []
-    for value_id in sorted(spans, key=lambda t: (spans[t].first, -sizes[t])):
-        span, size = spans[value_id], sizes[value_id]
+    for value_id in sorted(spans, key=lambda t: (span_of(t).first, -sizes[t])):
+        span, size = span_of(value_id), sizes[value_id]
         while taken and taken[0][0] < span.first:
             _, capacity, index = heappop(taken)
             insort(free, (capacity, index))

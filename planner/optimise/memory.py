@@ -115,14 +115,13 @@ def plan_memory(graph: VkGraph) -> MemoryPlan:
     early = sorted(spans, key=lambda t: -sizes[t])
     backward = [*spans][::-1]
     late_end = sorted(backward, key=lambda t: (-sizes[t], -spans[t].last))
-    mirrored = {t: Lifetime(-span.last, -span.first) for t, span in spans.items()}
     greedy = _executorch_objects(graph, spans)
     candidates = (
         greedy,
         first_fit(late_end, spans),
         first_fit(early, spans),
         sweep(spans, sizes),
-        sweep(mirrored, sizes),
+        sweep(spans, sizes, backward=True),
     )
     best = min(candidates, key=lambda objects: _bytes(objects, sizes))
     return _plan(best, spans, sizes, greedy)

@@ -64,7 +64,7 @@ from planner.vkgraph.reader import ContractedGraph, read_vkgraph, without_repres
 from planner.vkgraph.runtimes import check_operators, warnings_for_webgpu
 from planner.vkgraph.targets import planned_for, runtimes_for, target_to_plan
 from planner.vkgraph.wellformed import warnings_of
-from planner.vkgraph.writer import WrittenGraph, is_written, write_vkgraph, written_places
+from planner.vkgraph.writer import NEW, WrittenGraph, is_written, write_vkgraph, written_places
 from schema import (
     DelegatePlan,
     PlannedProgram,
@@ -513,11 +513,12 @@ class _Delegate:
         if written is None:
             places = written_places(source, planned)
             with stage("memory"):
-                objects = greedy_plan(graph)
+                greedy_bytes = greedy_plan(graph).greedy_bytes
         else:
             with stage("memory"):
                 objects = plan_memory(written.graph)
-                graph = apply_memory(written.graph, objects)
+                graph, greedy_bytes = apply_memory(written.graph, objects), objects.greedy_bytes
+                del objects
             with stage("encode"):
                 places, data = written.places, self._encode(graph, written)
         described = describe_delegate(
@@ -531,7 +532,7 @@ class _Delegate:
             profile=self.options.profile,
         )
         with stage("memory"):
-            memory = MemoryFigures(used_bytes(graph), objects.greedy_bytes, planned.peak_bytes)
+            memory = MemoryFigures(used_bytes(graph), greedy_bytes, planned.peak_bytes)
         return described, places, memory
 
     def _verify(
@@ -613,7 +614,11 @@ class _Delegate:
         if not self.read.is_newer:
             return vkgraph.encode(graph)
         try:
-            return vkgraph.amend(self.data, graph, written.operators, written.values)
+            origins = (
+                [None if origin == NEW else origin for origin in each]
+                for each in (written.operators, written.values)
+            )
+            return vkgraph.amend(self.data, graph, *origins)
         except SchemaError as error:
             raise InputError(
                 f"delegate {self.index} has fields that this release does not know and would "

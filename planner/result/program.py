@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, TypeVar, overload
 
 import planner
 from planner.costs.model import CostModel, transition_price
@@ -32,11 +33,14 @@ from schema import (
     TensorPlan,
     Transition,
     TransitionUser,
+    VkMemoryLayout,
     VkStorageType,
     VkTensor,
 )
 from schema.vkgraph import VkGraph
 from solver import Status as SolverStatus
+
+T = TypeVar("T")
 
 ProgramKind = Literal["pt2", "pte", "vkgraph"]
 """What a program was handed in as."""
@@ -197,6 +201,43 @@ def faults_of(
     return tuple(f"{text}, and no other representation is right" for text in now), mended
 
 
+_Parts = tuple[VkStorageType, VkMemoryLayout]
+
+
+class _OnDemand(Sequence[T]):
+    """What is said of each of some values: made when it is asked for, and not kept.
+
+    Of every tensor of a large graph that would be more than the graph.
+    """
+
+    def __init__(
+        self, described: Iterable[tuple[int, _Parts]], make: Callable[[int, _Parts], T]
+    ) -> None:
+        known: dict[_Parts, _Parts] = {}
+        self._values, self._parts, self._make = array("I"), list[_Parts](), make
+        for value_id, parts in described:
+            self._values.append(value_id)
+            self._parts.append(known.setdefault(parts, parts))
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    @overload
+    def __getitem__(self, at: int) -> T: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[T]: ...
+    def __getitem__(self, at: int | slice) -> T | Sequence[T]:
+        if isinstance(at, slice):
+            return tuple([self[i] for i in range(len(self))[at]])
+        return self._make(self._values[at], self._parts[at])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+
 def describe_delegate(
     index: int,
     graph: bytes,
@@ -216,10 +257,13 @@ def describe_delegate(
         _describe_transition(t, places, copy, clone, written, profile)
         for t, copy, clone in zip(plan.transitions, places.copies, places.clones, strict=True)
     )
-    tensors = tuple(
-        TensorPlan(value_id, name_of(value_id), value.storage_type, value.memory_layout)
-        for value_id, value in enumerate(written.values)
-        if isinstance(value, VkTensor) and value.storage_type != VkStorageType.DEFAULT_STORAGE
+    tensors = _OnDemand(
+        (
+            (value_id, (value.storage_type, value.memory_layout))
+            for value_id, value in enumerate(written.values)
+            if isinstance(value, VkTensor) and value.storage_type != VkStorageType.DEFAULT_STORAGE
+        ),
+        lambda value_id, parts: TensorPlan(value_id, name_of(value_id), *parts),
     )
     units = profile.in_units
     return DelegatePlan(
@@ -241,10 +285,13 @@ def describe_delegate(
         baseline_repacks=tuple(
             _describe_repack(repack, places, written, profile) for repack in baseline.repacks
         ),
-        baseline_tensors=tuple(
-            BaselineTensor(places.tensors[t], made.storage_type, made.memory_layout)
-            for t, made in enumerate(baseline.made)
-            if made is not None and places.tensors[t] >= 0
+        baseline_tensors=_OnDemand(
+            (
+                (places.tensors[t], (made.storage_type, made.memory_layout))
+                for t, made in enumerate(baseline.made)
+                if made is not None and places.tensors[t] >= 0
+            ),
+            lambda value_id, parts: BaselineTensor(value_id, *parts),
         ),
         operator_costs=tuple(
             OperatorCost(places.operators[price.operator], units(price.cost), price.origin)

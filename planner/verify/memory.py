@@ -11,7 +11,7 @@ Source of the facts: ExecuTorch's Vulkan runtime, ``runtime/VulkanBackend.cpp`` 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from math import prod
 from typing import Final
@@ -23,6 +23,7 @@ from schema import VkGraph, VkMemoryLayout, VkStorageType, VkTensor
 from schema.vkgraph import ValueList
 
 _PREPACK: Final = "et_vk.prepack.default"
+_UNSEEN: Final = -2
 
 
 def check_memory(graph: VkGraph, claimed_bytes: int) -> None:
@@ -50,31 +51,28 @@ def sharing_error(graph: VkGraph) -> str | None:
     it (a state), is alive from the start to the end of every run.
     """
     values = graph.values
-    members: list[tuple[int, ...]] = []
-    for value_id, value in enumerate(values):
-        if isinstance(value, VkTensor):
-            is_shared = value.constant_id < 0 <= value.mem_obj_id
-            members.append((value_id,) if is_shared else ())
-        elif isinstance(value, ValueList):
-            if any(isinstance(values[item], ValueList) for item in value.items):
-                return f"value {value_id} is a list that holds a list"
-            members.append(value.items)
-        else:
-            members.append(())
-    # Lists may name what comes after them.
+    is_shared = bytearray(
+        isinstance(value, VkTensor) and value.constant_id < 0 <= value.mem_obj_id
+        for value in values
+    )
+    members: dict[int, list[int]] = {}
     for value_id, value in enumerate(values):
         if isinstance(value, ValueList):
-            members[value_id] = tuple(item for item in value.items if members[item])
+            if any(isinstance(values[item], ValueList) for item in value.items):
+                return f"value {value_id} is a list that holds a list"
+            members[value_id] = [item for item in value.items if is_shared[item]]
 
     end = len(graph.chain)
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
+    order: list[int] = []
+    first = [end] * len(values)
+    last = [_UNSEEN] * len(values)
     permanent: set[int] = set()
 
     def visit(step: int, ids: Iterable[int], is_read: bool) -> None:
         for value_id in ids:
-            for item in members[value_id]:
-                if item not in first:
+            for item in (value_id,) if is_shared[value_id] else members.get(value_id, ()):
+                if last[item] == _UNSEEN:
+                    order.append(item)
                     first[item] = step
                     if is_read:
                         permanent.add(item)
@@ -85,17 +83,20 @@ def sharing_error(graph: VkGraph) -> str | None:
         visit(step, call.args[:-1], True)
         visit(step, call.args[-1:], False)
         if call.name == _PREPACK:
-            permanent.update(item for value_id in call.args[-1:] for item in members[value_id])
+            for value_id in call.args[-1:]:
+                permanent.update([value_id] if is_shared[value_id] else members.get(value_id, ()))
     visit(end, graph.output_ids, True)
     for item in permanent:
         first[item], last[item] = -1, end
-    return _overlap(graph, first, last)
+    return _overlap(graph, order, first, last)
 
 
-def _overlap(graph: VkGraph, first: dict[int, int], last: dict[int, int]) -> str | None:
+def _overlap(
+    graph: VkGraph, order: Sequence[int], first: Sequence[int], last: Sequence[int]
+) -> str | None:
     """The first two tensors of a memory object of which one begins before the other ends."""
     holders: dict[int, list[int]] = defaultdict(list)
-    for item in first:
+    for item in order:
         tensor = graph.values[item]
         assert isinstance(tensor, VkTensor)
         holders[tensor.mem_obj_id].append(item)

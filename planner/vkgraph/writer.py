@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
+from typing import Final
 
 from planner.ir.graph import Operand
 from planner.ir.representation import TensorRepr
@@ -17,19 +18,21 @@ from planner.vkgraph.reader import ContractedGraph
 from schema import VkGraph, VkTensor
 from schema.vkgraph import Null, OperatorCall, Value, ValueList
 
+NEW: Final = -1
+
 
 @dataclass(frozen=True, slots=True)
 class WrittenGraph:
     """A VkGraph with a plan in it, and the places of the plan's parts.
 
-    ``operators`` and ``values`` have, for each one of the graph, its index in the file, or None for
-    a new one. A transition that is also in the file is not new.
+    ``operators`` and ``values`` have, for each one of the graph, its index in the file, or ``NEW``.
+    A transition that is also in the file is not new.
     """
 
     graph: VkGraph
     places: WrittenPlaces
-    operators: tuple[int | None, ...]
-    values: tuple[int | None, ...]
+    operators: Sequence[int]
+    values: Sequence[int]
 
 
 def is_written(source: ContractedGraph, plan: LayoutPlan) -> bool:
@@ -94,7 +97,7 @@ class _Writer:
         self.empty: list[int] = []  # by transition: the clone's argument that is not given
         self.lists: dict[Operand, int] = {}
         self.reading: set[int] = set()  # operators that read a copy
-        self.origins: list[int | None] = []  # by value
+        self.origins = array("i")  # by value
         present = {(t.tensor, t.target): t for t in source.transitions}
         self.ids, self.new_ids = _own_ids(source), _unused_ids(source)
         self.present = [present.get((t.tensor, t.target)) for t in plan.transitions]
@@ -112,7 +115,7 @@ class _Writer:
         self._add_values(read_copy)
         calls: list[OperatorCall] = []
         operators = array("i")
-        positions: list[int | None] = []
+        positions = array("i")
         clones = [-1] * len(plan.transitions)
         starting: dict[int, list[int]] = {}
         for i, transition in enumerate(plan.transitions):
@@ -122,7 +125,7 @@ class _Writer:
                 clones[i] = len(calls)
                 calls.append(self._clone(i))
                 present = self.present[i]
-                positions.append(None if present is None else present.position)
+                positions.append(NEW if present is None else present.position)
             operators.append(len(calls))
             positions.append(self.source.positions[index])
             calls.append(self._call(index, call, read_copy))
@@ -139,7 +142,7 @@ class _Writer:
             copies=self.copies,
             clones=clones,
         )
-        return WrittenGraph(graph, places, tuple(positions), tuple(self.origins))
+        return WrittenGraph(graph, places, positions, self.origins)
 
     def _add_values(self, read_copy: dict[Operand, dict[int, int]]) -> None:
         """Adds the values of the file in their order, with copies after their tensors."""
@@ -160,9 +163,9 @@ class _Writer:
             self.moved[value_id] = self._add(self._represented(value, plan.made[t]), value_id)
             for i in copies_of.get(t, ()):
                 present = self.present[i]
-                self.empty[i] = self._add(Null(), None if present is None else present.empty)
+                self.empty[i] = self._add(Null(), NEW if present is None else present.empty)
                 copy = self._represented(value, plan.transitions[i].target, is_copy=True)
-                self.copies[i] = self._add(copy, None if present is None else present.copy)
+                self.copies[i] = self._add(copy, NEW if present is None else present.copy)
         self._point_lists(read_copy)
 
     def _point_lists(self, read_copy: dict[Operand, dict[int, int]]) -> None:
@@ -184,7 +187,7 @@ class _Writer:
             else:
                 self.lists[operand] = self._add(items)
 
-    def _add(self, value: Value, origin: int | None = None) -> int:
+    def _add(self, value: Value, origin: int = NEW) -> int:
         self.values.append(value)
         self.origins.append(origin)
         return len(self.values) - 1
