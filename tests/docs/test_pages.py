@@ -127,6 +127,13 @@ def test_the_seconds_of_lowering_are_those_of_the_run() -> None:
     assert (ROOT / "benchmarks" / "lowering.md").read_text() in page
 
 
+def test_the_table_of_plans_for_webgpu_is_that_of_the_run() -> None:
+    run = (ROOT / "benchmarks" / "webgpu.md").read_text()
+    assert run in (ROOT / "docs" / "webgpu.md").read_text()
+    for row in _table(ROOT / "benchmarks" / "webgpu.md", "model"):
+        assert row[5:8] == ["0", "OPTIMAL", "the same optimum"], row
+
+
 def _table(page: Path, heading: str) -> list[list[str]]:
     """The rows of the table whose first column has a heading."""
     lines = page.read_text().splitlines()
