@@ -182,7 +182,7 @@ class _Known:
     def __init__(self, packed: Packed, *, is_relative: bool) -> None:
         self._packed = packed
         # Along a chain of equal blocks costs add up. Above their least they are the same again.
-        self._is_relative = is_relative and packed.lanes == 1
+        self._is_relative = is_relative
         self._found: dict[tuple[object, ...], tuple[list[Lanes], _Outcome]] = {}
         self._messages: dict[tuple[object, ...], Lanes] = {}
 
@@ -210,10 +210,10 @@ class _Known:
         """Lanes above their least, and this as the numbers of a packed vector."""
         if not self._is_relative:
             return best, None
-        least = best.reshape(1, -1).min(axis=1)
+        least = _best(best.reshape(len(best), -1))[1]
         if not np.isfinite(least[0]):
             return best, None
-        above = best - least[0]
+        above = best - least.reshape(-1, *[1] * (best.ndim - 1))
         message = self._messages.setdefault((above.shape, above.tobytes()), above)
         return message, self._packed.numbers(least)
 

@@ -28,7 +28,8 @@ from solver.conflict import scope_of
 
 def stamped_problem(random: Random) -> Problem:
     """Few factors, each at many random scopes, some of them alone."""
-    labels, levels = 3, 2
+    # Large ones take several numbers.
+    labels, levels, scale = 3, 3, random.choice((1, 2**45))
     domains = [(0, 1, 2), (2, 0), (1,)]
     variables = tuple(Variable(random.choice(domains)) for _ in range(random.randint(3, 9)))
 
@@ -38,7 +39,7 @@ def stamped_problem(random: Random) -> Problem:
 
     def costs(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
         draw = np.array([random.randint(0, 5) for _ in range(int(np.prod(shape)))], np.int64)
-        draw = draw.reshape(shape)
+        draw = scale * draw.reshape(shape)
         if random.random() < 0.2:
             draw[(0, *[0] * (len(shape) - 1))] = FORBIDDEN
         return draw
