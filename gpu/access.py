@@ -18,7 +18,10 @@ Offsets = tuple[int, int, int]
 
 
 class Memory:
-    """WGSL for one placement, at the coordinates ``w``, ``h``, ``c`` and ``n`` of an element."""
+    """WGSL for one placement, at the coordinates ``w``, ``h``, ``c`` and ``n`` of an element.
+
+    Along the dimensions of units, and of blocks of units, ``brick_w`` and the like count these.
+    """
 
     def __init__(self, placement: Placement, name: str, binding: int, *, by_word: bool) -> None:
         self.placement = placement
@@ -53,7 +56,7 @@ class Memory:
         """Image coordinates of the texel of a unit."""
         placement = self.placement
         parts = [self.coordinate(dim, offsets[dim]) for dim in (WIDTH, HEIGHT, CHANNELS)]
-        parts[placement.packed_dim] += f" / {UNIT}u"
+        parts[placement.packed_dim] = f"brick_{AXES[placement.packed_dim]}"
         depth = placement.image_extents[2] // placement.extents[BATCH]
         if placement.extents[BATCH] > 1:
             parts[CHANNELS] += f" + n * {depth}u"
@@ -67,7 +70,7 @@ class Memory:
             offset = offsets[dim] if dim != BATCH else 0
             name = self.coordinate(dim, offset)
             if dim in (placement.packed_dim, placement.outer_dim):
-                name = f"({name} / {UNIT}u)"
+                name = f"brick_{AXES[dim]}"
             # A plain buffer's strides count elements; units follow along the packed dimension.
             is_row = placement.is_plain and dim != placement.packed_dim
             if placement.extents[dim] > 1:
@@ -98,12 +101,15 @@ class Memory:
         placement = self.placement
         size = placement.element_bytes
         if placement.is_texture:
-            texel = f"textureLoad({self.name}, {self.texel(offsets)}, 0)"
-            return packed(texel, size)
+            return packed(self.load_texel(offsets), size)
         if not placement.is_plain or self.is_aligned:
             return f"{self.name}[{self.item(offsets)}]"
         elements = ", ".join(self.load_element(k, offsets) for k in range(UNIT))
         return packed(f"vec4<u32>({elements})", size)
+
+    def load_texel(self, offsets: Offsets) -> str:
+        """The four elements of an image's texel."""
+        return f"textureLoad({self.name}, {self.texel(offsets)}, 0)"
 
     def load_element(self, k: int, offsets: Offsets) -> str:
         """An element of a buffer, ``k`` elements after the one at the coordinates."""

@@ -66,7 +66,7 @@ class BrickKernel(Kernel):
         return (WIDTH, HEIGHT, CHANNELS, BATCH) if target.is_texture else target.order[::-1]
 
     def read(self) -> Iterator[str]:
-        """Reads the source's units into registers ``s``, in the type that is transposed."""
+        """Reads the source's units into registers ``s``; quantized elements are not packed yet."""
         source = self.source.placement
         outer = source.outer_dim
         for offsets in self.units(source):
@@ -79,8 +79,11 @@ class BrickKernel(Kernel):
                 continue
             value = self.source.load(offsets)
             if self.step == "quantize":
-                value = f"from_halves({value})" if source.element_bytes == 2 else value
-                value = f"pack_bytes(quantize({value}))"
+                if source.element_bytes == 2 and source.is_texture:
+                    value = f"from_half_elements({self.source.load_texel(offsets)})"
+                elif source.element_bytes == 2:
+                    value = f"from_halves({value})"
+                value = f"quantize({value})"
             yield f"let {name} = {value};"
 
     def turn(self) -> Iterator[str]:
@@ -89,13 +92,18 @@ class BrickKernel(Kernel):
         for offsets in self.units(self.target.placement):
             name = _register("t", offsets)
             if p == q:
-                yield f"let {name} = {_register('s', offsets)};"
+                value = _register("s", offsets)
+                value = f"pack_quantized({value})" if self.step == "quantize" else value
+                yield f"let {name} = {value};"
                 continue
             column = _moved(offsets, p, 0)
             rows = [_register("s", _moved(column, q, j)) for j in range(UNIT)]
             index = offsets[p]
             part = _COMPONENTS[index]
-            if self.turned_bytes == 4:
+            if self.step == "quantize":
+                column_elements = ", ".join(f"{row}.{part}" for row in rows)
+                yield f"let {name} = pack_quantized(vec4<u32>({column_elements}));"
+            elif self.turned_bytes == 4:
                 yield f"let {name} = vec4<u32>({', '.join(f'{row}.{part}' for row in rows)});"
             elif self.turned_bytes == 2:
                 words = (
@@ -121,7 +129,7 @@ class BrickKernel(Kernel):
         target = self.target.placement
         dim, outer = target.packed_dim, target.outer_dim
         if self.step == "dequantize":
-            value = f"dequantize(unpack_bytes({value}))"
+            value = f"dequantize({value})"
             value = f"to_halves({value})" if target.element_bytes == 2 else value
         name = _register("o", offsets)
         yield f"var {name} = {value};"

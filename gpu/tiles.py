@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from typing import Final
 
-from gpu.access import AXES, Offsets, scaled, wgsl_sum
+from gpu.access import AXES, scaled, wgsl_sum
 from gpu.bricks import BrickKernel
-from gpu.kernel import THREADS, Step
+from gpu.kernel import Step
 from gpu.placement import UNIT, Extents, Placement
-from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
+from gpu.tiling import DIMS, choose
 
-_DIMS: Final = (WIDTH, HEIGHT, CHANNELS)
-_THREAD_BYTES: Final = 64
-"""Bytes that an invocation reads or writes before it waits: enough to hide the memory's latency,
-within the 16 KiB of workgroup memory that every adapter has."""
-
-_MOST_WASTE: Final = 0.2
-_MANY_BRICKS: Final = 2**18
-"""At this number, a large GPU stays busy even when invocations take several each."""
-
-Parts = list[tuple[int, int]]
-"""How a linear index runs through a tile: (dimension, count), fastest first. A dimension that
-occurs twice is split, its low part first. Counts are powers of two."""
+_ITEM_TYPES: Final = {4: "u32", 8: "vec2<u32>", 16: "vec4<u32>"}
 
 
 class TileKernel(BrickKernel):
@@ -36,31 +25,18 @@ class TileKernel(BrickKernel):
     def __init__(self, source: Placement, target: Placement, step: Step) -> None:
         super().__init__(source, target, step)
         item_bytes = UNIT * self.turned_bytes * (1 if target.outer_dim is None else UNIT)
-        self._item_type = {4: "u32", 8: "vec2<u32>", 16: "vec4<u32>"}[item_bytes]
-        self._rounds = 1
-        if prod(self.grid) >= _MANY_BRICKS:
-            element_bytes = max(source.element_bytes, target.element_bytes)
-            self._rounds = max(1, _THREAD_BYTES // (element_bytes * prod(self.brick)))
-        self.tile = _tile(source, target, self.grid, THREADS * self._rounds)
-        self._rounds = max(1, prod(self.tile) // THREADS)
-        self._steps = tuple(
-            UNIT if d in (target.packed_dim, target.outer_dim) else 1 for d in _DIMS
-        )
-        self._counts = [self.tile[d] * self.brick[d] // self._steps[d] for d in _DIMS]
-        width = 1 if self.brick[WIDTH] > 1 and source.packed_dim != WIDTH else UNIT
-        self._read_parts = _parts(source, self.tile, width)
-        self._write_parts = _parts(target, self._counts, UNIT)
-        # Slots are mixed within one row of memory banks.
-        self._banks = min(128 // item_bytes, prod(self._counts))
+        self._item_type = _ITEM_TYPES[item_bytes]
+        self._tiling, self._threads = choose(source, target, self.brick, self.grid, item_bytes)
+        self._read, self._write = self._tiling.walks(self._threads)
 
     @property
     def threads(self) -> int:
         """Invocations in a workgroup."""
-        return prod(self.tile) // self._rounds
+        return self._threads
 
     @property
     def _tiles(self) -> Extents:
-        w, h, c, n = (-(-g // t) for g, t in zip(self.grid, self.tile, strict=True))
+        w, h, c, n = (-(-g // t) for g, t in zip(self.grid, self._tiling.tile, strict=True))
         return w, h, c, n
 
     @property
@@ -70,126 +46,69 @@ class TileKernel(BrickKernel):
 
     def declarations(self) -> Iterator[str]:
         """The workgroup's memory."""
-        yield f"var<workgroup> items: array<{self._item_type}, {prod(self._counts)}>;"
-        mixed = "slot"
-        if self._banks > 1:
-            bits = self._banks.bit_length() - 1
-            mixed = f"slot ^ (((slot >> {bits}u) ^ (slot >> {2 * bits}u)) & {self._banks - 1}u)"
-        yield "// Spreads the columns of a tile, too, over the banks of workgroup memory."
-        yield f"fn spread(slot: u32) -> u32 {{ return {mixed}; }}"
+        yield f"var<workgroup> items: array<{self._item_type}, {self._tiling.size}>;"
 
     def lines(self) -> Iterator[str]:
         """The body of the shader."""
         tiles = [(f"tile_{AXES[d]}", self._tiles[d]) for d in self.written_order()]
         yield from self.decode("workgroup", tiles)
         yield "let n = tile_n;"
-        for k in range(self._rounds):
+        yield "{"
+        yield from self._read_tile()
+        yield "}"
+        yield "workgroupBarrier();"
+        yield from self._write_tile()
+
+    def _read_tile(self) -> Iterator[str]:
+        tiling = self._tiling
+        yield from self._read.lines()
+        yield f"let slot = {self._slot(tiling.ratios)};"
+        for first in self._read.rounds:
             yield "{"
-            yield f"let brick = thread + {k * self.threads}u;"
-            yield from self._split("brick", self._read_parts)
             # Bricks beyond the tensor's edge are never written, so any brick will do: the last.
-            for dim in _DIMS:
-                index = f"tile_{AXES[dim]} * {self.tile[dim]}u + i_{AXES[dim]}"
-                if self.grid[dim] % self.tile[dim]:
+            for dim in DIMS:
+                index = _index(dim, tiling.tile, first)
+                if self.grid[dim] % tiling.tile[dim]:
                     index = f"min({index}, {self.grid[dim] - 1}u)"
-                yield f"let {AXES[dim]} = {scaled(f'({index})', self.brick[dim])};"
+                yield f"let brick_{AXES[dim]} = {index};"
+                yield f"let {AXES[dim]} = {scaled(f'brick_{AXES[dim]}', self.brick[dim])};"
             yield from self.read()
             yield from self.turn()
             for offsets in self.items():
-                yield f"items[spread({self._slot(offsets)})] = {self.item(offsets)};"
+                items = [first[d] * tiling.ratios[d] + offsets[d] // tiling.steps[d] for d in DIMS]
+                at = sum(items[d] * tiling.strides[d] for d in DIMS)
+                yield f"items[slot + {at}u] = {self.item(offsets)};"
             yield "}"
-        yield "workgroupBarrier();"
-        for k in range(self._rounds * len(self.items())):
+
+    def _write_tile(self) -> Iterator[str]:
+        tiling = self._tiling
+        yield from self._write.lines()
+        yield f"let slot = {self._slot((1, 1, 1))};"
+        for first in self._write.rounds:
             yield "{"
-            yield f"let slot = thread + {k * self.threads}u;"
-            yield from self._split("slot", self._write_parts)
-            for dim in _DIMS:
-                index = f"(tile_{AXES[dim]} * {self._counts[dim]}u + i_{AXES[dim]})"
-                yield f"let {AXES[dim]} = {scaled(index, self._steps[dim])};"
+            for dim in DIMS:
+                yield f"let brick_{AXES[dim]} = {_index(dim, tiling.counts, first)};"
+                yield f"let {AXES[dim]} = {scaled(f'brick_{AXES[dim]}', tiling.steps[dim])};"
             yield f"if ({self._inside()}) {{"
-            yield "let value = items[spread(slot)];"
+            at = sum(first[d] * tiling.strides[d] for d in DIMS)
+            yield f"let value = items[slot + {at}u];"
             yield from self.write((0, 0, 0), "value")
             yield "}"
             yield "}"
 
-    def _split(self, name: str, parts: Parts) -> Iterator[str]:
-        """Splits a linear index into ``i_w``, ``i_h`` and ``i_c``."""
-        terms: dict[int, list[tuple[str, int]]] = {d: [] for d in _DIMS}
-        scale = dict.fromkeys(_DIMS, 1)
-        shift = 0
-        for dim, count in parts:
-            part = f"(({name} >> {shift}u) & {count - 1}u)"
-            if count > 1:
-                terms[dim].append((part, scale[dim]))
-            scale[dim] *= count
-            shift += count.bit_length() - 1
-        for dim in _DIMS:
-            yield f"let i_{AXES[dim]} = {wgsl_sum(terms[dim])};"
+    def _slot(self, factors: Sequence[int]) -> str:
+        return wgsl_sum((f"i_{AXES[d]}", factors[d] * self._tiling.strides[d]) for d in DIMS)
 
     def _inside(self) -> str:
         """The condition that an item is in the tensor; empty where tiles fit it exactly."""
         conditions = [
             f"{AXES[d]} < {self.extents[d]}u"
-            for d in _DIMS
-            if self.extents[d] % (self.tile[d] * self.brick[d])
+            for d in DIMS
+            if self.extents[d] % (self._tiling.tile[d] * self.brick[d])
         ]
         return " && ".join(conditions) or "true"
 
-    def _slot(self, offsets: Offsets) -> str:
-        """The slot of a brick's item in the tile: slots are in the order of writing."""
-        index = []
-        for dim in _DIMS:
-            name = scaled(f"i_{AXES[dim]}", self.brick[dim] // self._steps[dim])
-            offset = offsets[dim] // self._steps[dim]
-            index.append(f"({name} + {offset}u)" if offset else f"({name})")
-        terms = []
-        shift = dict.fromkeys(_DIMS, 0)
-        stride = 1
-        for dim, count in self._write_parts:
-            if count > 1:
-                terms.append((f"(({index[dim]} >> {shift[dim]}u) & {count - 1}u)", stride))
-            shift[dim] += count.bit_length() - 1
-            stride *= count
-        return wgsl_sum(terms)
 
-
-def _parts(placement: Placement, counts: Sequence[int], width: int) -> Parts:
-    """The order of a tile that follows memory.
-
-    Images lie in memory as small rectangles: on common GPUs ``width`` steps wide and eight rows
-    high.
-    """
-    if not placement.is_texture:
-        return [(d, counts[d]) for d in reversed(placement.order) if d in _DIMS]
-    wide, high = min(width, counts[WIDTH]), min(8, counts[HEIGHT])
-    return [
-        (WIDTH, wide),
-        (HEIGHT, high),
-        (WIDTH, counts[WIDTH] // wide),
-        (HEIGHT, counts[HEIGHT] // high),
-        (CHANNELS, counts[CHANNELS]),
-    ]
-
-
-def _tile(source: Placement, target: Placement, grid: Sequence[int], most: int) -> Extents:
-    """Bricks along each dimension of a workgroup's tile, powers of two, ``most`` in all.
-
-    A tile is wide along the fastest dimension of the source and of the target; with an image it is
-    also high, since images lie in memory as small rectangles.
-    """
-    fast = {source.fast_dim, target.fast_dim}
-    if source.is_texture or target.is_texture:
-        fast |= {WIDTH, HEIGHT}
-    tile = [1, 1, 1, 1]
-    # All grow in turns; if a dimension is too short for its part, the others get the rest. Bricks
-    # beyond the edge are wasted: few are fine, and more if the tile would be small without them.
-    while prod(tile) < most:
-        short = [d for d in fast if tile[d] < grid[d]]
-        thrifty = [d for d in short if -grid[d] % (2 * tile[d]) <= _MOST_WASTE * grid[d]]
-        short = thrifty or (short if prod(tile) < THREADS else [])
-        if not short:
-            break
-        # Height last: a few rows are enough.
-        smallest = min(short, key=lambda d: (tile[d] * (2 if d == HEIGHT else 1), -d))
-        tile[smallest] *= 2
-    return tile[0], tile[1], tile[2], tile[3]
+def _index(dim: int, counts: Sequence[int], first: Mapping[int, int]) -> str:
+    """WGSL for an index along a dimension, in a round that is ``first`` from the first one."""
+    return f"(tile_{AXES[dim]} * {counts[dim]}u + i_{AXES[dim]} + {first[dim]}u)"

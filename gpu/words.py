@@ -38,16 +38,18 @@ class WordKernel(Kernel):
         fastest_first = [(AXES[d], self.extents[d]) for d in reversed(target.order)]
         yield from ("  " + line for line in self.decode("element", fastest_first))
         if source.is_texture:
+            axis = AXES[source.packed_dim]
+            yield f"  let brick_{axis} = {axis} / {UNIT}u;"
             part = f"{AXES[source.packed_dim]} % {UNIT}u"
             value = f"textureLoad(source, {self.source.texel((0, 0, 0))}, 0)[{part}]"
         else:
             value = self.source.load_element(0, (0, 0, 0))
         if self.step == "quantize":
             halves = source.element_bytes == 2
-            value = f"from_halves(vec2<u32>({value}))" if halves else f"vec4<u32>({value})"
-            value = f"quantize({value}).x"
+            value = f"from_half_elements(vec4<u32>({value}))" if halves else f"vec4<u32>({value})"
+            value = f"(pack_quantized(quantize({value})) & 0xffu)"
         elif self.step == "dequantize":
-            value = f"(to_halves(dequantize(vec4<u32>({value}))).x & 0xffffu)"
+            value = f"(to_halves(dequantize({value})).x & 0xffffu)"
         yield f"  word |= {value} << (k * {8 * size}u);"
         yield "}"
         yield "result[index] = word;"

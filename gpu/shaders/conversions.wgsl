@@ -2,23 +2,34 @@
 // Conversions between float and integer are a fraction as fast as additions on common GPUs, so they
 // are done by adding: the integer k is in the low bits of the float 2^23 + k.
 
-// q = clamp(round(x * inv_scale) + zero_point, -128, 127), half to even: the sum with 1.5 * 2^23 has
-// no bits below one, so it is what rounds. NaN becomes 0, as in
-// quantized_decomposed.quantize_per_tensor. Bits are tested: drivers may assume that no NaN exists.
+// Four elements to quantize: q = clamp(round(x * inv_scale) + zero_point, -128, 127), half to even,
+// as the bits of 1.5 * 2^23 + q - zero_point. That sum has no bits below one, so it is what rounds.
+// NaN becomes q = 0, as in quantized_decomposed.quantize_per_tensor. Bits are tested: drivers may
+// assume that no NaN exists.
 fn quantize(bits: vec4<u32>) -> vec4<u32> {
-  let least = vec4<f32>(-128.0 - params.zero_point);
-  let most = vec4<f32>(127.0 - params.zero_point);
+  let zero = vec4<f32>(-params.zero_point);
   // What is clamped is no product any more: the sum cannot be fused with one, and round but once.
-  let scaled = clamp(bitcast<vec4<f32>>(bits) * params.factor, least, most);
-  let q = bitcast<vec4<u32>>(scaled + 12582912.0) + bitcast<u32>(i32(params.zero_point));
-  let is_nan = (bits << vec4<u32>(1u)) > vec4<u32>(0xff000000u);
-  return select(q & vec4<u32>(0xffu), vec4<u32>(0u), is_nan);
+  let scaled = clamp(bitcast<vec4<f32>>(bits) * params.factor, zero - 128.0, zero + 127.0);
+  let is_nan = (bits & vec4<u32>(0x7fffffffu)) > vec4<u32>(0x7f800000u);
+  return bitcast<vec4<u32>>(select(scaled, zero, is_nan) + 12582912.0);
 }
 
-// x = (q - zero_point) * scale
-fn dequantize(elements: vec4<u32>) -> vec4<u32> {
-  let shifted = bitcast<vec4<f32>>((elements ^ vec4<u32>(0x80u)) | vec4<u32>(0x4b000000u));
-  let centred = shifted - vec4<f32>(8388608.0 + 128.0 + params.zero_point);
+// A word of four quantized elements. Their sum has no carries once each is made q + 128.
+fn pack_quantized(v: vec4<u32>) -> u32 {
+  let offset = bitcast<u32>(params.zero_point + (12582912.0 + 128.0)) - 2u * 0x4b400000u;
+  let sum = v.x + (v.y << 8u) + (v.z << 16u) + (v.w << 24u);
+  return (sum + offset * 0x01010101u) ^ 0x80808080u;
+}
+
+// The four elements of a word: x = (q - zero_point) * scale. A byte at the lowest bits of the float
+// 2^23, or eight bits above those of 2^15, counts ones.
+fn dequantize(word: u32) -> vec4<u32> {
+  let flipped = word ^ 0x80808080u;
+  let pairs = vec4<u32>(flipped, flipped, flipped >> 16u, flipped >> 16u);
+  let bytes = pairs & vec4<u32>(0xffu, 0xff00u, 0xffu, 0xff00u);
+  let one = vec2<u32>(0x4b000000u, 0x47000000u);
+  let zero = vec2<f32>(8388608.0, 32768.0) + (128.0 + params.zero_point);
+  let centred = bitcast<vec4<f32>>(bytes | one.xyxy) - zero.xyxy;
   return bitcast<vec4<u32>>(centred * params.factor);
 }
 
