@@ -710,7 +710,7 @@ def test_a_search_without_time_gives_no_worse_than_the_file_has(
     keep_every_label(monkeypatch)
     monkeypatch.setattr("solver.core._FIRST_TABLE", 4)
     monkeypatch.setattr("solver.core._FIRST_CHOICES", 1)
-    dense = encode(connected(40, seed=0))
+    dense = encode(connected(60, seed=0))
     best = replan(dense, "x", OPTIONS[0])
     monkeypatch.setattr(
         "planner.pipelines.lowered.plan_graph", partial(plan_graph, search_seconds=0.0)
