@@ -98,10 +98,11 @@ class Zygote:
         and ``FullDiskError``. To cancel this kills the process.
         """
         number = next(self._numbers)
-        ours = await self._ask(work, number)
+        ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
         process = _Process(work, reader, on_stage)
         try:
+            await self._ask(work, number, theirs)
             await process.follow(seconds)
         finally:
             try:
@@ -110,19 +111,15 @@ class Zygote:
                 writer.close()
         process.conclude(seconds)
 
-    async def _ask(self, work: Work, number: int) -> socket.socket:
-        """Asks for a process; returns where it will be heard."""
-        ours, theirs = socket.socketpair()
+    async def _ask(self, work: Work, number: int, theirs: socket.socket) -> None:
+        """Asks for a process, which will be heard at the other end of ``theirs``."""
         sending = asyncio.ensure_future(asyncio.to_thread(self._send, work, number, theirs))
         try:
             await asyncio.shield(sending)
-        except BaseException:
-            # Its thread goes on: what it asks for shall end all the same.
+        except asyncio.CancelledError:
+            # Its thread goes on: only what has been asked for can be ended.
             await asyncio.wait([sending])
-            self._have_killed(number)
-            ours.close()
             raise
-        return ours
 
     def _send(self, work: Work, number: int, theirs: socket.socket) -> None:
         verb = zygote.PROGRAMS if work.needs is Needs.TORCH_AND_PROGRAMS else zygote.WORK
@@ -150,8 +147,8 @@ class Zygote:
         if process.has_ended:
             return
         self._have_killed(number)
-        if not process.has_begun:
-            return  # it will be killed as it begins
+        if not (process.has_begun or self.is_warm):
+            return  # it will be killed as it begins, after all imports
         try:
             async with asyncio.timeout(_END_SECONDS):
                 await process.pass_over()

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -36,6 +37,7 @@ from tests.api.planning.processes import (
     planning_pids,
     pool_of,
     spare_pids,
+    zygote_pids,
 )
 from tests.planner.programs import exported
 
@@ -87,11 +89,11 @@ def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: Callable[[
 
 
 async def _spares(pool: Pool) -> set[int]:
-    """The processes that wait, once each zygote of a pool has one."""
+    """The processes that wait, once each zygote has one: those of a pool, and others there are."""
     pool.start()
-    while len(found := {parent_of(pid): pid for pid in spare_pids()}) < 2:
+    while pool.unready() or len(found := spare_pids()) < len(zygote_pids()):
         await asyncio.sleep(0.01)
-    return set(found.values())
+    return set(found)
 
 
 def _stop(pid: int) -> None:
@@ -152,7 +154,9 @@ def test_a_zygote_is_warm_once_a_process_waits_in_the_jail() -> None:
         zygote.stop()
 
 
-def test_one_that_was_killed_before_its_work_is_not_missed(pool: Pool, slow: PlanWork) -> None:
+def test_one_that_was_killed_before_its_work_is_not_missed(
+    pool: Pool, no_archive: PlanWork, slow: PlanWork
+) -> None:
     async def run() -> None:
         spares = await _spares(pool)
         for pid in spares:
@@ -162,6 +166,7 @@ def test_one_that_was_killed_before_its_work_is_not_missed(pool: Pool, slow: Pla
         await pool.run(slow)
 
     asyncio.run(run())
+    _refusal(pool, replace(no_archive, is_lowered=True))
 
 
 def test_a_missing_file_is_said(pool: Pool, tmp_path: Path) -> None:
@@ -212,6 +217,28 @@ def test_to_cancel_ends_the_process(pool: Pool, slow: PlanWork) -> None:
         with pytest.raises(asyncio.CancelledError):
             await running
         assert not planning_pids()
+
+    asyncio.run(run())
+
+
+def test_to_cancel_ends_a_process_that_has_not_been_heard_yet(pool: Pool, slow: PlanWork) -> None:
+    async def run() -> None:
+        await _spares(pool)
+        running = asyncio.create_task(pool.run(slow))
+        while not any(thread.name.startswith("asyncio") for thread in threading.enumerate()):
+            await asyncio.sleep(0)
+        # Nothing that it says is read while this waits.
+        while not (found := planning_pids()):
+            time.sleep(0.001)
+        zygote = parent_of(found[0])
+        _stop(zygote)
+        resumes = threading.Timer(0.2, os.kill, (zygote, signal.SIGCONT))
+        resumes.start()
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert not planning_pids()
+        resumes.join()
 
     asyncio.run(run())
 
