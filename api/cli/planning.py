@@ -102,10 +102,14 @@ def _plan_here(source: Path, asked: Asked, alternatives: int, progress: Progress
     from dataclasses import replace
 
     from api.files import read_input
-    from planner.options import check_alternatives
-    from planner.pipelines.dispatch import plan_program
+    from planner.stopwatch import collector_off
 
-    options = replace(asked.options(), alternatives=check_alternatives(alternatives))
+    # Nothing that is imported is garbage.
+    with collector_off():
+        from planner.options import check_alternatives
+        from planner.pipelines.dispatch import plan_program
+
+        options = replace(asked.options(), alternatives=check_alternatives(alternatives))
     return plan_program(read_input(source), source.name, options, progress)
 
 

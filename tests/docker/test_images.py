@@ -16,6 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from api.cli import main
+from api.cli.jobs import worker
+from api.cli.service import serve
 from tests.install.project import PACKAGES, PROJECT
 from tests.paths import ROOT
 
@@ -85,7 +87,7 @@ def test_the_services_reach_the_database(services: dict[str, Any]) -> None:
     file = known["POSTGRES_PASSWORD_FILE"]
     options = {
         option.envvar
-        for command in main.commands.values()
+        for command in (serve, worker)
         for option in command.params
         if isinstance(option, click.Option)
     }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import click
+
 NOT_RUN: Final = {
     "python3 -m venv": "makes an environment; tests/docker builds and unpacks the package",
     ".venv/bin/pip install": "needs the network",
@@ -50,6 +52,13 @@ SMALLER: Final = {
 The commands after it get a model of four operators by the same name: lowering one of the zoo takes
 a minute.
 """
+
+
+def commands_of(group: click.Group) -> dict[str, click.Command]:
+    """The commands of a group, by name."""
+    context = click.Context(group)
+    found = ((name, group.get_command(context, name)) for name in group.list_commands(context))
+    return {name: command for name, command in found if command is not None}
 
 
 def starts(command: str, prefixes: dict[str, str]) -> str | None:

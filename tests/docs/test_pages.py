@@ -14,6 +14,7 @@ import pytest
 from api.cli import main
 from tests.api.serving import Server
 from tests.docs.blocks import PAGES, blocks_of, prose, spans_of
+from tests.docs.commands import commands_of
 from tests.docs.test_snippets import variables
 from tests.paths import ROOT
 
@@ -74,8 +75,9 @@ def _check_command(words: list[str]) -> None:
     rest = list(words)
     while rest and isinstance(command, click.Group) and not rest[0].startswith("-"):
         name = rest.pop(0)
-        assert name in command.commands, f"there is no command {name!r} in {words}"
-        command = command.commands[name]
+        commands = commands_of(command)
+        assert name in commands, f"there is no command {name!r} in {words}"
+        command = commands[name]
     with click.Context(command, help_option_names=["-h", "--help"]) as context:
         options = {o for parameter in command.get_params(context) for o in parameter.opts}
     for word in rest:
@@ -84,7 +86,7 @@ def _check_command(words: list[str]) -> None:
 
 
 def test_the_options_of_plan_are_all_explained() -> None:
-    plan = main.commands["plan"]
+    plan = commands_of(main)["plan"]
     options = {o for parameter in plan.params for o in parameter.opts if o.startswith("--")}
     page = (ROOT / "docs" / "planning.md").read_text()
     assert not {o for o in options - {"--output"} if f"`{o}" not in page}

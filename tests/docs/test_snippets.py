@@ -24,7 +24,7 @@ from planner.kernels.faults import parse_faults
 from tests.api.graphs import graph
 from tests.api.serving import Server
 from tests.docs.blocks import PAGES, Block, blocks_of
-from tests.docs.commands import NOT_RUN, PARSED, SMALLER, starts
+from tests.docs.commands import NOT_RUN, PARSED, SMALLER, commands_of, starts
 from tests.paths import ROOT
 from tests.recorded import recorded
 
@@ -204,7 +204,7 @@ def variables() -> set[str]:
     while groups:
         command = groups.pop()
         if isinstance(command, click.Group):
-            groups += command.commands.values()
+            groups += commands_of(command).values()
         for option in command.params:
             if isinstance(option.envvar, str):
                 found.add(option.envvar)
