@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,16 +41,16 @@ def check_new_folder(path: Path) -> None:
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Writes a folder's files under a temporary name first: there are all of them, or none."""
-    temporary = Path(tempfile.mkdtemp(dir=path.absolute().parent, prefix=f".{path.name}."))
+    temporary = path.absolute().with_name(f".{path.name}.{os.urandom(8).hex()}")
+    temporary.mkdir()
     try:
         for name, data in files.items():
             write_whole(temporary / name, data)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)
         if path.is_dir():
             path.rmdir()
         temporary.replace(path)
     except BaseException:
+        import shutil
+
         shutil.rmtree(temporary, ignore_errors=True)
         raise
