@@ -86,5 +86,7 @@ class Columns:
 
 
 def _groups(numbers: NDArray[Any]) -> Iterator[tuple[int, Positions]]:
-    for number in np.unique(numbers).tolist():
-        yield number, np.flatnonzero(numbers == number)
+    order = np.argsort(numbers, kind="stable")
+    changes = np.flatnonzero(np.diff(numbers[order])) + 1
+    for places in np.split(order, changes) if len(order) else ():
+        yield int(numbers[places[0]]), places

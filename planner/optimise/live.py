@@ -304,7 +304,9 @@ class _Uses:
             slots.operator[readers].astype(np.int64) * width + slots.operand[readers]
         ) * count
         use = (operator * width + argument) * count + tensor
-        is_direct = np.where(is_made, operator != made[tensor], ~np.isin(use, by_slot + self.read))
+        by_slot = np.sort(by_slot + self.read)
+        found = np.append(by_slot, -1)[np.searchsorted(by_slot, use)]
+        is_direct = np.where(is_made, operator != made[tensor], found != use)
         self.direct = np.full(count, -2)
         np.maximum.at(self.direct, tensor[is_direct], operator[is_direct])
         self.direct[outputs] = end

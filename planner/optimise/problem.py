@@ -467,7 +467,8 @@ class _Builder:
 
     def _rewritten(self) -> set[int]:
         """The tensors that are made more than once, or inputs that an operator makes again."""
-        made = np.concatenate([np.unique(self.graph.inputs), self.graph.columns.outputs()])
+        inputs = np.array([*{*self.graph.inputs}], np.int32)
+        made = np.concatenate([inputs, self.graph.columns.outputs()])
         tensors, times = np.unique(made, return_counts=True)
         return set(tensors[times > 1].astype(int).tolist())
 

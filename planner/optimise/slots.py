@@ -112,8 +112,9 @@ class Readers(Sequence[tuple[Slot, ...]]):
         counts = np.diff(slots.starts)
         slot = np.repeat(np.arange(len(slots)), counts)
         is_read = slots.operand[slot] >= 0
+        read = np.sort(slots.tensors[is_read].astype(np.int64) * len(slots) + slot[is_read])
         # A list may have a tensor more than once.
-        read = np.unique(slots.tensors[is_read].astype(np.int64) * len(slots) + slot[is_read])
+        read = read[np.diff(read, prepend=-1) > 0]
         tensor, places = np.divmod(read, max(len(slots), 1))
         self.places = places.astype(np.int32)
         self.starts = np.searchsorted(tensor, np.arange(tensors + 1)).astype(np.int32)

@@ -308,7 +308,7 @@ class _Reader:
         )
         pinned: dict[int, PinnedReprs] = {}
         bound = self._bound()
-        for index in np.unique(read.alike).tolist():
+        for index in np.flatnonzero(read.alike == np.arange(len(read.alike))).tolist():
             operator = read.operators[index]
             try:
                 check_arguments(operator, tensors)
