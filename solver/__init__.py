@@ -14,14 +14,11 @@ change before another assignment is better;
 finds conditions that cannot hold together.
 """
 
-from solver.breakpoints import Steadiness, steadiness
-from solver.compact import Limit, level_limit
-from solver.corners import corners
-from solver.cpsat import solve_whole
-from solver.fronts import Front, ParetoPoint, pareto
-from solver.hitting import Contradiction, contradiction
-from solver.ilp import solve_ilp
-from solver.marginals import Marginals, TooDenseError, marginals
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from solver.problem import (
     FORBIDDEN,
     Agree,
@@ -34,10 +31,27 @@ from solver.problem import (
     Stamp,
     Variable,
 )
-from solver.ranking import Ranked, ranked
 from solver.rows import equal_rows
-from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
+from solver.solution import (
+    InfeasibleError,
+    NoSolutionFoundError,
+    Solution,
+    Statistics,
+    Status,
+    TooDenseError,
+)
 from solver.solve import optimum, solve
+
+if TYPE_CHECKING:
+    from solver.breakpoints import Steadiness, steadiness
+    from solver.compact import Limit, level_limit
+    from solver.cpsat import solve_whole
+    from solver.fronts import Front, ParetoPoint, pareto
+    from solver.hitting import Contradiction, contradiction
+    from solver.hull import corners
+    from solver.ilp import solve_ilp
+    from solver.minmarginals import Marginals, marginals
+    from solver.ranking import Ranked, ranked
 
 __all__ = [
     "FORBIDDEN",
@@ -76,3 +90,37 @@ __all__ = [
     "solve_whole",
     "steadiness",
 ]
+
+_HOMES = {
+    "Contradiction": "solver.hitting",
+    "Front": "solver.fronts",
+    "Limit": "solver.compact",
+    "Marginals": "solver.minmarginals",
+    "ParetoPoint": "solver.fronts",
+    "Ranked": "solver.ranking",
+    "Steadiness": "solver.breakpoints",
+    "contradiction": "solver.hitting",
+    "corners": "solver.hull",
+    "level_limit": "solver.compact",
+    "marginals": "solver.minmarginals",
+    "pareto": "solver.fronts",
+    "ranked": "solver.ranking",
+    "solve_ilp": "solver.ilp",
+    "solve_whole": "solver.cpsat",
+    "steadiness": "solver.breakpoints",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used: solving needs few of the modules."""
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    found = getattr(import_module(home), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from solver.marginals import TooDenseError
 from solver.problem import Problem
+from solver.solution import TooDenseError
 from solver.sums import LARGEST, Amounts, Pair, WeightedSums, weigh
 
 _TOGETHER = 64

@@ -20,7 +20,7 @@ import numpy as np
 
 from solver.ascent import ascended
 from solver.frontier import search
-from solver.lanes import Packed
+from solver.lanes import SAFE, Packed
 from solver.minibuckets import STEP, CoreTable, mini_buckets
 from solver.neighbourhoods import improve, neighbourhood
 from solver.order import adjacency_of, search_order
@@ -29,9 +29,6 @@ from solver.solution import InfeasibleError
 
 WORK_PER_SECOND: Final = 50_000_000
 """Entries of tables that count as one unit of deterministic time, about a second."""
-
-SAFE: Final = 2**50
-"""Sums of costs below this stay exact while they are moved between tables."""
 
 STORED_LIMIT: Final = 2**24
 """Most partial choices that a search remembers."""

@@ -17,7 +17,7 @@ import numpy as np
 
 from solver.compact import Limit
 from solver.ilp import WORK_LIMIT, solve_ilp
-from solver.marginals import Marginals, TooDenseError, marginals
+from solver.minmarginals import Marginals, marginals
 from solver.problem import (
     FORBIDDEN,
     Agree,
@@ -28,7 +28,7 @@ from solver.problem import (
     SharedCopies,
     with_domains,
 )
-from solver.solution import InfeasibleError, NoSolutionFoundError, Status
+from solver.solution import InfeasibleError, NoSolutionFoundError, Status, TooDenseError
 from solver.solve import solve
 from solver.sums import between
 

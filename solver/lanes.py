@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from solver.problem import FORBIDDEN, LIMIT, Costs, ProblemError
+
+SAFE: Final = 2**50
+"""Sums of costs below this stay exact while they are moved between tables."""
 
 Lanes: TypeAlias = NDArray[np.inexact[Any]]
 """A table whose leading axis runs over lanes: usually one, more if vectors need many numbers."""

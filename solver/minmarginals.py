@@ -18,17 +18,13 @@ from solver.lanes import Lanes, pack
 from solver.order import Order, quick_order
 from solver.problem import FORBIDDEN, Costs, Problem
 from solver.reduce import Reduced, reduce
-from solver.solution import InfeasibleError
+from solver.solution import InfeasibleError, TooDenseError
 
 TABLE_LIMIT = 2**20
 """Entries of the largest table that elimination may make."""
 
 KEPT_LIMIT = 2**25
 """Entries of all tables together: both passes need them, a quarter of a gigabyte at most."""
-
-
-class TooDenseError(Exception):
-    """The problem is too densely connected for elimination to find what was asked for."""
 
 
 @dataclass(frozen=True, slots=True)

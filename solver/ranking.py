@@ -20,8 +20,8 @@ import numpy as np
 
 from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Lanes, Packed, pack
-from solver.marginals import KEPT_LIMIT, TooDenseError
 from solver.merge import Merged, merge
+from solver.minmarginals import KEPT_LIMIT
 from solver.order import Order, elimination_order
 from solver.problem import (
     FORBIDDEN,
@@ -33,7 +33,7 @@ from solver.problem import (
     with_domains,
 )
 from solver.reduce import DENSE_LIMIT, Reduced, reduce
-from solver.solution import InfeasibleError, NoSolutionFoundError, Status
+from solver.solution import InfeasibleError, NoSolutionFoundError, Status, TooDenseError
 from solver.solve import TABLE_LIMIT, solve
 
 SOLVED_LIMIT = 256

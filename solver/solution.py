@@ -70,3 +70,7 @@ class InfeasibleError(Exception):
 
 class NoSolutionFoundError(Exception):
     """The time ran out before a valid assignment was found; there may be one."""
+
+
+class TooDenseError(Exception):
+    """The problem is too densely connected for elimination to find what was asked for."""

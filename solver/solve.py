@@ -6,20 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from solver.conflict import behind, smallest_conflict
-from solver.core import SAFE, CoreFound, fits, search_core
 from solver.dominance import undominated
 from solver.eliminate import DeadEndError, Elimination, eliminate
-from solver.lanes import Packed, pack, unpack
-from solver.neighbourhoods import improve
+from solver.lanes import SAFE, Packed, pack, unpack
 from solver.order import EASY_WORK, Order, elimination_order, greedy_order, quick_order
 from solver.problem import FORBIDDEN, LIMIT, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
+
+if TYPE_CHECKING:
+    from solver.core import CoreFound
 
 TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**11
@@ -222,6 +223,8 @@ class _Core:
         CP-SAT searches where our own search cannot, because costs need too many numbers, or has
         found no valid values.
         """
+        from solver.core import fits, search_core
+
         core = self.elimination.core
         start = self._start(known)
         bound: tuple[int, ...] | None = None
@@ -239,6 +242,8 @@ class _Core:
 
     def _start(self, known: _Known | None) -> list[int] | None:
         """The known values of all nodes that stand for variables, and the best of the others."""
+        from solver.neighbourhoods import improve
+
         if known is None:
             return None
         reduced = self.reduced

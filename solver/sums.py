@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.eliminate import eliminate_each
-from solver.marginals import KEPT_LIMIT, TABLE_LIMIT, TooDenseError
+from solver.minmarginals import KEPT_LIMIT, TABLE_LIMIT
 from solver.order import elimination_order
 from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, ProblemError, SharedCopies
 from solver.reduce import reduce
+from solver.solution import TooDenseError
 
 Amounts = Sequence[CostTable | SharedCopies]
 """Factors with costs of one level, none of them negative or forbidden."""

@@ -287,6 +287,6 @@ PARTS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "without the relaxation": _ours_with("solver.core", "relaxed", _nothing),
     "without moving costs": _ours_with("solver.core", "ascended", _as_they_are),
     "without neighbourhoods": _ours_with("solver.core", "_MOST_STEPS", 0),
-    "CP-SAT for the core": _ours_with("solver.solve", "fits", lambda tables: False),
+    "CP-SAT for the core": _ours_with("solver.core", "fits", lambda tables: False),
 }
 """Our solver, and what it would be without one of its parts."""

@@ -46,13 +46,10 @@ def pareto(
     from api.files import check_writable
     from api.terminal.picture import check_picture
     from planner.files.whole import write_whole
-    from planner.optimise.tradeoff import CRITERIA
 
     check_writable(picture)
     check_picture(picture)
-    found = _answered(
-        source, asked, "trading off", lambda planned: planned.tradeoffs(criteria or CRITERIA)
-    )
+    found = _answered(source, asked, "trading off", lambda planned: planned.tradeoffs(criteria))
     if picture is not None:
         from api.terminal.tradeoffs import draw_tradeoffs
 

@@ -13,7 +13,6 @@ from planner.ir.graph import LayoutGraph, Layouts, Operand
 from planner.ir.representation import REPRS, TensorRepr
 from planner.kernels.faults import Faults
 from planner.kernels.limits import Limits
-from planner.optimise.conflicts import conflict_of
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.free import live_sets
 from planner.optimise.live import LiveSets
@@ -135,6 +134,8 @@ def plan_graph(
     try:
         return _plan_graph(graph, within, costs, given, search_time, search_seconds)
     except NoRepresentationError as error:
+        from planner.optimise.conflicts import conflict_of
+
         conflict = conflict_of(graph, within, costs) if limits.restrictions else None
         raise conflict or error from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -24,7 +24,6 @@ from planner.ir.physical import ImageExtents, fitting
 from planner.ir.representation import TensorRepSet
 from planner.kernels.limits import Limits
 from planner.kernels.releases import Runtime, Target
-from planner.optimise.alternatives import alternatives, differences
 from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.free import FreeTensors
 from planner.optimise.memory import apply as apply_memory
@@ -32,7 +31,6 @@ from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
 from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
 from planner.optimise.restricted import check_names
 from planner.optimise.slots import NO_LABEL
-from planner.optimise.tradeoff import CRITERIA, Criterion
 from planner.options import PlanOptions
 from planner.result.program import (
     AlternativeResult,
@@ -86,6 +84,7 @@ from solver import Status as SolverStatus
 from solver import TooDenseError
 
 if TYPE_CHECKING:
+    from planner.optimise.tradeoff import Criterion
     from planner.result.explanation import Explanation
     from planner.result.opportunities import Opportunities, Study
     from planner.result.outline import Outlines
@@ -116,15 +115,16 @@ class Planned:
             raise _without_budget(self.options, "explanations")
         return explain(self.program, self.delegates, self.options.profile)
 
-    def tradeoffs(self, criteria: Iterable[Criterion] = CRITERIA) -> Tradeoffs:
-        """What fewer transitions, copies of fewer bytes, and less memory at once would cost: each
-        point proven."""
+    def tradeoffs(self, criteria: Sequence[Criterion] = ()) -> Tradeoffs:
+        """What fewer transitions, copies of fewer bytes, and less memory at once would cost, or
+        only less by some ``criteria``: each point proven."""
+        from planner.optimise.tradeoff import CRITERIA
         from planner.result.tradeoffs import trade_off
 
         if self.options.budget.words:
             raise _without_budget(self.options, "trade-offs")
         costs, profile = self.options.cost_model(), self.options.profile
-        return trade_off(self.program, self.delegates, costs, profile, criteria)
+        return trade_off(self.program, self.delegates, costs, profile, criteria or CRITERIA)
 
     def outlines(self) -> Outlines:
         """What fewer transitions, and copies of fewer bytes, cost at least: sooner found."""
@@ -558,6 +558,8 @@ class _Delegate:
         source, most = self.read.source, self.options.alternatives
         if not most:
             return (), ()
+        from planner.optimise.alternatives import alternatives, differences
+
         found = []
         try:
             for other in islice(alternatives(source.graph, chosen, self.costs), most):

@@ -6,7 +6,7 @@ import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import planner
 from planner.costs.model import CostModel, transition_price
@@ -15,7 +15,6 @@ from planner.ir.graph import LayoutGraph, Layouts
 from planner.ir.representation import TensorRepr
 from planner.kernels.faults import Faults, met_faults
 from planner.kernels.limits import Limits
-from planner.optimise.alternatives import Difference
 from planner.optimise.plan import LayoutPlan, operator_prices
 from planner.optimise.plan import Transition as PlannedTransition
 from planner.optimise.slots import Slots
@@ -39,6 +38,9 @@ from schema import (
 )
 from schema.vkgraph import VkGraph
 from solver import Status as SolverStatus
+
+if TYPE_CHECKING:
+    from planner.optimise.alternatives import Difference
 
 T = TypeVar("T")
 

@@ -115,7 +115,7 @@ def test_time_limit_is_reported_honestly(levels: int, monkeypatch: pytest.Monkey
 
 
 def test_time_limit_after_the_first_level(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SOLVE, "fits", lambda tables: False)
+    monkeypatch.setattr("solver.core.fits", lambda tables: False)
     dense = dense_problem(2, variables=11, labels=3)
     factors = [
         CostTable(f.scope, np.concatenate([0 * f.costs, f.costs + 5]))
@@ -200,7 +200,7 @@ def test_any_start_of_any_problem() -> None:
 
 
 def test_a_core_too_large_for_a_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(SOLVE, "fits", lambda tables: False)
+    monkeypatch.setattr("solver.core.fits", lambda tables: False)
     problem = dense_problem(1, variables=11, labels=3)
     monkeypatch.setattr(cpsat, "MODEL_LIMIT", 9 * 54)
     with pytest.raises(NoSolutionFoundError):

@@ -299,6 +299,8 @@ def test_it_needs_no_torch(tmp_path: Path) -> None:
     imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "numpy" in imported
     assert not [m for m in imported if m.split(".")[0] in ("torch", "executorch", "ortools")]
+    # What most plans do not need is not waited for.
+    assert not imported & {"numpy.ma", "logging", "tempfile", "solver.core", "api.cli.bench"}
     assert plan_schema.decode((tmp_path / "y.plan").read_bytes()).delegates
     assert target.read_bytes() == replan(source.read_bytes(), "x", make_options()).data
 

@@ -731,7 +731,7 @@ def test_a_search_that_finds_nothing_keeps_the_layouts_of_the_file(
     """A limit of the solver is no fault of the file."""
     keep_every_label(monkeypatch)
     data = replan(encode(connected(40, seed=0)), "x", OPTIONS[0]).data
-    monkeypatch.setattr(sys.modules["solver.solve"], "fits", lambda tables: False)
+    monkeypatch.setattr("solver.core.fits", lambda tables: False)
 
     def too_large(*_: object) -> None:
         raise ProblemError("the costs are too large for CP-SAT to add")
