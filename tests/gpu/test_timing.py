@@ -10,11 +10,13 @@ import pytest
 
 from gpu import calibrate as calibration
 from gpu.bench import INT8S, Bench, Conversion, arena_bytes, conversions, parse_shape, run
-from gpu.calibrate import Samples, calibrate, fit, pairs, predict
+from gpu.calibrate import calibrate
 from gpu.convert import Converter
 from gpu.device import Gpu
 from gpu.errors import DeviceLostError, GpuError
+from gpu.fitting import Samples, fit, predict
 from gpu.placement import CONTIGUOUS, Placement
+from gpu.probes import Sweep, pairs, references
 from gpu.sweep import SCALARS, read_shader, write_shader
 from gpu.tensor import GpuTensor
 from gpu.timing import BufferCopy, Dispatches, Timer, Work
@@ -139,15 +141,12 @@ def test_a_curve_meets_the_samples_it_is_fitted_to() -> None:
     assert predict(curve, np.array([1e9]))[0] == pytest.approx(1e7, rel=0.05)
 
 
-def test_a_profile_is_measured_fitted_and_read_back(
-    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(calibration, "_SMALL", ((1, 4, 4, 4), (1, 8, 8, 8), (1, 8, 16, 32)))
-    monkeypatch.setattr(calibration, "_SMALL_HELD_OUT", ((1, 8, 8, 16),))
-    monkeypatch.setattr(calibration, "_LARGE", ())
-    monkeypatch.setattr(calibration, "_LARGE_HELD_OUT", ())
+TINY = Sweep("tiny", ((1, 4, 4, 4), (1, 8, 8, 8), (1, 8, 16, 32)), ((1, 8, 8, 16),))
+
+
+def test_a_profile_is_measured_fitted_and_read_back(gpu: Gpu) -> None:
     steps: list[int] = []
-    made = calibrate(gpu, "mine", 2, lambda what, done, total: steps.append(done))
+    made = calibrate(gpu, "mine", 2, lambda what, done, total: steps.append(done), TINY)
     assert steps == [0, 1, 2, 3, 4]
     profile = made.profile
     assert parse_profile(profile.to_json(), "here") == profile
@@ -160,6 +159,19 @@ def test_a_profile_is_measured_fitted_and_read_back(
     assert profile.measured.fit["median_error"] == pytest.approx(made.median_error, abs=1e-3)
     assert profile.access is not None
     assert all(rate > 0 for rate in (*profile.access.read.values(), *profile.access.write.values()))
+
+
+def test_a_device_that_gives_wrong_bytes_is_not_measured(
+    gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*args: Any) -> Any:
+        right = references(*args)
+        right["repack", Placement((1, 4, 4, 4), INT8S[1], 1)][-1] ^= 1
+        return right
+
+    monkeypatch.setattr(calibration, "references", wrong)
+    with pytest.raises(GpuError, match=r"wrong bytes for buffer:\S+>buffer:4W4C of shape \[1, 4"):
+        calibrate(gpu, "mine", 1, sweep=TINY)
 
 
 def test_a_failed_calibration_leaves_nothing(
