@@ -25,6 +25,7 @@ from planner.costs.profile import (
     TransitionRates,
     pair_key,
 )
+from planner.costs.profile_file import parse_profile
 
 _KNOTS_PER_DECADE: Final = 1.5
 _DRAW: Final = 0.4
@@ -85,12 +86,7 @@ def fit_profile(
     everywhere = _by_key(times, sweep.shapes)
     access = Rates(
         *(
-            _with_default(
-                {
-                    str(r): _rate(everywhere[access_key(kind, r)])
-                    for r in REPRESENTATIONS
-                }
-            )
+            _with_default({str(r): _rate(everywhere[access_key(kind, r)]) for r in REPRESENTATIONS})
             for kind in ("read", "write")
         )
     )
@@ -109,6 +105,8 @@ def fit_profile(
         description=description,
         measured=replace(measured, fit={**fit_quality, **measured.fit}),
     )
+    # As it is read back: a whole number there is a float, and the digest another one.
+    profile = parse_profile(profile.to_json(), name)
     return Calibration(profile, errors_by_kind, float(launch))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,11 @@ def library(gpu: Gpu) -> str:
     every float16 and every float32 at which rounding changes. Otherwise it is converted with
     integers, in several times as many instructions.
     """
-    halves = "builtin" if has_exact_halves(gpu) else "integer"
+    return library_text("builtin" if has_exact_halves(gpu) else "integer")
+
+
+def library_text(halves: Literal["builtin", "integer"]) -> str:
+    """The functions for all shaders, in the variant that converts float16 so, as WGSL."""
     return _read("conversions") + _read(f"halves_{halves}")
 
 

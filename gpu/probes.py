@@ -34,6 +34,10 @@ Pair = tuple[TensorRepr, TensorRepr]
 
 REPRESENTATIONS: Final = (*FLOATS, *INT8S)
 
+_TRIAL: Final[tuple[Shape, ...]] = (
+    (1, 4, 4, 4),
+    (64, 4, 4, 4),
+)
 _QUICK: Final[tuple[Shape, ...]] = (
     (1, 8, 4, 4),
     (1, 1, 49, 96),
@@ -71,6 +75,7 @@ _LARGE: Final[tuple[Shape, ...]] = (
     (16, 160, 128, 160),
     (64, 96, 112, 112),
 )
+_TRIAL_HELD_OUT: Final[tuple[Shape, ...]] = ((8, 4, 4, 4),)
 _QUICK_HELD_OUT: Final[tuple[Shape, ...]] = (
     (1, 40, 14, 14),
     (1, 1, 196, 192),
@@ -193,14 +198,15 @@ SWEEPS: Final[Mapping[str, Sweep]] = MappingProxyType(
     {
         sweep.name: sweep
         for sweep in (
+            Sweep("trial", _TRIAL, _TRIAL_HELD_OUT),
             Sweep("quick", _QUICK, _QUICK_HELD_OUT),
             Sweep("small", _SMALL, _SMALL_HELD_OUT),
             Sweep("large", _SMALL + _LARGE, _SMALL_HELD_OUT + _LARGE_HELD_OUT),
         )
     }
 )
-"""``small`` is enough for a driver on the CPU, and has the shapes of ``quick``, as ``large`` has
-those of ``small``."""
+"""``trial`` says that all works, and little more. ``small`` is enough for a driver on the CPU. It
+has the shapes of ``quick``, and ``large`` those of ``small``."""
 
 
 def pairs() -> Iterator[tuple[Pair, int]]:
@@ -236,5 +242,3 @@ def flat(placement: Placement) -> Placement:
 def is_checked(shape: Shape) -> bool:
     """Whether the bits of a shape's repacks and writes are compared with the reference."""
     return prod(shape) <= _MOST_CHECKED
-
-

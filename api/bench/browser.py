@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
-    """The system's Chromium, without a window, driven by Playwright.
+def chromium(*flags: str) -> Iterator[Browser]:
+    """The system's Chromium, without a window, driven by Playwright; with ``flags`` of its own.
 
     Raises ``OptionError`` without the one, ``MissingExtraError`` without the other.
     """
@@ -28,7 +28,7 @@ def chromium() -> Iterator[Browser]:
 
     with sync_playwright() as playwright:
         # Root, as whom containers run tests, has no sandbox; the pages are our own.
-        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", *flags])
         try:
             yield browser
         finally:

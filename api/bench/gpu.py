@@ -12,8 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from api.terminal.markdown import head, print_and_write, row
 from gpu.bench import HARDWARE_SHAPES, SOFTWARE_SHAPES, Conversion, Timing, conversions, run
-from gpu.calibrate import Calibration, calibrate
+from gpu.calibrate import calibrate
 from gpu.device import AdapterInfo, Backend, open_gpu
+from gpu.fitting import Calibration
 from planner.files.whole import write_whole
 
 _DTYPES: Final = {1: "int8", 2: "float16", 4: "float32"}

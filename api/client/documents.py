@@ -231,7 +231,60 @@ class DeviceSummary(TypedDict):
     runs: int
     created: str | None
     last_run: str | None
+    profile: Profile | None
+    calibrated: str | None
     is_shipped: bool
+
+
+class LinkDocument(TypedDict):
+    """An address that opens the page that calibrates, on another device."""
+
+    url: str
+    qr: str
+    seconds: int | None
+
+
+class SweepDocument(TypedDict):
+    """What a calibration measures: shapes, and WGSL that all of its shaders share."""
+
+    name: Literal["trial", "quick", "small", "large"]
+    shapes: list[list[int]]
+    probes: int
+    library: str
+
+
+class CalibrationBegun(TypedDict):
+    """A calibration that began."""
+
+    session: str
+    seed: int
+    seconds: int
+
+
+class WantedProbe(TypedDict):
+    """A probe to measure again."""
+
+    number: int
+    key: str
+
+
+class ReplaysWanted(TypedDict):
+    """What to measure again before samples are taken."""
+
+    again: str
+    seed: int
+    probes: list[WantedProbe]
+
+
+class CalibratedDevice(TypedDict):
+    """A device whose profile was measured. Errors are relative."""
+
+    device: str
+    profile: str
+    median_error: float
+    p90_error: float
+    samples: int
+    left_out: int
 
 
 class DeviceList(TypedDict):

@@ -26,19 +26,24 @@ import httpx
 
 from api.client.connection import checked
 from api.client.documents import (
+    CalibratedDevice,
+    CalibrationBegun,
     DeviceFit,
     DeviceRequest,
     DeviceSummary,
     Health,
     JobItem,
     JobSummary,
+    LinkDocument,
     PlanList,
     PlanQuery,
     PlansQuery,
     ProblemKindDetails,
     Profile,
     Readiness,
+    ReplaysWanted,
     RunSummary,
+    SweepDocument,
     Target,
     TuningDetail,
     TuningProgress,
@@ -64,6 +69,7 @@ Rows = list[dict[str, Any]]
 """Rows as they are in JSON: those of an avoid list are in ``docs/kernels.md``."""
 OnStage = Callable[[str], None]
 
+_CALIBRATIONS: Final = "/calibrations"
 _NONE: Final = frozenset((404,))
 _UNKNOWN: Final = frozenset((404, 422))
 """What is answered for a device without runs, of which nothing is known."""
@@ -431,6 +437,46 @@ class Operations:
         """Tells how a tuning goes."""
         yield from self._ask(Request("PUT", _tuning(name, tuning_id), json=progress))
 
+    # Calibrations: what a page does in a browser
+
+    @operation
+    def calibration_link(self, device: str) -> Steps[LinkDocument]:
+        """An address, and a QR code of it, that calibrates a device in its browser."""
+        request = Request("POST", f"{_CALIBRATIONS}/links", json={"device": device}, repeats=True)
+        return (yield from self._document(LinkDocument, request))
+
+    @operation
+    def sweep(self, name: str) -> Steps[SweepDocument]:
+        """What a calibration measures."""
+        return (yield from self._document(SweepDocument, Request("GET", _sweep(name))))
+
+    @operation
+    def sweep_shape(self, name: str, number: int) -> Steps[dict[str, Any]]:
+        """What is measured of a shape of a sweep: tensors, shaders and their bindings."""
+        request = Request("GET", f"{_sweep(name)}/{number}")
+        return (yield from self._document(dict[str, Any], request))
+
+    @operation
+    def begin_calibration(self, device: str, sweep: str) -> Steps[CalibrationBegun]:
+        """Begins a calibration of a device; nothing of it is kept."""
+        wanted = {"device": device, "sweep": sweep}
+        request = Request("POST", _CALIBRATIONS, json=wanted, repeats=True)
+        return (yield from self._document(CalibrationBegun, request))
+
+    @operation
+    def check_samples(self, samples: Mapping[str, Any]) -> Steps[ReplaysWanted]:
+        """Hands in what was measured, and asks what to measure again."""
+        path = f"{_CALIBRATIONS}/samples"
+        request = Request("POST", path, json=dict(samples), repeats=True, is_long=True)
+        return (yield from self._document(ReplaysWanted, request))
+
+    @operation
+    def keep_samples(self, samples: Mapping[str, Any]) -> Steps[CalibratedDevice]:
+        """Hands in what was measured, also again, and has a profile made of it."""
+        path = f"{_CALIBRATIONS}/profiles"
+        request = Request("POST", path, json=dict(samples), repeats=True, is_long=True)
+        return (yield from self._document(CalibratedDevice, request))
+
     # The service
 
     @operation
@@ -516,6 +562,10 @@ def _job(job_id: str) -> str:
 
 def _device(name: str) -> str:
     return f"/devices/{quote(name, '')}"
+
+
+def _sweep(name: str) -> str:
+    return f"{_CALIBRATIONS}/sweeps/{quote(name, '')}"
 
 
 def _tuning(name: str, tuning_id: str) -> str:

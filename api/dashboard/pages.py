@@ -19,7 +19,7 @@ from starlette.templating import Jinja2Templates
 
 from api.dashboard.graph import GraphView, read_views
 from api.dashboard.headers import HEADERS
-from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, OverviewQuery
+from api.dashboard.query import OBJECTIVES, PAGE_SIZES, STATUSES, CalibrateQuery, OverviewQuery
 from api.dashboard.text import age_text, cost_text, gain_text, ratio_text
 from api.dashboard.trend import Series, series_of
 from api.dashboard.tunings import TuningRow
@@ -28,6 +28,7 @@ from api.dashboard.views import Views
 from api.store.devices import DeviceStore, DeviceSummary, UnknownDeviceError
 from api.store.plans import PlanStore
 from api.store.tables import Plan
+from gpu.probes import SWEEPS
 from planner.compare.plans import DelegateChange, compare_plans
 from planner.costs.profile_file import builtin_names, load_profile
 from planner.errors import InputError
@@ -237,6 +238,21 @@ FoundDevice = Annotated[DeviceSummary, Depends(_find_device)]
 def devices_page(request: Request, devices: Devices) -> Response:
     """The devices, and a form to add one."""
     return _templates.TemplateResponse(request, "devices.html", {"devices": devices.all()})
+
+
+@router.get("/calibrate", response_class=HTMLResponse)
+def calibrate_page(request: Request, query: Annotated[CalibrateQuery, Query()]) -> Response:
+    """Calibrates the device that looks at it; its scripts run the sweep through WebGPU."""
+    context = {
+        "device": query.device,
+        "linked": query.link is not None,
+        "chosen": query.sweep,
+        "timing": query.timing,
+        "sweeps": SWEEPS.values(),
+        "repeats": query.batches,
+        "charts": CHARTS,
+    }
+    return _templates.TemplateResponse(request, "calibrate.html", context)
 
 
 @router.get("/device/{name}", response_class=HTMLResponse)

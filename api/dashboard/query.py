@@ -1,4 +1,4 @@
-"""Which plans the overview shows: its address, as a model."""
+"""What pages show: their addresses, as models."""
 
 from __future__ import annotations
 
@@ -55,3 +55,15 @@ class OverviewQuery(BaseModel):
         """The query of a URL for this with changes, without what is the default anyway."""
         changed = self.model_copy(update=changes).model_dump(exclude_defaults=True)
         return {name: str(value) for name, value in changed.items() if value is not None}
+
+
+class CalibrateQuery(BaseModel):
+    """Which device to calibrate, and how; ``link`` lets someone in who has no token."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    device: str = Field("", max_length=100)
+    link: str | None = Field(None, max_length=4000)
+    sweep: Literal["trial", "quick", "small", "large"] = "small"
+    timing: Literal["timestamps", "queue"] = "timestamps"
+    batches: int = Field(11, ge=3, le=64)

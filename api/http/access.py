@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Asked
@@ -25,9 +25,18 @@ WHO: Final = "layout_planner.who"
 TOKEN: Final = "layout_planner.token"
 """Where it has the record of the token that it came with."""
 
+LINKED: Final = "layout_planner.linked"
+"""Where it has the device that it may calibrate, and do no more, if it came with such a link."""
+LINK: Final = "calibration link"
+"""What ``app.state.signer`` signs links for."""
+LINK_HEADER: Final = "Calibration-Link"
+"""What requests of the page that a link opened carry; the page's own address has it as ``link``."""
+
 OPEN: Final = ("/health", "/healthz", "/readyz", "/static/", "/problems/")
 """Paths that tell nothing of anybody's plans."""
 _READS: Final = frozenset(("GET", "HEAD", "OPTIONS"))
+_LINKED: Final = ("/calibrate", "/calibrations", "/calibrations/samples", "/calibrations/profiles")
+_LINKED_READS: Final = "/calibrations/sweeps/"
 _CHALLENGE: Final = 'Bearer realm="Layout Planner", Basic realm="Layout Planner"'
 _KNOWN_SECONDS: Final = 5.0
 """How long a token is taken for valid once it was looked up: as long may revoking it take."""
@@ -65,6 +74,10 @@ class AccessControl:
         if self._rules.identity_header and (who := headers.get(self._rules.identity_header)):
             scope[WHO] = who
             return None
+        linked = _linked(scope, headers)
+        if linked is not None:
+            scope[WHO], scope[LINKED] = f"link for {linked}", linked
+            return None
         token = _token(headers.get("authorization", ""))
         try:
             found = await self._find(scope["app"].state.tokens, token) if token else None
@@ -100,6 +113,16 @@ class AccessControl:
                 self._known.clear()
             self._known[token] = time.monotonic() + _KNOWN_SECONDS, found
         return found
+
+
+def _linked(scope: Asked, headers: Headers) -> str | None:
+    """The device of the link that a request came with; None without one, or for other paths."""
+    path = scope["path"]
+    if path not in _LINKED and not path.startswith(_LINKED_READS):
+        return None
+    link = headers.get(LINK_HEADER) or QueryParams(scope["query_string"]).get("link", "")
+    found = scope["app"].state.signer.read(LINK, link)
+    return None if found is None else str(found["device"])
 
 
 def _needed(method: str, path: str) -> Scope:

@@ -20,9 +20,10 @@ import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
 from api.dashboard.query import OverviewQuery
-from api.http import devices, health, jobs, plans, problems
+from api.http import calibrations, devices, health, jobs, plans, problems
 from api.http.access import AccessControl, AccessRules
 from api.http.audit import Audited, AuditLog
+from api.http.calibrating import CalibrationService
 from api.http.callers import CallerLimits, Callers, LimitRequests
 from api.http.measuring import DeviceService
 from api.http.metrics import CountRequests, Metrics, StoreFigures
@@ -34,6 +35,7 @@ from api.http.queue import Queue, ShedLoad
 from api.http.rehearsal import ask_in_vain
 from api.http.request_ids import RequestIds
 from api.http.service import PlanningPool, PlanService
+from api.http.signing import Signer
 from api.http.uploads import BodyLimit, Uploads
 from api.jail.jail import Jail
 from api.jail.limits import Limits
@@ -54,6 +56,7 @@ from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
 from api.telemetry.logs import LogSettings
+from gpu.claims import RefusedError
 from planner.errors import (
     ConflictingLimitsError,
     InputError,
@@ -67,6 +70,7 @@ from planner.errors import (
 # The most particular class counts. A refusal of what was asked is the client's to mend.
 _KINDS: Final[dict[type[Exception], ProblemKind]] = {
     PlannerError: ProblemKind.CANNOT_BE_PLANNED,
+    RefusedError: ProblemKind.SAMPLES_REFUSED,
     InputError: ProblemKind.INVALID_PROGRAM,
     OptionError: ProblemKind.INVALID_OPTION,
     ConflictingLimitsError: ProblemKind.CONFLICTING_LIMITS,
@@ -202,6 +206,8 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             app.state.data_dir = data_dir
             app.state.tokens, app.state.audit = Tokens(store.database), AuditLog(data_dir)
             app.state.form_token = await run_in_threadpool(secret_of, store.database)
+            secret = await run_in_threadpool(secret_of, store.database, "signatures")
+            app.state.signer = Signer(secret)
             planning, metrics = pool or _pool(settings), Metrics()
             queue = app.state.queue = Queue(settings.most_pending)
             callers = Callers(settings.limits, settings.most_pending)
@@ -233,6 +239,9 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
             )
             app.state.uploads, app.state.metrics, app.state.callers = uploads, metrics, callers
             app.state.service, app.state.devices = service, measuring
+            app.state.calibrations = CalibrationService(
+                measuring.devices, app.state.signer, settings.access.mode != "off"
+            )
             background = [asyncio.create_task(service.sweep())]
             try:
                 async with serving_jobs(store, settings.job_workers, worker) as jobs:
@@ -270,6 +279,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
     app.include_router(plans.router)
     app.include_router(jobs.router)
     app.include_router(devices.router)
+    app.include_router(calibrations.router)
     app.include_router(health.router)
     app.include_router(problems.router)
     app.add_middleware(BodyLimit, programs=_PROGRAMS, seconds=settings.body_seconds)

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.http.models import Name
+from api.http.models import Name, Profile
 from api.store.devices import DeviceSummary as KeptDevice
 from api.store.tables import DeviceRun, TuningRecord
 from planner.measured.device import Device
@@ -83,6 +83,8 @@ class DeviceSummary(BaseModel):
     runs: int = Field(description="How many runs it has.")
     created: datetime | None = Field(description="When it was added; null if it ships with us.")
     last_run: datetime | None = Field(description="When its last run was added.")
+    profile: Profile | None = Field(description="Its own profile, where it was calibrated.")
+    calibrated: datetime | None = Field(description="When it was calibrated last.")
     is_shipped: bool = Field(
         description="Whether it ships with the planner, and cannot be changed."
     )
@@ -90,7 +92,7 @@ class DeviceSummary(BaseModel):
     @classmethod
     def of(cls, kept: KeptDevice) -> DeviceSummary:
         """The document of a device."""
-        device = kept.device
+        device, calibration = kept.device, kept.calibration
         limits = device.texture_limits
         return cls(
             name=device.name,
@@ -102,6 +104,8 @@ class DeviceSummary(BaseModel):
             runs=kept.runs,
             created=kept.created,
             last_run=kept.last_run,
+            profile=None if calibration is None else Profile.of(calibration.profile),
+            calibrated=None if calibration is None else calibration.created,
             is_shipped=kept.is_shipped,
         )
 

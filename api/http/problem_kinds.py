@@ -107,6 +107,11 @@ class ProblemKind(Enum):
         "The limits cannot hold together",
         "drop one of the limits that the detail names",
     )
+    SAMPLES_REFUSED = (
+        422,
+        "What was measured cannot be believed",
+        "close other programs, let the device cool, and calibrate it again",
+    )
     CANNOT_BE_PLANNED = (
         422,
         "This cannot be planned",

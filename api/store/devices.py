@@ -20,13 +20,23 @@ from sqlalchemy.orm import Session
 from api.store.blobs import LostBlobError
 from api.store.clock import Ago
 from api.store.plans import PlanStore
-from api.store.tables import DeviceFit, DeviceRecord, DeviceRun, TuningRecord
+from api.store.tables import (
+    Calibration,
+    DeviceFit,
+    DeviceRecord,
+    DeviceRun,
+    Profile,
+    TuningRecord,
+)
+from planner.costs.profile import DeviceProfile
+from planner.costs.profile_file import parse_profile
 from planner.errors import OptionError
 from planner.measured.database import RunRecord
 from planner.measured.device import (
     Device,
     device_source,
     load_device,
+    profile_of,
     read_device,
     read_run,
     shipped_devices,
@@ -57,14 +67,23 @@ class ConflictError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Calibrated:
+    """The profile that a device was calibrated with last, and when."""
+
+    profile: DeviceProfile
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceSummary:
-    """A device, how many runs it has, and when the last one came."""
+    """A device, how many runs it has, when the last one came, and how it was calibrated."""
 
     device: Device
     runs: int
     created: datetime | None
     last_run: datetime | None
     is_shipped: bool
+    calibration: Calibrated | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +95,13 @@ class KnownDevice:
     sha256: str
 
     def options(self, options: PlanOptions) -> PlanOptions:
-        """Options for plans on it, as ``with_device``: their profile prices what was not measured.
+        """Options for plans on it, as ``with_device``: a profile prices what was not measured.
 
-        Raises ``OptionError`` for a profile that does not count in ns.
+        It is that of the options, or where that is the default the device's own. Raises
+        ``OptionError`` for a profile that does not count in ns.
         """
-        source = device_source(self.device.name, self.path, options.profile)
+        profile = profile_of(self.device, options.profile)
+        source = device_source(self.device.name, self.path, profile)
         return with_device(options, self.device, source)
 
 
@@ -118,8 +139,12 @@ class DeviceStore:
         )
         with self._database.reading() as session:
             rows = session.execute(query).all()
+            calibrated = _calibrations(session)
         return [
-            *(DeviceSummary(_device(row), n, row.created, last, False) for row, n, last in rows),
+            *(
+                DeviceSummary(_device(row), n, row.created, last, False, calibrated.get(row.name))
+                for row, n, last in rows
+            ),
             *map(_shipped, shipped_devices()),
         ]
 
@@ -131,7 +156,8 @@ class DeviceStore:
         with self._database.reading() as session:
             record = _find(session, name)
             count, last = session.execute(runs.where(DeviceRun.device == name)).one()
-        return DeviceSummary(_device(record), count, record.created, last, False)
+            calibration = _calibrations(session, name).get(name)
+        return DeviceSummary(_device(record), count, record.created, last, False, calibration)
 
     def add(self, device: Device) -> bool:
         """Adds a device without runs; False if it is there already, as it is given.
@@ -185,6 +211,27 @@ class DeviceStore:
         with self._changing(name) as (session, record):
             _changed(session, record)
             session.delete(record)
+
+    def check_changeable(self, name: str) -> None:
+        """Raises ``ConflictError`` for a device that ships with the planner."""
+        if name in shipped_devices():
+            raise ConflictError(f"the device {name!r} ships with the planner: add one of yours")
+
+    def calibrate(self, name: str, profile: DeviceProfile) -> None:
+        """Gives a device its profile, in the place of an earlier one; adds one that is not there.
+
+        Raises ``ConflictError``.
+        """
+        self.check_changeable(name)
+        with suppress(ConflictError):  # it is there, with a driver and limits: these stay
+            self.add(Device(name))
+        row = {"device": name, "created": Ago(), "profile_hash": profile.digest}
+        with self._changing(name) as (session, device):
+            self._store.keep_profile(session, profile)
+            kept = self._database.insert(Calibration).values(row)
+            changed = {"created": Ago(), "profile_hash": profile.digest}
+            session.execute(kept.on_conflict_do_update(index_elements=["device"], set_=changed))
+            _changed(session, device)
 
     # Runs.
 
@@ -258,7 +305,8 @@ class DeviceStore:
     def known(self, name: str) -> KnownDevice:
         """A device as it is known now, by its name or by the SHA-256 of a file that was uploaded.
 
-        Raises ``OptionError`` for one without any runs, ``InputError`` for a damaged file.
+        Raises ``OptionError`` for one without any runs or profile, ``InputError`` for a damaged
+        file.
         """
         if name in shipped_devices():
             return self._kept(load_device(name))
@@ -267,15 +315,18 @@ class DeviceStore:
         with self._database.reading() as session:
             record = _find(session, name)
             device, changes, sha256 = _device(record), record.changes, record.file_sha256
+            if (calibration := _calibrations(session, name).get(name)) is not None:
+                device = replace(device, profile=calibration.profile)
         if sha256 is not None:
             # A damaged one is made again from the runs.
             with suppress(LostBlobError):
                 return KnownDevice(device, self._store.path(sha256), sha256)
         records = tuple(self._read(run, device) for run in reversed(self.runs(name)))
-        if not records:
+        if not records and device.profile is None:
             raise OptionError(
-                f"device {name!r} has no runs yet: POST one to /devices/{name}/runs, or tune a "
-                "program there ('layout-planner tune --server')"
+                f"device {name!r} has no runs yet: POST one to /devices/{name}/runs, tune a "
+                "program there ('layout-planner tune --server'), or calibrate it in its browser "
+                "(/calibrate)"
             )
         known = self._kept(replace(device, runs=records))
         # It may have changed meanwhile: then the file is good for this request alone.
@@ -377,9 +428,8 @@ class DeviceStore:
     @contextmanager
     def _changing(self, name: str) -> Iterator[tuple[Session, DeviceRecord]]:
         """A transaction that changes a device; others that would wait for its end."""
+        self.check_changeable(name)
         with self._database.writing() as session:
-            if name in shipped_devices():
-                raise ConflictError(f"the device {name!r} ships with the planner: add one of yours")
             yield session, _find(session, name, is_changed=True)
 
 
@@ -391,6 +441,17 @@ def _find(session: Session, name: str, *, is_changed: bool = False) -> DeviceRec
             f"there is no device {name!r}: GET /devices lists those there are, POST adds one"
         )
     return found
+
+
+def _calibrations(session: Session, name: str | None = None) -> dict[str, Calibrated]:
+    """The profiles of devices, or of one, by the devices' names."""
+    query = select(Calibration, Profile).join(Profile, Profile.hash == Calibration.profile_hash)
+    if name is not None:
+        query = query.where(Calibration.device == name)
+    return {
+        made.device: Calibrated(parse_profile(kept.document, kept.name), made.created)
+        for made, kept in session.execute(query).all()
+    }
 
 
 def _changed(session: Session, record: DeviceRecord) -> None:

@@ -117,12 +117,11 @@ class BlobHome(Base):
 
 
 class ServerSecret(Base):
-    """What servers sign the dashboard's forms with; there is one row."""
+    """What servers know each other's forms, and signatures, by: see ``secret_of``."""
 
     __tablename__ = "server_secret"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    """Always 1."""
     value: Mapped[str] = mapped_column(String(64))
 
 
@@ -383,6 +382,18 @@ class DeviceRecord(Base):
         ForeignKey("blob.sha256"), index=True, default=None
     )
     """The device as a file; None if it has changed since that was written."""
+
+
+class Calibration(Base):
+    """The profile that a device was calibrated with last."""
+
+    __tablename__ = "calibration"
+
+    device: Mapped[str] = mapped_column(
+        ForeignKey("device.name", ondelete="CASCADE"), primary_key=True
+    )
+    created: Mapped[datetime] = mapped_column(Utc)
+    profile_hash: Mapped[str] = mapped_column(ForeignKey("profile.hash"), index=True)
 
 
 class DeviceRun(Base):

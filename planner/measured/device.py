@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from planner.costs.model import Objective
 from planner.costs.profile import DeviceProfile
-from planner.costs.profile_file import load_profile
+from planner.costs.profile_file import load_profile, parse_profile
 from planner.errors import InputError, OptionError
 from planner.files.whole import write_whole
 from planner.ir.physical import ImageExtents
@@ -55,7 +55,7 @@ class Device:
 
     ``gpu`` is the name of its GPU as Vulkan gives it, ``texture_limits`` are in texels,
     ``buffer_limit`` in elements, each None where it is not known. ``avoid`` are rows of faults, as
-    ``docs/kernels.md`` has them.
+    ``docs/kernels.md`` has them. ``profile``, in ns, is its own: what a calibration measured.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Device:
     buffer_limit: int | None = None
     avoid: tuple[dict[str, Any], ...] = ()
     runs: tuple[RunRecord, ...] = field(default=(), repr=False)
+    profile: DeviceProfile | None = field(default=None, repr=False)
 
     def faults(self) -> Faults:
         """What is known to fail on it; raises ``OptionError`` for a row that is none."""
@@ -72,7 +73,7 @@ class Device:
 
     def to_json(self) -> bytes:
         """The device as a file, which ``read_device`` reads."""
-        document = {
+        document: dict[str, Any] = {
             "format": _FORMAT,
             "version": _VERSION,
             "name": self.name,
@@ -83,6 +84,8 @@ class Device:
             "avoid": list(self.avoid),
             "runs": [write_run(run) for run in self.runs],
         }
+        if self.profile is not None:  # devices without one have the same file as ever
+            document["profile"] = json.loads(self.profile.to_json())
         return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
@@ -152,6 +155,7 @@ def read_device(data: bytes, where: str) -> Device:
             raise InputError(f"{where} is not a device's file of this release")
         name, driver, limits = document["name"], document["driver"], document["texture_limits"]
         gpu, buffer_limit = document["gpu"], document["buffer_limit"]
+        profile = document.get("profile")
         if not all(isinstance(text, str) for text in (name, driver, "" if gpu is None else gpu)):
             raise ValueError("its name, driver or GPU is not a text")
         device = Device(
@@ -162,8 +166,11 @@ def read_device(data: bytes, where: str) -> Device:
             None if buffer_limit is None else check_buffer_limit(index(buffer_limit)),
             tuple(document["avoid"]),
             tuple(read_run(run, name, driver) for run in document["runs"]),
+            None if profile is None else parse_profile(json.dumps(profile), f"{where}'s profile"),
         )
         device.faults()
+        if device.profile is not None and device.profile.unit != "ns":
+            raise ValueError("its profile does not count in ns")
     except (
         *(ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError),
         *(OverflowError, OptionError),
@@ -304,6 +311,12 @@ def with_files(options: PlanOptions, read: Callable[[Path], bytes]) -> PlanOptio
     return replace(options, costs=replace(costs, times=times))
 
 
+def profile_of(device: Device, asked: DeviceProfile) -> DeviceProfile:
+    """The profile that prices what was not measured: the device's own instead of the default."""
+    is_default = asked == load_profile("default")
+    return device.profile if is_default and device.profile is not None else asked
+
+
 def with_device(options: PlanOptions, device: Device, source: MeasuredSource) -> PlanOptions:
     """Options for plans on a device: its costs, its limits, and without what is wrong on it.
 
@@ -330,12 +343,13 @@ def device_options(
 
     They are the ``options`` with its costs, its limits, and without what is wrong on it, as
     ``with_device`` has it. The profile of the options, which has to be in ns, prices what was not
-    measured. Raises ``OptionError`` for an unknown name and a profile in another unit,
-    ``InputError`` for a damaged file.
+    measured: a device's own, if it has one and no other than the default is asked for. Raises
+    ``OptionError`` for an unknown name and a profile in another unit, ``InputError`` for a damaged
+    file.
     """
     options = options or PlanOptions()
     path, device = device_file(name_or_path), load_device(name_or_path)
-    source = device_source(device.name, path, options.profile)
+    source = device_source(device.name, path, profile_of(device, options.profile))
     return with_device(replace(options, objective=objective), device, source)
 
 

@@ -16,7 +16,7 @@ from gpu.device import Gpu
 from gpu.errors import DeviceLostError, GpuError
 from gpu.fitting import Samples, fit, predict
 from gpu.placement import CONTIGUOUS, Placement
-from gpu.probes import Sweep, pairs, references
+from gpu.probes import SWEEPS, pairs, references
 from gpu.sweep import SCALARS, read_shader, write_shader
 from gpu.tensor import GpuTensor
 from gpu.timing import BufferCopy, Dispatches, Timer, Work
@@ -141,13 +141,10 @@ def test_a_curve_meets_the_samples_it_is_fitted_to() -> None:
     assert predict(curve, np.array([1e9]))[0] == pytest.approx(1e7, rel=0.05)
 
 
-TINY = Sweep("tiny", ((1, 4, 4, 4), (1, 8, 8, 8), (1, 8, 16, 32)), ((1, 8, 8, 16),))
-
-
 def test_a_profile_is_measured_fitted_and_read_back(gpu: Gpu) -> None:
     steps: list[int] = []
-    made = calibrate(gpu, "mine", 2, lambda what, done, total: steps.append(done), TINY)
-    assert steps == [0, 1, 2, 3, 4]
+    made = calibrate(gpu, "mine", 2, lambda what, done, total: steps.append(done), SWEEPS["trial"])
+    assert steps == [0, 1, 2, 3]
     profile = made.profile
     assert parse_profile(profile.to_json(), "here") == profile
     assert profile.origin == "measured"
@@ -171,7 +168,7 @@ def test_a_device_that_gives_wrong_bytes_is_not_measured(
 
     monkeypatch.setattr(calibration, "references", wrong)
     with pytest.raises(GpuError, match=r"wrong bytes for buffer:\S+>buffer:4W4C of shape \[1, 4"):
-        calibrate(gpu, "mine", 1, sweep=TINY)
+        calibrate(gpu, "mine", 1, sweep=SWEEPS["trial"])
 
 
 def test_a_failed_calibration_leaves_nothing(

@@ -8,16 +8,19 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from urllib.parse import quote_plus
 
 import httpx
 import pytest
 
 from api.client import AsyncClient, Client, Submission, documents
 from api.client.documents import DeviceRequest, PlanQuery, PlansQuery, WantedQuery
+from gpu.probes import SWEEPS
 from planner.costs.profile_file import load_profile
 from tests.api.client.calls import CLIENTS, Caller, run
 from tests.api.graphs import graph
 from tests.api.serving import Server, serving
+from tests.gpu.claimed import LIMITS, shape
 from tests.recorded import recorded
 
 _ROW = {
@@ -139,6 +142,26 @@ def test_every_operation_has_a_method(
         assert await client.tuning(phone, "none") is None
         assert [each["id"] for each in await client.tunings(phone)] == [tuning]
         await client.delete_run(phone, added["id"])
+
+        assert (await client.calibration_link(phone))["url"].endswith(f"device={quote_plus(phone)}")
+        sweep = SWEEPS[(await client.sweep("trial"))["name"]]
+        first = await client.sweep_shape("trial", 0)
+        assert tuple(first["shape"]) == sweep.shapes[0]
+        begun = await client.begin_calibration(phone, "trial")
+        samples = {
+            "session": begun["session"],
+            **{"adapter": {}, "limits": LIMITS, "timing": "timestamps", "resolution_ns": 1.0},
+            "shapes": [shape(sweep, n, begun["seed"]) for n in range(len(sweep.shapes))],
+        }
+        wanted = await client.check_samples(samples)
+        again = [
+            shape(sweep, each["number"], wanted["seed"], frozenset((each["key"],)))
+            for each in wanted["probes"]
+        ]
+        replays = {"again": wanted["again"], "replays": again}
+        calibrated = await client.keep_samples({**samples, **replays})
+        kept_device = await client.device(phone)
+        assert kept_device["profile"]["hash"] == calibrated["profile"]
         await client.delete_device(phone)
 
     run(kind, str(server.client.base_url), script)

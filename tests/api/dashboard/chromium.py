@@ -25,10 +25,10 @@ document.addEventListener("securitypolicyviolation", (event) =>
 
 
 @contextmanager
-def launched() -> Iterator[Browser]:
+def launched(*flags: str) -> Iterator[Browser]:
     """Debian's browser. While it runs, this thread has a running event loop."""
     expect.set_options(timeout=PATIENCE)
-    with chromium() as browser:
+    with chromium(*flags) as browser:
         yield browser
 
 

@@ -46,6 +46,9 @@ def test_openapi_describes_every_request_and_answer(server: Server) -> None:
         *(f"/devices/{{name}}/{w}" for w in ("avoid", "fit", "device.json", "runs", "tunings")),
         "/devices/{name}/runs/{run_id}",
         "/devices/{name}/tunings/{tuning_id}",
+        "/calibrations",
+        *(f"/calibrations/{w}" for w in ("links", "samples", "profiles", "sweeps/{sweep}")),
+        "/calibrations/sweeps/{sweep}/{number}",
     }
     readiness = document["paths"]["/readyz"]
     assert set(document["paths"].pop("/inputs/{sha256}")) == {"head"}
