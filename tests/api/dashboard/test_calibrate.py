@@ -53,7 +53,11 @@ def test_a_whole_calibration_plans_a_model(visit: Visit, server: Server) -> None
         page.get_by_role("button", name="Go on").click()
         ended = page.locator("#result:not([hidden]), #problem:not([hidden])")
         expect(ended).to_be_visible()
-        # Others on this machine may have kept it busy: then the service says so.
+        while page.locator("#problem").is_visible():  # Others kept this machine busy.
+            expect(page.locator("#problem")).to_contain_text("Close other programs")
+            page.get_by_role("button", name="Start").click()
+            expect(page.locator("#problem")).to_be_hidden()
+            expect(ended).to_be_visible()
         expect(page.locator("#stage")).to_have_text("Done: my laptop has its profile.")
         assert "0 of the sweep's times were left out" in page.locator("#fit").inner_text()
         check_accessible(page)
