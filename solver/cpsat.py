@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from threading import Event, Thread
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 
@@ -25,6 +27,9 @@ from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Sta
 
 MODEL_LIMIT = 2**18
 """Most entries in all tables of a core: each becomes a variable, and presolve has no time limit."""
+
+_LOOK: Final = 0.02
+"""Seconds between looks at whether a search has to stop."""
 
 Literal: TypeAlias = Any
 """A Boolean variable of CP-SAT, which has no types of its own."""
@@ -88,13 +93,17 @@ def _least(tables: Sequence[tuple[tuple[int, ...], Costs]]) -> int:
 
 
 def solve_whole(
-    problem: Problem, *, time_limit: float = 30.0, search_seconds: float = math.inf
+    problem: Problem,
+    *,
+    time_limit: float = 30.0,
+    search_seconds: float = math.inf,
+    stops: Callable[[], bool] | None = None,
 ) -> Solution:
     """Solves a problem with CP-SAT alone, straight from its definition.
 
     It shares only the problem with ``solve``, so that each can check the other. The time limit is
     in CP-SAT's deterministic time, whose unit is about a second; ``search_seconds`` are those of
-    the clock.
+    the clock. From another thread ``stops`` is asked again and again whether the search has to end.
 
     Raises ``ProblemError`` for a problem that is not well formed or too large to add up,
     ``InfeasibleError``, and ``NoSolutionFoundError`` if the time ran out first.
@@ -115,7 +124,7 @@ def solve_whole(
             model.add_copies(takes[factor.source], users, factor.prices)
         else:
             model.add_agree([takes[v] for v in factor.scope], factor)
-    outcome = model.minimise(time_limit, started + search_seconds, linearization=1)
+    outcome = model.minimise(time_limit, started + search_seconds, linearization=1, stops=stops)
     if outcome.chosen is None:
         raise NoSolutionFoundError(_no_solution(time_limit))
     chosen = outcome.chosen
@@ -247,7 +256,13 @@ class _Model:
                 if not (isinstance(at_first, int) and isinstance(at_other, int)):
                     self.cp.add(at_first == at_other)
 
-    def minimise(self, time_limit: float, deadline: float, linearization: int = 2) -> _Outcome:
+    def minimise(
+        self,
+        time_limit: float,
+        deadline: float,
+        linearization: int = 2,
+        stops: Callable[[], bool] | None = None,
+    ) -> _Outcome:
         """Minimises the levels one after the other, with the earlier ones kept at their optimum."""
         solver: Any = self._library.CpSolver()
         solver.parameters.num_workers = 1
@@ -270,7 +285,8 @@ class _Model:
             self.cp.minimize(expression)
             solver.parameters.max_deterministic_time = max(left, 0.0)
             solver.parameters.max_time_in_seconds = max(deadline - perf_counter(), 0.0)
-            status = solver.solve(self.cp)
+            with _watched(solver, stops):
+                status = solver.solve(self.cp)
             left -= solver.response_proto.deterministic_time
             if status == self._library.MODEL_INVALID:
                 raise AssertionError(self.cp.validate())
@@ -309,6 +325,28 @@ class _Model:
             if amount:
                 objective.literals.append(literal)
                 objective.costs.append(amount)
+
+
+@contextmanager
+def _watched(solver: Any, stops: Callable[[], bool] | None) -> Iterator[None]:
+    """Stops a search that runs meanwhile, once it has to end."""
+    if stops is None:
+        yield
+        return
+    is_solved = Event()
+
+    def look() -> None:
+        while not is_solved.wait(_LOOK):
+            if stops():
+                solver.stop_search()
+
+    watch = Thread(target=look)
+    watch.start()
+    try:
+        yield
+    finally:
+        is_solved.set()
+        watch.join()
 
 
 def _position(chosen: set[int], choice: Sequence[Literal]) -> int:

@@ -1,7 +1,9 @@
 """Local search in exact neighbourhoods: a random cutset keeps its values, the rest gets the best.
 
 A neighbourhood has most nodes, so that the search seldom stays where it should not. Each step costs
-as much as elimination with small tables, and never makes a choice worse.
+as much as elimination with small tables, and never makes a choice worse. Where it stays, half of
+the values are drawn anew; what comes of them and what was there differ in few nodes then, whose
+best values are better than both.
 """
 
 from __future__ import annotations
@@ -45,6 +47,29 @@ def improve(
     return better
 
 
+def disturbed(
+    nodes: Sequence[int],
+    sizes: Sequence[int],
+    adjacency: Adjacency,
+    random: Random,
+    values: Sequence[int],
+) -> list[int]:
+    """Values of which half, those of nodes around a drawn one, are drawn anew."""
+    found = [random.choice(nodes)]
+    seen = set(found)
+    for v in found:
+        if 2 * len(found) >= len(nodes):
+            break
+        near = sorted(adjacency[v] - seen)
+        random.shuffle(near)
+        seen.update(near)
+        found += near
+    drawn = list(values)
+    for v in found[: max(len(nodes) // 2, 1)]:
+        drawn[v] = random.randrange(sizes[v])
+    return drawn
+
+
 def neighbourhood(
     nodes: Sequence[int], sizes: Sequence[int], given: Adjacency, random: Random
 ) -> Order:
@@ -53,7 +78,8 @@ def neighbourhood(
     Always the node with the smallest table leaves. Where it is over the limit, one of a few drawn
     nodes, the one with the most neighbours, is not free.
     """
-    adjacency = {v: set(given[v]) for v in nodes}
+    own = set(nodes)
+    adjacency = {v: given[v] & own for v in nodes}
     drawn = list(nodes)
     random.shuffle(drawn)
     leaving = Leaving(sizes, adjacency, TABLE_LIMIT, tuple(drawn))

@@ -8,13 +8,14 @@ bears more another bears less, so the sum of all tables stays exact whatever the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from solver.ascent import ascended
 from solver.highs import quiet_highs
 from solver.minibuckets import CoreTable, Numbers, Stopped
 
@@ -24,10 +25,16 @@ _LARGEST_COST: Final = 2.0**20
 _EXACT: Final = 2.0**52
 """Sums of whole floats below this are exact."""
 
-_ITERATION: Final = 1_000
+_ITERATION: Final = 3_000
 """What an iteration counts as besides the size of the relaxation."""
 
 _MOST_ITERATIONS: Final = 2**31 - 1
+
+_PASSES: Final = 8
+"""Passes that move costs step by step before: they spare the simplex method a third of its way."""
+
+_RAY: Final = 2.0**30
+"""What a ray of duals is weighed with."""
 
 _MOST_ROWS: Final = 20_000
 """Beyond these, iterations take much longer."""
@@ -45,8 +52,8 @@ class Relaxed:
 
     tables: list[CoreTable]
     """One for each node, and those over several."""
-    values: dict[int, int]
-    """Of each node the likeliest one, which need not be possible together."""
+    program: Program
+    """The relaxation, solved."""
 
 
 def relaxed(
@@ -61,22 +68,23 @@ def relaxed(
 
     None where it would take more work than ``room``, or was not solved within it or within
     ``seconds`` of the clock, or where it is likely to be weak. Of complex costs only the real
-    parts move.
+    parts move by duals.
     """
     if room <= 0 or sum([len(scope) for scope, _ in tables]) > _MOST_ROWS:
         return None
     model = _Model(nodes, sizes, tables)
-    # As was measured: what an iteration takes, and that there are fewer of them than rows.
-    each = _ITERATION + model.rows // 4 + model.entries // 50
     if (
         model.rows > _MOST_ROWS
         or model.rows > _MOST_ROWS_EACH * sum([sizes[v] for v in nodes])
-        or 2 * model.rows * each // 3 > room
+        # There are fewer iterations than rows, as was measured.
+        or 2 * model.rows * model.iteration // 3 > room
     ):
         return None
-    optimum, taken = model.solved(int(min(room / each, _MOST_ITERATIONS)), seconds)
-    stopped(taken * each)
-    return None if optimum is None else model.moved(*optimum)
+    model = _Model(nodes, sizes, ascended(nodes, sizes, tables, _PASSES, stopped))
+    program = Program(model)
+    if not program.is_possible or not program.solve(room, seconds, stopped):
+        return None
+    return Relaxed(model.moved(program.duals()), program)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +108,21 @@ class _Model:
         self, nodes: Sequence[int], sizes: Sequence[int], tables: Sequence[CoreTable]
     ) -> None:
         kind = np.result_type(np.float64, *[table for _, table in tables])
-        self._own: dict[int, Numbers] = {v: np.zeros(sizes[v], kind) for v in nodes}
+        self.own: dict[int, Numbers] = {v: np.zeros(sizes[v], kind) for v in nodes}
         self._tables: list[_Shared] = []
         # A row says that a node has one value, or that a table and a node agree on a class.
         self.rows = len(nodes)
         self.entries = 0
         for scope, table in tables:
             if len(scope) == 1:
-                self._own[scope[0]] = self._own[scope[0]] + table
+                self.own[scope[0]] = self.own[scope[0]] + table
                 continue
+            for axis, v in enumerate(scope):
+                # Above their least, more values cost the same.
+                least = table.real.min(axis=tuple([a for a in range(table.ndim) if a != axis]))
+                least = np.where(np.isfinite(least), least, 0)
+                self.own[v] = self.own[v] + least
+                table = table - _along(axis, least, table.ndim)  # noqa: PLW2901
             classes, costs = _classes(table.real)
             first = []
             for size in costs.shape:
@@ -117,46 +131,20 @@ class _Model:
             self.entries += costs.size
             self._tables.append(_Shared(scope, table, classes, costs, first))
 
-    def solved(self, iterations: int, seconds: float) -> tuple[tuple[Floats, Floats] | None, int]:
-        """The duals of the rows and the values of the columns, and the iterations that it took."""
-        import highspy
+    @property
+    def iteration(self) -> int:
+        """The work of an iteration of the simplex method, as was measured."""
+        return _ITERATION + self.rows // 4 + self.entries // 50
 
-        cost, length, indices, values = self._columns()
-        possible = np.isfinite(cost)
-        kept = np.repeat(possible, length)
-        cost, length = cost[possible], length[possible]
-        unit = max(1.0, float(np.abs(cost).max(initial=0.0)) / _LARGEST_COST)
-        model = highspy.HighsLp()
-        model.num_col_, model.num_row_ = len(cost), self.rows
-        model.col_cost_ = cost / unit
-        model.col_lower_, model.col_upper_ = np.zeros(len(cost)), np.full(len(cost), np.inf)
-        # A node has one value, and what two agree on differs by nothing.
-        model.row_lower_ = model.row_upper_ = np.where(
-            np.arange(self.rows) < len(self._own), 1.0, 0.0
-        )
-        matrix = model.a_matrix_
-        matrix.format_ = highspy.MatrixFormat.kColwise
-        matrix.start_ = np.concatenate(([0], np.cumsum(length))).astype(np.int32)
-        matrix.index_, matrix.value_ = indices[kept].astype(np.int32), values[kept]
-        highs = quiet_highs()
-        # Presolve takes longer than what it saves, unless it follows what is forbidden.
-        highs.setOptionValue("presolve", "off" if possible.all() else "on")
-        highs.setOptionValue("simplex_iteration_limit", iterations)
-        if np.isfinite(seconds):
-            highs.setOptionValue("time_limit", max(seconds, 0.0))
-        highs.passModel(model)
-        highs.run()
-        taken = max(highs.getInfo().simplex_iteration_count, 0)
-        if highs.getModelStatus() != highspy.HighsModelStatus.kOptimal:
-            return None, taken
-        found = highs.getSolution()
-        return (np.array(found.row_dual) * unit, np.array(found.col_value)), taken
+    def columns(self) -> tuple[Floats, Places, Places, Floats, Places]:
+        """The cost of each column, how many entries it has, and the rows and values of those.
 
-    def _columns(self) -> tuple[Floats, Places, Places, Floats]:
-        """The cost of each column, how many entries it has, and the rows and values of those."""
-        own = list(self._own.values())
-        start = dict(zip(self._own, np.cumsum([0, *map(len, own)]).tolist(), strict=False))
-        count = sum(map(len, own))
+        Last where the columns of each node and then of each table start, and where all end.
+        """
+        own = list(self.own.values())
+        starts = np.cumsum([0, *map(len, own)])
+        start = dict(zip(self.own, starts.tolist(), strict=False))
+        count = int(starts[-1])
         costs = [costs.real for costs in own]
         columns = [np.arange(count)]
         rows = [np.repeat(np.arange(len(own)), [len(costs) for costs in own])]
@@ -174,28 +162,156 @@ class _Model:
         indices = np.concatenate((np.concatenate(rows)[order], *joined))
         values = np.ones(len(indices))
         values[: len(at)][order >= count] = -1.0
-        return np.concatenate(costs), np.concatenate((np.bincount(at), *lengths)), indices, values
+        return (
+            *(np.concatenate(costs), np.concatenate((np.bincount(at), *lengths))),
+            *(indices, values, np.cumsum([0, *map(len, costs)])),
+        )
 
-    def moved(self, duals: Floats, columns: Floats) -> Relaxed:
-        """The tables with whole costs moved by duals, unless those are huge."""
-        change = np.rint(np.nan_to_num(duals))
-        if np.abs(change).sum() >= _EXACT:
-            change[:] = 0
-        values = {}
-        at = 0
-        for v, own in self._own.items():
-            possible = np.flatnonzero(np.isfinite(own))
-            values[v] = int(possible[np.argmax(columns[at : at + len(possible)])])
-            at += len(possible)
+    def moved(self, duals: Floats) -> list[CoreTable]:
+        """The tables with costs moved by whole duals."""
+        own = dict(self.own)
         moved = []
         for shared in self._tables:
             table = shared.table
             for axis, (v, classes) in enumerate(zip(shared.scope, shared.classes, strict=True)):
-                part = change[shared.first[axis] + classes]
-                self._own[v] = self._own[v] + part
-                table = table - part.reshape([-1 if a == axis else 1 for a in range(table.ndim)])
+                part = duals[shared.first[axis] + classes]
+                own[v] = own[v] + part
+                table = table - _along(axis, part, table.ndim)
             moved.append((shared.scope, table))
-        return Relaxed([*[((v,), own) for v, own in self._own.items()], *moved], values)
+        return [*[((v,), costs) for v, costs in own.items()], *moved]
+
+
+class Program:
+    """The relaxation in HiGHS, of all values of the nodes or of some."""
+
+    def __init__(self, model: _Model) -> None:
+        import highspy
+
+        self._optimal = highspy.HighsModelStatus.kOptimal
+        self._infeasible = highspy.HighsModelStatus.kInfeasible
+        self._iteration = model.iteration
+        cost, length, indices, values, starts = model.columns()
+        possible = np.isfinite(cost)
+        kept = np.repeat(possible, length)
+        self._cost, length = cost[possible], length[possible]
+        self._indices, self._values = indices[kept], values[kept]
+        self._starts = np.concatenate(([0], np.cumsum(length)))
+        numbers = np.concatenate(([0], np.cumsum(possible)))
+        self._groups = numbers[starts]
+        self.is_possible = bool((np.diff(self._groups) > 0).all())
+        """Whether each node has a value, and each table an entry, that is not forbidden."""
+        self._columns: dict[int, dict[int, int]] = {}
+        """By node: the column of each value that is not forbidden."""
+        for v, start, end in zip(model.own, starts.tolist(), starts[1:].tolist(), strict=False):
+            own = np.flatnonzero(possible[start:end])
+            self._columns[v] = dict(zip(own.tolist(), numbers[start + own].tolist(), strict=True))
+        self._narrowed: Mapping[int, Set[int]] = {}
+        self._unit = max(1.0, float(np.abs(self._cost).max(initial=0.0)) / _LARGEST_COST)
+        self._highs = quiet_highs()
+        # Presolve takes longer than what it saves, unless it follows what is forbidden.
+        self._highs.setOptionValue("presolve", "off" if possible.all() else "on")
+        self._highs.passModel(self._program(highspy, model.rows))
+
+    def _program(self, highspy: Any, rows: int) -> Any:
+        program = highspy.HighsLp()
+        program.num_col_, program.num_row_ = len(self._cost), rows
+        program.col_cost_ = self._cost / self._unit
+        program.col_lower_ = np.zeros(len(self._cost))
+        # The columns of values have an end: where one is barred and set free, duals stay possible.
+        is_value = np.arange(len(self._cost)) < self._groups[len(self._columns)]
+        program.col_upper_ = np.where(is_value, 1.0, np.inf)
+        # A node has one value, and what two agree on differs by nothing.
+        program.row_lower_ = program.row_upper_ = np.where(
+            np.arange(rows) < len(self._columns), 1.0, 0.0
+        )
+        matrix = program.a_matrix_
+        matrix.format_ = highspy.MatrixFormat.kColwise
+        matrix.start_ = self._starts.astype(np.int32)
+        matrix.index_, matrix.value_ = self._indices.astype(np.int32), self._values
+        return program
+
+    def values(self, v: int) -> Set[int]:
+        """The values that a node has left."""
+        return self._narrowed.get(v, self._columns[v].keys())
+
+    def narrow(self, left: Mapping[int, Set[int]]) -> None:
+        """Leaves nodes these values, and to all others all of theirs."""
+        ends = {
+            column: float(v not in left or value in left[v])
+            for v in dict.fromkeys([*self._narrowed, *left])
+            for value, column in self._columns[v].items()
+        }
+        self._narrowed = left
+        numbers, upper = np.array(list(ends), np.int32), np.array(list(ends.values()))
+        self._highs.changeColsBounds(len(ends), numbers, np.zeros(len(ends)), upper)
+
+    def solve(self, room: float, seconds: float, stopped: Stopped, effort: int = 1) -> bool:
+        """Whether the optimum was found within some work and time.
+
+        An iteration takes ``effort`` times the work of one from the start.
+        """
+        each = effort * self._iteration
+        iterations = int(min(max(room, 0) / each, _MOST_ITERATIONS))
+        self._highs.setOptionValue("simplex_iteration_limit", iterations)
+        if np.isfinite(seconds):
+            self._highs.setOptionValue("time_limit", self._highs.getRunTime() + max(seconds, 0.0))
+        self._highs.run()
+        stopped(max(self._highs.getInfo().simplex_iteration_count, 0) * each)
+        return bool(self._highs.getModelStatus() == self._optimal)
+
+    @property
+    def is_refuted(self) -> bool:
+        """Whether HiGHS says that there is no solution."""
+        return bool(self._highs.getModelStatus() == self._infeasible)
+
+    def basis(self) -> Any:
+        """Where the simplex method ended."""
+        return self._highs.getBasis()
+
+    def go_to(self, basis: Any) -> None:
+        """Lets the simplex method start where it ended before."""
+        self._highs.setBasis(basis)
+
+    def duals(self) -> Floats:
+        """The dual of each row in whole numbers, or zeros where those are huge."""
+        if self.is_refuted:
+            _, is_found, ray = self._highs.getDualRay()
+            return _whole(_RAY * np.array(ray if is_found else [0.0] * self._highs.getNumRow()))
+        return _whole(np.array(self._highs.getSolution().row_dual) * self._unit)
+
+    def bound(self) -> float:
+        """What all values that are left cost at least, exactly, by whatever the duals are."""
+        change = self.duals()
+        change[: len(self._columns)] = 0
+        costs = self._cost - np.add.reduceat(
+            self._values * change[self._indices], self._starts[:-1]
+        )
+        for v, left in self._narrowed.items():
+            barred = [column for value, column in self._columns[v].items() if value not in left]
+            costs[barred] = np.inf
+        return float(np.minimum.reduceat(costs, self._groups[:-1]).sum())
+
+    def shares(self) -> dict[int, dict[int, float]]:
+        """By node how much of it has each value that is left, the likeliest first."""
+        found: list[float] = list(self._highs.getSolution().col_value)
+        return {
+            v: dict(
+                sorted(
+                    ((value, found[columns[value]]) for value in self.values(v)),
+                    key=lambda item: (-item[1], item[0]),
+                )
+            )
+            for v, columns in self._columns.items()
+        }
+
+
+def _whole(duals: Floats) -> Floats:
+    change = np.rint(np.nan_to_num(duals))
+    return change if np.abs(change).sum() < _EXACT else np.zeros(len(change))
+
+
+def _along(axis: int, costs: Numbers, dimensions: int) -> Numbers:
+    return costs.reshape([-1 if a == axis else 1 for a in range(dimensions)])
 
 
 def _classes(table: Floats) -> tuple[list[Places], Floats]:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from importlib import import_module
 from math import ceil, inf, isfinite
 from pathlib import Path
-from threading import Event, Thread
 from time import process_time
 from typing import Any, Final
 from unittest.mock import patch
@@ -34,9 +33,6 @@ from solver.solve import TABLE_LIMIT
 
 SLOWER: Final = 20
 """How many times a limit of CPU time the clock may show, on a machine that does much else."""
-
-_LOOK: Final = 0.02
-"""Seconds between looks at the time."""
 
 _MEGABYTE: Final = 1_000_000
 
@@ -86,32 +82,13 @@ def _ours(problem: Problem, seconds: float) -> Found:
 
 
 def _cpsat(problem: Problem, seconds: float) -> Found:
-    from ortools.sat.python import cp_model
-
     end = process_time() + seconds
 
-    class Timed(cp_model.CpSolver):  # type: ignore[misc]
-        """Ends by the time of the CPU, which CP-SAT itself does not look at."""
+    def stops() -> bool:
+        return process_time() >= end
 
-        def solve(self, *args: Any) -> Any:
-            solved = Event()
-
-            def look() -> None:
-                while not solved.wait(_LOOK):
-                    if process_time() >= end:
-                        self.stop_search()
-
-            watch = Thread(target=look)
-            watch.start()
-            try:
-                return super().solve(*args)
-            finally:
-                solved.set()
-                watch.join()
-
-    with patch.object(cp_model, "CpSolver", Timed):
-        limits = {"time_limit": inf, "search_seconds": SLOWER * seconds}
-        return _of(lambda: solve_whole(problem, **limits))
+    limits = {"time_limit": inf, "search_seconds": SLOWER * seconds}
+    return _of(lambda: solve_whole(problem, **limits, stops=stops))
 
 
 def _of(solving: Callable[[], Solution]) -> Found:
@@ -267,6 +244,10 @@ def _as_they_are(order: object, sizes: object, tables: object, *_: object) -> ob
     return tables
 
 
+def _as_they_were(*arguments: object) -> object:
+    return arguments[-1]
+
+
 def _nothing(*_: object) -> None:
     return None
 
@@ -286,7 +267,7 @@ PARTS: Final[Mapping[str, Callable[[Problem, float], Found]]] = {
     "without sets of copies": _ours_with("solver.solve", "TARGETS_TOGETHER", 1),
     "without the relaxation": _ours_with("solver.core", "relaxed", _nothing),
     "without moving costs": _ours_with("solver.core", "ascended", _as_they_are),
-    "without neighbourhoods": _ours_with("solver.core", "_MOST_STEPS", 0),
+    "without neighbourhoods": _ours_with("solver.core", "improve", _as_they_were),
     "CP-SAT for the core": _ours_with("solver.core", "fits", lambda tables: False),
 }
 """Our solver, and what it would be without one of its parts."""

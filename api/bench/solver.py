@@ -94,14 +94,20 @@ def _run(solver: str, instance: Instance, seconds: float) -> Run | None:
 
 
 def beaten(runs: Mapping[str, Run | None]) -> Iterator[str]:
-    """What others found that is better than ours."""
+    """What others found that is better than ours, and after how much CPU time."""
     ours = _found(runs[_OURS])
     for solver, other in runs.items():
         value, bound = _found(other).value, _found(other).bound
         if value is not None and (ours.value is None or value < ours.value):
-            yield f"{solver} has the value {value:,}, ours is {_number(ours.value)}"
+            text = f"{solver} has the value {value:,}{_after(other)}"
+            yield f"{text}, ours is {_number(ours.value)}{_after(runs[_OURS])}"
         if bound is not None and (ours.bound is None or bound > ours.bound):
-            yield f"{solver} has the bound {bound:,}, ours is {_number(ours.bound)}"
+            text = f"{solver} has the bound {bound:,}{_after(other)}"
+            yield f"{text}, ours is {_number(ours.bound)}{_after(runs[_OURS])}"
+
+
+def _after(run: Run | None) -> str:
+    return "" if run is None else f" after {run.cpu_seconds:.2f} s"
 
 
 def summary(races: Mapping[float, Sequence[Mapping[str, Run | None]]]) -> Iterator[str]:

@@ -16,7 +16,7 @@ from solver.ascent import ascended
 from solver.core import CoreFound, fits, search_core
 from solver.frontier import search
 from solver.minibuckets import mini_buckets
-from solver.neighbourhoods import improve, neighbourhood
+from solver.neighbourhoods import disturbed, improve, neighbourhood
 from solver.order import adjacency_of, search_order
 from tests.solver.nets import Net, go_on, nets
 from tests.solver.problems import dense_problem
@@ -125,6 +125,33 @@ def test_neighbourhoods_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
         kept += bool(fixed)
     assert better > 50
     assert kept > 25
+
+
+def test_few_nodes_are_freed_as_exactly() -> None:
+    for seed, net in enumerate(nets(30, forbid=0.0)):
+        random = Random(seed)
+        start = [random.randrange(size) for size in net.sizes]
+        few = random.sample(net.nodes, 2)
+        adjacency = adjacency_of(len(net.sizes), net.scopes)
+        free = neighbourhood(few, net.sizes, adjacency, random)
+        assert sorted(free.nodes) == sorted(few)
+        values = improve(free, net.sizes, net.scopes, net.packed, start)
+        others = [v for v in net.nodes if v not in few]
+        costs = [net.cost(v) for v in net.assignments() if all(v[u] == start[u] for u in others)]
+        assert net.cost(values) == np.array(costs).min()
+
+
+def test_half_of_the_values_are_drawn_anew() -> None:
+    changed = 0
+    for seed, net in enumerate(nets(30)):
+        random = Random(seed)
+        adjacency = adjacency_of(len(net.sizes), net.scopes)
+        before = [0] * len(net.sizes)
+        after = disturbed(net.nodes, net.sizes, adjacency, random, before)
+        assert all(0 <= value < size for value, size in zip(after, net.sizes, strict=True))
+        assert sum(value > 0 for value in after) <= max(len(net.nodes) // 2, 1)
+        changed += after != before
+    assert changed > 40
 
 
 def searched(net: Net, start: Any = None, time_limit: float = 5.0) -> CoreFound:

@@ -1,4 +1,5 @@
 import sys
+from contextlib import suppress
 from random import Random
 
 import numpy as np
@@ -271,6 +272,19 @@ def test_no_time_and_no_solution() -> None:
     for limit in (9, 1000):
         with pytest.raises(InfeasibleError):
             solve(problem, table_limit=limit, time_limit=0.0)
+
+
+def test_a_whole_search_that_has_to_end() -> None:
+    asked = []
+
+    def stops() -> bool:
+        asked.append(True)
+        return True
+
+    problem = dense_problem(3, variables=30, labels=4)
+    with suppress(NoSolutionFoundError):
+        assert solve_whole(problem, time_limit=1e9, stops=stops).status is Status.FEASIBLE
+    assert asked
 
 
 def test_conflicts_are_infeasible_and_minimal() -> None:

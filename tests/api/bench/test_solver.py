@@ -95,10 +95,12 @@ def test_what_is_better_is_said() -> None:
 
     assert list(beaten({"ours": ran(5, 5), "a": ran(5, 5), "b": ran(7, 3), "c": None})) == []
     assert list(beaten({"ours": ran(9, 5), "a": ran(8, 4), "b": ran(None, 6)})) == [
-        "a has the value 8, ours is 9",
-        "b has the bound 6, ours is 5",
+        "a has the value 8 after 0.10 s, ours is 9 after 0.10 s",
+        "b has the bound 6 after 0.10 s, ours is 5 after 0.10 s",
     ]
-    assert list(beaten({"ours": None, "a": ran(8, None)})) == ["a has the value 8, ours is none"]
+    assert list(beaten({"ours": None, "a": ran(8, None)})) == [
+        "a has the value 8 after 0.10 s, ours is none"
+    ]
 
 
 def test_a_part_that_is_replaced_is_missed() -> None:
