@@ -61,6 +61,7 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench solver --parts --quick -o benchmarks/solver-parts.md
 	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
 	$(BIN)/layout-planner bench defaults -o benchmarks/defaults.md
+	$(BIN)/layout-planner bench calibrations -o benchmarks/calibrations.md
 	$(BIN)/layout-planner bench explore -o benchmarks/explore.md
 	$(BIN)/layout-planner bench tune --devices 4 -o benchmarks/tune.md
 	$(BIN)/layout-planner bench jobs -o benchmarks/jobs.md

@@ -336,6 +336,30 @@ def bench_defaults(folder: Path | None, output: Path | None) -> None:
     defaults(folder, output)
 
 
+@bench_group.command("calibrations")
+@click.argument("folder", required=False, type=FOLDER, metavar="[DIR]")
+@click.option(
+    "--profile",
+    "profiles",
+    multiple=True,
+    metavar="DEVICE=NAME|FILE",
+    help="The profile of a device of DIR [default: the repository's]. May be repeated.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
+def bench_calibrations(folder: Path | None, profiles: tuple[str, ...], output: Path | None) -> None:
+    """Compare profiles measured through WebGPU with ExecuTorch's runs: are plans in order?
+
+    DIR has recorded runs, a folder for each device [default: the repository's].
+    """
+    from api.bench.calibrations import calibrations
+    from api.files import check_writable
+    from planner.costs.profile_file import load_profile
+
+    check_writable(output)
+    named = dict(each.partition("=")[::2] for each in profiles)
+    calibrations(folder, {name: load_profile(path) for name, path in named.items()}, output)
+
+
 @bench_group.command("tunings")
 @click.argument("folders", nargs=-1, required=True, type=FOLDER, metavar="FOLDER...")
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
