@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import asdict
 from math import expm1
@@ -42,7 +43,11 @@ def describe_costs(path: Path, device: str | None) -> dict[str, Any]:
 
 def describe_device(device: Device) -> dict[str, Any]:
     """A device's file as ``describe_costs`` describes a database with this device alone."""
-    return {"devices": [_device(device.name, device.runs)]}
+    described = _device(device.name, device.runs)
+    described["driver"] = device.driver
+    if device.profile is not None:
+        described["profile"] = json.loads(device.profile.to_json())
+    return {"devices": [described]}
 
 
 def _device(name: str, records: tuple[RunRecord, ...]) -> dict[str, Any]:
@@ -50,6 +55,7 @@ def _device(name: str, records: tuple[RunRecord, ...]) -> dict[str, Any]:
     return {
         "name": name,
         "driver": records[0].run.driver if records else "",
+        "profile": None,
         "runs": [
             {
                 "source": record.run.source,
@@ -71,8 +77,22 @@ def costs_tables(description: dict[str, Any]) -> Iterator[RenderableType]:
     if not description["devices"]:
         yield Text("the database has no devices yet")
     for device in description["devices"]:
-        yield _runs(device)
-        yield _operators(device)
+        if device["profile"] is not None:
+            yield Text(f"{device['name']}, its own profile. {_fit(device['profile'])}")
+        if device["runs"] or device["profile"] is None:
+            yield _runs(device)
+            yield _operators(device)
+
+
+def _fit(profile: dict[str, Any]) -> str:
+    fit = profile.get("measured", {}).get("fit", {})
+    errors = ""
+    if {"median_error", "p90_error"} <= fit.keys():
+        errors = (
+            f" For shapes that it was not fitted to it is off by {fit['median_error']:.1%} in the "
+            f"median, and by less than {fit['p90_error']:.1%} for 90 % of them."
+        )
+    return f"{profile['description']}{errors}"
 
 
 def _runs(device: dict[str, Any]) -> Table:

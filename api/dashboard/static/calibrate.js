@@ -26,6 +26,7 @@ const REFERENCE = `${SOURCE}/sweeps/quick/3`; // what throttling is seen by
 const REPEATS = Number(dataOf(form, "repeats"));
 const chart = new Samples(find("samples"));
 const gate = new Gate();
+let stage = ""; // what is done now, whether or not it is held up
 const parameters = new URLSearchParams(location.search);
 
 form.addEventListener("submit", async (event) => {
@@ -45,17 +46,30 @@ find("stop").addEventListener("click", () => {
   if (gate.isStopped) gate.goOn();
   else gate.stop();
   find("stop").textContent = gate.isStopped ? "Go on" : "Stop";
-  if (gate.isStopped) say("Stopped. What was measured so far is kept on this page.");
+  tellHold();
 });
 
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) say("Waits while the page is hidden.");
+  if (!form.hidden) return;
+  tellHold();
+  keepAwake();
 });
+
+function tellHold() {
+  if (gate.isStopped) show("stage", "Stopped. What was measured so far is kept on this page.");
+  else show("stage", document.hidden ? "Waits while the page is hidden." : stage);
+}
+
+/** A screen that goes dark hides the page. Browsers may refuse, and let go when it is hidden. */
+async function keepAwake() {
+  if (!document.hidden) await navigator.wakeLock?.request("screen").catch(() => undefined);
+}
 
 /** @param {Record<string, string>} asked the device, the sweep, and how to time */
 async function calibrate({ device, sweep: name, timing }) {
   show("problem", "");
   find("stop").hidden = false;
+  await keepAwake();
   const gpu = await Gpu.open(timing === "queue" ? timing : undefined);
   if (gpu === null) throw new Error("This browser gives pages no GPU through WebGPU.");
   gpu.device.lost.then(({ reason, message }) => {
@@ -195,7 +209,10 @@ function tell({ device, profile, median_error, p90_error, samples, left_out }) {
 }
 
 /** @param {string} text */
-const say = (text) => show("stage", text);
+function say(text) {
+  stage = text;
+  if (gate.isOpen) show("stage", text);
+}
 
 /**
  * @param {string} id

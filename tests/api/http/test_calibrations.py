@@ -258,6 +258,8 @@ def test_a_link_calibrates_one_device_and_does_nothing_else(tmp_path: Path) -> N
         assert client.post("/calibrations/samples", json=theirs, headers=linked).status_code == 403
 
         assert hand_in(client, begin(client, **linked), **linked).status_code == 201
+        audited = (tmp_path / "data" / "audit.log").read_text()
+        assert '"link for my phone"' in audited and "link=" in audited and link not in audited
         assert client.get("/devices/my phone", headers=reader).json()["profile"]
 
 

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import planner
+from planner.costs.by_profile import ProfileSource
 from planner.costs.profile_file import load_profile
 from planner.errors import InputError, OptionError
 from planner.ir.representation import REPRS
@@ -38,6 +39,7 @@ from planner.measured.device import (
 from planner.measured.join import Join, Sample, Step
 from planner.options import PlanOptions, make_options
 from planner.pipelines.lowered import replan
+from tests.planner.costs.curves import curved
 from tests.recorded import recorded
 
 ROW = {
@@ -106,6 +108,7 @@ def devices(draw: st.DrawFn) -> Device:
         draw(st.none() | _SIZES),
         draw(st.sampled_from([(), (ROW,)])),
         tuple(draw(st.lists(runs, max_size=3))),
+        draw(st.sampled_from([None, load_profile("h200"), curved()])),
     )
 
 
@@ -185,6 +188,8 @@ def test_a_file_that_is_cut_off_or_changed_is_named(
         ({"avoid": [{"operators": []}]}, "row 0"),
         ({"avoid": {}, "runs": [{}]}, "KeyError: 'source'"),
         ({"runs": None}, "TypeError"),
+        ({"profile": {}}, "phone.json's profile is not a valid device profile"),
+        ({"profile": json.loads(load_profile("bytes").to_json())}, "does not count in ns"),
     ],
 )
 def test_what_is_wrong_is_said(damage: dict[str, Any], said: str) -> None:
@@ -294,6 +299,20 @@ def test_options_for_a_device(tmp_path: Path) -> None:
     assert len(options.avoid.rows) == 2
     with pytest.raises(OptionError, match="profile 'bytes' counts bytes"):
         device_options(str(path), make_options("bytes"))
+
+
+def test_a_devices_own_profile_prices_what_was_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "phone.json"
+    save_device(replace(PHONE, runs=(), profile=curved()), path)
+    assert device_options(str(path)).profile == curved()
+    # Another one that is asked for comes first.
+    assert device_options(str(path), make_options("h200")).profile == load_profile("h200")
+    # Without runs its profile is all that is known: plans are those by the profile alone.
+    program = recorded("mv2_xs_int8", "greedy.pte")
+    by_device = replan(program, "mv2.pte", device_options(str(path)))
+    alone = replace(device_options(str(path)), costs=ProfileSource(curved()))
+    by_profile = replan(program, "mv2.pte", alone)
+    assert by_device.report.total.objective_cost == by_profile.report.total.objective_cost
 
 
 def test_a_device_that_says_little_changes_little() -> None:
