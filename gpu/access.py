@@ -65,12 +65,16 @@ class Memory:
     def item(self, offsets: Offsets) -> str:
         """Index of a unit, or of the block that it is in, in the bound array."""
         placement = self.placement
+        apart = placement.units_apart
         terms = []
-        for dim, stride in enumerate(placement.strides):
+        for dim, count in enumerate(placement.strides):
             offset = offsets[dim] if dim != BATCH else 0
-            name = self.coordinate(dim, offset)
+            name, stride = self.coordinate(dim, offset), count * apart
             if dim in (placement.packed_dim, placement.outer_dim):
                 name = f"brick_{AXES[dim]}"
+            elif apart > 1 and dim == placement.blocks.outer_dim:
+                terms.append((f"({name} % {apart}u)", 1))
+                name = f"({name} / {apart}u)"
             # A plain buffer's strides count elements; units follow along the packed dimension.
             is_row = placement.is_plain and dim != placement.packed_dim
             if placement.extents[dim] > 1:

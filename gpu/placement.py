@@ -100,6 +100,11 @@ class Placement:
         """Q: the dimension (WHCN) along which a block holds four units; None if it holds one."""
         return self.blocks.outer_dim if self.blocks.outer_size == UNIT else None
 
+    @property
+    def units_apart(self) -> int:
+        """Units of a block that are taken one by one; 1 where they are read or written together."""
+        return self.blocks.outer_size if self.outer_dim is None else 1
+
     @cached_property
     def order(self) -> tuple[int, ...]:
         """Dimensions (WHCN) of a buffer's blocks, outermost first."""

@@ -11,23 +11,30 @@ it reads and writes whole ones. Where source and target are packed along differe
 transposes its brick in registers. Where consecutive units run along different dimensions, a
 workgroup converts a tile of bricks: read along the source's dimension, exchanged in workgroup
 memory, written along the target's.
+
+Where blocks of units make a brick a cube of 64 elements, small tensors have few of them. Then the
+blocks' units are taken one by one.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
 from math import prod
+from typing import Final
 
 from gpu.access import WORD_BYTES, is_aligned
 from gpu.bricks import BrickKernel
 from gpu.errors import GpuError
 from gpu.kernel import Kernel, Shader, Step
-from gpu.placement import CONTIGUOUS, UNIT, Placement
+from gpu.placement import BATCH, CONTIGUOUS, UNIT, Placement
 from gpu.tiles import TileKernel
 from gpu.words import WordKernel
 from planner.ir.physical import BlockedLayout
-from planner.ir.representation import CHANNELS, WIDTH
+from planner.ir.representation import CHANNELS, HEIGHT, WIDTH
 from schema import VkMemoryLayout
+
+_FEW_CUBES: Final = 2**15
+"""Bricks of four by four by four below which a large GPU waits for each, rather than for memory."""
 
 
 @lru_cache(maxsize=4096)
@@ -37,7 +44,7 @@ def shader(source: Placement, target: Placement, step: Step = "repack") -> Shade
     Raises ``GpuError`` where shapes differ or element sizes do not fit the step.
     """
     _check(source, target, step)
-    source, target = map(_widened, _collapsed(source, target, step))
+    source, target = taken(source, target, step)
     if target.is_plain and target.element_bytes < WORD_BYTES and not is_aligned(target):
         kernel: Kernel = WordKernel(source, target, step)
     elif _is_exchanged(source, target):
@@ -45,6 +52,13 @@ def shader(source: Placement, target: Placement, step: Step = "repack") -> Shade
     else:
         kernel = BrickKernel(source, target, step)
     return kernel.shader()
+
+
+def taken(source: Placement, target: Placement, step: Step) -> tuple[Placement, Placement]:
+    """Both sides as a shader takes them: in one dimension, or other blocks, if that is faster."""
+    source, target = _collapsed(source, target, step)
+    blocked = _single if step != "repack" and _are_few_cubes(source, target) else _widened
+    return blocked(source), blocked(target)
 
 
 def _is_exchanged(source: Placement, target: Placement) -> bool:
@@ -89,6 +103,23 @@ def _collapsed(source: Placement, target: Placement, step: Step) -> tuple[Placem
     )
 
 
+def _are_few_cubes(source: Placement, target: Placement) -> bool:
+    """Whether bricks would be cubes, too few for a large GPU: squares are four times as many."""
+    cubes = prod(-(-extent // UNIT) for extent in source.extents[:BATCH]) * source.extents[BATCH]
+    dims = {source.packed_dim, target.packed_dim}
+    outer = (p.blocks.outer_dim for p in (source, target) if p.representation.is_packed_int8)
+    return cubes < _FEW_CUBES and len(dims.union(outer)) == len((WIDTH, HEIGHT, CHANNELS))
+
+
+class _Single(Placement):
+    """A layout of blocks whose units are read or written one by one."""
+
+    @property
+    def outer_dim(self) -> None:
+        """Units are not taken together."""
+        return None
+
+
 class _Widened(Placement):
     """4C1W with whole rows, whose words lie in memory like blocks of four by four."""
 
@@ -96,6 +127,13 @@ class _Widened(Placement):
     def blocks(self) -> BlockedLayout:
         """Blocks of four words along the width."""
         return BlockedLayout(CHANNELS, UNIT, WIDTH, UNIT, transposed=True)
+
+
+def _single(placement: Placement) -> Placement:
+    outer = placement.outer_dim
+    if outer is not None and placement.extents[outer] % UNIT == 0:
+        return _Single(placement.shape, placement.representation, placement.element_bytes)
+    return placement
 
 
 def _widened(placement: Placement) -> Placement:

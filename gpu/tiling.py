@@ -171,6 +171,9 @@ def _spill(placement: Placement, elements: Sequence[int]) -> float:
     blocks = placement.blocks
     sizes = {blocks.inner_dim: blocks.inner_size, blocks.outer_dim: blocks.outer_size}
     run = placement.block_elements * placement.element_bytes
+    if elements[blocks.outer_dim] < placement.units_apart:
+        run = run // placement.units_apart * elements[blocks.outer_dim]
+        return 8 / run + (0.08 if run % _SECTOR_BYTES else 0.0)
     for dim in reversed(placement.order):
         run *= -(-elements[dim] // sizes.get(dim, 1))
         if elements[dim] < placement.extents[dim]:
@@ -184,7 +187,11 @@ def _parts(placement: Placement, counts: Sequence[int], texels: Sequence[int]) -
     Images lie in memory as small rectangles: on common GPUs four texels wide and eight rows high.
     """
     if not placement.is_texture:
-        return [(d, counts[d]) for d in reversed(placement.order) if d in DIMS]
+        order = [d for d in reversed(placement.order) if d in DIMS]
+        outer = placement.blocks.outer_dim
+        together = gcd(placement.units_apart, counts[outer])
+        first = [(outer, together)] if together > 1 else []
+        return [*first, *((d, counts[d] // (together if d == outer else 1)) for d in order)]
     wide = gcd(max(1, 4 // texels[WIDTH]), counts[WIDTH])
     high = gcd(max(1, 8 // texels[HEIGHT]), counts[HEIGHT])
     return [

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 
 from gpu.convert import QuantParams
 from gpu.kernel import Step
 from gpu.placement import Placement
+from gpu.shader import shader
 from planner.ir.representation import TensorRepr
 from tests.gpu.cases import Machine, places, random_values, types_of
 
@@ -44,3 +47,23 @@ def test_every_pair(
             step,
             parameters,
         )
+
+
+@pytest.mark.parametrize(("step", "size"), [("quantize", 4), ("dequantize", 2)])
+def test_cubes(machine: Machine, monkeypatch: pytest.MonkeyPatch, step: Step, size: int) -> None:
+    """Where bricks are cubes, of many as of few."""
+    shape, parameters, sizes = (2, 8, 4, 12), QuantParams(0.37, -11), types_of(step, size)
+    values = random_values(np.random.default_rng(7), shape, step, sizes[0], parameters)
+    codes = []
+    for few in (0, 2**15):
+        monkeypatch.setattr("gpu.shader._FEW_CUBES", few)
+        shader.cache_clear()
+        for given, wanted in product(*places(step, size)):
+            source, target = Placement(shape, given, sizes[0]), Placement(shape, wanted, sizes[1])
+            if len({source.packed_dim, target.packed_dim}) == 2:
+                machine.check(values, source, target, step, parameters)
+                codes.append(shader(source, target, step).code)
+    shader.cache_clear()
+    half = len(codes) // 2
+    others = sum(a != b for a, b in zip(codes[:half], codes[half:], strict=True))
+    assert others == 6

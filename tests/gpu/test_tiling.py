@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gpu.bench import Conversion, conversions
 from gpu.kernel import THREADS
 from gpu.placement import UNIT
+from gpu.shader import taken
 from gpu.tiling import DIMS, Walk, choose
 
 SIDES = st.sampled_from([1, 2, 3, 4, 5, 7, 8, 9, 12, 16, 28, 33, 40, 64, 112])
@@ -30,7 +31,7 @@ def places(walk: Walk, thread: int) -> list[tuple[int, ...]]:
 @settings(max_examples=60)
 @given(shape=SHAPES, conversion=st.sampled_from([*conversions(2), *conversions(4)]))
 def test_every_item_once(shape: tuple[int, ...], conversion: Conversion) -> None:
-    source, target = conversion.placements(shape)
+    source, target = taken(*conversion.placements(shape), conversion.step)
     dims = {source.packed_dim, target.packed_dim, source.outer_dim, target.outer_dim}
     brick = [UNIT if d in dims else 1 for d in range(4)]
     grid = [-(-e // b) for e, b in zip(source.extents, brick, strict=True)]
