@@ -16,6 +16,7 @@ from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 from executorch.exir._serialize._program import deserialize_pte_binary
 
 from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.executorch.readback import decode_as_executorch
 from planner.executorch.repairs import in_graph_order, mending
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
@@ -31,7 +32,6 @@ from schema.vkgraph import encode
 from solver import Status, solve_whole
 from tests.planner import nets
 from tests.planner.programs import ROUTES, Route, exported, greedy, lower, planned
-from tests.planner.readback import decode_as_executorch
 from tests.schema.strategies import sample_graph
 
 

@@ -23,6 +23,7 @@ from executorch.exir._serialize._program import deserialize_pte_binary, serializ
 from torch import Tensor, nn
 
 from planner.errors import InputError, NoRepresentationError, OptionError
+from planner.executorch.readback import decode_as_executorch
 from planner.files.lowered import delegates_of, graph_of, lowered_limits
 from planner.ir.graph import Layouts
 from planner.ir.representation import TensorRepr
@@ -44,7 +45,6 @@ from tests.planner.programs import (
     planned,
     replanned,
 )
-from tests.planner.readback import decode_as_executorch
 
 OPTIONS = make_options("bytes")
 

@@ -10,13 +10,13 @@ from executorch.backends.vulkan.partitioner.vulkan_partitioner import VulkanPart
 from executorch.exir import to_edge_transform_and_lower
 from torch import Tensor, nn
 
+from planner.executorch.readback import decode_as_executorch
 from planner.executorch.session import planning
 from planner.executorch.session import to_edge_transform_and_lower as planned_lowering
 from planner.files.lowered import delegates_of, graphs_of
 from planner.options import make_options
 from planner.pipelines.lowered import replan
 from schema import VkTensor
-from tests.planner.readback import decode_as_executorch
 
 OPTIONS = make_options("bytes")
 ALIASED = {"alias_buffer_mutations": True}

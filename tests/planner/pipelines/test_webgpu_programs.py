@@ -10,13 +10,13 @@ from executorch.backends.vulkan.op_registry import vulkan_supported_ops
 from executorch.exir._serialize._program import deserialize_pte_binary
 from torch import Tensor, nn
 
+from planner.executorch.readback import decode_as_executorch
 from planner.kernels.webgpu import webgpu_releases_of
 from planner.options import make_options
 from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import replan
 from tests.planner.programs import SCRIPTED, greedy, replanned
-from tests.planner.readback import decode_as_executorch
 
 WEBGPU, VULKAN = make_options("bytes", target="webgpu"), make_options("bytes", target="vulkan")
 

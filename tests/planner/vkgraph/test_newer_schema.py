@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from planner.errors import InputError, NoRepresentationError
+from planner.executorch.readback import decode_as_executorch
 from planner.files.lowered import delegates_of, graph_of
 from planner.options import make_options
 from planner.pipelines.lowered import replan
@@ -32,7 +33,6 @@ from schema.executorch_program import replace_blobs
 from schema.generate import flatc
 from schema.vkgraph import Int, Null, OperatorCall
 from tests.planner.programs import PROGRAMS, greedy
-from tests.planner.readback import decode_as_executorch
 
 OPTIONS = make_options("bytes")
 ADDED = "  added:uint;\n  note:string;\n  numbers:[ulong];\n  more:Extra;\n  extras:[Extra];\n"

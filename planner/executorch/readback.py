@@ -15,9 +15,10 @@ from executorch.backends.vulkan.serialization.vulkan_graph_serialize import (
 
 
 def decode_as_executorch(blob: bytes) -> Any:
-    """Decodes a blob, with the decoder's JSON reader told what flatc calls infinity.
+    """A delegate's graph as ExecuTorch's own reader has it; raises whatever that raises.
 
-    Without that it cannot read its own graphs either, once they hold an attention mask.
+    Its JSON reader is told what flatc calls infinity: without that it cannot read its own graphs
+    either, once they hold an attention mask.
     """
 
     def load(file: Any) -> Any:
