@@ -199,6 +199,22 @@ class Bench:
         times = self.timer.times(works, repeats, together, load)
         return [float(x) for x in np.median(times, axis=1)]
 
+    def one_by_one(
+        self,
+        conversions: Sequence[Conversion],
+        shape: tuple[int, ...],
+        repeats: int,
+        awake_seconds: float = AWAKE_SECONDS,
+    ) -> list[float]:
+        """Least ns of each conversion, alone between two timestamps, one after the other.
+
+        Raises as ``time`` does.
+        """
+        works = [Dispatches(self.dispatch(c.step, *c.placements(shape))) for c in conversions]
+        load = [] if self.gpu.info.is_software else self._load(awake_seconds)
+        times = self.timer.times(works, repeats, 1, load)
+        return [float(x) for x in times.min(axis=1)]
+
     def _load(self, seconds: float) -> list[Dispatch]:
         """Wakes the device; returns copies that keep it busy for the same time again."""
         copy = self.converter.prepare(self._tensor(_LOAD, 0), self._tensor(_LOAD, 1))

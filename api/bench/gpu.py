@@ -45,8 +45,8 @@ def _bench_lines(
     timings: Sequence[Timing],
 ) -> Iterator[str]:
     by_key = {(t.conversion, t.shape): t for t in timings}
-    yield f"{_adapter(info)}. GB/s read and written, and in brackets the part of the speed of a"
-    yield "plain copy of as many bytes in the same run (the faster of the driver's copy and a"
+    yield f"{adapter_words(info)}. GB/s read and written, and in brackets the part of the speed of"
+    yield "a plain copy of as many bytes in the same run (the faster of the driver's copy and a"
     yield "shader's)."
     yield ""
     yield "Parts of the copy's speed: least, median."
@@ -100,7 +100,7 @@ def calibration(
 def _calibration_lines(info: AdapterInfo, made: Calibration) -> Iterator[str]:
     measured = made.profile.measured
     assert measured is not None
-    yield f"{_adapter(info)}, {measured.date}. Launch: {made.launch_ns / 1e3:.1f} µs."
+    yield f"{adapter_words(info)}, {measured.date}. Launch: {made.launch_ns / 1e3:.1f} µs."
     yield f"{measured.fit['samples']:.0f} times fitted; errors are those of shapes that were not."
     yield ""
     yield from head(["repacks", "held out", "median error", "90 % below", "worst"])
@@ -116,7 +116,8 @@ def _calibration_lines(info: AdapterInfo, made: Calibration) -> Iterator[str]:
             yield row([key, f"{1 / access.read[key]:.1f}", f"{1 / access.write[key]:.1f}"])
 
 
-def _adapter(info: AdapterInfo) -> str:
+def adapter_words(info: AdapterInfo) -> str:
+    """A GPU by its name, backend and driver."""
     kind = ", software" if info.is_software else ""
     return f"{info.name} ({info.backend}, {info.driver}{kind})"
 

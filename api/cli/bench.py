@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from api.cli.options import FOLDER, PATH, PROFILE, planning_options
+from api.cli.options import FOLDER, PATH, PROFILE, gpu_options, planning_options
 
 if TYPE_CHECKING:
     from api.bench.kernels import Judged, Program
@@ -152,6 +152,49 @@ def _sweep(
     click.echo(text, nl=False)
     if output is not None:
         write_whole(output, text.encode())
+
+
+@bench_group.command("clones")
+@click.argument("folder", metavar="DIR", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--run", "command", metavar="CMD", help="Run each program by this command.")
+@gpu_options
+@click.option(
+    "--shape",
+    "shapes",
+    multiple=True,
+    metavar="N,C,H,W",
+    help="A tensor to repack [default: tiny, small, medium and large]. May be repeated.",
+)
+@click.option("--repeats", type=click.IntRange(min=1), default=21, show_default=True)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_clones(
+    folder: Path,
+    command: str | None,
+    backend: str | None,
+    adapter: str | None,
+    shapes: tuple[str, ...],
+    repeats: int,
+    output: Path | None,
+) -> None:
+    """Time ExecuTorch's kernels for repacks against our shaders, on this machine's GPU.
+
+    Programs of repacks alone are written to DIR, unless it has them. CMD runs one on the GPU, as
+    for 'bench kernels', {runs} times; our shaders run in the same call. The table of both is
+    printed where ExecuTorch is installed, which reads the ETDumps, once they were run.
+    """
+    from api.bench.clones import clones_table, is_made, make_walks, run_walks, was_run
+    from api.files import check_writable
+    from api.terminal.markdown import print_and_write
+    from gpu.bench import parse_shape
+    from gpu.device import parse_backend
+
+    check_writable(output)
+    if not is_made(folder):
+        make_walks(folder, [parse_shape(text) for text in shapes])
+    if command is not None:
+        run_walks(folder, command, parse_backend(backend), adapter, repeats)
+    if was_run(folder):
+        print_and_write(clones_table(folder), output)
 
 
 @bench_group.command("replan")
