@@ -59,8 +59,8 @@ class Pool:
     async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
         """Has work done once a process may run.
 
-        Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel this kills the
-        process.
+        The process may not be gone yet when this returns, but counts until it is. Raises
+        ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel this kills the process.
         """
         self._check_running(work)
         running = asyncio.ensure_future(self._run(work, on_stage))
@@ -84,11 +84,13 @@ class Pool:
             await self._free.acquire()
         try:
             with traces.span("planning process", work=type(work).__name__, program=work.name):
-                await self._run_now(work, on_stage)
-        finally:
+                end = await self._run_now(work, on_stage)
+        except BaseException:
             self._free.release()
+            raise
+        end.add_done_callback(lambda _: self._free.release())
 
-    async def _run_now(self, work: Work, on_stage: OnStage) -> None:
+    async def _run_now(self, work: Work, on_stage: OnStage) -> asyncio.Future[None]:
         stages = traces.Stages()
 
         def begin(stage: str) -> None:
@@ -97,7 +99,7 @@ class Pool:
 
         try:
             zygote = self._light if work.needs is Needs.NOTHING else self._torch
-            await zygote.run(work, self._seconds, begin)
+            return await zygote.run(work, self._seconds, begin)
         except OSError as error:
             if is_full(error):
                 raise FullDiskError(f"the plan of {work.name}") from error

@@ -91,11 +91,15 @@ class Zygote:
         with self._lock:
             self._kill()
 
-    async def run(self, work: Work, seconds: float, on_stage: OnStage = ignore_stage) -> None:
-        """Has work done by a process of its own, which is gone when this returns or raises.
+    async def run(
+        self, work: Work, seconds: float, on_stage: OnStage = ignore_stage
+    ) -> asyncio.Future[None]:
+        """Has work done by a process of its own.
 
-        ``seconds`` count from when there is a process. Raises ``PlannerError``, ``ProcessError``
-        and ``FullDiskError``. To cancel this kills the process.
+        Returns once it is done, with the end of its process: that is killed then, and may write to
+        its files until it is gone. It is gone when this raises. ``seconds`` count from when there
+        is a process. Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel
+        this kills the process.
         """
         number = next(self._numbers)
         ours, theirs = socket.socketpair()
@@ -105,11 +109,12 @@ class Zygote:
             await self._ask(work, number, theirs)
             await process.follow(seconds)
         finally:
-            try:
-                await asyncio.shield(self._end(process, number))
-            finally:
-                writer.close()
+            end = asyncio.ensure_future(self._end(process, number))
+            end.add_done_callback(lambda _: writer.close())
+            if not process.is_done:
+                await asyncio.shield(end)
         process.conclude(seconds)
+        return end
 
     async def _ask(self, work: Work, number: int, theirs: socket.socket) -> None:
         """Asks for a process, which will be heard at the other end of ``theirs``."""
@@ -241,13 +246,19 @@ class _Process:
         self.has_begun = self.has_ended = False
         self._is_late = self._is_strange = False
 
+    @property
+    def is_done(self) -> bool:
+        """Whether it says that its work is done."""
+        return isinstance(self._said, Done)
+
     async def follow(self, seconds: float) -> None:
-        """Returns when nothing is left of it, when it had its time, or when it talks nonsense."""
+        """Returns when its work is done or nothing is left of it, when it had its time, or when it
+        talks nonsense."""
         while not (self.has_begun or self.has_ended or self._is_strange):
             await self._next()
         try:
             async with asyncio.timeout(seconds):
-                while not (self.has_ended or self._is_strange):
+                while not (self.is_done or self.has_ended or self._is_strange):
                     await self._next()
         except TimeoutError:
             self._is_late = True

@@ -239,9 +239,6 @@ class PlanStore:
         Returns the plan that is kept. ``options`` are those it was asked for with; ``account`` is
         charged for it.
         """
-        found = self.get(plan_id)
-        if found is not None:
-            return found
 
         def keep() -> Plan:
             draft = self.prepare(plan_id, files, source, options)
@@ -285,20 +282,22 @@ class PlanStore:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
         if _PLAN_ID.fullmatch(plan_id) is None:
             raise ValueError(f"{plan_id!r} is not the id of a plan")
-        report = read_report(json.loads(files.report.read_bytes()))
-        kept = {"source": source, "report": files.report, "graph": files.graph}
+        # Once: whoever wrote the file may still be at it.
+        document = files.report.read_bytes()
+        kept: dict[str, bytes | Path] = {"source": source, "report": document, "graph": files.graph}
         if files.program.stat().st_size > 0:
             kept["program"] = files.program
         # At once: what takes time is to wait for the disk, or for the network.
         puts = {name: self._threads.submit(self.blobs.put, path) for name, path in kept.items()}
-        # To the last one, even where one fails: its caller may delete the files.
-        wait(puts.values())
+        try:
+            columns = _columns(read_report(json.loads(document)), options)
+        finally:
+            # To the last one, even where one fails: its caller may delete the files.
+            wait(puts.values())
         put = {name: done.result() for name, done in puts.items()}
         blobs = {column: put.get(column.removesuffix("_sha256")) for column in _BLOBS}
         asked = {"options": json.dumps(write_options(options))}
-        return Draft(
-            {"id": plan_id, **_columns(report, options), **asked, **blobs}, options.profile
-        )
+        return Draft({"id": plan_id, **columns, **asked, **blobs}, options.profile)
 
     def insert(self, session: Session, draft: Draft, accounts: Sequence[Account] = ()) -> Plan:
         """Keeps a plan from the commit of a transaction on; one that is there already stays.

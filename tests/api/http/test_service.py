@@ -16,7 +16,12 @@ from api.http.app import Settings, create_app
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.claims import DatabaseClaims, FileClaims
 from tests.api.http.inside import StandIn, client_of, run, until_removed, uploads, write_plan
-from tests.api.planning.processes import planning_pid, planning_pids, pool_of
+from tests.api.planning.processes import (
+    planning_pid,
+    planning_pids,
+    pool_of,
+    until_none_plans,
+)
 
 
 async def _kill_process() -> None:
@@ -52,7 +57,7 @@ def test_goes_on_after_a_killed_process_and_plans_the_same_once(conv: bytes, scr
     assert pool.is_stopped
     # Without a data folder, plans live as long as the service.
     assert list(scratch.iterdir()) == []
-    assert not planning_pids()
+    asyncio.run(until_none_plans())
 
 
 def test_a_plan_that_takes_too_long(conv: bytes, scratch: Path) -> None:

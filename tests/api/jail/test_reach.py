@@ -207,7 +207,6 @@ while True:
     ("said", "times", "error"),
     [
         pytest.param(b'{"status":0}\n', 1, OvertimeError, id="that it has ended"),
-        pytest.param(b'{"status":9}\n{"done":true}\n', 1, OvertimeError, id="that it is done"),
         pytest.param(b'{"status":99999}\n', 1, CrashError, id="a status that there is not"),
         pytest.param(b"nonsense\n", 1, CrashError, id="nonsense"),
         pytest.param(b"x", 200_000, CrashError, id="a line without an end"),
@@ -222,3 +221,20 @@ def test_whatever_it_says_it_is_ended_and_nothing_is_left(
     with pytest.raises(error):
         asyncio.run(pool.run(work))
     assert not planning_pids()
+
+
+def test_one_that_says_that_it_is_done_is_ended_then(tmp_path: Path) -> None:
+    pool = Pool(1, 600, _HERE, Limits(_MEMORY, 600))
+
+    async def run(name: str, said: bytes) -> None:
+        (tmp_path / name).mkdir()
+        await pool.run(_work(_TALK.format(said=said, times=1), tmp_path / name))
+
+    async def both() -> None:
+        await run("done", b'{"done":true}\n')
+        # It is counted as long as it is there.
+        with pytest.raises(CrashError):
+            await run("next", b"nonsense\n")
+        assert not planning_pids()
+
+    asyncio.run(both())

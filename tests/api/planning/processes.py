@@ -25,9 +25,9 @@ def planning_pids(root: int | None = None) -> list[int]:
     return [pid for pid, each in marked.items() if each.parent in marked and each.name == _PLANS]
 
 
-def spare_pids() -> list[int]:
-    """The processes that wait for work, started ahead of it."""
-    marked = _marked(None)
+def spare_pids(root: int | None = None) -> list[int]:
+    """The processes below another, by default this one, that wait for work."""
+    marked = _marked(root)
     return [pid for pid, each in marked.items() if each.parent in marked and each.name != _PLANS]
 
 
@@ -44,6 +44,12 @@ async def planning_pid() -> int:
         if pids:
             (pid,) = pids
             return pid
+        await asyncio.sleep(0.01)
+
+
+async def until_none_plans() -> None:
+    """Returns once no process plans: one whose work is done may still be ending."""
+    while planning_pids():
         await asyncio.sleep(0.01)
 
 

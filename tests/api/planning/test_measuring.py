@@ -13,7 +13,7 @@ from api.jail.limits import Limits
 from api.planning.measuring import ReadRun
 from api.planning.pool import Pool
 from tests.api.http.test_devices import etdump, program
-from tests.api.planning.processes import planning_pids
+from tests.api.planning.processes import until_none_plans
 
 _HERE = Jail.of_machine()
 
@@ -37,4 +37,4 @@ def test_a_run_is_read_in_the_jail(jail: Jail, tmp_path: Path) -> None:
     asyncio.run(Pool(1, 600, jail, Limits(2**32, 600)).run(work))
     assert json.loads((tmp_path / "output").read_bytes())
     assert (tmp_path / "bare").stat().st_size > 0
-    assert not planning_pids()
+    asyncio.run(until_none_plans())

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ from tests.api.planning.processes import (
     planning_pids,
     pool_of,
     spare_pids,
-    zygote_pids,
+    until_none_plans,
 )
 from tests.planner.programs import exported
 
@@ -89,11 +90,12 @@ def _fails(pool: Pool, work: PlanWork, kind: type[ProcessError], act: Callable[[
 
 
 async def _spares(pool: Pool) -> set[int]:
-    """The processes that wait, once each zygote has one: those of a pool, and others there are."""
+    """The processes that wait, once each of its zygotes has one."""
     pool.start()
-    while pool.unready() or len(found := spare_pids()) < len(zygote_pids()):
+    started = [zygote._process for zygote in (pool._light, pool._torch)]
+    while not all(found := [spare_pids(each.pid) for each in started if each is not None]):
         await asyncio.sleep(0.01)
-    return set(found)
+    return set(chain.from_iterable(found))
 
 
 def _stop(pid: int) -> None:
@@ -122,7 +124,7 @@ def test_each_piece_of_work_has_a_process_of_its_own(pool: Pool, slow: PlanWork)
             running = asyncio.create_task(pool.run(slow))
             pids.append(await planning_pid())
             await running
-            assert not planning_pids()
+            await until_none_plans()
 
     asyncio.run(run())
     assert len(set(pids)) == 2
@@ -134,11 +136,11 @@ def test_a_process_is_there_ahead_of_its_work(pool: Pool, slow: PlanWork) -> Non
         running = asyncio.create_task(pool.run(slow))
         assert await planning_pid() in spares
         await running
-        while not set(spare_pids()).difference(spares):
+        while not (await _spares(pool)).difference(spares):
             await asyncio.sleep(0.01)
+        await until_none_plans()
 
     asyncio.run(run())
-    assert not planning_pids()
 
 
 def test_a_zygote_is_warm_once_a_process_waits_in_the_jail() -> None:
