@@ -52,7 +52,7 @@ _MOST_CHANGE: Final = 4.0
 """Times that come again may differ by this factor, for all but one."""
 
 
-class RefusedError(GpuError):
+class ClaimError(GpuError):
     """Times that cannot be believed."""
 
 
@@ -102,11 +102,11 @@ def left_out(sweep: Sweep, claim: Claim) -> int:
 def check_claim(sweep: Sweep, claim: Claim, seed: int) -> Times:
     """The times of a claim that was measured with the input of a seed.
 
-    Raises ``RefusedError`` for times that cannot be, or that do not agree, for bytes that no right
+    Raises ``ClaimError`` for times that cannot be, or that do not agree, for bytes that no right
     shader leaves, for probes beyond the limits, and for too few of them.
     """
     if any(number not in range(len(sweep.shapes)) for number in claim.measured):
-        raise RefusedError(f"a shape is not in the sweep {sweep.name}: reload the page")
+        raise ClaimError(f"a shape is not in the sweep {sweep.name}: reload the page")
     times: dict[Shape, dict[str, float]] = {}
     for number, measured in claim.measured.items():
         shape = sweep.shapes[number]
@@ -123,9 +123,9 @@ def check_claim(sweep: Sweep, claim: Claim, seed: int) -> Times:
 
 
 def check_fit(made: Calibration) -> None:
-    """Raises ``RefusedError`` where a profile predicts none of the shapes that were held out."""
+    """Raises ``ClaimError`` where a profile predicts none of the shapes that were held out."""
     if made.median_error > _MOST_ERROR:
-        raise RefusedError(
+        raise ClaimError(
             f"the times follow no curve: predictions are off by {made.median_error:.0%} in the "
             "median. Close other programs, let the device cool, and measure again"
         )
@@ -151,13 +151,13 @@ def check_replays(
     again: Mapping[int, tuple[Measured, ...]],
     seed: int,
 ) -> None:
-    """Raises ``RefusedError`` unless the wanted probes, and no others, gave about the same again.
+    """Raises ``ClaimError`` unless the wanted probes, and no others, gave about the same again.
 
     They were measured with the input of another seed.
     """
     asked = sorted(wanted)
     if sorted((n, each.key) for n, found in again.items() for each in found) != asked:
-        raise RefusedError("what was measured again is not what was asked for: reload the page")
+        raise ClaimError("what was measured again is not what was asked for: reload the page")
     first = {(n, each.key): each.median for n, found in claim.measured.items() for each in found}
     changes = []
     for number, found in again.items():
@@ -167,7 +167,7 @@ def check_replays(
             changes.append(abs(np.log(each.median / first[number, each.key])))
         _check_bytes(shape, found, seed)
     if sum(change > np.log(_MOST_CHANGE) for change in changes) > 1:
-        raise RefusedError(
+        raise ClaimError(
             f"times did not come again: {np.exp(max(changes)):.1f} times apart. Close other "
             "programs, let the device cool, and measure again"
         )
@@ -179,9 +179,9 @@ def _known(shape: Shape, measured: Sequence[Measured]) -> list[Probe]:
     keys = [each.key for each in measured]
     unknown = sorted(set(keys) - by_key.keys())
     if unknown:
-        raise RefusedError(f"{unknown[0][:100]!r} is not in the sweep: reload the page")
+        raise ClaimError(f"{unknown[0][:100]!r} is not in the sweep: reload the page")
     if len(set(keys)) < len(keys):
-        raise RefusedError(f"shape {list(shape)} has times of a probe twice: reload the page")
+        raise ClaimError(f"shape {list(shape)} has times of a probe twice: reload the page")
     return [by_key[key] for key in keys]
 
 
@@ -196,28 +196,28 @@ def fits(placement: Placement, limits: Mapping[str, int]) -> bool:
 def _check_possible(claim: Claim, shape: Shape, each: Measured, probe: Probe) -> None:
     what = f"{each.key} of shape {list(shape)}"
     if not LEAST_BATCHES <= len(each.ns) <= MOST_BATCHES or not 1 <= each.count <= MOST_COUNT:
-        raise RefusedError(
+        raise ClaimError(
             f"{what} has {len(each.ns)} batches of {each.count}: there are {LEAST_BATCHES} to "
             f"{MOST_BATCHES}, of 1 to {MOST_COUNT}"
         )
     if not all(np.isfinite(ns) and 0 < ns <= _MOST_NS for ns in each.ns):
-        raise RefusedError(f"{what} has a time that is no time: measure again")
+        raise ClaimError(f"{what} has a time that is no time: measure again")
     if probe.bytes / each.median > _MOST_BYTES_PER_NS:
         speed = probe.bytes / each.median / 1e3
-        raise RefusedError(f"{what} moves {speed:,.0f} TB/s, as no device does: measure again")
+        raise ClaimError(f"{what} moves {speed:,.0f} TB/s, as no device does: measure again")
     if not all(fits(placement, claim.limits) for placement in (probe.source, probe.target)):
-        raise RefusedError(f"{what} is beyond the limits that the device states: reload the page")
+        raise ClaimError(f"{what} is beyond the limits that the device states: reload the page")
 
 
 def _check_bytes(shape: Shape, measured: Sequence[Measured], seed: int) -> None:
-    """Raises ``RefusedError`` where a digest is not the reference's, or missing."""
+    """Raises ``ClaimError`` where a digest is not the reference's, or missing."""
     if not is_checked(shape):
         return
     right = references(shape, pattern(seed, prod(shape)))
     digests = {key: digest(data) for key, data in right.items()}
     for each, probe in zip(measured, _known(shape, measured), strict=True):
         if each.digest != digests.get((probe.kind, probe.target)):
-            raise RefusedError(
+            raise ClaimError(
                 f"{each.key} of shape {list(shape)} left wrong bytes: the browser, or its driver, "
                 "does not run the shader as it should"
             )
@@ -229,7 +229,7 @@ def _check_enough(sweep: Sweep, times: Times) -> None:
         for shapes, least in ((sweep.fitted, 2), (sweep.held_out, 1)):
             found = sum(probe.key in times.get(shape, {}) for shape in shapes)
             if found < max(least, len(shapes) / 2):
-                raise RefusedError(
+                raise ClaimError(
                     f"{probe.key} was measured for {found} of {len(shapes)} shapes, which are too "
                     f"few: choose a smaller sweep than {sweep.name}"
                 )
@@ -240,13 +240,13 @@ def _check_agreement(claim: Claim) -> None:
     everything = [each for found in claim.measured.values() for each in found]
     spreads = [_spread(each.ns) for each in everything]
     if float(np.median(spreads)) > _MOST_SPREAD:
-        raise RefusedError(
+        raise ClaimError(
             f"batches of the same work differ by {np.median(spreads):.0%}: close other programs, "
             "let the device cool, and measure again"
         )
     least = _LEAST_RESOLUTION * claim.resolution_ns
     if _part(each.median * each.count < least for each in everything) > _MOST_OUTLIERS:
-        raise RefusedError(
+        raise ClaimError(
             f"batches are too short for a clock with steps of {claim.resolution_ns:,.0f} ns: "
             "measure again"
         )
@@ -260,7 +260,7 @@ def _check_growth(sweep: Sweep, times: Times) -> None:
             if (ns := times.get(shape, {}).get(probe.key)) is not None:
                 by_key.setdefault(probe.key, []).append((probe.bytes, ns))
     if _part(_falls(sorted(rows)) for rows in by_key.values()) > _MOST_OUTLIERS:
-        raise RefusedError(
+        raise ClaimError(
             "larger tensors took less time than smaller ones: close other programs, let the device "
             "cool, and measure again"
         )

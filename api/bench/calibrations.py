@@ -25,14 +25,18 @@ from planner.files.lowered import graphs_of
 from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.pricing import priced_total
 from planner.tuning.corpus import Recording
-from planner.tuning.prediction import TRANSITIONS, noise, predict_run
+from planner.tuning.prediction import TRANSITIONS, PredictedRun, noise, predict_run
+from schema import VkGraph
 
-PROFILES: Final[Mapping[str, str]] = {
-    "h100": str(DEVICES.parent / "calibrate-h100.json"),
-    "lavapipe": "lavapipe",
+_MEASURED: Final = DEVICES.parent
+PROFILES: Final[Mapping[str, tuple[str, ...]]] = {
+    "h100": (str(_MEASURED / "calibrate-h100.json"),),
+    # The second is of the page, in Chromium on the same machine, with its own software driver.
+    "lavapipe": ("lavapipe", str(_MEASURED / "calibrate-swiftshader.json")),
 }
-"""The profiles of the devices with recorded runs, measured by ``layout-planner calibrate``."""
+"""The profiles to compare with the runs of a device, as ``load_profile`` takes them."""
 
+_OBJECTIVES: Final[tuple[Objective, Objective]] = ("repack", "latency")
 _WAYS: Final = ("repacks", "repacks and accesses", "other runs of ExecuTorch")
 
 _LEGEND: Final = (
@@ -59,58 +63,52 @@ class _Plan:
 
 
 def calibrations(
-    folder: Path | None, named: Mapping[str, DeviceProfile], output: Path | None
+    folder: Path | None, named: Mapping[str, Sequence[DeviceProfile]], output: Path | None
 ) -> None:
     """Compares profiles measured through WebGPU with what was learned from recorded runs.
 
-    ``named`` are the profiles of devices, by the names of their folders. Prints Markdown. Raises
+    ``named`` are profiles for devices, by the names of their folders. Prints Markdown. Raises
     ``InputError`` for a folder without recorded runs, ``OptionError`` for a device without profile.
     """
     lines = []
     for device, models in recorded_by_device(folder).items():
-        profile = named.get(device) or _profile(device)
-        lines += [*_device(device, profile, models), ""]
+        profiles = named.get(device) or _profiles(device)
+        lines += [*_device(device, profiles, models), ""]
     lines.append(_LEGEND)
     print_and_write("\n".join(lines) + "\n", output)
 
 
-def _profile(device: str) -> DeviceProfile:
+def _profiles(device: str) -> list[DeviceProfile]:
     if device not in PROFILES:
         raise OptionError(
             f"there is no profile of device {device!r}: name one with --profile {device}=FILE"
         )
-    return load_profile(PROFILES[device])
+    return [load_profile(path) for path in PROFILES[device]]
 
 
 def _device(
-    device: str, profile: DeviceProfile, models: Mapping[str, Sequence[Recording]]
+    device: str, profiles: Sequence[DeviceProfile], models: Mapping[str, Sequence[Recording]]
 ) -> Iterator[str]:
-    measured = profile.measured
-    adapter = profile.name if measured is None else f"{measured.adapter}, {measured.backend}"
     yield f"# {device}"
     yield ""
-    yield f"The profile `{profile.name}` ({adapter})."
+    for profile in profiles:
+        measured = profile.measured
+        how = profile.origin if measured is None else f"{measured.adapter}; {measured.backend}"
+        yield f"- `{profile.name}`: {how}"
     yield ""
-    yield from head(["model", "plans", "pairs", *_WAYS, "repack time"])
+    yield from head(["model", "plans", "pairs", "profile", *_WAYS, "repack time"])
     for model, recordings in models.items():
-        plans, chance = _plans(recordings, profile)
-        pairs = [
-            (a, b)
-            for n, a in enumerate(plans)
-            for b in plans[:n]
-            if abs(log(a.measured / b.measured)) > chance
-        ]
-        cells = [
-            f"{_right(pairs, way)} of {len(pairs)} ({_lost(plans, way):+.1%})"
-            for way in range(len(_WAYS))
-        ]
-        ratios = [plan.predicted_repacks / plan.repacks for plan in plans if plan.repacks]
-        ratio = f"{np.median(ratios):.2f}" if ratios else "–"
-        yield row([model, str(len(plans)), str(len(pairs)), *cells, ratio])
+        runs, chance = _runs(recordings)
+        for profile in profiles:
+            plans = [_plan(run, graphs, profile) for run, graphs in runs]
+            yield row([model, *_judged(plans, chance, profile.name)])
 
 
-def _plans(recordings: Sequence[Recording], profile: DeviceProfile) -> tuple[list[_Plan], float]:
-    """The recorded plans of a model, and the difference that is chance, as a logarithm."""
+Graphs = tuple[VkGraph, ...]
+
+
+def _runs(recordings: Sequence[Recording]) -> tuple[list[tuple[PredictedRun, Graphs]], float]:
+    """Runs as the others predict them, and the difference that is chance, as a logarithm."""
     joins = [recording.join() for recording in recordings]
     fallback = load_profile("default")
     found = []
@@ -118,16 +116,31 @@ def _plans(recordings: Sequence[Recording], profile: DeviceProfile) -> tuple[lis
         graphs = tuple(graphs_of(recording.program, recording.name))
         others = [other.samples for other in joins if other is not join]
         learned = MeasuredSource(DeviceTimes.of("others", others), fallback)
-        run = predict_run(join, graphs, learned)
-        objectives: tuple[Objective, Objective] = ("repack", "latency")
-        by_profile = [
-            priced_total(graphs, ProfileCosts(profile, objective), profile)
-            for objective in objectives
-        ]
-        repacks = run.of(TRANSITIONS).measured
-        found.append(_Plan(run.measured, (*by_profile, run.predicted), repacks, by_profile[0]))
-    everything = DeviceTimes.of("all", [join.samples for join in joins])
-    return found, noise(everything)
+        found.append((predict_run(join, graphs, learned), graphs))
+    return found, noise(DeviceTimes.of("all", [join.samples for join in joins]))
+
+
+def _plan(run: PredictedRun, graphs: Graphs, profile: DeviceProfile) -> _Plan:
+    repacks, everything = (
+        priced_total(graphs, ProfileCosts(profile, objective), profile) for objective in _OBJECTIVES
+    )
+    measured = run.of(TRANSITIONS).measured
+    return _Plan(run.measured, (repacks, everything, run.predicted), measured, repacks)
+
+
+def _judged(plans: Sequence[_Plan], chance: float, profile: str) -> Iterator[str]:
+    """The cells of a profile's row, behind the model's."""
+    pairs = [
+        (a, b)
+        for n, a in enumerate(plans)
+        for b in plans[:n]
+        if abs(log(a.measured / b.measured)) > chance
+    ]
+    yield from (str(len(plans)), str(len(pairs)), profile)
+    for way in range(len(_WAYS)):
+        yield f"{_right(pairs, way)} of {len(pairs)} ({_lost(plans, way):+.1%})"
+    ratios = [plan.predicted_repacks / plan.repacks for plan in plans if plan.repacks]
+    yield f"{np.median(ratios):.2f}" if ratios else "–"
 
 
 def _right(pairs: Sequence[tuple[_Plan, _Plan]], way: int) -> int:

@@ -12,6 +12,7 @@ from api.cli.options import FOLDER, PATH, PROFILE, gpu_options, planning_options
 
 if TYPE_CHECKING:
     from api.bench.kernels import Judged, Program
+    from planner.costs.profile import DeviceProfile
     from planner.options import PlanOptions
 
 
@@ -386,7 +387,7 @@ def bench_defaults(folder: Path | None, output: Path | None) -> None:
     "profiles",
     multiple=True,
     metavar="DEVICE=NAME|FILE",
-    help="The profile of a device of DIR [default: the repository's]. May be repeated.",
+    help="A profile of a device of DIR [default: the repository's]. May be repeated.",
 )
 @click.option("-o", "--output", type=PATH, help="Write the tables here, as Markdown.")
 def bench_calibrations(folder: Path | None, profiles: tuple[str, ...], output: Path | None) -> None:
@@ -399,8 +400,11 @@ def bench_calibrations(folder: Path | None, profiles: tuple[str, ...], output: P
     from planner.costs.profile_file import load_profile
 
     check_writable(output)
-    named = dict(each.partition("=")[::2] for each in profiles)
-    calibrations(folder, {name: load_profile(path) for name, path in named.items()}, output)
+    named: dict[str, list[DeviceProfile]] = {}
+    for each in profiles:
+        device, _, path = each.partition("=")
+        named.setdefault(device, []).append(load_profile(path))
+    calibrations(folder, named, output)
 
 
 @bench_group.command("tunings")

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect
 import planner
 from api.dashboard.install import install as install_dashboard
 from api.dashboard.pages import error_page
-from api.dashboard.query import OverviewQuery
+from api.dashboard.query import CalibrateQuery, OverviewQuery
 from api.http import calibrations, devices, health, jobs, plans, problems
 from api.http.access import AccessControl, AccessRules
 from api.http.audit import Audited, AuditLog
@@ -56,7 +56,7 @@ from api.store.scratch import scratch_in
 from api.store.secret import secret_of
 from api.store.tokens import Tokens
 from api.telemetry.logs import LogSettings
-from gpu.claims import RefusedError
+from gpu.claims import ClaimError
 from planner.errors import (
     ConflictingLimitsError,
     InputError,
@@ -70,7 +70,7 @@ from planner.errors import (
 # The most particular class counts. A refusal of what was asked is the client's to mend.
 _KINDS: Final[dict[type[Exception], ProblemKind]] = {
     PlannerError: ProblemKind.CANNOT_BE_PLANNED,
-    RefusedError: ProblemKind.SAMPLES_REFUSED,
+    ClaimError: ProblemKind.SAMPLES_REFUSED,
     InputError: ProblemKind.INVALID_PROGRAM,
     OptionError: ProblemKind.INVALID_OPTION,
     ConflictingLimitsError: ProblemKind.CONFLICTING_LIMITS,
@@ -101,6 +101,7 @@ _QUERIES: Final[dict[str, type[BaseModel]]] = {
     "/check": CheckQuery,
     "/plans": PlansQuery,
     "/": OverviewQuery,
+    "/calibrate": CalibrateQuery,
 }
 
 

@@ -26,7 +26,7 @@ from api.http.signing import Signer
 from api.store.devices import DeviceStore
 from gpu.claims import (
     Claim,
-    RefusedError,
+    ClaimError,
     check_claim,
     check_fit,
     check_replays,
@@ -65,12 +65,12 @@ class CalibrationService:
         return CalibrationBegun(session=session, seed=seed, seconds=SESSION_SECONDS)
 
     def device_of(self, samples: SamplesRequest) -> str:
-        """The device that samples are of; raises ``RefusedError``."""
+        """The device that samples are of; raises ``ClaimError``."""
         device: str = self._session(samples)["device"]
         return device
 
     def judge(self, samples: SamplesRequest) -> ReplaysWanted:
-        """Checks samples, and says what to measure again; raises ``RefusedError``."""
+        """Checks samples, and says what to measure again; raises ``ClaimError``."""
         sweep, claim, times = self._checked(samples)
         self._fit(sweep, claim, times, samples)
         seed = secrets.randbits(32)
@@ -86,14 +86,14 @@ class CalibrationService:
     def keep(self, profile: ProfileRequest) -> CalibratedDevice:
         """Checks samples once more, with what was measured again, and keeps the profile.
 
-        Raises ``RefusedError``, and ``ConflictError`` for a device that cannot be changed.
+        Raises ``ClaimError``, and ``ConflictError`` for a device that cannot be changed.
         """
         document = self.signer.read(_AGAIN, profile.again)
         claim = profile.claim()
         if document is None or document["session"] != profile.session:
-            raise RefusedError(_OLD)
+            raise ClaimError(_OLD)
         if document["claim"] != claim.sha256:
-            raise RefusedError("these are other samples than those that were checked: begin again")
+            raise ClaimError("these are other samples than those that were checked: begin again")
         sweep, _, times = self._checked(profile)
         seed: int = document["seed"]
         wanted = replayed(sweep, claim, seed)
@@ -106,7 +106,7 @@ class CalibrationService:
     def _session(self, samples: SamplesRequest) -> dict[str, Any]:
         session = self.signer.read(_SESSION, samples.session)
         if session is None or session["release"] != planner.__version__:
-            raise RefusedError(_OLD)
+            raise ClaimError(_OLD)
         return session
 
     def _checked(self, samples: SamplesRequest) -> tuple[Sweep, Claim, Times]:

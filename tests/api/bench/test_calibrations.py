@@ -34,14 +34,14 @@ def test_the_table_of_one_model(tmp_path: Path) -> None:
     shutil.copy(RECORDED / "mv2_xs_int8.tar.xz", folder)
     with pytest.raises(OptionError, match="--profile phone=FILE"):
         calibrations(tmp_path / "runs", {}, None)
-    calibrations(tmp_path / "runs", {"phone": load_profile("lavapipe")}, tmp_path / "table.md")
+    calibrations(tmp_path / "runs", {"phone": [load_profile("lavapipe")]}, tmp_path / "table.md")
     (row,) = [
         [cell.strip() for cell in line.strip("|").split("|")]
         for line in (tmp_path / "table.md").read_text().splitlines()
         if line.startswith("| mv2_xs_int8")
     ]
-    model, plans, pairs, *ways, ratio = row
-    assert (model, plans) == ("mv2_xs_int8", "9")
+    model, plans, pairs, profile, *ways, ratio = row
+    assert (model, plans, profile) == ("mv2_xs_int8", "9", "lavapipe")
     assert len(ways) == 3 and float(ratio) > 0
     for way in ways:
         right, _, of, lost = way.split()
