@@ -28,7 +28,7 @@ from planner.verify.operands import (
 )
 from planner.verify.pinned import check_pinned as verify_pinned
 from planner.verify.prices import prices_of
-from planner.verify.program import Program, alike_calls, fail
+from planner.verify.program import LEFT_OUT, Program, alike_calls, each_call, fail
 from planner.verify.resolution import check_resolution
 from planner.verify.restrictions import Named, Wanted, check_restrictions
 from schema import DelegatePlan, SchemaError, VkGraph
@@ -74,11 +74,11 @@ def verify_delegate(
     positions = {repack.index for repack in repacks}
     if limits.restrictions:
         # A user's limits may name any operator.
-        alike = {i: i for i in range(len(program.calls)) if i not in positions}
+        alike = each_call(program, positions)
     else:
         alike = alike_calls(program, positions)
     # What is shown of one call holds of all that no rule tells from it.
-    demands = read_demands(program, limits, positions, among=set(alike.values()))
+    demands = read_demands(program, limits, positions, among=set(alike) - {LEFT_OUT})
     check_accepted(program, demands)
     check_synchronised(program, demands, program.representations, "")
     copies = {repack.output for repack in repacks}

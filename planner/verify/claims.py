@@ -10,7 +10,7 @@ from planner.ir.representation import REPRS, TensorRepr
 from planner.verify.correspondence import Repack
 from planner.verify.operands import Demand
 from planner.verify.prices import Price, Prices
-from planner.verify.program import Program, fail
+from planner.verify.program import Program, Representations, fail
 from schema import (
     CostOrigin,
     DelegatePlan,
@@ -29,14 +29,15 @@ _TOLERANCE: Final = 1e-9
 def check_claims(
     plan: DelegatePlan,
     program: Program,
-    alike: Mapping[int, int],
+    alike: Sequence[int],
     demands: Iterable[Demand],
     repacks: Sequence[Repack],
     prices: Prices,
 ) -> None:
     """Shows that all claims of the plan are true; raises ``VerificationError``.
 
-    ``alike`` has, for each operator, the one that costs as much and is among the ``demands``.
+    ``alike`` has, for each operator but transitions, the one that costs as much and is among the
+    ``demands``.
 
     The baseline's representations and repacks are taken as they are. But they must be of the
     graph's tensors and operators, and the baseline's figures must be those of its repacks.
@@ -47,7 +48,7 @@ def check_claims(
     costs = [_price(program, repack, prices) for repack in repacks]
     _check_transitions(plan.transitions, program, repacks, costs, units)
     priced = prices.operators(program, demands)
-    operators = {index: priced[first] for index, first in alike.items() if first in priced}
+    operators = {index: priced[first] for index, first in enumerate(alike) if first in priced}
     _check_operators(plan.operator_costs, program, operators, units)
     repack_cost = sum(price.steps for price in costs)
     objective_cost = repack_cost + sum(price.steps for price in operators.values())
@@ -56,11 +57,11 @@ def check_claims(
 
 
 def _check_tensors(plan: DelegatePlan, program: Program) -> None:
-    claimed = set[int]()
+    claimed = bytearray(len(program.graph.values))
     for tensor in plan.tensors:
         wrong = None
         written = program.representations.get(tensor.value_id)
-        if tensor.value_id in claimed:
+        if written is not None and claimed[tensor.value_id]:
             wrong = "the plan lists it twice"
         elif (
             written is None
@@ -70,16 +71,16 @@ def _check_tensors(plan: DelegatePlan, program: Program) -> None:
             wrong = "the plan lists a representation that was not written"
         if wrong is not None:
             raise fail(f"tensor {tensor.value_id} ({tensor.name})", wrong)
-        claimed.add(tensor.value_id)
+        claimed[tensor.value_id] = True
     for value_id in program.representations:
-        if value_id not in claimed:
+        if not claimed[value_id]:
             raise fail(program.place_of(value_id), f"the plan does not list value {value_id}")
 
 
 def _check_baseline(
     plan: DelegatePlan, program: Program, written: Sequence[Repack], prices: Prices
 ) -> None:
-    made: dict[int, TensorRepr] = {}
+    made = Representations(len(program.graph.values))
     known = {(r.storage_type, r.memory_layout): r for r in REPRS}
     for claim in plan.baseline_tensors:
         place = f"the baseline's tensor {claim.value_id}"
@@ -88,7 +89,7 @@ def _check_baseline(
             raise fail(place, "it is not a tensor with a representation")
         if claim.value_id in made:
             raise fail(place, "the plan lists it twice")
-        made[claim.value_id] = representation
+        made.add(claim.value_id, representation)
     origins = {repack.output: repack.source for repack in written}
     total = 0
     for index, repack in enumerate(plan.baseline_repacks):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from array import array
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 from planner.errors import VerificationError
@@ -13,6 +14,39 @@ from schema.vkgraph import OperatorCall, ValueList
 _NONE_GIVEN: Final = VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT
 _REPLACED: Final = VkMemoryLayout.PACKED_INT8_CONV2D
 
+LEFT_OUT: Final = -1
+"""Stands for an operator that is not asked about."""
+
+
+class Representations(Mapping[int, TensorRepr]):
+    """The representations of values by id, a byte for each: 0 for one that has none."""
+
+    def __init__(self, values: int) -> None:
+        self.kinds: list[TensorRepr] = []
+        """Those that there are."""
+        self._number_of: dict[TensorRepr, int] = {}
+        self._numbers = bytearray(values)
+
+    def add(self, value_id: int, representation: TensorRepr) -> None:
+        """Gives a value a representation."""
+        number = self._number_of.get(representation)
+        if number is None:
+            self.kinds.append(representation)
+            number = self._number_of[representation] = len(self.kinds)
+        self._numbers[value_id] = number
+
+    def __getitem__(self, value_id: int) -> TensorRepr:
+        number = self._numbers[value_id] if 0 <= value_id < len(self._numbers) else 0
+        if not number:
+            raise KeyError(value_id)
+        return self.kinds[number - 1]
+
+    def __iter__(self) -> Iterator[int]:
+        return (value_id for value_id, number in enumerate(self._numbers) if number)
+
+    def __len__(self) -> int:
+        return len(self._numbers) - self._numbers.count(0)
+
 
 class Program:
     """The written graph. A tensor is identified by its value id.
@@ -22,7 +56,7 @@ class Program:
 
     def __init__(self, graph: VkGraph) -> None:
         self.graph = graph
-        self.representations: dict[int, TensorRepr] = {}
+        self.representations = Representations(len(graph.values))
         known: dict[tuple[VkStorageType, VkMemoryLayout], TensorRepr] = {}
         for value_id, value in enumerate(graph.values):
             if isinstance(value, VkTensor):
@@ -30,7 +64,7 @@ class Program:
                 if given != _NONE_GIVEN:
                     if given not in known:
                         known[given] = TensorRepr(*given)
-                    self.representations[value_id] = known[given]
+                    self.representations.add(value_id, known[given])
 
     @property
     def calls(self) -> tuple[OperatorCall, ...]:
@@ -93,22 +127,23 @@ class Program:
         return f"value {value_id}"
 
 
-def alike_calls(program: Program, leave_out: Collection[int]) -> dict[int, int]:
-    """For each operator but some, by position, the first that no rule of operands tells from it.
+def alike_calls(program: Program, leave_out: Collection[int]) -> Sequence[int]:
+    """For each operator, the first that no rule of operands tells from it; ``LEFT_OUT`` for some.
 
     These have the same name, equal literals, and tensors of the same sizes, types and
     representations in the same places; where one tensor is several operands, so it is in both.
 
     Where the runtime replaces layouts by those of neighbours, none is like another.
     """
-    if any(r.memory_layout == _REPLACED for r in program.representations.values()):
-        return {i: i for i in range(len(program.calls)) if i not in leave_out}
+    if any(r.memory_layout == _REPLACED for r in program.representations.kinds):
+        return each_call(program, leave_out)
     kinds = _kinds(program)
     values = program.graph.values
     first: dict[tuple[object, ...], int] = {}
-    found: dict[int, int] = {}
+    found = array("i")
     for index, call in enumerate(program.calls):
         if index in leave_out:
+            found.append(LEFT_OUT)
             continue
         tensors = [i for i in call.args if isinstance(values[i], VkTensor)]
         lists = [i for i in call.args if isinstance(values[i], ValueList)]
@@ -118,8 +153,13 @@ def alike_calls(program: Program, leave_out: Collection[int]) -> dict[int, int]:
         if len(set(tensors)) < len(tensors):
             places = {value_id: place for place, value_id in enumerate(dict.fromkeys(tensors))}
             key = (*key, tuple([places[value_id] for value_id in tensors]))
-        found[index] = first.setdefault(key, index)
+        found.append(first.setdefault(key, index))
     return found
+
+
+def each_call(program: Program, leave_out: Collection[int]) -> Sequence[int]:
+    """Each operator as ``alike_calls`` has it, where none is like another."""
+    return [LEFT_OUT if i in leave_out else i for i in range(len(program.calls))]
 
 
 def _kinds(program: Program) -> list[int]:

@@ -57,7 +57,7 @@ def check_resolution(program: Program, demands: Iterable[Demand]) -> None:
     """
     demands = tuple(demands)
     planned = program.representations
-    if not any(r.memory_layout == CONV2D for r in planned.values()):
+    if not any(r.memory_layout == CONV2D for r in planned.kinds):
         _check_kernels(program, demands, planned, "")
         return
     for is_mali, device in ((False, "a GPU that is not a Mali"), (True, "a Mali GPU")):

@@ -54,9 +54,11 @@ class Wanted:
             for r in restrictions
             if r.target is None or r.target.delegate in (None, *named.delegates)
         ]
-        others = [index for index in range(len(program.calls)) if index not in repacks]
-        numbers = named.operators or range(len(others))
-        self._number_at = dict(zip(others, numbers, strict=True))
+        self._number_at: dict[int, int] = {}
+        if self._restrictions:
+            others = [index for index in range(len(program.calls)) if index not in repacks]
+            numbers = named.operators or range(len(others))
+            self._number_at = dict(zip(others, numbers, strict=True))
         graph = program.graph
         self._inputs, self._outputs = (
             [i for i in ids if isinstance(graph.values[i], VkTensor)]
