@@ -187,7 +187,7 @@ class Tables:
         """No tables."""
         return ()
 
-    def read(self, reader: Reader, position: int) -> Row:
+    def read(self, reader: Reader, position: int) -> Sequence[Any]:
         """The tables that the vector at ``position`` leads to."""
         offsets = reader.numbers(position, "I", 4)
         if reader.by_columns and len(offsets) >= _MANY:
@@ -197,11 +197,9 @@ class Tables:
             places = np.arange(start, start + 4 * len(offsets), 4)
             places += np.array(offsets, np.int64)
             budget = reader.budget
+            parts = (places[at : at + _CHUNK] for at in range(0, len(places), _CHUNK))
             try:
-                found: list[Any] = []
-                for at in range(0, len(places), _CHUNK):
-                    found += self.table.read_all(reader, places[at : at + _CHUNK])
-                return tuple(found)
+                return self.read_columns(reader, parts)
             except SchemaError:
                 # One by one they are found wrong again, with the place.
                 reader.budget = budget
@@ -216,7 +214,14 @@ class Tables:
                 raise error.within(f"[{len(items)}]") from None
         return tuple(items)
 
-    def read_all(self, reader: Reader, positions: Positions) -> list[Row]:
+    def read_columns(self, reader: Reader, parts: Iterable[Positions]) -> Sequence[Any]:
+        """The tables at many positions, some at a time, without the place in errors."""
+        found: list[Any] = []
+        for part in parts:
+            found += self.table.read_all(reader, part)
+        return tuple(found)
+
+    def read_all(self, reader: Reader, positions: Positions) -> list[Sequence[Any]]:
         """The tables of many vectors."""
         return [self.read(reader, position) for position in positions.tolist()]
 
@@ -316,16 +321,16 @@ class Table(Generic[T]):
         """The tables at many positions; equal ones are one object, where that loses nothing."""
         build, made = self.build, dict[Row, T]()
         if not self.is_exact:
-            return [build(*row) for row in self._rows(reader, positions)]
+            return [build(*row) for row in self.rows(reader, positions)]
         found = []
-        for row in self._rows(reader, positions):
+        for row in self.rows(reader, positions):
             value = made.get(row)
             if value is None:
                 value = made[row] = build(*row)
             found.append(value)
         return found
 
-    def _rows(self, reader: Reader, positions: Positions) -> list[Row]:
+    def rows(self, reader: Reader, positions: Positions) -> list[Row]:
         """The fields of tables at many positions, read field by field."""
         rows: list[Row] = []
         of_layout = reader.layouts(self, positions)

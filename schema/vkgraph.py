@@ -6,14 +6,29 @@ is one of its members.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import struct
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, NamedTuple, overload
 
 from schema.amend import amend as amend_table
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
 from schema.tables import Enumeration, Numbers, OneOf, Scalar, Table, Tables, Text
+
+if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from schema.columns import Positions
+
+    Integers: TypeAlias = NDArray[np.integer[Any]]
 
 FILE_IDENTIFIER = b"VK00"
 
@@ -62,13 +77,106 @@ class VkMemoryLayout(IntEnum):
     DEFAULT_LAYOUT = 255
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorCall:
+class OperatorCall(NamedTuple):
     """One operator call; ``args`` are value ids, the output last."""
 
     node_id: int
     name: str
     args: tuple[int, ...]
+
+
+_CHUNK: Final = 1 << 12
+"""So many calls are made of columns at a time."""
+
+
+class Calls(Sequence[OperatorCall]):
+    """Operator calls as columns, each made when it is asked for: an object for each and one for
+    each of its arguments take ten times the memory.
+
+    Call ``i`` has the name ``names[name[i]]``, and the arguments from ``args[starts[i]]`` up to
+    ``args[starts[i + 1]]``. Arrays are of 64-bit numbers, ``name`` of 32-bit ones.
+    """
+
+    __slots__ = ("args", "name", "names", "node_ids", "starts")
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        name: array[int],
+        node_ids: array[int],
+        args: array[int],
+        starts: array[int],
+    ) -> None:
+        self.names, self.name = names, name
+        self.node_ids, self.args, self.starts = node_ids, args, starts
+
+    @classmethod
+    def of(cls, calls: Iterable[tuple[int, str, Sequence[int]]]) -> Calls:
+        """These calls."""
+        known: dict[str, int] = {}
+        name, node_ids, args, starts = array("i"), array("q"), array("q"), array("q", [0])
+        for node_id, called, given in calls:
+            name.append(known.setdefault(called, len(known)))
+            node_ids.append(node_id)
+            args.extend(given)
+            starts.append(len(args))
+        return cls(tuple(known), name, node_ids, args, starts)
+
+    @classmethod
+    def of_arrays(
+        cls,
+        names: Sequence[str],
+        name: Integers,
+        node_ids: Integers,
+        args: Integers,
+        counts: Integers,
+    ) -> Calls:
+        """The calls with these columns; ``counts`` are the numbers of arguments."""
+        columns = (column.astype("q").tobytes() for column in (node_ids, args, counts.cumsum()))
+        nodes, given, ends = (array("q", column) for column in columns)
+        return cls(
+            names, array("i", name.astype("i").tobytes()), nodes, given, array("q", [0]) + ends
+        )
+
+    def rows(self) -> Iterator[tuple[int, str, tuple[int, ...]]]:
+        """The node id, the name and the arguments of each call."""
+        for at in range(0, len(self), _CHUNK):
+            end = at + _CHUNK
+            starts = self.starts[at : end + 1]
+            first = starts[0]
+            args = tuple(self.args[first : starts[-1]])
+            yield from zip(
+                self.node_ids[at:end],
+                [self.names[number] for number in self.name[at:end]],
+                [args[start - first : stop - first] for start, stop in pairwise(starts)],
+                strict=True,
+            )
+
+    def __len__(self) -> int:
+        return len(self.name)
+
+    @overload
+    def __getitem__(self, at: int) -> OperatorCall: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[OperatorCall]: ...
+    def __getitem__(self, at: int | slice) -> OperatorCall | Sequence[OperatorCall]:
+        if isinstance(at, slice):
+            return tuple([self[i] for i in range(len(self))[at]])
+        at = range(len(self))[at]
+        args = tuple(self.args[self.starts[at] : self.starts[at + 1]])
+        return OperatorCall(self.node_ids[at], self.names[self.name[at]], args)
+
+    def __iter__(self) -> Iterator[OperatorCall]:
+        return map(OperatorCall._make, self.rows())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return repr(tuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +296,7 @@ class VkGraph:
     """A delegate's graph; the index of a value is its id."""
 
     version: str
-    chain: tuple[OperatorCall, ...]
+    chain: Sequence[OperatorCall]
     values: tuple[Value, ...]
     input_ids: tuple[int, ...]
     output_ids: tuple[int, ...]
@@ -196,6 +304,11 @@ class VkGraph:
     shaders: tuple[VkBytes, ...] = ()
     storage_type_override: VkStorageType = VkStorageType.DEFAULT_STORAGE
     memory_layout_override: VkMemoryLayout = VkMemoryLayout.DEFAULT_LAYOUT
+
+    @property
+    def calls(self) -> Calls:
+        """The chain as columns."""
+        return self.chain if isinstance(self.chain, Calls) else Calls.of(self.chain)
 
 
 _STORAGE = Enumeration("B", VkStorageType, VkStorageType.DEFAULT_STORAGE)
@@ -241,12 +354,54 @@ VK_BYTES = Table(
     VkBytes,
     {"offset": Scalar("Q"), "length": Scalar("Q"), "named_key": Text()},
 )
+
+
+class _Chain(Tables):
+    """The calls of a graph."""
+
+    def read_columns(self, reader: Reader, parts: Iterable[Positions]) -> Calls:
+        """The calls at many positions, without the place in errors."""
+        return Calls.of(row for part in parts for row in OPERATOR_CALL.rows(reader, part))
+
+    def write(self, writer: Writer, value: Sequence[OperatorCall]) -> int:
+        """Appends the calls, as ``Tables`` does; returns the position of their vector."""
+        if isinstance(value, Calls) and value:
+            with suppress(struct.error, UnicodeEncodeError):
+                return _write_calls(writer, value)
+        # What cannot be written is found again one by one, with its place.
+        return super().write(writer, value)
+
+
+def _write_calls(writer: Writer, calls: Calls) -> int:
+    texts: dict[str, bytes] = {}
+    packs: dict[tuple[int, int], Callable[..., bytes]] = {}
+    position = at = writer.offsets(len(calls))
+    vtable = writer.vtable(OPERATOR_CALL)
+    # A call is its table, its name and its arguments, each of whole words.
+    start = writer.align(0, 4)
+    for node_id, name, args in calls.rows():
+        text = texts.get(name)
+        if text is None:
+            encoded = name.encode()
+            words = len(encoded) // 4 + 1
+            text = texts[name] = struct.pack(f"<I{4 * words}s", len(encoded), encoded)
+        size, count = len(text), len(args)
+        pack = packs.get((size, count))
+        if pack is None:
+            pack = packs[size, count] = struct.Struct(f"<iIII{size}sI{count}i").pack
+        at += 4
+        writer.point(at, start)
+        writer.out += pack(start - vtable, node_id, 8, 4 + size, text, count, *args)
+        start += 20 + size + 4 * count
+    return position
+
+
 VK_GRAPH = Table(
     "VkGraph",
     VkGraph,
     {
         "version": Text(),
-        "chain": Tables(OPERATOR_CALL),
+        "chain": _Chain(OPERATOR_CALL),
         "values": Tables(VK_VALUE),
         "input_ids": Numbers("I"),
         "output_ids": Numbers("I"),
@@ -319,8 +474,10 @@ def has_unknown_fields(data: bytes | bytearray | memoryview) -> bool:
 def _check_ids(graph: VkGraph) -> None:
     """Raises ``SchemaError`` for the first id that does not exist."""
     values, constants = len(graph.values), len(graph.constants)
-    for index, call in enumerate(graph.chain):
-        _check_range(call.args, values, f"chain[{index}].args")
+    chain = graph.chain
+    if not isinstance(chain, Calls) or not _are_in_range(chain.args, values):
+        for index, call in enumerate(chain):
+            _check_range(call.args, values, f"chain[{index}].args")
     for index, value in enumerate(graph.values):
         if isinstance(value, VkTensor):
             if value.constant_id >= constants:
@@ -334,8 +491,12 @@ def _check_ids(graph: VkGraph) -> None:
     _check_range(graph.output_ids, values, "output_ids")
 
 
-def _check_range(ids: tuple[int, ...], values: int, place: str) -> None:
-    if ids and (min(ids) < 0 or max(ids) >= values):
+def _are_in_range(ids: Sequence[int], values: int) -> bool:
+    return not ids or (min(ids) >= 0 and max(ids) < values)
+
+
+def _check_range(ids: Sequence[int], values: int, place: str) -> None:
+    if not _are_in_range(ids, values):
         index = next(i for i, value_id in enumerate(ids) if not 0 <= value_id < values)
         raise SchemaError(
             f"there is no value {ids[index]}: the graph has {values}", f"{place}[{index}]"

@@ -182,7 +182,7 @@ def repeated(unit: VkGraph, times: int) -> VkGraph:
             return value
 
         values += [moved(value) for value in unit.values]
-        chain += [replace(call, args=tuple(map(place, call.args))) for call in unit.chain]
+        chain += [call._replace(args=tuple(map(place, call.args))) for call in unit.chain]
         previous = base + result
     return replace(unit, chain=tuple(chain), values=tuple(values), output_ids=(previous,))
 

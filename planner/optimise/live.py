@@ -38,6 +38,10 @@ last."""
 
 AT: Final = sys.maxsize
 
+DENSE_LIMIT: Final = 4096
+"""Most entries of a table of what a tensor takes; where more would be needed, yes/no variables say
+which labels its readers have."""
+
 Integers = NDArray[np.int64]
 
 Domains = Sequence[tuple[int, ...]] | Mapping[int, tuple[int, ...]]

@@ -88,10 +88,10 @@ def lifetimes(graph: VkGraph) -> dict[int, Lifetime]:
             last[value_id] = position
 
     visit(-1, (), graph.input_ids)
-    for position, call in enumerate(graph.chain):
-        visit(position, call.args[:-1], call.args[-1:])
-        if call.name == PREPACK:
-            kept.update(_tensors(graph, call.args[-1:]))
+    for position, (_, name, args) in enumerate(graph.calls.rows()):
+        visit(position, args[:-1], args[-1:])
+        if name == PREPACK:
+            kept.update(_tensors(graph, args[-1:]))
     visit(len(graph.chain), graph.output_ids, ())
     return {
         value_id: Lifetime(start, last[value_id])

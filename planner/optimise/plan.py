@@ -16,9 +16,9 @@ from planner.kernels.limits import Limits
 from planner.optimise.constraints import lacks_texture
 from planner.optimise.free import live_sets
 from planner.optimise.live import LiveSets
-from planner.optimise.peak import with_least_peak
 from planner.optimise.problem import LayoutProblem, build_problem, describe_variable
 from planner.optimise.slots import NO_LABEL, Slots, labels_of
+from planner.optimise.ties import with_least_peak
 from planner.stopwatch import stage
 from schema import CostOrigin
 from solver import (

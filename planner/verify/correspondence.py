@@ -24,7 +24,6 @@ from schema.vkgraph import (
     Int,
     IntList,
     Null,
-    OperatorCall,
     String,
     SymInt,
     Value,
@@ -112,15 +111,19 @@ class _Walk:
             if getattr(before, what) != getattr(after, what):
                 raise fail("the written graph", f"its {what} is not the program's")
         self._match_interface("input", before.input_ids, after.input_ids)
-        expected = iter(before.chain)
-        for index, call in enumerate(after.chain):
+        expected = before.calls.rows()
+        for index, (_, name, args) in enumerate(after.calls.rows()):
             if index in clones:
-                self._repack(index, call)
-            else:
-                self._match_call(index, next(expected, None), call)
-        missing = next(expected, None)
-        if missing is not None:
-            raise fail(missing.name, "this operator of the program was not written")
+                self._repack(index, name, args)
+                continue
+            _, wanted, given = next(expected, (0, None, ()))
+            if wanted != name:
+                note = ", and it is not claimed as a transition" if name == CLONE else ""
+                what = f"the program has {wanted or 'nothing'} in its place{note}"
+                raise fail(self.program.place(index), what)
+            self._match_call(index, name, given, args)
+        for _, missing, _ in expected:
+            raise fail(missing, "this operator of the program was not written")
         self._match_interface("output", before.output_ids, after.output_ids)
         for repack in self.repack_of.values():
             if not repack.users:
@@ -133,21 +136,18 @@ class _Walk:
         for i, (old, new) in enumerate(zip(before, after, strict=True)):
             self._match(old, new, partial(_interface, what, i))
 
-    def _match_call(self, index: int, old: OperatorCall | None, new: OperatorCall) -> None:
-        if old is None or old.name != new.name:
+    def _match_call(
+        self, index: int, name: str, old: tuple[int, ...], new: tuple[int, ...]
+    ) -> None:
+        if len(old) != len(new):
             place = self.program.place(index)
-            wanted = "nothing" if old is None else old.name
-            note = ", and it is not claimed as a transition" if new.name == CLONE else ""
-            raise fail(place, f"the program has {wanted} in its place{note}")
-        if len(old.args) != len(new.args):
-            place = self.program.place(index)
-            raise fail(place, f"it has {len(new.args)} arguments, not {len(old.args)}")
-        if not new.args:
+            raise fail(place, f"it has {len(new)} arguments, not {len(old)}")
+        if not new:
             return
-        written = _written_arguments(new.name)
-        last = len(new.args) - 1
+        written = _written_arguments(name)
+        last = len(new) - 1
         made, origin = self.made, self.origin
-        for position, (given, found) in enumerate(zip(old.args, new.args, strict=True)):
+        for position, (given, found) in enumerate(zip(old, new, strict=True)):
             if made[given] == found:
                 # Matched before, and holding the same still.
                 if origin[found] == given:
@@ -159,8 +159,8 @@ class _Walk:
             self._match(given, found, where, (index, position) if is_read else None)
         for position in (*written, last):
             if position <= last:
-                value = self.before.values[old.args[position]]
-                members = value.items if isinstance(value, ValueList) else (old.args[position],)
+                value = self.before.values[old[position]]
+                members = value.items if isinstance(value, ValueList) else (old[position],)
                 for member in members:
                     if member in self.copies:
                         self._forget_copies(member)
@@ -219,11 +219,11 @@ class _Walk:
             if users[-1:] != [reader]:
                 users.append(reader)
 
-    def _repack(self, index: int, call: OperatorCall) -> None:
+    def _repack(self, index: int, name: str, args: tuple[int, ...]) -> None:
         place = self.program.place(index)
-        if call.name != CLONE or len(call.args) != 3:
+        if name != CLONE or len(args) != 3:
             raise fail(place, f"it is claimed as a transition, but is not an {CLONE}")
-        source_id, memory_format, output_id = call.args
+        source_id, memory_format, output_id = args
         source, output = self.after.values[source_id], self.after.values[output_id]
         if not isinstance(self.after.values[memory_format], Null):
             raise fail(place, "a transition must not change the memory format")

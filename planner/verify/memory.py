@@ -79,11 +79,11 @@ def sharing_error(graph: VkGraph) -> str | None:
                 last[item] = step
 
     visit(-1, graph.input_ids, False)
-    for step, call in enumerate(graph.chain):
-        visit(step, call.args[:-1], True)
-        visit(step, call.args[-1:], False)
-        if call.name == _PREPACK:
-            for value_id in call.args[-1:]:
+    for step, (_, name, args) in enumerate(graph.calls.rows()):
+        visit(step, args[:-1], True)
+        visit(step, args[-1:], False)
+        if name == _PREPACK:
+            for value_id in args[-1:]:
                 permanent.update([value_id] if is_shared[value_id] else members.get(value_id, ()))
     visit(end, graph.output_ids, True)
     for item in permanent:

@@ -116,9 +116,10 @@ def read_demands(
     have none. Raises ``VerificationError`` for arguments that do not fit their operator.
     """
     found = []
-    for index, call in enumerate(program.calls):
-        if index in repacks or (among is not None and index not in among):
+    for index in range(len(program.calls)) if among is None else sorted(among):
+        if index in repacks:
             continue
+        call = program.calls[index]
         if not program.outputs(call):
             continue
         registered: list[OpFeatures] = []

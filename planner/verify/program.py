@@ -41,6 +41,10 @@ class Representations(Mapping[int, TensorRepr]):
             raise KeyError(value_id)
         return self.kinds[number - 1]
 
+    def __contains__(self, value_id: object) -> bool:
+        numbers = self._numbers
+        return isinstance(value_id, int) and 0 <= value_id < len(numbers) and numbers[value_id] > 0
+
     def __iter__(self) -> Iterator[int]:
         return (value_id for value_id, number in enumerate(self._numbers) if number)
 
@@ -67,7 +71,7 @@ class Program:
                     self.representations.add(value_id, known[given])
 
     @property
-    def calls(self) -> tuple[OperatorCall, ...]:
+    def calls(self) -> Sequence[OperatorCall]:
         """The operators, in the order in which they run."""
         return self.graph.chain
 
@@ -141,15 +145,15 @@ def alike_calls(program: Program, leave_out: Collection[int]) -> Sequence[int]:
     values = program.graph.values
     first: dict[tuple[object, ...], int] = {}
     found = array("i")
-    for index, call in enumerate(program.calls):
+    for index, (_, name, args) in enumerate(program.graph.calls.rows()):
         if index in leave_out:
             found.append(LEFT_OUT)
             continue
-        tensors = [i for i in call.args if isinstance(values[i], VkTensor)]
-        lists = [i for i in call.args if isinstance(values[i], ValueList)]
+        tensors = [i for i in args if isinstance(values[i], VkTensor)]
+        lists = [i for i in args if isinstance(values[i], ValueList)]
         if lists:
             tensors += [member for i in lists for member in program.tensors_of(i)]
-        key: tuple[object, ...] = (call.name, *[kinds[i] for i in call.args])
+        key: tuple[object, ...] = (name, *[kinds[i] for i in args])
         if len(set(tensors)) < len(tensors):
             places = {value_id: place for place, value_id in enumerate(dict.fromkeys(tensors))}
             key = (*key, tuple([places[value_id] for value_id in tensors]))

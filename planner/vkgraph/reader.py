@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.ir.graph import (
@@ -41,6 +42,7 @@ from schema import VkDataType, VkGraph, VkMemoryLayout, VkTensor
 from schema.vkgraph import (
     Bool,
     BoolList,
+    Calls,
     Double,
     DoubleList,
     Int,
@@ -136,7 +138,7 @@ class _Reader:
         reads = self._copies_read(chain)
         contracted = replace(
             self.file,
-            chain=tuple(self._without_copies(call) for call in chain),
+            chain=self._without_copies(chain),
             values=tuple(
                 ValueList(tuple(self.copies.get(i, i) for i in v.items))
                 if isinstance(v, ValueList)
@@ -165,7 +167,7 @@ class _Reader:
         value = self.file.values[value_id]
         return repr_of(value) if isinstance(value, VkTensor) else None
 
-    def _split(self) -> tuple[list[OperatorCall], list[OperatorCall], array[int]]:
+    def _split(self) -> tuple[list[OperatorCall], Calls, array[int]]:
         """The transitions; the other operators, and their positions.
 
         A transition is a clone that only changes the representation in which others read a tensor.
@@ -173,31 +175,13 @@ class _Reader:
         that is a graph output or another clone's source, that nothing reads, that repeats another
         one, or that copies a tensor which is overwritten, because it may keep the old contents.
         """
-        graph, lists = self.file, self.lists
-        read, made = bytearray(len(graph.values)), bytearray(len(graph.values))
-        overwritten = set[int]()
-        for value_id in graph.input_ids:
-            made[value_id] = True
-        for call in graph.chain:
-            if not call.args:
-                continue
-            *arguments, output = call.args
-            for value_id in lists.get(output, (output,)):
-                if made[value_id]:
-                    overwritten.add(value_id)
-                made[value_id] = True
-            for value_id in arguments:
-                read[value_id] = True
-            for argument in written_args(call.name):
-                for value_id in arguments[argument : argument + 1]:
-                    overwritten.update(lists.get(value_id, (value_id,)))
-        for value_id, members in lists.items():
-            for member in members if read[value_id] else ():
-                read[member] = True
-        stays = overwritten.union(graph.output_ids)
-        clones, chain, positions = [], [], array("i")
+        calls = self.file.calls
+        read, overwritten = self._uses(calls)
+        stays = overwritten.union(self.file.output_ids)
+        clones, kept = [], np.ones(len(calls), np.bool_)
         present: set[tuple[int, TensorRepr | None]] = set()
-        for position, call in enumerate(graph.chain):
+        for position in _named(calls, CLONE):
+            call = calls[position]
             if (
                 self._changes_representation(call)
                 and (source := call.args[0]) not in overwritten
@@ -210,10 +194,42 @@ class _Reader:
                 present.add((source, self._repr(copy)))
                 self.copies[copy] = source
                 self.clone_at[copy] = position
-            else:
-                chain.append(call)
-                positions.append(position)
-        return clones, chain, positions
+                kept[position] = False
+        counts = np.diff(calls.starts)
+        chain = Calls.of_arrays(
+            calls.names,
+            np.asarray(calls.name)[kept],
+            np.asarray(calls.node_ids)[kept],
+            np.asarray(calls.args)[np.repeat(kept, counts)],
+            counts[kept],
+        )
+        positions = np.flatnonzero(kept).astype(np.int32)
+        return clones, chain, array("i", positions.tobytes())
+
+    def _uses(self, calls: Calls) -> tuple[NDArray[np.bool_], set[int]]:
+        """Whether each value is read; and the values that are made more than once, be it by an
+        operator that writes into its arguments."""
+        lists, count = self.lists, len(self.file.values)
+        args, starts = np.asarray(calls.args), np.asarray(calls.starts)
+        is_output = np.zeros(len(args), np.bool_)
+        is_output[starts[1:][np.diff(starts) > 0] - 1] = True
+        read = np.zeros(count, np.bool_)
+        read[args[~is_output]] = True
+        made = np.bincount(args[is_output], minlength=count)
+        for value_id, members in lists.items():
+            for member in members:
+                read[member] |= read[value_id]
+                made[member] += made[value_id]
+        made[[*{*self.file.input_ids}]] += 1
+        overwritten = set(np.flatnonzero(made > 1).tolist()).difference(lists)
+        for name in calls.names:
+            written = written_args(name)
+            for position in _named(calls, name) if written else ():
+                arguments = calls[position].args[:-1]
+                for argument in written:
+                    for value_id in arguments[argument : argument + 1]:
+                        overwritten.update(lists.get(value_id, (value_id,)))
+        return read, overwritten
 
     def _changes_representation(self, call: OperatorCall) -> bool:
         """Whether a call is a clone that changes nothing but the representation."""
@@ -237,29 +253,37 @@ class _Reader:
             and (source.datatype != VkDataType.INT8 or made.is_packed_int8 == target.is_packed_int8)
         )
 
-    def _only_in(self, clones: list[OperatorCall], chain: list[OperatorCall]) -> set[int]:
+    def _only_in(self, clones: list[OperatorCall], chain: Calls) -> set[int]:
         """Values that only transitions use: their copies and their missing arguments."""
         spare = {i for call in clones for i in call.args[1:-1]}
         spare.difference_update(self.file.input_ids, self.file.output_ids, *self.lists.values())
-        for call in chain if spare else ():
-            spare.difference_update(call.args)
+        spare.difference_update(chain.args if spare else ())
         return spare.union(self.copies)
 
-    def _without_copies(self, call: OperatorCall) -> OperatorCall:
-        if self.copies.keys().isdisjoint(call.args):
-            return call
-        return replace(call, args=tuple(self.copies.get(i, i) for i in call.args))
+    def _without_copies(self, chain: Calls) -> Calls:
+        source = np.arange(len(self.file.values))
+        source[[*self.copies]] = [*self.copies.values()]
+        args = source[np.asarray(chain.args)]
+        columns = np.asarray(chain.name), np.asarray(chain.node_ids), args, np.diff(chain.starts)
+        return Calls.of_arrays(chain.names, *columns)
 
-    def _copies_read(self, chain: list[OperatorCall]) -> dict[int, list[Operand]]:
+    def _copies_read(self, chain: Calls) -> dict[int, list[Operand]]:
         """The operands that read each copy, among the operators that stay."""
         reads: dict[int, list[Operand]] = {copy: [] for copy in self.copies}
-        for operator, call in enumerate(chain):
-            for argument, value in enumerate(call.args[:-1]):
-                if value in reads:
-                    reads[value].append(Operand(operator, argument))
-                for i in dict.fromkeys(self.lists.get(value, ())):
-                    if i in reads:
-                        reads[i].append(Operand(operator, argument))
+        leads = np.zeros(len(self.file.values), np.bool_)
+        leads[[*reads]] = True
+        for value, members in self.lists.items():
+            leads[value] = not reads.keys().isdisjoint(members)
+        starts = np.asarray(chain.starts)
+        found = np.flatnonzero(leads[np.asarray(chain.args)])
+        operators = np.searchsorted(starts, found, "right") - 1
+        for operator, at in zip(operators.tolist(), found.tolist(), strict=True):
+            if at == chain.starts[operator + 1] - 1:
+                continue
+            operand, value = Operand(operator, at - chain.starts[operator]), chain.args[at]
+            for i in dict.fromkeys(self.lists.get(value, (value,))):
+                if i in reads:
+                    reads[i].append(operand)
         return reads
 
     def _transitions(self, reads: Mapping[int, list[Operand]]) -> tuple[PresentTransition, ...]:
@@ -307,7 +331,6 @@ class _Reader:
             values=kept,
         )
         pinned: dict[int, PinnedReprs] = {}
-        bound = self._bound()
         for index in np.flatnonzero(read.alike == np.arange(len(read.alike))).tolist():
             operator = read.operators[index]
             try:
@@ -320,6 +343,7 @@ class _Reader:
             for form in read.columns.forms
             if form.name != PREPACK and lookup(form.name) is None
         }
+        bound = self._bound() if unknown else frozenset()
         for index, call in enumerate(graph.chain if unknown else ()):
             if call.name in unknown and self._has_tensors(positions[index]):
                 pinned[index] = self._pinned(positions[index], bound)
@@ -401,15 +425,15 @@ class _Reader:
         known: dict[tuple[object, ...], int] = {}
         forms: list[Operator] = []
         form, rows = array("i"), array("i")
-        for call in graph.chain:
-            number = known.setdefault((call.name, *[marks[i] for i in call.args]), len(forms))
+        for _, name, ids in graph.calls.rows():
+            number = known.setdefault((name, *[marks[i] for i in ids]), len(forms))
             if number == len(forms):
-                args = tuple([self._argument(graph, i) for i in call.args[:-1]])
-                outputs = members_of(graph, call.args[-1]) if call.args else ()
+                args = tuple([self._argument(graph, i) for i in ids[:-1]])
+                outputs = members_of(graph, ids[-1]) if ids else ()
                 made = tuple([tensor_of[i] for i in outputs if i in tensor_of])
-                forms.append(Operator(call.name, args, made).general())
+                forms.append(Operator(name, args, made).general())
             form.append(number)
-            for i in call.args:
+            for i in ids:
                 if marks[i] == _TENSOR:
                     rows.append(tensor_of[i])
                 elif type(marks[i]) is tuple:
@@ -457,6 +481,14 @@ def _marks(values: Sequence[Value]) -> list[int | tuple[int, ...]]:
         key = "list", members
         marks[value_id] = members if _TENSOR in members else known.setdefault(key, len(known))
     return marks
+
+
+def _named(calls: Calls, name: str) -> list[int]:
+    """The positions of the calls of an operator."""
+    if name not in calls.names:
+        return []
+    found: list[int] = np.flatnonzero(np.asarray(calls.name) == calls.names.index(name)).tolist()
+    return found
 
 
 def _scalar(value: Value) -> Scalar | Symbolic:

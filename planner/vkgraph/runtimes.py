@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
+import numpy as np
+
 from planner.errors import InputError, Remedy
 from planner.ir.graph import LayoutGraph
 from planner.kernels.registry import registrations, releases_of
@@ -84,8 +86,9 @@ def _accepts(source: ContractedGraph, release: Release, target: Target) -> bool:
     if target == "webgpu":
         return next(webgpu_refusals(source, release), None) is None
     # An operator that is the same in every release tells none from another.
-    names = source.graph.columns.names()
-    telling = [i for i, name in enumerate(names) if _has_changed(name)]
+    columns = source.graph.columns
+    tells = np.array([_has_changed(form.name) for form in columns.forms], np.bool_)
+    telling = np.flatnonzero(tells[columns.form]).tolist()
     return next(refusals(source, release, telling), None) is None
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Iterator
 from math import prod
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.ir.physical import ELEMENT_BYTES, MAX_TEXTURE_DIMS
@@ -36,6 +41,9 @@ MAX_LIST_TENSORS: Final = 2**17
 where that is more."""
 
 _UNPLANNED: Final = VkStorageType.DEFAULT_STORAGE, VkMemoryLayout.DEFAULT_LAYOUT
+_NOWHERE: Final = 2**63 - 1
+"""Stands for the position of an operator that there is not."""
+
 _QUANTIZED_CONVOLUTIONS: Final = ("et_vk.q8ta_conv2d.default", "et_vk.q8ta_conv2d_dw.default")
 
 
@@ -114,6 +122,7 @@ class _Check:
     def __init__(self, graph: VkGraph, name: str) -> None:
         self.graph, self.name = graph, name
         self.prefix = f"{name}, " if name else ""
+        self.calls = graph.calls
         self.lists = lists_of(graph)
         self.is_variable = bytearray(is_variable(value) for value in graph.values)
 
@@ -133,18 +142,14 @@ class _Check:
             if wrong is not None:
                 raise InputError(f"{self._user_of(value_id)}: {wrong}")
         makers = self._makers()
-        for position in range(len(self.graph.chain)):
+        for position in self._suspects(makers):
             self._check_operator(position, makers)
         self._check_interface(makers)
 
     def _check_names(self) -> None:
-        shown = set[str]()
-        for position, call in enumerate(self.graph.chain):
-            name = call.name
-            if name in shown:
-                continue
-            shown.add(name)
+        for number, name in enumerate(self.calls.names):
             if not 0 < len(name) <= MAX_NAME or not (name.isascii() and name.isprintable()):
+                position = self.calls.name.index(number)
                 raise InputError(
                     f"{self.prefix}operator {position}: {name[:32]!a}, of {len(name)} characters, "
                     f"is not an operator's name, which has 1 to {MAX_NAME} ASCII characters"
@@ -158,15 +163,16 @@ class _Check:
             ("arguments come to {} items", sizes, max(MAX_ARGUMENT_ITEMS, ITEMS_PER_VALUE * there)),
             ("lists come to {} tensors", listed, max(MAX_LIST_TENSORS, there)),
         ):
-            amount, count_of = 0, counts.__getitem__
-            for position, call in enumerate(self.graph.chain if any(counts) else ()):
-                amount += sum(map(count_of, call.args))
-                if amount > limit:
-                    raise InputError(
-                        f"{place_of(self.name, self.graph, position)}: up to here "
-                        f"{what.format(amount)}, lists counted where they are named: at most "
-                        f"{limit} can be planned"
-                    )
+            amounts = np.cumsum(np.array(counts, np.int64)[np.asarray(self.calls.args)])
+            over = int(np.searchsorted(amounts, limit, "right"))
+            if over < len(amounts):
+                position = bisect_right(self.calls.starts, over) - 1
+                amount = amounts[self.calls.starts[position + 1] - 1]
+                raise InputError(
+                    f"{place_of(self.name, self.graph, position)}: up to here "
+                    f"{what.format(amount)}, lists counted where they are named: at most "
+                    f"{limit} can be planned"
+                )
 
     def _listed_tensors(self, value: Value) -> int:
         items = value.items if isinstance(value, ValueList) else ()
@@ -192,21 +198,23 @@ class _Check:
             return None if found is None else f"a list cannot hold a list, but has value {found}"
         return _wrong_with_tensor(value) if isinstance(value, VkTensor) else None
 
-    def _makers(self) -> dict[int, int]:
-        """The position of the operator that makes each tensor; -1 for inputs of the graph.
+    def _makers(self) -> NDArray[np.int64]:
+        """The position of the operator that makes each tensor; -1 for inputs of the graph, and
+        ``_NOWHERE`` for what none makes.
 
         What is made once may be written over by later operators: a program that was lowered with
         ``alias_buffer_mutations`` keeps its state so.
         """
-        graph = self.graph
-        makers = dict.fromkeys(graph.input_ids, -1)
-        for position, call in enumerate(graph.chain):
-            if not call.args:
-                continue
+        graph, starts = self.graph, np.asarray(self.calls.starts)
+        makers = np.full(len(graph.values), _NOWHERE)
+        makers[[*graph.input_ids]] = -1
+        makes = np.flatnonzero(np.diff(starts))
+        outputs = np.asarray(self.calls.args)[starts[makes + 1] - 1]
+        is_plain = np.frombuffer(self.is_variable, np.bool_)[outputs]
+        np.minimum.at(makers, outputs[is_plain], makes[is_plain])
+        for position in makes[~is_plain].tolist():
+            call = self.calls[position]
             made = call.args[-1]
-            if self.is_variable[made]:
-                makers.setdefault(made, position)
-                continue
             members = self.lists.get(made, (made,))
             tensors = [i for i in members if isinstance(graph.values[i], VkTensor)]
             here, wrong = set[int](), None
@@ -218,7 +226,7 @@ class _Check:
                 elif value_id in here:
                     wrong = f"value {value_id} is made here already"
                 here.add(value_id)
-                makers.setdefault(value_id, position)
+                makers[value_id] = min(makers[value_id], position)
             if wrong is not None:
                 raise InputError(f"{self._operand(position, len(call.args) - 1)}: {wrong}")
         return makers
@@ -229,17 +237,31 @@ class _Check:
         name = self.graph.chain[maker].name
         return "made here" if maker == position else f"made by operator {maker} ({name})"
 
-    def _check_operator(self, position: int, makers: dict[int, int]) -> None:
-        call = self.graph.chain[position]
+    def _suspects(self, makers: NDArray[np.int64]) -> Iterator[int]:
+        """The operators that read what is not made before, or that have more to be checked."""
+        args, starts = np.asarray(self.calls.args), np.asarray(self.calls.starts)
+        is_read = np.frombuffer(self.is_variable, np.bool_)[args]
+        is_read[starts[1:][np.diff(starts) > 0] - 1] = False
+        position = np.repeat(np.arange(len(self.calls)), np.diff(starts))
+        is_list = np.zeros(len(self.graph.values), np.bool_)
+        is_list[[*self.lists]] = True
+        more = [name in _QUANTIZED_CONVOLUTIONS for name in self.calls.names]
+        found = np.array(more, np.bool_)[np.asarray(self.calls.name)]
+        found[position[is_list[args] | is_read & (makers[args] >= position)]] = True
+        yield from np.flatnonzero(found).tolist()
+
+    def _check_operator(self, position: int, makers: NDArray[np.int64]) -> None:
+        call = self.calls[position]
         for argument, named in enumerate(call.args[:-1]):
             if not self.is_variable[named] and named not in self.lists:
                 continue
             for value_id in self.lists.get(named, (named,)):
                 if not self.is_variable[value_id]:
                     continue
-                maker = makers.get(value_id)
-                if maker is None or maker >= position:
-                    made = "made nowhere" if maker is None else self._made(maker, position)
+                maker = int(makers[value_id])
+                if maker >= position:
+                    is_made = maker != _NOWHERE
+                    made = self._made(maker, position) if is_made else "made nowhere"
                     place = self._operand(position, argument)
                     raise InputError(f"{place}: value {value_id} is read here, but it is {made}")
         if call.name in _QUANTIZED_CONVOLUTIONS:
@@ -263,7 +285,7 @@ class _Check:
             return f"argument 13, the number of groups, should be an Int of 1 or more, not {groups}"
         return None
 
-    def _check_interface(self, makers: dict[int, int]) -> None:
+    def _check_interface(self, makers: NDArray[np.int64]) -> None:
         graph = self.graph
         for what, ids in (("input", graph.input_ids), ("output", graph.output_ids)):
             for index, value_id in enumerate(ids):
@@ -273,7 +295,7 @@ class _Check:
                     wrong = "a list"
                 elif _is_constant(value):
                     wrong = "a constant"
-                elif is_variable(value) and value_id not in makers:
+                elif is_variable(value) and makers[value_id] == _NOWHERE:
                     wrong = "made nowhere"
                 if wrong is not None:
                     place = f"{self.prefix}graph {what} {index}"

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Final
 
+import numpy as np
+
 from planner.ir.graph import Operand
 from planner.ir.representation import TensorRepr
 from planner.kernels.registry import CLONE
@@ -16,7 +18,7 @@ from planner.optimise.plan import LayoutPlan
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph
 from schema import VkGraph, VkTensor
-from schema.vkgraph import Null, OperatorCall, Value, ValueList
+from schema.vkgraph import Calls, Null, OperatorCall, Value, ValueList
 
 NEW: Final = -1
 
@@ -74,14 +76,14 @@ def write_vkgraph(source: ContractedGraph, plan: LayoutPlan) -> WrittenGraph:
 
 def _own_ids(source: ContractedGraph) -> dict[int, int]:
     """The file's transitions by position, with their ids that no other operator has."""
-    used = Counter(call.node_id for call in source.written.chain)
+    used = Counter(source.written.calls.node_ids)
     used.update(t.node_id for t in source.transitions)
     return {t.position: t.node_id for t in source.transitions if used[t.node_id] == 1}
 
 
 def _unused_ids(source: ContractedGraph) -> Iterator[int]:
     """Ids that nothing in the file has, above all that are there if they fit into 32 bits."""
-    used = {call.node_id for call in source.written.chain}
+    used = set(source.written.calls.node_ids)
     used.update(t.node_id for t in source.transitions)
     return (i for i in chain(range(max(used, default=-1) + 1, 2**32), count()) if i not in used)
 
@@ -90,13 +92,12 @@ class _Writer:
     def __init__(self, source: ContractedGraph, plan: LayoutPlan) -> None:
         self.source, self.plan = source, plan
         self.values: list[Value] = []
-        self.moved = [-1] * len(source.written.values)
+        self.moved = array("i", [-1]) * len(source.written.values)
         """By value in the file: its id in the written graph; -1 for one that is dropped."""
         self.known: dict[tuple[object, ...], VkTensor] = {}
         self.copies: list[int] = []  # by transition
         self.empty: list[int] = []  # by transition: the clone's argument that is not given
         self.lists: dict[Operand, int] = {}
-        self.reading: set[int] = set()  # operators that read a copy
         self.origins = array("i")  # by value
         present = {(t.tensor, t.target): t for t in source.transitions}
         self.ids, self.new_ids = _own_ids(source), _unused_ids(source)
@@ -111,38 +112,63 @@ class _Writer:
         for i, transition in enumerate(plan.transitions):
             for user in transition.users:
                 read_copy.setdefault(user, {})[transition.tensor] = i
-        self.reading = {user.operator for user in read_copy}
         self._add_values(read_copy)
-        calls: list[OperatorCall] = []
-        operators = array("i")
-        positions = array("i")
-        clones = [-1] * len(plan.transitions)
-        starting: dict[int, list[int]] = {}
-        for i, transition in enumerate(plan.transitions):
-            starting.setdefault(transition.users[0].operator, []).append(i)
-        for index, call in enumerate(written.chain):
-            for i in starting.get(index, ()):
-                clones[i] = len(calls)
-                calls.append(self._clone(i))
-                present = self.present[i]
-                positions.append(NEW if present is None else present.position)
-            operators.append(len(calls))
-            positions.append(self.source.positions[index])
-            calls.append(self._call(index, call, read_copy))
+        # In the order of their first users, before which they come.
+        first = [transition.users[0].operator for transition in plan.transitions]
+        order = sorted(range(len(first)), key=first.__getitem__)
+        before = [first[i] for i in order]
+        present = (self.present[i] for i in order)
+        origins = [NEW if t is None else t.position for t in present]
+        clones = [-1] * len(first)
+        for place, i in enumerate(order):
+            clones[i] = before[place] + place
+        operators = np.arange(len(written.chain))
+        operators += np.searchsorted(before, operators, "right")
         graph = replace(
             written,
-            chain=tuple(calls),
+            chain=self._chain(before, [self._clone(i) for i in order], read_copy),
             values=tuple(self.values),
             input_ids=tuple(self.moved[i] for i in written.input_ids),
             output_ids=tuple(self.moved[i] for i in written.output_ids),
         )
         places = WrittenPlaces(
             tensors=array("i", [self.moved[value] for value in self.source.tensors]),
-            operators=operators,
+            operators=array("i", operators.astype(np.int32).tobytes()),
             copies=self.copies,
             clones=clones,
         )
-        return WrittenGraph(graph, places, positions, self.origins)
+        positions = np.insert(np.array(self.source.positions, np.int32), before, origins)
+        return WrittenGraph(
+            graph, places, array("i", positions.astype(np.int32).tobytes()), self.origins
+        )
+
+    def _chain(
+        self,
+        before: Sequence[int],
+        clones: Sequence[OperatorCall],
+        read_copy: dict[Operand, dict[int, int]],
+    ) -> Calls:
+        """The calls with their values' new ids, and clones before these of them."""
+        values, calls = self.source.written.values, self.source.written.calls
+        made = Calls.of(clones)
+        given, starts = np.asarray(calls.args), np.asarray(calls.starts)
+        args = np.asarray(self.moved)[given]
+        for operand, transitions in read_copy.items():
+            at = int(starts[operand.operator]) + operand.argument
+            if isinstance(values[given[at]], ValueList):
+                args[at] = self.lists.get(operand, args[at])
+            else:
+                (i,) = transitions.values()
+                args[at] = self.copies[i]
+        names = tuple(dict.fromkeys((*calls.names, CLONE)))
+        counts = np.diff(made.starts)
+        return Calls.of_arrays(
+            names,
+            np.insert(np.asarray(calls.name), before, names.index(CLONE)),
+            np.insert(np.asarray(calls.node_ids), before, np.asarray(made.node_ids)),
+            np.insert(args, np.repeat(starts[before], counts), np.asarray(made.args)),
+            np.insert(np.diff(starts), before, counts),
+        )
 
     def _add_values(self, read_copy: dict[Operand, dict[int, int]]) -> None:
         """Adds the values of the file in their order, with copies after their tensors."""
@@ -174,7 +200,7 @@ class _Writer:
         for value, new in zip(written.values, self.moved, strict=True):
             if isinstance(value, ValueList):
                 self.values[new] = ValueList(tuple(self.moved[i] for i in value.items))
-        uses = Counter(i for call in written.chain for i in call.args)
+        uses = Counter(written.calls.args) if read_copy else Counter[int]()
         for operand, transitions in read_copy.items():
             value_id = written.chain[operand.operator].args[operand.argument]
             value = written.values[value_id]
@@ -198,25 +224,6 @@ class _Writer:
         tensor = self.source.tensors[self.plan.transitions[transition].tensor]
         args = (self.moved[tensor], self.empty[transition], self.copies[transition])
         return OperatorCall(next(self.new_ids) if own is None else own, CLONE, args)
-
-    def _call(
-        self, index: int, call: OperatorCall, read_copy: dict[Operand, dict[int, int]]
-    ) -> OperatorCall:
-        moved = [self.moved[value_id] for value_id in call.args]
-        if index not in self.reading:
-            return OperatorCall(call.node_id, call.name, tuple(moved))
-        args = []
-        for argument, value_id in enumerate(call.args):
-            operand = Operand(index, argument)
-            transitions = read_copy.get(operand)
-            if transitions is None or argument == len(call.args) - 1:
-                args.append(moved[argument])
-            elif isinstance(self.source.written.values[value_id], ValueList):
-                args.append(self.lists.get(operand, self.moved[value_id]))
-            else:
-                (i,) = transitions.values()
-                args.append(self.copies[i])
-        return OperatorCall(call.node_id, call.name, tuple(args))
 
     def _represented(
         self, tensor: VkTensor, representation: TensorRepr | None, is_copy: bool = False

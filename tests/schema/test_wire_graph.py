@@ -21,11 +21,14 @@ from hypothesis import strategies as st
 
 from schema import SchemaError, VkGraph, VkMemoryLayout, VkTensor, generate, vkgraph
 from schema.generated import vkgraph as generated
+from schema.vkgraph import OperatorCall
 from tests.schema.strategies import graphs, sample_graph
 
 
 def to_peer(value: Any) -> Any:
     """The same value in ExecuTorch's classes."""
+    if isinstance(value, OperatorCall):
+        return peer.OperatorCall(value.node_id, value.name, list(value.args))
     if isinstance(value, tuple):
         return [to_peer(item) for item in value]
     if isinstance(value, IntEnum):

@@ -65,7 +65,7 @@ def renumbered(case: Case) -> bytes:
     return encode(
         replace(
             graph,
-            chain=tuple(replace(c, args=tuple(last - i for i in c.args)) for c in graph.chain),
+            chain=tuple(c._replace(args=tuple(last - i for i in c.args)) for c in graph.chain),
             values=(Null(), *(moved(v) for v in reversed(graph.values))),
             input_ids=tuple(last - i for i in graph.input_ids),
             output_ids=tuple(last - i for i in graph.output_ids),
@@ -229,7 +229,7 @@ def refused(a: Case, b: Case) -> str:
 def test_another_operator_is_named_with_its_positions() -> None:
     a = chain((TEX_C, TEX_W, TEX_W))
     calls = list(a.after.chain)
-    calls[-1] = replace(calls[-1], name="aten.mul.Tensor")
+    calls[-1] = calls[-1]._replace(name="aten.mul.Tensor")
     assert (
         "operator 2 of a.pte is 'aten.add.Tensor' but operator 2 of b.pte is 'aten.mul.Tensor'"
     ) in refused(a, a.chained(*calls))
@@ -314,5 +314,5 @@ def test_other_lists_inputs_outputs_and_constants() -> None:
 def test_a_long_name_or_shape_is_cut() -> None:
     a = chain((TEX_C, TEX_C))
     call = a.after.chain[0]
-    text = refused(a, a.chained(replace(call, name="x" * 256)))
+    text = refused(a, a.chained(call._replace(name="x" * 256)))
     assert "x" * 90 in text and "x" * 101 not in text

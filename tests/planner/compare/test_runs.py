@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import lzma
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -33,7 +32,7 @@ ADD = "aten.add.Tensor"
 
 def numbered(case: Case) -> Case:
     """The case with a node of its own for each operator, transitions included."""
-    calls = (replace(call, node_id=n) for n, call in enumerate(case.after.chain))
+    calls = (call._replace(node_id=n) for n, call in enumerate(case.after.chain))
     return case.chained(*calls)
 
 
@@ -206,7 +205,7 @@ def test_names_come_from_whichever_file_has_them() -> None:
 def test_different_programs() -> None:
     case = chain((TEX_C, TEX_W, TEX_W))
     calls = list(case.after.chain)
-    calls[-1] = replace(calls[-1], name="aten.mul.Tensor")
+    calls[-1] = calls[-1]._replace(name="aten.mul.Tensor")
     with pytest.raises(InputError, match=r"operator 2 of a\.pte is 'aten.add.Tensor' but operator"):
         compare(run(case, name="a"), run(case.chained(*calls), name="b"))
     with pytest.raises(InputError, match=r"Vulkan delegates is 1 in a\.pte but 2 in b\.pte"):

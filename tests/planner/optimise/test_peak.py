@@ -24,10 +24,10 @@ from planner.optimise.peak import (
     Peaks,
     cheapest_within,
     least_peak,
-    with_least_peak,
 )
 from planner.optimise.plan import plan_graph
 from planner.optimise.problem import PREFERRED, LayoutProblem
+from planner.optimise.ties import with_least_peak
 from solver import InfeasibleError, Limit, Solution, Status, solve
 from solver.problem import with_domains
 from tests.planner.optimise.brute_force import graphs

@@ -151,7 +151,7 @@ def test_a_graph_alone_comes_back_as_it_came(wrap: Any) -> None:
 def test_an_operator_that_is_not_registered_keeps_what_it_has() -> None:
     graph = first_graph()
     victim = next(i for i, call in enumerate(graph.chain) if call.name == "aten._softmax.default")
-    call = replace(graph.chain[victim], name="mine.softmax.default")
+    call = graph.chain[victim]._replace(name="mine.softmax.default")
     unknown = replace(graph, chain=(*graph.chain[:victim], call, *graph.chain[victim + 1 :]))
     result = replan(vkgraph.encode(unknown), "x", OPTIONS)
     assert result.report.delegates[0].pinned_operators == ("mine.softmax.default",)

@@ -161,7 +161,7 @@ class Case:
         chain = list(self.after.chain)
         args = list(chain[index].args)
         args[position] = value_id
-        chain[index] = replace(chain[index], args=tuple(args))
+        chain[index] = chain[index]._replace(args=tuple(args))
         return self.chained(*chain)
 
     def chained(self, *chain: OperatorCall) -> Case:

@@ -135,7 +135,7 @@ def test_what_no_operator_constrains_may_be_left_open() -> None:
 
 def test_node_ids_and_memory_objects_are_free() -> None:
     case = float_chain()
-    chain = [replace(call, node_id=7) for call in case.after.chain]
+    chain = [call._replace(node_id=7) for call in case.after.chain]
     case.chained(*chain).tensor(case.arg(ADD, -1), mem_obj_id=3).verify()
 
 
@@ -294,7 +294,7 @@ SAME_COMPUTATION: dict[str, Rule] = {
     "another operator": (
         lambda: float_chain().chained(
             *(
-                replace(call, name="aten.sub.Tensor") if call.name == ADD else call
+                call._replace(name="aten.sub.Tensor") if call.name == ADD else call
                 for call in float_chain().after.chain
             )
         ),
@@ -312,7 +312,7 @@ SAME_COMPUTATION: dict[str, Rule] = {
     "an argument less": (
         lambda: float_chain().chained(
             *(
-                replace(call, args=call.args[1:]) if call.name == ADD else call
+                call._replace(args=call.args[1:]) if call.name == ADD else call
                 for call in float_chain().after.chain
             )
         ),
@@ -561,8 +561,8 @@ def test_arguments_that_are_not_the_operators_are_refused() -> None:
     x = s.input((2, 8, 4), TEX_C)
     case = s.finish(s.call(RELU, x, s.tensor((2, 8, 4), TEX_C)))
     name = "aten.convolution.default"
-    chain = [replace(call, name=name) for call in case.after.chain]
-    before = [replace(call, name=name) for call in case.before.chain]
+    chain = [call._replace(name=name) for call in case.after.chain]
+    before = [call._replace(name=name) for call in case.before.chain]
     case = replace(case.chained(*chain), before=replace(case.before, chain=tuple(before)))
     refuses(case, operator(name) + ": its arguments are not those of this operator")
 

@@ -116,7 +116,7 @@ def _calls(draw: st.DrawFn, old: OperatorCall, count: int) -> OperatorCall:
     value_id = draw(st.integers(0, count - 1))
     match draw(st.integers(0, 5)):
         case 0:
-            return replace(old, name=draw(_NAMES))
+            return old._replace(name=draw(_NAMES))
         case 1:
             del args[at : at + 1]
         case 2:
@@ -125,7 +125,7 @@ def _calls(draw: st.DrawFn, old: OperatorCall, count: int) -> OperatorCall:
             args[at : at + 1] = [value_id]
         case _:
             args.reverse()
-    return replace(old, args=tuple(args))
+    return old._replace(args=tuple(args))
 
 
 @st.composite

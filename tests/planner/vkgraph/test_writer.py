@@ -68,7 +68,7 @@ def test_ids_that_are_not_unique_are_mended(random_layouts: VkGraph) -> None:
     # As this planner wrote it before: a transition with the id of the operator behind it.
     chain = list(optimal.chain)
     for t in found.transitions:
-        chain[t.position] = replace(chain[t.position], node_id=chain[t.position + 1].node_id)
+        chain[t.position] = chain[t.position]._replace(node_id=chain[t.position + 1].node_id)
     check_ids(replace(optimal, chain=tuple(chain)))
 
 
@@ -77,7 +77,7 @@ def test_ids_above_all_others_do_not_fit() -> None:
     readers = (("aten.avg_pool2d.default", (1, 2)), ("aten.mm.default", (1, 3)))
     file = graph(values, (RELU, (0, 1)), *readers, outputs=(2, 3))
     *others, last = file.chain
-    result = check_ids(replace(file, chain=(*others, replace(last, node_id=2**32 - 1))))
+    result = check_ids(replace(file, chain=(*others, last._replace(node_id=2**32 - 1))))
     assert read_vkgraph(result).transitions
     assert max(call.node_id for call in result.chain) == 2**32 - 1
 
