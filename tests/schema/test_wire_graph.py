@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from schema import SchemaError, VkGraph, VkMemoryLayout, VkTensor, generate, vkgraph
 from schema.generated import vkgraph as generated
-from schema.vkgraph import OperatorCall
+from schema.vkgraph import Calls, OperatorCall
 from tests.schema.strategies import graphs, sample_graph
 
 
@@ -50,6 +50,35 @@ def test_a_graph_survives_encoding(graph: VkGraph) -> None:
     assert vkgraph.decode(bytearray(data)) == vkgraph.decode(memoryview(data)) == graph
     assert vkgraph.encode(vkgraph.decode(data)) == data
     assert not vkgraph.has_unknown_fields(data)
+
+
+@given(graphs(), st.integers(1, 40))
+@settings(max_examples=50)
+def test_calls_are_the_same_as_columns(graph: VkGraph, times: int) -> None:
+    chain = tuple(graph.chain) * times
+    calls = Calls.of(chain)
+    assert calls == chain and [*calls] == [*chain] and hash(calls) == hash(chain)
+    assert [calls[i] for i in range(-len(chain), len(chain))] == [*chain, *chain]
+    assert calls[1:-1] == chain[1:-1]
+    assert [*calls.names] == [*dict.fromkeys(call.name for call in chain)]
+    rows = replace(graph, chain=chain)
+    assert vkgraph.encode(replace(graph, chain=calls)) == vkgraph.encode(rows)
+    assert vkgraph.decode(vkgraph.encode(rows)) == rows
+
+
+@pytest.mark.parametrize(
+    ("call", "place"),
+    [
+        (OperatorCall(2**32, "b", ()), "chain[1].node_id"),
+        (OperatorCall(1, "\ud800", ()), "chain[1].name"),
+        (OperatorCall(1, "b", (0, 9)), "chain[1].args[1]"),
+    ],
+)
+def test_a_column_that_cannot_be_written_is_named(call: OperatorCall, place: str) -> None:
+    calls = Calls.of([OperatorCall(0, "a", (0,)), call])
+    with pytest.raises(SchemaError) as raised:
+        vkgraph.encode(VkGraph("", calls, (vkgraph.Null(),), (), ()))
+    assert raised.value.place == place
 
 
 @given(st.lists(st.floats(allow_nan=False), max_size=5))
