@@ -12,6 +12,7 @@ from rich.console import Console
 from api.bench.instances import Instance, drawn, of_file, of_model
 from api.bench.referees import PARTS, SLOWER, SOLVERS, Found, Run, run
 from api.terminal.markdown import head, row
+from planner.errors import OptionError
 from planner.files.whole import write_whole
 
 SECONDS: Final = (1.0, 5.0, 20.0)
@@ -30,13 +31,16 @@ def racing(
     seconds: Sequence[float],
     quick: bool,
     parts: bool,
+    beside: Path | None,
     output: Path | None,
 ) -> None:
     """Prints what each solver finds of each problem, and then where another one is better.
 
     With ``files`` or ``models`` the problems are those of lowered programs and of models of the
     zoo, otherwise drawn ones. With ``parts`` our solver races against itself without one of its
-    parts. Raises ``OptionError`` for a model that is not there.
+    parts. Where ``beside`` is a table that this has written before, only ours is run again, beside
+    what others found there. Raises ``OptionError`` for a model that is not there, or a table that
+    lacks a run.
     """
     console = Console(width=250, highlight=False)
     lines: list[str] = []
@@ -51,12 +55,16 @@ def racing(
     solvers = PARTS if parts else SOLVERS
     limits = sorted(seconds or (QUICK_SECONDS if quick else SECONDS))
     races: dict[float, list[dict[str, Run | None]]] = {limit: [] for limit in limits}
+    before = None if beside is None else _Table(beside)
     for instance in _instances(files, models, quick):
         proven: dict[str, Run] = {}
         for limit in limits:
-            runs = {
-                solver: proven.get(solver) or _run(solver, instance, limit) for solver in solvers
-            }
+            runs: dict[str, Run | None] = {}
+            for solver in solvers:
+                if before is not None and solver != _OURS:
+                    runs[solver] = before.run(solver, instance, limit)
+                else:
+                    runs[solver] = proven.get(solver) or _run(solver, instance, limit)
             races[limit].append(runs)
             proven |= {s: r for s, r in runs.items() if r is not None and r.found.is_proven}
             for solver, found in runs.items():
@@ -91,6 +99,34 @@ def _run(solver: str, instance: Instance, seconds: float) -> Run | None:
             return answer.get(SLOWER * seconds + _MARGIN)
         except multiprocessing.TimeoutError:
             return None
+
+
+class _Table:
+    """The runs of a table that was written before."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        lines = file.read_text().splitlines()
+        rows = [line.removeprefix("| ").removesuffix(" |").split(" | ") for line in lines]
+        self._rows = {tuple(cells[:3]): cells[3:] for cells in rows if len(cells) == len(_COLUMNS)}
+
+    def run(self, solver: str, instance: Instance, seconds: float) -> Run | None:
+        """What a solver found then; None if it had to be ended. Raises ``OptionError``."""
+        cells = self._rows.get((instance.name, f"{seconds:g}", solver))
+        if cells is None:
+            raise OptionError(
+                f"{self._file} has no run of {solver} for {seconds:g} s of {instance.name}: "
+                f"measure all solvers anew, without --beside"
+            )
+        value, bound, _, cpu_seconds, megabytes = cells
+        if not megabytes:
+            return None
+        found = Found(_read(value), _read(bound))
+        return Run(found, float(cpu_seconds), float(megabytes))
+
+
+def _read(number: str) -> int | None:
+    return None if number == "none" else int(number.replace(",", ""))
 
 
 def beaten(runs: Mapping[str, Run | None]) -> Iterator[str]:

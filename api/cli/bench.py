@@ -233,6 +233,11 @@ def bench_replan(files: tuple[Path, ...], operators: tuple[int, ...], output: Pa
 )
 @click.option("--quick", is_flag=True, help="Few and small problems, for one second each.")
 @click.option("--parts", is_flag=True, help="Our solver alone, and without one of its parts.")
+@click.option(
+    "--beside",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Run only ours, beside what others found in this table of before.",
+)
 @click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
 def bench_solver(
     files: tuple[Path, ...],
@@ -240,6 +245,7 @@ def bench_solver(
     seconds: tuple[float, ...],
     quick: bool,
     parts: bool,
+    beside: Path | None,
     output: Path | None,
 ) -> None:
     """Solve hard problems by us, toulbar2, HiGHS and CP-SAT: values, bounds, CPU time, memory.
@@ -250,7 +256,7 @@ def bench_solver(
     from api.files import check_writable
 
     check_writable(output)
-    racing(files, models, seconds, quick, parts, output)
+    racing(files, models, seconds, quick, parts, beside, output)
 
 
 @bench_group.command("answers")

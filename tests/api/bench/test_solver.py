@@ -130,6 +130,30 @@ def test_the_command_prints_a_row_for_each(tmp_path: Path, monkeypatch: pytest.M
     assert "| ours | 1 of 1 | 1 of 1 |" in file.read_text()
 
 
+def test_ours_is_run_again_beside_what_others_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(solver, "drawn", lambda quick: [TINY])
+    file = tmp_path / "solver.md"
+    command = ["bench", "solver", "--seconds", "1", "-o", str(file), "--beside", str(file)]
+    file.write_text(
+        "| tiny | 1 | toulbar2 | -1,000 | none |  | 0.50 | 53 |\n"
+        "| tiny | 1 | HiGHS |  |  |  | does not end |  |\n"
+        "| tiny | 1 | CP-SAT | none | none |  | 1.24 | 160 |\n"
+    )
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert "no run of PBQP for 1 s of tiny" in result.output
+    with file.open("a") as table:
+        table.write("| tiny | 1 | PBQP | 9,999 | none |  | 0.01 | 41 |\n")
+    before = file.read_text().splitlines()
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    after = file.read_text().splitlines()
+    assert [line for line in after if line.startswith("| tiny")][1:] == before
+    assert "toulbar2 has the value -1,000 after 0.50 s, ours is" in file.read_text()
+
+
 def test_a_summary_counts_proofs_and_best_values() -> None:
     def ran(value: int | None, bound: int | None) -> Run:
         return Run(Found(value, bound), 0.1, 1.0)
