@@ -278,7 +278,7 @@ class _Search:
 
     def _stepped(self, values: Sequence[int], free: Order) -> list[int]:
         """The best values of some nodes while others keep theirs."""
-        steps = (len(self._scopes) + len(self._nodes)) // 2 + 4 * len(free.nodes)
+        steps = (len(self._scopes) + len(self._nodes)) // 2 + 8 * len(free.nodes)
         self._clock.spend(free.work + STEP * steps)
         return improve(free, self._sizes, self._scopes, self._packed, values)
 

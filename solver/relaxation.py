@@ -25,7 +25,7 @@ _LARGEST_COST: Final = 2.0**20
 _EXACT: Final = 2.0**52
 """Sums of whole floats below this are exact."""
 
-_ITERATION: Final = 2_000
+_ITERATION: Final = 1_000
 """What an iteration counts as besides the size of the relaxation."""
 
 _MOST_ITERATIONS: Final = 2**31 - 1
@@ -76,8 +76,8 @@ def relaxed(
     if (
         model.rows > _MOST_ROWS
         or model.rows > _MOST_ROWS_EACH * sum([sizes[v] for v in nodes])
-        # Iterations are about half as many as rows, as was measured.
-        or model.rows * model.iteration // 2 > room
+        # Iterations are some 3 for 5 rows, as was measured.
+        or 3 * model.rows * model.iteration // 5 > room
     ):
         return None
     model = _Model(nodes, sizes, ascended(nodes, sizes, tables, _PASSES, stopped))
