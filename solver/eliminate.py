@@ -65,11 +65,11 @@ def eliminate(
     scopes: Sequence[tuple[int, ...]],
     packed: Packed,
     *,
-    keep: Literal["sums", "buckets"] | None = None,
+    keep: Literal["sums", "buckets", "both"] | None = None,
 ) -> Elimination:
     """Eliminates all nodes of the order except the core; raises ``DeadEndError``."""
     buckets = _Buckets(order, scopes, packed.tables)
-    kept: list[list[Table]] = [[] for _ in sizes] if keep == "buckets" else []
+    kept: list[list[Table]] = [[] for _ in sizes] if keep in {"buckets", "both"} else []
     origins: dict[int, list[int]] = {}
     choices: list[Choices | None] = []
     sums: list[tuple[Lanes, Lanes]] = []
@@ -79,7 +79,7 @@ def eliminate(
         bucket = buckets.take(v)
         if not bucket:
             choices.append(None)
-            if keep == "sums":
+            if keep in {"sums", "both"}:
                 sums.append((np.zeros((packed.lanes, sizes[v])), np.zeros(packed.lanes)))
             continue
         scope = (v, *near)
@@ -90,9 +90,9 @@ def eliminate(
             origins[v] = [origin for _, _, origin in bucket]
             if best.item(0).real == np.inf and np.isinf(best[0]).all():
                 raise DeadEndError(_causes(v, origins))
-        if keep == "buckets":
+        if kept:
             kept[v] = bucket
-        if keep == "sums":
+        if keep in {"sums", "both"}:
             sums.append((joined, best))
         choices.append(choice)
         if near:

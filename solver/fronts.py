@@ -2,8 +2,9 @@
 
 A point of a trade-off is an assignment to which no other is better in one criterion without being
 worse in the other. Points on the convex hull are optima of weighted sums, which elimination finds.
-Between two of them there can be others that no weights lead to: integer programs with a limit on
-the second criterion find each of these, or prove that there is none.
+Between two of them there can be others that no weights lead to. Elimination that keeps several
+pairs finds all of them. Where those would be too many, integer programs with a limit on the second
+criterion find each, or prove that there is none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from solver.compact import Limit
 from solver.ilp import WORK_LIMIT, solve_ilp
 from solver.minmarginals import Marginals, marginals
+from solver.pairs import TooManyPairsError, pairs_below
 from solver.problem import (
     FORBIDDEN,
     Agree,
@@ -91,6 +93,10 @@ def pareto(
     left = gap_limit
     for first, last in pairwise(hull):
         points.append(first)
+        every = sums.inside(first, last)
+        if every is not None:
+            points += every
+            continue
         gap = _Gap(sums, first, last)
         while gap.has_room(points[-1]):
             found = gap.next_after(points[-1], work_limit) if left else None
@@ -160,6 +166,26 @@ class _Sums:
         """Whether two points leave room for one between them."""
         steps = last.cost - first.cost, first.amount - last.amount
         return all(gap > step for gap, step in zip(steps, self.steps, strict=True))
+
+    def inside(self, first: ParetoPoint, last: ParetoPoint) -> list[ParetoPoint] | None:
+        """All points between two corners; None if they are too many to be found together."""
+        weights = self.weights(first, last)
+        if weights is None:
+            return None
+        if not self.has_room(first, last):
+            return []
+        of_cost, of_amount = self.steps
+        corner = replace(first, cost=last.cost - of_cost, amount=first.amount - of_amount)
+        problem = self._with_levels([(1, 0), (0, 1)], others=False)
+        try:
+            found = pairs_below(problem, weights, _weigh(corner, weights))
+        except TooManyPairsError:
+            return None
+        return [
+            ParetoPoint(assignment, cost, amount)
+            for (cost, amount), assignment in found
+            if first.cost < cost < last.cost and last.amount < amount < first.amount
+        ]
 
     def marginals(self, weights: Weights) -> Marginals | None:
         """What each label costs at least by a weighted sum; None if elimination does not tell."""

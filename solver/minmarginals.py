@@ -82,7 +82,8 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
     except DeadEndError as error:
         factors = {reduced.origins[table] for table in error.tables} - {-1}
         raise InfeasibleError((), behind(problem, reduced.merged.root, factors)) from None
-    tables = _backward(order, elimination.sums, packed.lanes)
+    wholes = everything(order, elimination.sums, packed.lanes)
+    tables = [_least(table, range(1, table.ndim - 1)) for table in wholes]
     constant = np.array(reduced.constant, np.int64)[:, None]
     by_node: list[Costs] = [constant] * len(order.nodes)
     if tables:
@@ -114,14 +115,13 @@ def _labels(problem: Problem) -> frozenset[int]:
     return frozenset(label for variable in problem.variables for label in variable.domain)
 
 
-def _backward(order: Order, sums: list[tuple[Lanes, Lanes]], lanes: int) -> list[Lanes]:
-    """For each node in order: the least cost of all free nodes together, by the node's value."""
+def everything(order: Order, sums: list[tuple[Lanes, Lanes]], lanes: int) -> list[Lanes]:
+    """For each node in order: the least cost of all nodes together, by the values of the node and
+    of its neighbours."""
     position, count = order.position, len(order.neighbours)
     roots = [best for near, (_, best) in zip(order.neighbours, sums, strict=True) if not near]
-    everything: Lanes = sum(roots, start=np.zeros(lanes))
-    whole: list[Lanes] = [everything] * count
-    """The least cost of everything, over a node and its neighbours."""
-    found: list[Lanes] = [everything] * count
+    of_all: Lanes = sum(roots, start=np.zeros(lanes))
+    whole: list[Lanes] = [of_all] * count
     for place in reversed(range(count)):
         near = order.neighbours[place]
         joined, best = sums[place]
@@ -130,13 +130,11 @@ def _backward(order: Order, sums: list[tuple[Lanes, Lanes]], lanes: int) -> list
             scope = (near[0], *order.neighbours[above])
             outside = _least(whole[above], [a for a, u in enumerate(scope) if u not in near])
         else:
-            outside = everything
+            outside = of_all
         # What this node and those behind it cost is in both, but for what is impossible.
         behind_ = np.where(np.isinf(best[0].real), 0, best)
-        table = joined + (outside - behind_)[:, None]
-        whole[place] = table
-        found[place] = _least(table, range(1, table.ndim - 1))
-    return found
+        whole[place] = joined + (outside - behind_)[:, None]
+    return whole
 
 
 def _least(table: Lanes, axes: list[int] | range) -> Lanes:

@@ -52,6 +52,17 @@ class Reduced:
         """Whether some shared copies needed nodes of their own."""
         return len(self.sizes) > sum([node >= 0 for node in self.node])
 
+    def labels(self, values: Sequence[int]) -> tuple[int, ...]:
+        """The labels of all variables, given the values of the nodes."""
+        domains, node = self.merged.domains, self.node
+        labels: list[int] = []
+        for v, root in enumerate(self.merged.root):
+            if root < v:
+                labels.append(labels[root])
+            else:
+                labels.append(domains[v][values[node[v]] if node[v] >= 0 else 0])
+        return tuple(labels)
+
 
 def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
     """Reduces a problem to tables; those of shared copies have at most ``table_limit`` entries.

@@ -160,7 +160,7 @@ def _solve(
     times.append(perf_counter())
     if values is not None:
         elimination.complete(values)
-        assignment = _labels(reduced, values)
+        assignment = reduced.labels(values)
         cost = problem.cost(assignment)
         if cost is None:
             raise AssertionError("the assignment found is forbidden by the problem")
@@ -295,18 +295,6 @@ class _Core:
         _accumulate(claimed, elimination.total)
         bound = _bound(self.reduced, packed, claimed, found.bound)
         return None if found.values is None else self._filled(found.values), bound
-
-
-def _labels(reduced: Reduced, values: list[int]) -> tuple[int, ...]:
-    """The labels of all variables, given the values of the free nodes."""
-    domains, node = reduced.merged.domains, reduced.node
-    labels: list[int] = []
-    for v, root in enumerate(reduced.merged.root):
-        if root < v:
-            labels.append(labels[root])
-        else:
-            labels.append(domains[v][values[node[v]] if node[v] >= 0 else 0])
-    return tuple(labels)
 
 
 def _bound(

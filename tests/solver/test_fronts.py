@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import solver.fronts
 import solver.sums
 from solver import (
     CostTable,
@@ -21,6 +22,7 @@ from solver import (
     pareto,
     solve_ilp,
 )
+from solver.pairs import TooManyPairsError
 from tests.solver.problems import random_net, random_problem
 
 Pair = tuple[int, int]
@@ -59,17 +61,30 @@ def pairs(front: Front) -> list[Pair]:
     return [(point.cost, point.amount) for point in front.points]
 
 
+def one_by_one(patch: pytest.MonkeyPatch) -> None:
+    """Has points between corners found by integer programs, as where they are too many."""
+
+    def pairs_below(*_: object) -> None:
+        raise TooManyPairsError
+
+    patch.setattr(solver.fronts, "pairs_below", pairs_below)
+
+
+@pytest.mark.parametrize("together", [True, False])
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=150)
-def test_all_points_of_small_problems(random: Random) -> None:
+@settings(max_examples=120)
+def test_all_points_of_small_problems(together: bool, random: Random) -> None:
     problem = random_problem(random, scale=6)
     amounts = random_amounts(random, problem)
     expected = brute_front(problem, amounts)
-    try:
-        front = pareto(problem, amounts)
-    except InfeasibleError:
-        assert not expected
-        return
+    with pytest.MonkeyPatch.context() as patch:
+        if not together:
+            one_by_one(patch)
+        try:
+            front = pareto(problem, amounts)
+        except InfeasibleError:
+            assert not expected
+            return
     assert pairs(front) == expected and not front.gaps
     for point in front.points:
         cost = problem.cost(point.assignment)
@@ -99,13 +114,14 @@ def test_a_point_that_no_weights_lead_to() -> None:
     assert [point.supported for point in front.points] == [True, False, True]
 
 
-def test_where_the_work_ends_there_are_gaps() -> None:
+def test_where_the_work_ends_there_are_gaps(monkeypatch: pytest.MonkeyPatch) -> None:
     variable = Variable((0, 1, 2, 3, 4, 5))
     table = CostTable((0,), np.array([[0, 6, 8, 10, 11, 20]]))
     problem = Problem(6, 1, (variable,), (table,))
     amounts = [CostTable((0,), np.array([[10, 6, 5, 4, 3, 0]]))]
     every = pareto(problem, amounts)
     assert pairs(every) == [(0, 10), (6, 6), (8, 5), (10, 4), (11, 3), (20, 0)]
+    one_by_one(monkeypatch)
     front = pareto(problem, amounts, gap_limit=0)
     corners = [point for point in every.points if point.supported]
     assert pairs(front) == [(point.cost, point.amount) for point in corners]

@@ -1,0 +1,221 @@
+"""All that two criteria can be together: elimination that keeps several pairs for each choice.
+
+Where elimination keeps the least cost of what lies behind a node, for each choice of its
+neighbours, this keeps each pair of cost and amount that no other one beats. Only pairs count whose
+weighted sum can stay below a limit: what the rest costs at least by that sum is known from one pass
+of elimination and one back. Near the least weighted sum, few are left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solver.eliminate import Elimination, Table, eliminate
+from solver.lanes import pack
+from solver.minmarginals import KEPT_LIMIT, TABLE_LIMIT, everything
+from solver.order import quick_order
+from solver.problem import FORBIDDEN, Costs, Problem
+from solver.reduce import Reduced, reduce
+
+PAIRS_LIMIT: Final = 2**22
+"""Most pairs at a time."""
+
+Integers: TypeAlias = NDArray[np.int64]
+Places: TypeAlias = NDArray[np.intp]
+
+
+class TooManyPairsError(Exception):
+    """There are too many pairs below the limit, or elimination needs tables that are too large."""
+
+
+def pairs_below(
+    problem: Problem, weights: tuple[int, int], most: int, *, pairs_limit: int = PAIRS_LIMIT
+) -> list[tuple[tuple[int, int], tuple[int, ...]]]:
+    """The pairs of both levels of a problem to which no other is as good in both, by rising cost.
+
+    They come with an assignment each, and are all of those whose weighted sum is ``most`` or less.
+    ``weights`` are such that sums are exact. The problem has an assignment.
+
+    Raises ``TooManyPairsError`` for more than ``pairs_limit`` at a time.
+    """
+    reduced = reduce(problem, TABLE_LIMIT)
+    order = quick_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
+    if order.core or order.work > KEPT_LIMIT:
+        raise TooManyPairsError
+    of_cost, of_amount = weights
+    sums: dict[int, Costs] = {}
+    for table in reduced.tables:
+        if id(table) not in sums:
+            weighed = of_cost * table[:1] + of_amount * table[1:]
+            sums[id(table)] = np.where(table[:1] >= FORBIDDEN, FORBIDDEN, weighed)
+    packed = pack([sums[id(table)] for table in reduced.tables], 1)
+    elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep="both")
+    wholes = everything(order, elimination.sums, packed.lanes)
+    constant = of_cost * reduced.constant[0] + of_amount * reduced.constant[1]
+    search = _Search(reduced, elimination, weights, most - constant, pairs_limit)
+    for v, whole in zip(order.nodes, wholes, strict=True):
+        search.eliminate(v, whole[0])
+    cost, amount = reduced.constant
+    return [
+        ((cost + own[0], amount + own[1]), reduced.labels(values)) for own, values in search.found()
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Pairs by a choice, and how each came about."""
+
+    starts: Places
+    """By the number of the choice: where its pairs start, and where the last one ends."""
+    cost: Integers
+    amount: Integers
+    values: Places
+    """The node's value."""
+    parts: list[tuple[int, Places]]
+    """Nodes whose pairs are in these, and the place of their own."""
+
+
+class _Search:
+    def __init__(
+        self,
+        reduced: Reduced,
+        elimination: Elimination,
+        weights: tuple[int, int],
+        most: int,
+        pairs_limit: int,
+    ) -> None:
+        self._reduced, self._elimination = reduced, elimination
+        self._weights, self._most, self._pairs_limit = weights, most, pairs_limit
+        self._pairs: dict[int, _Pairs] = {}
+        self._best = {
+            v: best[0].ravel()
+            for v, (_, best) in zip(elimination.order.nodes, elimination.sums, strict=True)
+        }
+        """By node, the least weighted sum that it left, by the number of the choice."""
+
+    def eliminate(self, v: int, whole: NDArray[np.floating[Any]]) -> None:
+        """Finds the pairs that a node leaves; ``whole`` is by its value and its neighbours'."""
+        bucket = self._elimination.buckets[v]
+        if not bucket:
+            return
+        order, sizes = self._elimination.order, self._reduced.sizes
+        near = order.neighbours[order.position[v]]
+        scope = (v, *near)
+        at = np.flatnonzero(whole.ravel() <= self._most)
+        values = dict(zip(scope, np.unravel_index(at, whole.shape), strict=True))
+        choice = _numbers(near, values, sizes, len(at))
+        # What everything else costs at least.
+        rest = whole.min(axis=0).ravel()[choice] - self._best[v][choice]
+        rows = _Rows(len(at))
+        below = []
+        for table in bucket:
+            own = _numbers(table[0], values, sizes, len(at))
+            if table[2] >= 0:
+                costs = self._costs(table)
+                rows.cost += costs[0, own]
+                rows.amount += costs[1, own]
+            else:
+                below.append((~table[2], own))
+                rest += self._best[~table[2]][own]
+        for u, own in below:
+            rest -= self._best[u][own]
+            self._join(rows, u, own, rest)
+        kept = _unbeaten(choice[rows.entry], rows.cost, rows.amount)
+        rows.keep(kept)
+        count = prod([sizes[u] for u in near])
+        starts = np.searchsorted(choice[rows.entry], np.arange(count + 1))
+        own_values = np.asarray(values[v])[rows.entry]
+        self._pairs[v] = _Pairs(starts, rows.cost, rows.amount, own_values, rows.parts)
+
+    def found(self) -> list[tuple[tuple[int, int], list[int]]]:
+        """The pairs of all together, with the values of all nodes."""
+        order = self._elimination.order
+        roots = [v for v, near in zip(order.nodes, order.neighbours, strict=True) if not near]
+        roots = [v for v in roots if v in self._pairs]
+        rows = _Rows(1)
+        rest = np.array([sum(float(self._best[v][0]) for v in roots)])
+        for v in roots:
+            rest = rest - self._best[v][0]
+            self._join(rows, v, np.zeros(1, np.intp), rest)
+            rows.keep(_unbeaten(np.zeros(len(rows.cost), np.intp), rows.cost, rows.amount))
+        pairs = zip(rows.cost.tolist(), rows.amount.tolist(), strict=True)
+        return [(pair, self._values(rows.parts, row)) for row, pair in enumerate(pairs)]
+
+    def _costs(self, table: Table) -> Costs:
+        """Both levels of one of the problem's tables, by the number of the choice there."""
+        scope, _, number = table
+        given = self._reduced.scopes[number]
+        axes = [1 + given.index(u) for u in scope]
+        return self._reduced.tables[number].transpose(0, *axes).reshape(2, -1)
+
+    def _join(self, rows: _Rows, u: int, own: Places, rest: NDArray[np.floating[Any]]) -> None:
+        """Adds each pair of another node to each row, by the number of the choice there."""
+        pairs = self._pairs[u]
+        starts = pairs.starts[own[rows.entry]]
+        counts = pairs.starts[own[rows.entry] + 1] - starts
+        total = int(counts.sum())
+        if total > self._pairs_limit:
+            raise TooManyPairsError
+        repeated = np.repeat(np.arange(len(counts)), counts)
+        first = np.cumsum(counts) - counts
+        places = np.arange(total) - first[repeated] + starts[repeated]
+        rows.keep(repeated)
+        rows.cost += pairs.cost[places]
+        rows.amount += pairs.amount[places]
+        rows.parts.append((u, places))
+        weighed = self._weights[0] * rows.cost + self._weights[1] * rows.amount
+        rows.keep(np.flatnonzero(weighed + rest[rows.entry] <= self._most))
+
+    def _values(self, parts: list[tuple[int, Places]], row: int) -> list[int]:
+        values = [0] * len(self._reduced.sizes)
+        stack = [(u, int(places[row])) for u, places in parts]
+        while stack:
+            v, at = stack.pop()
+            pairs = self._pairs[v]
+            values[v] = int(pairs.values[at])
+            stack += [(u, int(places[at])) for u, places in pairs.parts]
+        return values
+
+
+class _Rows:
+    """Pairs that are put together, of entries of a table."""
+
+    def __init__(self, count: int) -> None:
+        self.entry: Places = np.arange(count)
+        self.cost: Integers = np.zeros(count, np.int64)
+        self.amount: Integers = np.zeros(count, np.int64)
+        self.parts: list[tuple[int, Places]] = []
+
+    def keep(self, rows: Places) -> None:
+        """Keeps these, in this order."""
+        self.entry, self.cost, self.amount = self.entry[rows], self.cost[rows], self.amount[rows]
+        self.parts = [(u, places[rows]) for u, places in self.parts]
+
+
+def _numbers(
+    scope: Sequence[int], values: dict[int, Any], sizes: Sequence[int], count: int
+) -> Places:
+    """The number of the choice that nodes make, for each of their values."""
+    found = np.zeros(count, np.intp)
+    for u in scope:
+        found = found * sizes[u] + values[u]
+    return found
+
+
+def _unbeaten(choice: Places, cost: Integers, amount: Integers) -> Places:
+    """The rows to which no other of their choice is as good in both, by choice and cost."""
+    ranked = np.lexsort((amount, cost, choice))
+    if not len(ranked):
+        return ranked
+    # Later choices start below all before, so that one running least serves for all.
+    own = amount[ranked] - int(amount.min())
+    own = own - choice[ranked] * (int(own.max()) + 1)
+    is_less = np.ones(len(own), np.bool_)
+    is_less[1:] = own[1:] < np.minimum.accumulate(own)[:-1]
+    return ranked[is_less]
