@@ -151,11 +151,6 @@ class TensorRepSet:
         return frozenset(r.memory_layout for r in self if r.is_buffer)
 
     @property
-    def texture_layouts(self) -> frozenset[VkMemoryLayout]:
-        """Layouts accepted in a 3D texture."""
-        return frozenset(r.memory_layout for r in self if not r.is_buffer)
-
-    @property
     def labels(self) -> tuple[int, ...]:
         """Labels of the members, in the fixed order."""
         return labels_of(self.mask)
