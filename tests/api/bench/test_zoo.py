@@ -10,6 +10,7 @@ from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported
 from planner.pipelines.lowered import replan
 from tests.planner import programs
+from tests.planner.readback import planned_for_webgpu
 
 LACKING = {"whisper_tiny": ("aten.eq.Tensor",)}
 """Models that ExecuTorch's runtime does not load, and the operators for which it has no kernel."""
@@ -31,3 +32,4 @@ def test_others_are_planned_and_stay_planned(name: str) -> None:
     found = check_program(lowered, name)
     assert found.unloadable == LACKING.get(name, ())
     assert bool(found.findings) == (name in LACKING)
+    planned_for_webgpu(lowered, name)

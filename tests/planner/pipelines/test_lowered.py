@@ -45,6 +45,7 @@ from tests.planner.programs import (
     planned,
     replanned,
 )
+from tests.planner.readback import planned_for_webgpu
 
 OPTIONS = make_options("bytes")
 
@@ -333,3 +334,14 @@ def test_a_clone_of_the_model_stays() -> None:
     again = replan(vkgraph.encode(result), "x", OPTIONS)
     assert again.report.total.transitions == 1
     assert again.data == vkgraph.encode(result)
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_executorch_reads_a_plan_for_webgpu_and_it_comes_back(name: str) -> None:
+    planned = planned_for_webgpu(greedy(name), name)
+    before = replanned(name).report
+    assert planned.report.total.baseline_transitions == before.total.baseline_transitions
+    back = replan(planned.data, f"{name}.pte", make_options("bytes", target="vulkan")).report
+    for figure in ("repack_cost", "transitions", "status", "bound"):
+        assert getattr(back.total, figure) == getattr(before.total, figure), figure
+    assert back.runtime == before.runtime

@@ -1,44 +1,19 @@
-"""Whole programs for WebGPU's runtime, read back by ExecuTorch; what it lacks stays on the CPU."""
+"""What WebGPU's runtime lacks stays on the CPU."""
 
 from __future__ import annotations
 
 import io
 
-import pytest
 import torch
 from executorch.backends.vulkan.op_registry import vulkan_supported_ops
-from executorch.exir._serialize._program import deserialize_pte_binary
 from torch import Tensor, nn
 
-from planner.executorch.readback import decode_as_executorch
 from planner.kernels.webgpu import webgpu_releases_of
 from planner.options import make_options
 from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported
-from planner.pipelines.lowered import replan
-from tests.planner.programs import SCRIPTED, greedy, replanned
 
-WEBGPU, VULKAN = make_options("bytes", target="webgpu"), make_options("bytes", target="vulkan")
-
-
-@pytest.mark.parametrize("name", SCRIPTED)
-def test_executorch_reads_a_program_without_repacks_and_it_comes_back(name: str) -> None:
-    planned = replan(greedy(name), f"{name}.pte", WEBGPU)
-    total, before = planned.report.total, replanned(name).report.total
-    assert (total.transitions, total.objective_cost, total.bound) == (0, 0, 0)
-    assert total.baseline_transitions == before.baseline_transitions
-    program = deserialize_pte_binary(planned.data).program
-    for data in program.backend_delegate_data:
-        graph = decode_as_executorch(data.data)
-        assert graph.version.startswith("0+webgpu+vulkan")
-        tensors = [v.value for v in graph.values if hasattr(v.value, "storage_type")]
-        assert {
-            (t.storage_type.name, t.memory_layout.name) for t in tensors if t.constant_id < 0
-        } == {("BUFFER", "TENSOR_WIDTH_PACKED")}
-    back = replan(planned.data, f"{name}.pte", VULKAN)
-    for figure in ("repack_cost", "transitions", "status", "bound"):
-        assert getattr(back.report.total, figure) == getattr(before, figure), figure
-    assert back.report.runtime == replanned(name).report.runtime
+WEBGPU = make_options("bytes", target="webgpu")
 
 
 class Positions(nn.Module):
