@@ -98,7 +98,9 @@ def post_link(request: Request, service: Service, wanted: LinkRequest) -> LinkDo
     query = {"device": wanted.device}
     if service.needs_links:
         query["link"] = service.signer.sign(LINK, query, _LINK_SECONDS)
-    url = f"{request.base_url}calibrate?{urlencode(query)}"
+    # A browser knows whether a proxy before the service speaks https.
+    origin = request.headers.get("origin") or str(request.base_url).rstrip("/")
+    url = f"{origin}/calibrate?{urlencode(query)}"
     seconds = _LINK_SECONDS if service.needs_links else None
     return LinkDocument(url=url, qr=_qr(url), seconds=seconds)
 

@@ -276,6 +276,7 @@ find("link", HTMLFormElement)?.addEventListener("submit", async (event) => {
     find("url", HTMLAnchorElement).href = url;
     find("url").textContent = url;
     find("until").hidden = seconds === null;
+    find("local").hidden = !/^(localhost|127\..*|\[::1\])$/.test(location.hostname);
     find("linked").hidden = false;
     show("link-problem", "");
   } catch (error) {

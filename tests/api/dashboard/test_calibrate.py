@@ -20,6 +20,7 @@ from tests.api.serving import Server, serving
 pytestmark = pytest.mark.xdist_group("chromium")
 
 WEBGPU: Final = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader")
+FITS: Final = "document.documentElement.scrollWidth - innerWidth"
 TRIAL: Final = "/calibrate?sweep=trial&batches=7&device=my%20laptop"
 
 
@@ -43,7 +44,7 @@ def visit(browser: Browser, server: Server) -> Visit:
 
 def test_a_whole_calibration_plans_a_model(visit: Visit, server: Server) -> None:
     # A refusal, where others keep this machine busy, is an error in the browser's words.
-    with visit(TRIAL, errors=None) as page:
+    with visit(TRIAL, width=390, errors=None) as page:
         broken: list[str] = []
         page.on("pageerror", lambda error: broken.append(str(error)))
         page.get_by_role("button", name="Start").click()
@@ -65,6 +66,7 @@ def test_a_whole_calibration_plans_a_model(visit: Visit, server: Server) -> None
         expect(page.locator("#stage")).to_have_text("Done: my laptop has its profile.")
         assert "0 of the sweep's times were left out" in page.locator("#fit").inner_text()
         check_accessible(page)
+        assert page.evaluate(FITS) <= 0
         assert broken == []
         profile = page.locator("#profile").inner_text()
         page.get_by_role("link", name="The device's page").click()
@@ -171,7 +173,7 @@ def test_what_the_limits_do_not_allow_is_left_out(visit: Visit) -> None:
 
 
 def test_the_link_is_a_qr_code(visit: Visit) -> None:
-    with visit("/calibrate") as page:
+    with visit("/calibrate", width=390, theme="dark") as page:
         page.get_by_label("Device").fill("my phone")
         page.get_by_text("Open this page on a phone").click()
         page.get_by_role("button", name="Show a link").click()
@@ -179,7 +181,9 @@ def test_the_link_is_a_qr_code(visit: Visit) -> None:
         expect(code).to_be_visible()
         assert code.evaluate("image => image.complete && image.naturalWidth") > 100
         expect(page.locator("#url")).to_have_attribute("href", re.compile(r"device=my\+phone"))
+        expect(page.locator("#local")).to_contain_text("of this machine alone")
         check_accessible(page)
+        assert page.evaluate(FITS) <= 0
 
 
 @pytest.mark.parametrize(

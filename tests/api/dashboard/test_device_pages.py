@@ -246,6 +246,7 @@ def test_every_page_is_accessible_and_fits_its_screen(
         "/device/without%20runs": "main",
         tuning.page: "#tuning[aria-busy=false]",
         f"/upload?device={HOSTILE_PART}": "main",
+        f"/calibrate?device={HOSTILE_PART}": "main",
         "/": "main",
     }
     for path, ready in pages.items():

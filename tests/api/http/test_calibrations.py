@@ -267,4 +267,10 @@ def test_where_no_token_is_wanted_a_link_has_none(client: TestClient) -> None:
     made = client.post("/calibrations/links", json={"device": "my phone"}).json()
     assert made["seconds"] is None
     assert httpx.URL(made["url"]).params == httpx.QueryParams(device="my phone")
+    assert made["url"].startswith("http://testserver/calibrate?")
+    # A browser that came through a proxy with a certificate.
+    app: Any = client.app
+    headers = {"Origin": "https://testserver", "Form-Token": app.state.form_token}
+    behind = client.post("/calibrations/links", json={"device": "x"}, headers=headers).json()
+    assert behind["url"] == "https://testserver/calibrate?device=x"
     assert b"<svg" in base64.b64decode(made["qr"].partition(",")[2])
