@@ -134,6 +134,29 @@ def eliminate_each(
     return values
 
 
+def least_each(
+    order: Order, sizes: Sequence[int], scopes: Sequence[tuple[int, ...]], tables: Sequence[Lanes]
+) -> Lanes:
+    """What the best values cost of problems with the same scopes, each for itself: infinite where
+    all are forbidden.
+
+    The leading axis of a table runs over the problems, or is 1 where they have it in common. None
+    has a core.
+    """
+    buckets = _Buckets(order, scopes, tables)
+    total: Lanes = np.zeros(1)
+    for v, near in zip(order.nodes, order.neighbours, strict=True):
+        bucket = buckets.take(v)
+        if not bucket:
+            continue
+        best = np.minimum.reduce(_join(bucket, (v, *near), sizes), axis=1)
+        if near:
+            buckets.add(near[0], (tuple(near), best, ~v))
+        else:
+            total = total + best
+    return total
+
+
 class _Buckets:
     """The tables by the node of theirs that leaves first, with their axes in the order.
 

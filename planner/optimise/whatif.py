@@ -38,6 +38,7 @@ from solver import (
     optimum,
 )
 from solver.problem import Costs, Factor
+from solver.solve import optima
 
 _CONV2D: Final = PACKED_INT8_CONV2D_BUFFER.mask
 """The runtime replaces it by what its neighbours have: no kernel could take it anywhere."""
@@ -92,7 +93,9 @@ class WhatIf:
 
     def __init__(self, graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> None:
         self._graph, self._plan, self._costs = graph, plan, costs
-        problem = plan.layout.problem
+        problem, layout = plan.layout.problem, plan.layout
+        # Each is made when it is asked for.
+        self._slots, self._readers = list(layout.slots), list(layout.readers)
         self._today = [_mask(variable.domain) for variable in problem.variables]
         self._agrees = [f for f in problem.factors if isinstance(f, Agree)]
         self._restricted = Restricted(graph, plan.limits.restrictions)
@@ -122,7 +125,7 @@ class WhatIf:
 
         None where the graph is connected too densely to find them.
         """
-        problem, asked = self._problem({id(g): self._missing(g) for g in self.groups}, count=True)
+        problem, asked = self._problem({id(g): self._missing(g) for g in self.groups}, [{}])
         try:
             found = marginals(problem)
             best: list[Occurrence] = []
@@ -136,6 +139,29 @@ class WhatIf:
             return None
         return tuple(best)
 
+    def find_all(self, acceptances: Iterable[Acceptance]) -> None:
+        """Finds what ``if_all`` says of these, together where that is possible: it is sooner done.
+
+        Their labels are in one problem, with a level for each that counts the labels of others.
+        """
+        asked = [a for a in acceptances if a in self.acceptances and a not in self._solved]
+        if len(asked) < 2:
+            return
+        extra: dict[int, int] = {}
+        free: list[dict[int, int]] = []
+        for acceptance in asked:
+            free.append({id(g): 1 << acceptance.label for g in self.acceptances[acceptance]})
+            for group, label in free[-1].items():
+                extra[group] = extra.get(group, 0) | label
+        problem, _ = self._problem(extra, free)
+        try:
+            found = optima(problem, len(free))
+        except TooDenseError:
+            return
+        for acceptance, least in zip(asked, found, strict=True):
+            cost = self.cost if least is None else min(self.cost, (least[0], least[1]))
+            self._solved[acceptance] = cost, True
+
     def if_all(self, acceptance: Acceptance) -> tuple[Cost, bool]:
         """The optimum if every operator of the type took it, and whether that is proven."""
         if acceptance not in self._solved:
@@ -145,7 +171,7 @@ class WhatIf:
 
     def if_taken(self, groups: Iterable[Group], label: int) -> tuple[Cost, bool]:
         """The optimum if the kernels of these groups took a label, and whether that is proven."""
-        problem, _ = self._problem({id(group): 1 << label for group in groups}, count=False)
+        problem, _ = self._problem({id(group): 1 << label for group in groups}, [])
         least, is_proven = optimum(problem)
         return min(self.cost, (least[0], least[1])), is_proven
 
@@ -161,7 +187,7 @@ class WhatIf:
 
     def _groups(self) -> Iterable[Group]:
         """The groups of tied operands of each operator that has a kernel of its own choice."""
-        for operator, slots in groupby(self._plan.layout.slots, key=lambda slot: slot.operator):
+        for operator, slots in groupby(self._slots, key=lambda slot: slot.operator):
             if operator in self._graph.pinned:
                 continue
             group_of = {slot.variable: [slot] for slot in slots}
@@ -222,35 +248,37 @@ class WhatIf:
         return could & ~taken & (1 << self._plan.layout.problem.labels) - 1
 
     def _problem(
-        self, extra: Mapping[int, int], *, count: bool
+        self, extra: Mapping[int, int], free: Sequence[Mapping[int, int]]
     ) -> tuple[Problem, list[tuple[Group, int, int]]]:
         """The problem in which groups, by their ids, have more labels.
 
-        With ``count`` a first level counts the groups that have one of these; what to ask for is a
-        group, a label, and the variable that has it then.
+        For each of ``free`` there is a first level, which counts the groups that have one of these
+        but for the labels that it has for them. What to ask for is a group, a label, and the
+        variable that has it then.
         """
         layout = self._plan.layout
-        builder = _Building(layout.problem.labels, count, list(self._today))
+        builder = _Building(layout.problem.labels, len(free), list(self._today))
         asked: list[tuple[Group, int, int]] = []
         for group in self.groups:
             more = extra.get(id(group), 0)
             if more:
                 for slot in group.slots:
                     builder.masks[slot.variable] |= more
-        slots = {slot.variable for slot in layout.slots}
-        for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
+        slots = {slot.variable for slot in self._slots}
+        for t, (producer, readers) in enumerate(zip(layout.producers, self._readers, strict=True)):
             if producer is not None and producer not in slots:
                 for reader in readers:
                     read = builder.masks[reader.variable]
                     builder.masks[producer] |= read & self._restricted.made(t)
         builder.close()
-        from_outside = self._newly_from_outside(builder, slots) if count else {}
+        from_outside = self._newly_from_outside(builder, slots) if free else {}
         readers_of = {v for users in from_outside.values() for v in users}
         for group in self.groups:
             more = extra.get(id(group), 0)
-            if count and more:
+            if free and more:
+                counted = [more & ~own.get(id(group), 0) for own in free]
                 is_plain = group.is_one and readers_of.isdisjoint(s.variable for s in group.slots)
-                asked += builder.count(group, more, self._today, is_plain=is_plain)
+                asked += builder.count(group, more, counted, self._today, is_plain=is_plain)
         for producer, users in from_outside.items():
             builder.use_new_labels(producer, users, self._today[producer])
         builder.factors += [Agree(a.scope, (*a.classes, *builder.spare)) for a in self._agrees]
@@ -265,7 +293,7 @@ class WhatIf:
         layout = self._plan.layout
         return {
             producer: tuple(dict.fromkeys(slot.variable for slot in readers))
-            for producer, readers in zip(layout.producers, layout.readers, strict=True)
+            for producer, readers in zip(layout.producers, self._readers, strict=True)
             if producer is not None
             and producer not in slots
             and builder.masks[producer] & ~self._today[producer]
@@ -273,7 +301,7 @@ class WhatIf:
 
     def _add_copies(self, builder: _Building) -> None:
         layout = self._plan.layout
-        for t, (producer, readers) in enumerate(zip(layout.producers, layout.readers, strict=True)):
+        for t, (producer, readers) in enumerate(zip(layout.producers, self._readers, strict=True)):
             if producer is None or not readers:
                 continue
             users = tuple(dict.fromkeys(slot.variable for slot in readers))
@@ -284,7 +312,7 @@ class WhatIf:
 
     def _add_operators(self, builder: _Building) -> None:
         graph = self._graph
-        for operator, group in groupby(self._plan.layout.slots, key=lambda slot: slot.operator):
+        for operator, group in groupby(self._slots, key=lambda slot: slot.operator):
             if operator in graph.pinned:
                 continue
             slots = list(group)
@@ -302,23 +330,23 @@ class WhatIf:
 
 
 class _Building:
-    """A problem that is being put together; its levels are the count, if any, cost, transitions.
+    """A problem that is being put together; its levels are counts, if any, cost, transitions.
 
     Two labels more than representations have are answers of variables that are no operands: no,
     and yes.
     """
 
-    def __init__(self, labels: int, count: bool, masks: list[int]) -> None:
+    def __init__(self, labels: int, counts: int, masks: list[int]) -> None:
         self.labels, self._no, self._yes = labels, labels, labels + 1
         self.spare = (1000, 1001)
         """Classes of the labels that are no representations."""
         self.masks = masks
         self.factors: list[Factor] = []
-        self._first = int(count)
+        self._first = counts
         self._levels = self._first + 2
         self._domains: list[tuple[int, ...]] = []
         self._padded: dict[int, Costs] = {}
-        self._counts: dict[tuple[tuple[int, ...], int], Costs] = {}
+        self._counts: dict[tuple[tuple[int, ...], tuple[int, ...]], Costs] = {}
         self._taken: dict[int, int] = {}
         """By operand: the variable that says which label the kernel takes besides, if any."""
 
@@ -337,8 +365,8 @@ class _Building:
             self._padded[id(prices)] = np.pad(prices, ((self._first, 0), (0, 2), (0, 2)))
             if self._first:
                 padded = self._padded[id(prices)]
-                barred = padded[1] >= FORBIDDEN
-                padded[0, barred], padded[1, barred] = FORBIDDEN, 0
+                barred = padded[self._first] >= FORBIDDEN
+                padded[0, barred], padded[self._first, barred] = FORBIDDEN, 0
         return self._padded[id(prices)]
 
     def add_cost(self, scope: tuple[int, ...], costs: Costs) -> None:
@@ -348,26 +376,36 @@ class _Building:
         self.factors.append(CostTable(scope, levels))
 
     def count(
-        self, group: Group, more: int, today: Sequence[int], *, is_plain: bool
+        self,
+        group: Group,
+        more: int,
+        counted: Sequence[int],
+        today: Sequence[int],
+        *,
+        is_plain: bool,
     ) -> list[tuple[Group, int, int]]:
         """Counts a group that has one of the labels ``more``; what can be asked for then.
+
+        Each level counts the labels that are ``counted`` there.
 
         It is plain if the label that its first operand has says which one the kernel takes besides.
         """
         first = group.slots[0].variable
         if is_plain:
             domain = self._domains[first]
-            key = domain, more
+            key = domain, tuple(counted)
             if key not in self._counts:
                 table = np.zeros((self._levels, len(domain)), np.int64)
-                table[0] = [more >> label & 1 for label in domain]
+                for level, mask in enumerate(counted):
+                    table[level] = [mask >> label & 1 for label in domain]
                 self._counts[key] = table
             self.factors.append(CostTable((first,), self._counts[key]))
             return [(group, label, first) for label in labels_of(more)]
         taken = self._variable((self._no, *labels_of(more)))
         self._taken |= {slot.variable: taken for slot in group.slots}
         table = np.zeros((self._levels, len(self._domains[taken])), np.int64)
-        table[0, 1:] = 1
+        for level, mask in enumerate(counted):
+            table[level, 1:] = [mask >> label & 1 for label in labels_of(more)]
         self.factors.append(CostTable((taken,), table))
         besides = np.array(self._domains[taken])
         for slot in group.slots:

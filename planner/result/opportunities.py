@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
@@ -212,6 +212,12 @@ class Study:
                 proven = proven and is_optimal
         return total, proven
 
+    def find_all(self, acceptances: Iterable[Acceptance]) -> None:
+        """Finds what ``if_all`` says of these, which is sooner done together."""
+        asked = tuple(acceptances)
+        for whatif in self._whatifs.values():
+            whatif.find_all(asked)
+
     def if_one(self, acceptance: Acceptance) -> int:
         """The program's cost if the operator that saves the most by itself took it."""
         best = (
@@ -240,6 +246,7 @@ class Study:
     def report(self, exact: int = EXACT) -> Opportunities:
         """What would help; for the ``exact`` most promising the optimum if all operators did."""
         chosen = self.promising[:exact]
+        self.find_all(chosen)
         rows = [
             (model, acceptance)
             for acceptance in self.promising
@@ -309,11 +316,14 @@ def rank(studies: Sequence[Study], exact: int = EXACT) -> Ranking:
     promising = {study: study.promising[:exact] for study in studies}
     found: dict[Acceptance, float] = {}
     for study in studies:
+        study.find_all(promising[study])
         for acceptance in study.promising:
             model = study.saves(acceptance, exactly=acceptance in promising[study])
             if model is not None:
                 found[acceptance] = found.get(acceptance, 0.0) + model.share
     ranked = sorted(found, key=lambda a: (-found[a], _order(a)))
+    for study in studies:
+        study.find_all(ranked[:exact])
     rows = []
     for place, acceptance in enumerate(ranked):
         models = []

@@ -89,9 +89,12 @@ def check(graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> None:
         label = occurrence.acceptance.label
         expected = replanned_cost(graph, plan, costs, [occurrence.group], label)
         assert occurrence.optimum == expected
+    together = WhatIf(graph, plan, costs)
+    together.find_all(together.acceptances)
     for acceptance, groups in whatif.acceptances.items():
         expected = replanned_cost(graph, plan, costs, groups, acceptance.label)
         assert whatif.if_all(acceptance) == (expected, True)
+        assert together.if_all(acceptance) == (expected, True)
 
 
 @settings(max_examples=80, deadline=None)
@@ -161,7 +164,9 @@ def test_real_operators_and_types(name: str) -> None:
             groups, label = [occurrence.group], occurrence.acceptance.label
             assert occurrence.optimum == replanned_cost(result.graph, plan, costs, groups, label)
             checked += 1
-        for acceptance, those in list(whatif.acceptances.items())[:12]:
+        some = list(whatif.acceptances.items())[:12]
+        whatif.find_all(acceptance for acceptance, _ in some)
+        for acceptance, those in some:
             expected = replanned_cost(result.graph, plan, costs, those, acceptance.label)
             assert whatif.if_all(acceptance)[0] == expected
     assert checked >= 10
