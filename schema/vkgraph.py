@@ -10,7 +10,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, overload
@@ -429,6 +429,8 @@ def read(data: bytes | bytearray | memoryview) -> tuple[VkGraph, bool]:
     """
     reader = Reader(data)
     graph = VK_GRAPH.read(reader, reader.root(FILE_IDENTIFIER))
+    # Few calls are read as they are.
+    graph = replace(graph, chain=graph.calls)
     _check_ids(graph)
     return graph, reader.has_unknown_fields
 

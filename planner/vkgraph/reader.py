@@ -135,17 +135,9 @@ class _Reader:
         values = self.file.values
         clones, chain, positions = self._split()
         dropped = self._only_in(clones, chain)
-        reads = self._copies_read(chain)
-        contracted = replace(
-            self.file,
-            chain=self._without_copies(chain),
-            values=tuple(
-                ValueList(tuple(self.copies.get(i, i) for i in v.items))
-                if isinstance(v, ValueList)
-                else v
-                for v in values
-            ),
-        )
+        reads, contracted = {}, self.file
+        if self.copies:
+            reads, contracted = self._copies_read(chain), self._contracted(chain)
         kept = array(
             "i", (i for i, v in enumerate(values) if isinstance(v, VkTensor) and i not in dropped)
         )
@@ -195,6 +187,8 @@ class _Reader:
                 self.copies[copy] = source
                 self.clone_at[copy] = position
                 kept[position] = False
+        if not clones:
+            return clones, calls, array("i", range(len(calls)))
         counts = np.diff(calls.starts)
         chain = Calls.of_arrays(
             calls.names,
@@ -260,12 +254,22 @@ class _Reader:
         spare.difference_update(chain.args if spare else ())
         return spare.union(self.copies)
 
-    def _without_copies(self, chain: Calls) -> Calls:
+    def _contracted(self, chain: Calls) -> VkGraph:
+        """The file's graph with this chain, which reads what was copied, not the copies."""
         source = np.arange(len(self.file.values))
         source[[*self.copies]] = [*self.copies.values()]
         args = source[np.asarray(chain.args)]
         columns = np.asarray(chain.name), np.asarray(chain.node_ids), args, np.diff(chain.starts)
-        return Calls.of_arrays(chain.names, *columns)
+        return replace(
+            self.file,
+            chain=Calls.of_arrays(chain.names, *columns),
+            values=tuple(
+                ValueList(tuple(self.copies.get(i, i) for i in v.items))
+                if isinstance(v, ValueList)
+                else v
+                for v in self.file.values
+            ),
+        )
 
     def _copies_read(self, chain: Calls) -> dict[int, list[Operand]]:
         """The operands that read each copy, among the operators that stay."""
