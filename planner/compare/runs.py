@@ -131,6 +131,10 @@ class _Side:
             priced.origin,
         )
 
+    def ran(self, time: StepTime | None) -> bool:
+        """Whether there is such a step, and it was measured, be it as nothing, or takes time."""
+        return time is not None and (time.position in self.measured or time.predicted > 0)
+
     def staged(self) -> StepTime | None:
         """The time of the copies of inputs and outputs; None where there are none."""
         if self.staging is None:
@@ -166,9 +170,10 @@ class _Delegates:
         """All steps except those that do not run: constants are packed when a program loads."""
         found = [*self._operators(), *self._transitions()]
         found.sort(key=self._order)
-        for step in (*found, *self._staging()):
-            if any(t is not None and (t.measured or t.predicted) for t in (step.a, step.b)):
+        for step in found:
+            if self.a.ran(step.a) or self.b.ran(step.b):
                 yield step
+        yield from self._staging()
 
     @staticmethod
     def _order(step: ComparedStep) -> int:

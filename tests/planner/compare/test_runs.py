@@ -212,6 +212,17 @@ def test_different_programs() -> None:
         compare(run(case, name="a"), run(case, case, name="b"))
 
 
+def test_a_transition_that_took_no_time_is_a_step() -> None:
+    more = chain((TEX_W, TEX_C, TEX_W, TEX_H), False)
+    fewer = chain((TEX_W, TEX_W, TEX_W, TEX_H), False)
+    a = run(more, ns=[0.0, 0.0, 0.0, 0.0, 0.0, 7.0, 0.0, 0.0, 0.0])
+    b = run(fewer, ns=[0.0] * 9)
+    found = compare(a, b, DeviceTimes.of("phone", [a.join.samples, b.join.samples]))
+    transitions = found.of_kind("transition")
+    assert transitions.a_steps == len(more.plan.transitions)
+    assert transitions.b_steps == len(fewer.plan.transitions)
+
+
 times = st.lists(st.integers(0, 10**6).map(float), min_size=9, max_size=9)
 
 
