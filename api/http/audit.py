@@ -25,6 +25,8 @@ _BYTES: Final = 10 * 2**20
 _FILES: Final = 10
 _LINK: Final = re.compile(r"\blink=[^&]*")
 """What lets someone in, who reads it while it holds."""
+_UNTRACED: Final = ("/calibrate", "/calibrations")
+"""Whose visitors are promised that their addresses are not kept."""
 _PASSED_OVER: Final = ("/static/", "/health", "/readyz", "/metrics", "/progress/")
 
 
@@ -92,7 +94,8 @@ class Audited:
         try:
             await self._app(scope, receive, noting)
         finally:
-            client = scope.get("client")
+            is_traced = not scope["path"].startswith(_UNTRACED)
+            client = scope.get("client") if is_traced else None
             log: AuditLog = scope["app"].state.audit
             log.write(
                 who=scope.get(WHO),

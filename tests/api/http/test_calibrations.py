@@ -260,6 +260,9 @@ def test_a_link_calibrates_one_device_and_does_nothing_else(tmp_path: Path) -> N
         assert hand_in(client, begin(client, **linked), **linked).status_code == 201
         audited = (tmp_path / "data" / "audit.log").read_text()
         assert '"link for my phone"' in audited and "link=" in audited and link not in audited
+        lines = [json.loads(line) for line in audited.splitlines()]
+        for line in lines:
+            assert (line["address"] is None) == line["path"].startswith("/calibrat"), line
         assert client.get("/devices/my phone", headers=reader).json()["profile"]
 
 
