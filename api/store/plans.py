@@ -239,6 +239,9 @@ class PlanStore:
         Returns the plan that is kept. ``options`` are those it was asked for with; ``account`` is
         charged for it.
         """
+        found = self.get(plan_id)
+        if found is not None:
+            return found
 
         def keep() -> Plan:
             draft = self.prepare(plan_id, files, source, options)
