@@ -285,18 +285,16 @@ class PlanStore:
         """Keeps the files of a plan, for ``insert``: nothing is to be seen of it yet."""
         if _PLAN_ID.fullmatch(plan_id) is None:
             raise ValueError(f"{plan_id!r} is not the id of a plan")
-        # Once: whoever wrote the file may still be at it.
+        # Once, for whoever wrote it may still be at it; first, so that of nonsense nothing is kept.
         document = files.report.read_bytes()
+        columns = _columns(read_report(json.loads(document)), options)
         kept: dict[str, bytes | Path] = {"source": source, "report": document, "graph": files.graph}
         if files.program.stat().st_size > 0:
             kept["program"] = files.program
         # At once: what takes time is to wait for the disk, or for the network.
         puts = {name: self._threads.submit(self.blobs.put, path) for name, path in kept.items()}
-        try:
-            columns = _columns(read_report(json.loads(document)), options)
-        finally:
-            # To the last one, even where one fails: its caller may delete the files.
-            wait(puts.values())
+        # To the last one, even where one fails: its caller may delete the files.
+        wait(puts.values())
         put = {name: done.result() for name, done in puts.items()}
         blobs = {column: put.get(column.removesuffix("_sha256")) for column in _BLOBS}
         asked = {"options": json.dumps(write_options(options))}

@@ -173,6 +173,14 @@ def test_a_plan_that_is_not_whole_is_never_seen(
     assert store.page().total == 0
 
 
+def test_nothing_is_kept_of_a_plan_whose_report_is_none(store: PlanStore, tmp_path: Path) -> None:
+    source, files = draft(tmp_path / "draft")
+    files.report.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="Expecting value"):
+        store.put(ID, files, source, OPTIONS)
+    assert _blobs(tmp_path) == {}
+
+
 @pytest.mark.parametrize(
     "text", ["", "..", "../store", ID.upper().replace("0", "A"), ID[:-1], ID + "0", ID + "\n"]
 )
