@@ -30,6 +30,7 @@ Shape = tuple[int, ...]
 Words = NDArray[np.uint32]
 Bytes = NDArray[np.uint8]
 Kind = Literal["repack", "read", "write"]
+SweepName = Literal["trial", "quick", "small", "large"]
 Pair = tuple[TensorRepr, TensorRepr]
 
 REPRESENTATIONS: Final = (*FLOATS, *INT8S)
@@ -184,7 +185,7 @@ def digest(data: Bytes) -> str:
 class Sweep:
     """The shapes that are measured: those that curves are fitted to, and those that judge them."""
 
-    name: str
+    name: SweepName
     fitted: tuple[Shape, ...]
     held_out: tuple[Shape, ...]
 

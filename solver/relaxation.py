@@ -113,16 +113,17 @@ class _Model:
         # A row says that a node has one value, or that a table and a node agree on a class.
         self.rows = len(nodes)
         self.entries = 0
-        for scope, table in tables:
+        for scope, given in tables:
             if len(scope) == 1:
-                self.own[scope[0]] = self.own[scope[0]] + table
+                self.own[scope[0]] = self.own[scope[0]] + given
                 continue
+            table = given
             for axis, v in enumerate(scope):
                 # Above their least, more values cost the same.
                 least = table.real.min(axis=tuple([a for a in range(table.ndim) if a != axis]))
                 least = np.where(np.isfinite(least), least, 0)
                 self.own[v] = self.own[v] + least
-                table = table - _along(axis, least, table.ndim)  # noqa: PLW2901
+                table = table - _along(axis, least, table.ndim)
             classes, costs = _classes(table.real)
             first = []
             for size in costs.shape:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from api.store.plans import PlanFilter, Sort
+from gpu.probes import SweepName
 from planner.costs.model import Objective
 
 PAGE_SIZES: Final = (25, 50, 100)
@@ -64,6 +65,6 @@ class CalibrateQuery(BaseModel):
 
     device: str = Field("", max_length=100)
     link: str | None = Field(None, max_length=4000)
-    sweep: Literal["trial", "quick", "small", "large"] = "small"
+    sweep: SweepName = "small"
     timing: Literal["timestamps", "queue"] = "timestamps"
     batches: int = Field(11, ge=3, le=64)

@@ -19,13 +19,10 @@ from gpu.claims import (
 )
 from gpu.fitting import Calibration
 from gpu.placement import TEXEL_FORMATS, Placement
-from gpu.probes import SWEEPS, Probe, Shape, Sweep, flat, is_checked, probes
+from gpu.probes import Probe, Shape, Sweep, SweepName, flat, is_checked, probes
 from gpu.shader import shader
 from gpu.sweep import SCALARS
 from gpu.tensor import bound_bytes
-
-SweepName = Literal["trial", "quick", "small", "large"]
-assert set(SWEEPS) == set(SweepName.__args__)  # type: ignore[attr-defined]
 
 _MOST_PROBES: Final = 100
 _MOST_SHAPES: Final = 100
@@ -50,7 +47,7 @@ class SweepDocument(BaseModel):
     def of(cls, sweep: Sweep, library: str) -> SweepDocument:
         """The document of a sweep."""
         return cls(
-            name=sweep.name,  # type: ignore[arg-type]
+            name=sweep.name,
             shapes=[list(shape) for shape in sweep.shapes],
             probes=len(probes(sweep.shapes[0])),
             library=library,

@@ -28,12 +28,11 @@ from api.http.calibration_models import (
     SamplesRequest,
     ShapeDocument,
     SweepDocument,
-    SweepName,
 )
 from api.http.callers import Callers
 from api.http.problem_kinds import ProblemKind
 from api.http.problems import ProblemError, problems
-from gpu.probes import SWEEPS, Shape
+from gpu.probes import SWEEPS, Shape, SweepName
 
 Asked = TypeVar("Asked", bound=BaseModel)
 Answered = TypeVar("Answered")
