@@ -8,9 +8,13 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from heapq import heappop, heappush
+from itertools import chain
 from typing import Final, NamedTuple
 
+import numpy as np
+
 _LAYER_OBJECTS: Final = 4096
+_STEPS: Final = 256
 _BITS: Final = 5
 """A node of the timeline has 2**5 nodes below it."""
 
@@ -28,6 +32,27 @@ class Lifetime(NamedTuple):
 
 Objects = list[list[int]]
 """Tensors by the memory object that they share."""
+
+
+def least_bytes(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> int:
+    """A lower bound of the bytes of any objects: the sum of their largest members.
+
+    Of objects that hold a size or more there are at least as many as tensors of such sizes are
+    alive at once. These numbers, summed over all sizes from 1 byte up, are the bound; it takes
+    ``_STEPS`` sizes at most.
+    """
+    size = np.array([sizes[value_id] for value_id in spans], np.int64)
+    span = np.fromiter(chain.from_iterable(spans.values()), np.int64, 2 * len(spans)) + 1
+    steps = np.unique(size)
+    steps = steps[:: -max(1, -(-len(steps) // _STEPS))][::-1]
+    least = below = 0
+    for step in steps.tolist():
+        first, last = span.reshape(-1, 2)[size >= step].T
+        begin, end = np.bincount(first), np.bincount(last + 1)
+        end[: len(begin)] -= begin
+        least += int(-np.cumsum(end).min()) * (step - below)
+        below = step
+    return least
 
 
 def first_fit(order: Sequence[int], spans: Mapping[int, Lifetime]) -> Objects:

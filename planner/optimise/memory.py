@@ -18,18 +18,23 @@ and, for ``greedy_plan``, ``exir/memory_planning.py`` of ExecuTorch 1.5.1 as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from planner.errors import InputError
 from planner.ir.physical import ELEMENT_BYTES, padded_bytes
 from planner.ir.representation import TensorRepr
 from planner.kernels.registry import PREPACK
-from planner.optimise.colouring import Lifetime, Objects, first_fit, sweep
+from planner.optimise.colouring import Lifetime, Objects, first_fit, least_bytes, sweep
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
-from schema.vkgraph import ValueList
+from schema.vkgraph import Value, ValueList
+
+Integers = NDArray[np.int64]
 
 DEDICATED: Final = -1
 """The ``mem_obj_id`` of a tensor that shares its memory with no other."""
@@ -73,31 +78,29 @@ def lifetimes(graph: VkGraph) -> dict[int, Lifetime]:
     So a tensor that is new in a planned graph takes part once it has any ``mem_obj_id`` from 0 up.
     Raises ``InputError`` for a list in a list, which the runtime does not know either.
     """
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    kept: set[int] = set()
+    calls, counts = graph.calls, np.diff(graph.calls.starts)
+    is_output = np.zeros(len(calls.args), np.bool_)
+    is_output[np.cumsum(counts)[counts > 0] - 1] = True
+    is_prepack = np.array([name == PREPACK for name in calls.names], np.bool_)
+    prepacked = is_output & np.repeat(is_prepack[np.asarray(calls.name)], counts)
+    # Graph inputs are written before all operators, and outputs read after them.
+    ends = len(graph.input_ids), len(graph.output_ids)
+    ids = (np.array(i, np.int64) for i in (graph.input_ids, calls.args, graph.output_ids))
+    named, place = _tensors(graph, np.concatenate([*ids]))
+    position = np.repeat(np.arange(-1, len(calls) + 1), [ends[0], *counts, ends[1]])[place]
+    is_written = np.concatenate([np.ones(ends[0], np.bool_), np.pad(is_output, (0, ends[1]))])
 
-    def visit(position: int, read: Iterable[int], written: Iterable[int]) -> None:
-        for value_id in _tensors(graph, read):
-            if value_id in first:
-                last[value_id] = position
-            else:
-                kept.add(value_id)
-        for value_id in _tensors(graph, written):
-            first.setdefault(value_id, position)
-            last[value_id] = position
-
-    visit(-1, (), graph.input_ids)
-    for position, (_, name, args) in enumerate(graph.calls.rows()):
-        visit(position, args[:-1], args[-1:])
-        if name == PREPACK:
-            kept.update(_tensors(graph, args[-1:]))
-    visit(len(graph.chain), graph.output_ids, ())
-    return {
-        value_id: Lifetime(start, last[value_id])
-        for value_id, start in first.items()
-        if value_id not in kept and _may_share(graph, value_id)
-    }
+    # Of several places that name a tensor, what is assigned last stays.
+    first, last = np.zeros(len(graph.values), np.int64), np.zeros(len(graph.values), np.int64)
+    index = np.arange(len(named))
+    first[named[::-1]] = index[::-1]
+    last[named] = position
+    is_kept = np.zeros(len(graph.values), np.bool_)
+    is_kept[named[np.pad(prepacked, ends)[place]]] = True
+    begins = (first[named] == index) & is_written[place] & ~is_kept[named]
+    found = named[begins]
+    spans = map(Lifetime, position[begins].tolist(), last[found].tolist())
+    return dict(zip(found.tolist(), spans, strict=True))
 
 
 def plan_memory(graph: VkGraph) -> MemoryPlan:
@@ -112,19 +115,24 @@ def plan_memory(graph: VkGraph) -> MemoryPlan:
     """
     spans = lifetimes(graph)
     sizes = _sizes(graph)
-    early = sorted(spans, key=lambda t: -sizes[t])
-    backward = [*spans][::-1]
-    late_end = sorted(backward, key=lambda t: (-sizes[t], -spans[t].last))
     greedy = _executorch_objects(graph, spans)
-    candidates = (
-        greedy,
-        first_fit(late_end, spans),
-        first_fit(early, spans),
-        sweep(spans, sizes),
-        sweep(spans, sizes, backward=True),
-    )
-    best = min(candidates, key=lambda objects: _bytes(objects, sizes))
+    least = least_bytes(spans, sizes)
+    best, total = greedy, _bytes(greedy, sizes)
+    others = _others(spans, sizes)
+    # What is least cannot be better; of equal ones the first is taken.
+    while total > least and (objects := next(others, None)) is not None:
+        if (other := _bytes(objects, sizes)) < total:
+            best, total = objects, other
     return _plan(best, spans, sizes, greedy)
+
+
+def _others(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> Iterator[Objects]:
+    """Plans in the order in which they are tried, each made when it is asked for."""
+    backward = [*spans][::-1]
+    yield first_fit(sorted(backward, key=lambda t: (-sizes[t], -spans[t].last)), spans)
+    yield first_fit(sorted(spans, key=lambda t: -sizes[t]), spans)
+    yield sweep(spans, sizes)
+    yield sweep(spans, sizes, backward=True)
 
 
 def greedy_plan(graph: VkGraph) -> MemoryPlan:
@@ -178,24 +186,31 @@ def apply(graph: VkGraph, plan: MemoryPlan) -> VkGraph:
     return replace(graph, values=tuple(values))
 
 
-def _tensors(graph: VkGraph, ids: Iterable[int]) -> Iterator[int]:
-    """The tensors among these values and in the lists among them."""
+def _tensors(graph: VkGraph, named: Integers) -> tuple[Integers, Integers]:
+    """The tensors that may share memory among these values, and in the lists among them; and the
+    place, among the values, of each."""
     values = graph.values
-    for value_id in ids:
-        value = values[value_id]
-        if isinstance(value, VkTensor):
-            yield value_id
-        elif isinstance(value, ValueList):
-            for member in value.items:
-                if isinstance(values[member], VkTensor):
-                    yield member
-                elif isinstance(values[member], ValueList):
-                    raise InputError(f"value {value_id} is a list that holds a list: flatten it")
+    may_share = np.fromiter(map(_may_share, values), np.bool_, len(values))
+    lists = {i: value.items for i, value in enumerate(values) if isinstance(value, ValueList)}
+    place = np.arange(len(named))
+    if lists:
+        is_list = np.zeros(len(values), np.bool_)
+        is_list[[*lists]] = True
+        used = named[is_list[named]].tolist()
+        for value_id in dict.fromkeys(used):
+            if any(member in lists for member in lists[value_id]):
+                raise InputError(f"value {value_id} is a list that holds a list: flatten it")
+        widths = np.ones(len(named), np.int64)
+        widths[is_list[named]] = [len(lists[value_id]) for value_id in used]
+        place = np.repeat(place, widths)
+        named = named[place]
+        named[is_list[named]] = [member for value_id in used for member in lists[value_id]]
+    kept = may_share[named]
+    return named[kept], place[kept]
 
 
-def _may_share(graph: VkGraph, value_id: int) -> bool:
-    tensor = graph.values[value_id]
-    return isinstance(tensor, VkTensor) and tensor.constant_id < 0 <= tensor.mem_obj_id
+def _may_share(value: Value) -> bool:
+    return isinstance(value, VkTensor) and value.constant_id < 0 <= value.mem_obj_id
 
 
 def _sizes(graph: VkGraph) -> dict[int, int]:

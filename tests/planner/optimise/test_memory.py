@@ -12,7 +12,7 @@ import pytest
 from hypothesis import assume, given
 
 from planner.errors import InputError
-from planner.optimise.colouring import Lifetime
+from planner.optimise.colouring import Lifetime, least_bytes
 from planner.optimise.memory import (
     DEDICATED,
     MemoryPlan,
@@ -96,6 +96,18 @@ def test_no_plan_is_better_than_the_best_of_all(graph: VkGraph) -> None:
         for parts in partitions(list(spans), spans)
     )
     assert plan_memory(graph).total_bytes >= best + dedicated_bytes(graph)
+    sizes = {value_id: bytes_of(graph, value_id) for value_id in spans}
+    assert least_bytes(spans, sizes) <= best
+
+
+@pytest.mark.parametrize("steps", [1, 256])
+@given(graphs())
+def test_what_need_not_be_tried_is_no_better(steps: int, graph: VkGraph) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("planner.optimise.colouring._STEPS", steps)
+        plan = plan_memory(graph)
+        patched.setattr("planner.optimise.memory.least_bytes", lambda spans, sizes: -1)
+        assert plan_memory(graph) == plan
 
 
 def test_lifetimes_run_from_the_first_write_to_the_last_use() -> None:
