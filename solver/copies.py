@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
 from solver.problem import FORBIDDEN, Costs
@@ -21,6 +23,7 @@ class CopyTables:
         self._dense: dict[tuple[int, Domain, frozenset[int], tuple[Domain, ...]], Costs] = {}
         self._made: dict[tuple[int, Domain, Domain], Costs] = {}
         self._needs: dict[tuple[Domain, Domain], Costs] = {}
+        self._shares: dict[tuple[int, frozenset[int], tuple[Domain, ...]], Costs] = {}
 
     def dense(
         self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
@@ -71,6 +74,23 @@ class CopyTables:
                     costs[0, user.index(target), made == 0] = FORBIDDEN
             self._needs[key] = costs
         return self._needs[key]
+
+    def shares(self, prices: Costs, fixed: frozenset[int], users: tuple[Domain, ...]) -> Costs:
+        """What each user of a copy pays if all that could need it paid as much; rounded down.
+
+        Of the shape of the prices. Targets in ``fixed`` are paid already. Shares of those that do
+        need a copy are never more than its price, by levels: a part of a positive vector is less.
+        """
+        key = id(prices), fixed, users
+        if key not in self._shares:
+            finite, forbidden = self._clean(prices)
+            counts = Counter(target for domain in users for target in domain)
+            found = finite // np.array([max(counts[t], 1) for t in range(self._labels)], np.int64)
+            if forbidden is not None:
+                found[0, forbidden > 0] = FORBIDDEN
+            found[:, :, list(fixed)] = 0
+            self._shares[key] = found
+        return self._shares[key]
 
     def _clean(self, prices: Costs) -> tuple[Costs, Costs | None]:
         """The finite prices, and a 0/1 mask of the forbidden ones (None if there are none)."""

@@ -26,8 +26,9 @@ from solver.problem import (
 from solver.rows import equal_rows
 from solver.solution import InfeasibleError
 
-DENSE_LIMIT = 1024
-"""Shared copies with larger tables are expressed with nodes for which targets are made."""
+DENSE_LIMIT = 2**13
+"""Shared copies with larger tables are expressed with nodes for which targets are made. Four users
+of six labels have one table: with six such nodes elimination would need larger ones."""
 
 
 @dataclass(slots=True)
@@ -64,11 +65,22 @@ class Reduced:
         return tuple(labels)
 
 
-def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
+def reduce(
+    problem: Problem,
+    table_limit: int,
+    together: int = 1,
+    *,
+    dense_limit: int = DENSE_LIMIT,
+    in_shares: bool = False,
+) -> Reduced:
     """Reduces a problem to tables; those of shared copies have at most ``table_limit`` entries.
 
-    Where they would have more, a node says which of up to ``together`` targets are made. With more
-    of them together tables are larger, and their linear relaxation is closer to the optimum.
+    Where they would have more, or more than ``dense_limit``, a node says which of up to
+    ``together`` targets are made. With more of them together tables are larger, and their linear
+    relaxation is closer to the optimum.
+
+    ``in_shares`` there are no such nodes: each user pays its share of a copy, whether others need
+    the copy or not. No assignment costs more than it does in the problem, but some cost less.
 
     Raises ``InfeasibleError`` where that already shows that there is no solution.
     """
@@ -79,8 +91,10 @@ def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
         if v == r and len(merged.domains[v]) > 1:
             node[v] = len(sizes)
             sizes.append(len(merged.domains[v]))
-    dense_limit = min(DENSE_LIMIT, table_limit)
-    reduction = _Reduction(problem, Reduced(merged, node, sizes), dense_limit, together)
+    dense_limit = min(DENSE_LIMIT, dense_limit, table_limit)
+    reduction = _Reduction(
+        problem, Reduced(merged, node, sizes), dense_limit, together, in_shares=in_shares
+    )
     for number, factor in enumerate(problem.others):
         reduction.add(number, factor)
     reduction.add_stamps(problem.stamps)
@@ -94,11 +108,20 @@ def reduce(problem: Problem, table_limit: int, together: int = 1) -> Reduced:
 class _Reduction:
     """Adds the factors of a problem to its reduced form, one at a time."""
 
-    def __init__(self, problem: Problem, reduced: Reduced, dense_limit: int, together: int) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        reduced: Reduced,
+        dense_limit: int,
+        together: int,
+        *,
+        in_shares: bool,
+    ) -> None:
         self._problem = problem
         self._reduced = reduced
         self._dense_limit = dense_limit
         self._together = together
+        self._in_shares = in_shares
         self._root = reduced.merged.root
         self._domains = reduced.merged.domains
         self._node = reduced.node
@@ -234,7 +257,7 @@ class _Reduction:
         return source, users, fixed
 
     def _add_targets(self, number: int, factor: SharedCopies) -> None:
-        """Expresses shared copies with nodes for the targets that are made."""
+        """Expresses shared copies with nodes for the targets that are made, or in shares."""
         node = self._node
         source, users, fixed = self._classes(factor)
         made = self._domains[source]
@@ -242,6 +265,12 @@ class _Reduction:
         if fixed:
             costs = self._copies.dense(factor.prices, made, frozenset(fixed), ())
             self._add(number, [source], costs)
+        if self._in_shares:
+            shares = self._copies.shares(factor.prices, frozenset(fixed), tuple(needed))
+            for user, domain in zip(users, needed, strict=True):
+                costs = self._copies.dense(shares, made, frozenset(), (domain,))
+                self._add(number, [source, user], costs)
+            return
         targets = [t for t in sorted(set().union(*needed) - fixed) if made != (t,)]
         reduced = self._reduced
         for at in range(0, len(targets), self._together):

@@ -15,6 +15,7 @@ from solver.dominance import undominated
 from solver.eliminate import DeadEndError, Elimination, eliminate, least_each
 from solver.lanes import SAFE, Lanes, Packed, pack, unpack
 from solver.order import (
+    EASY_TABLE,
     EASY_WORK,
     WORK_LIMIT,
     Order,
@@ -40,12 +41,17 @@ TABLE_LIMIT = 2**20
 CORE_TABLE_LIMIT = 2**11
 """The limit in parts that leave a core: searches prefer many small tables to few large ones."""
 
+CORE_DENSE_LIMIT = 2**10
+"""Most entries of the table of shared copies there, for the same reason."""
+
 TARGETS_TOGETHER = 6
 """Targets of shared copies that one node of a core says whether they are made."""
 
 CONFLICT_WORK = 200_000
 """Most factors, over all attempts, in the search for a small conflict: a few seconds. After that
 the conflict is reported as it was found."""
+
+_STAGES = ("validate", "reduce", "order", "pack", "eliminate", "search", "complete")
 
 
 def solve(
@@ -192,14 +198,16 @@ def _solve(
     times.append(perf_counter())
     order = greedy_order(reduced.sizes, reduced.scopes, table_limit)
     if not order.is_easy:
-        smaller = undominated(problem)
-        if smaller is not None:
-            problem = smaller
-            reduced = reduce(problem, table_limit)
+        if reduced.has_copy_nodes:
+            solution = _in_shares(problem, table_limit, times[:2])
+            if solution is not None:
+                return solution
+        problem = undominated(problem) or problem
+        reduced = reduce(problem, table_limit, dense_limit=CORE_DENSE_LIMIT)
         core_limit = min(table_limit, CORE_TABLE_LIMIT)
         order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
         if order.core and reduced.has_copy_nodes:
-            reduced = reduce(problem, table_limit, TARGETS_TOGETHER)
+            reduced = reduce(problem, table_limit, TARGETS_TOGETHER, dense_limit=CORE_DENSE_LIMIT)
             order = elimination_order(reduced.sizes, reduced.scopes, table_limit, core_limit)
     times.append(perf_counter())
     packed = pack(reduced.tables, problem.levels, limit=SAFE if order.core else LIMIT)
@@ -229,13 +237,44 @@ def _solve(
     if bound is None or bound > cost:
         bound = cost
     times.append(perf_counter())
-    stages = ("validate", "reduce", "order", "pack", "eliminate", "search", "complete")
-    seconds = {
-        stage: end - start for stage, start, end in zip(stages, times, times[1:], strict=False)
-    }
-    statistics = _statistics(problem, reduced, order, packed, seconds)
+    statistics = _statistics(problem, reduced, order, packed, _seconds(times))
     status = Status.OPTIMAL if bound == cost else Status.FEASIBLE
     return Solution(assignment, cost, bound, status, statistics)
+
+
+def _in_shares(problem: Problem, table_limit: int, times: list[float]) -> Solution | None:
+    """The best assignment where each user of a copy pays a share; None if it costs more than that.
+
+    No assignment costs less than the least sum of shares. So one that costs as much is proven.
+    """
+    reduced = reduce(problem, table_limit, in_shares=True)
+    times.append(perf_counter())
+    order = greedy_order(reduced.sizes, reduced.scopes, table_limit)
+    if order.core or order.work > EASY_TABLE * len(order.nodes):
+        return None
+    times.append(perf_counter())
+    packed = pack(reduced.tables, problem.levels)
+    times.append(perf_counter())
+    elimination = _eliminate(problem, reduced, order, packed)
+    times += [perf_counter()] * 2
+    values = [0] * len(reduced.sizes)
+    elimination.complete(values)
+    assignment = reduced.labels(values)
+    cost = problem.cost(assignment)
+    least = packed.cost(elimination.total)
+    bound = tuple([a + b for a, b in zip(least, reduced.constant, strict=True)])
+    if cost != bound:
+        return None
+    times.append(perf_counter())
+    statistics = _statistics(problem, reduced, order, packed, _seconds(times))
+    return Solution(assignment, cost, bound, Status.OPTIMAL, statistics)
+
+
+def _seconds(times: Sequence[float]) -> dict[str, float]:
+    """By stage, between one time and the next."""
+    return {
+        stage: end - start for stage, start, end in zip(_STAGES, times, times[1:], strict=False)
+    }
 
 
 def _eliminate(problem: Problem, reduced: Reduced, order: Order, packed: Packed) -> Elimination:

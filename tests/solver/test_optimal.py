@@ -11,7 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import solver.order
 import solver.reduce
+from api.bench.instances import OBJECTIVES, TIMES, problem_of, recurrent
+from planner.options import make_options
 from solver import (
     Agree,
     CostTable,
@@ -137,6 +140,35 @@ def test_fan_out_of_thirty_makes_small_tables(seed: int) -> None:
     assert proven(problem, solution) == (star_optimum(unary[0], unary[1:], prices),)
     assert solution.statistics.core == 0
     assert solution.statistics.largest_table <= 6 * 2**6
+
+
+def test_shares_of_copies_prove_the_optimum_where_they_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    proven_so = 0
+    for seed in range(40):
+        # The more it costs not to have the first label, the fewer copies are made.
+        random = np.random.default_rng(seed)
+        costs = random.integers(0, 10, (13, 1, 4))
+        costs[:, :, 1:] += random.integers(0, 10)
+        factors: list[Factor] = [CostTable((v,), table) for v, table in enumerate(costs)]
+        factors.append(SharedCopies(0, tuple(range(1, 13)), random.integers(1, 60, (1, 4, 4))))
+        problem = Problem(4, 1, (Variable((0, 1, 2, 3)),) * 13, tuple(factors))
+        with monkeypatch.context() as patch:
+            # No order is easy.
+            patch.setattr(solver.order, "EASY_TABLE", 0)
+            solution = solve(problem)
+        prices = factors[-1].prices  # type: ignore[union-attr]
+        assert proven(problem, solution) == (star_optimum(costs[0], list(costs[1:]), prices),)
+        proven_so += solution.statistics.nodes == len(problem.variables)
+    assert 5 < proven_so < 35
+
+
+def test_a_long_recurrence_has_small_tables() -> None:
+    graph = recurrent(40, 24)
+    for objective in OBJECTIVES:
+        problem = problem_of(graph, make_options(TIMES, objective=objective))
+        solution = solve(problem)
+        proven(problem, solution)
+        assert solution.statistics.largest_table <= 6**5
 
 
 def test_a_net_with_a_fan_out_of_thirty_needs_no_core() -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 from random import Random
 
+import numpy as np
 import pytest
 
-from solver import InfeasibleError, Problem
+from solver import InfeasibleError, Problem, SharedCopies, Variable
 from solver.problem import FORBIDDEN
 from solver.reduce import Reduced, reduce
 from tests.solver.problems import brute_force, entry, random_problem
@@ -62,6 +63,33 @@ def test_every_assignment_costs_the_same(table_limit: int, together: int) -> Non
         assert min(best, default=None) == brute_force(problem), seed
     assert infeasible > 5
     assert (auxiliary > 5) == (table_limit == 1)
+
+
+def test_no_assignment_costs_less_than_its_shares() -> None:
+    less = equal = 0
+    for seed in range(300):
+        problem = random_problem(Random(seed), variables=4, labels=3)
+        try:
+            reduced = reduce(problem, 1, in_shares=True)
+        except InfeasibleError:
+            assert brute_force(problem) is None, seed
+            continue
+        assert not reduced.has_copy_nodes
+        for values in itertools.product(*map(range, reduced.sizes)):
+            shares, whole = cost(reduced, values), problem.cost(labels(problem, reduced, values))
+            assert (shares is None) == (whole is None), seed
+            if shares is not None and whole is not None:
+                assert shares <= whole, seed
+                less += shares < whole
+                equal += shares == whole
+    assert less > 100
+    assert equal > 100
+
+
+def test_four_users_of_six_labels_have_one_table() -> None:
+    copies = SharedCopies(0, (1, 2, 3, 4), np.ones((1, 6, 6), np.int64))
+    problem = Problem(6, 1, (Variable(tuple(range(6))),) * 5, (copies,))
+    assert [table.shape for table in reduce(problem, 2**20).tables] == [(1, *[6] * 5)]
 
 
 def test_tables_name_the_factor_that_they_come_from() -> None:
