@@ -15,8 +15,10 @@ the optimum is that of the problem.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from time import perf_counter
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from solver.problem import (
     ProblemError,
     SharedCopies,
 )
+from solver.solution import NoSolutionFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +85,14 @@ Terms = dict[int, int]
 class CompactModel:
     """Columns from 0 or 1, rows ``low <= sum of terms <= high``, and the terms of each level."""
 
-    def __init__(self, problem: Problem, limits: Sequence[Limit] = ()) -> None:
-        """Builds the model of a problem that is valid; raises ``ProblemError`` for its limits."""
+    def __init__(
+        self, problem: Problem, limits: Sequence[Limit] = (), *, deadline: float = math.inf
+    ) -> None:
+        """Builds the model of a problem that is valid.
+
+        Raises ``ProblemError`` for its limits, and ``NoSolutionFoundError`` after the deadline, by
+        ``perf_counter``.
+        """
         self.problem = problem
         self.columns = 0
         self.objectives: list[Terms] = [{} for _ in range(problem.levels)]
@@ -97,6 +106,8 @@ class CompactModel:
             self.labels.append(columns)
             self.rows.append((dict.fromkeys(columns.values(), 1), 1, 1))
         for factor in problem.factors:
+            if perf_counter() > deadline:
+                raise NoSolutionFoundError("the time was over before the search began")
             self._add(factor, self.objectives)
         for number, limit in enumerate(limits):
             _check_limit(problem, number, limit)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from time import perf_counter
 
 import numpy as np
 
@@ -59,11 +60,13 @@ class Front:
     """The points of a trade-off by rising cost and falling amount, each of them proven.
 
     ``gaps`` are the places after which there may be points that were not found: the first of two
-    neighbours each. There are none if the work was done before its limits.
+    neighbours each. There are none if the work was done before its limits. Where not even the first
+    point ``is_proven`` it is the only one: it has the least cost, but perhaps not the least amount.
     """
 
     points: tuple[ParetoPoint, ...]
     gaps: tuple[int, ...]
+    is_proven: bool = True
 
 
 def pareto(
@@ -72,6 +75,7 @@ def pareto(
     *,
     gap_limit: int = GAP_LIMIT,
     work_limit: int = WORK_LIMIT,
+    search_seconds: float = math.inf,
 ) -> Front:
     """All points of the trade-off between a problem's first level and another sum of factors.
 
@@ -79,9 +83,13 @@ def pareto(
     negative or forbidden. Of assignments with equal cost and amount a point has one; on the convex
     hull it is the best by the problem's other levels.
 
+    Integer programs end after ``search_seconds`` in all, or a ``work_limit`` of each, and there are
+    at most ``gap_limit`` of them.
+
     Raises ``ProblemError`` for a problem that is not well formed, ``InfeasibleError`` for one
     without a solution, and ``TooDenseError`` where elimination leaves a core.
     """
+    deadline = perf_counter() + search_seconds
     problem.validate()
     sums = _Sums(problem, amounts)
     cheapest, least = sums.point([(1, 0), (0, 1)]), sums.point([(0, 1), (1, 0)])
@@ -99,7 +107,8 @@ def pareto(
             continue
         gap = _Gap(sums, first, last)
         while gap.has_room(points[-1]):
-            found = gap.next_after(points[-1], work_limit) if left else None
+            seconds = deadline - perf_counter()
+            found = gap.next_after(points[-1], work_limit, seconds) if left else None
             left = max(left - 1, 0)
             if found is None:
                 gaps.append(len(points) - 1)
@@ -262,7 +271,9 @@ class _Gap:
         found = self._marginals
         return found is None or found.optimum[0] <= self._most(point)
 
-    def next_after(self, point: ParetoPoint, work_limit: int) -> ParetoPoint | None:
+    def next_after(
+        self, point: ParetoPoint, work_limit: int, search_seconds: float
+    ) -> ParetoPoint | None:
         """The point that comes next on the way to the last; None if that was not proven.
 
         It is the last one itself where there is none between.
@@ -270,7 +281,13 @@ class _Gap:
         problem, limit = self._sums.limited(self._domains(point), point.amount - 1)
         start = self._last.assignment
         try:
-            solution = solve_ilp(problem, [limit], start=start, work_limit=work_limit)
+            solution = solve_ilp(
+                problem,
+                [limit],
+                start=start,
+                work_limit=work_limit,
+                search_seconds=search_seconds,
+            )
         except (InfeasibleError, NoSolutionFoundError):
             return None
         if solution.status is not Status.OPTIMAL:

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from solver.compact import CompactModel, Limit, Terms
 from solver.highs import quiet_highs
-from solver.problem import Problem, ProblemError
+from solver.problem import FORBIDDEN, Agree, CostTable, Problem, ProblemError, SharedCopies
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 WORK_LIMIT: Final = 200_000
@@ -37,6 +37,8 @@ WORK_LIMIT: Final = 200_000
 
 _SCALES: Final = (0, 12, 24)
 """The exponents of D. Most duals are integers already, or halves."""
+
+_NOT_WITHIN: Final = "the start is forbidden, or not within the limits"
 
 _EXACT: Final = 2.0**61
 """Sums below this do not overflow 64 bits, and larger ones are left to Python's integers."""
@@ -72,10 +74,16 @@ def solve_ilp(
     """
     started = perf_counter()
     problem.validate()
-    model = CompactModel(problem, limits)
-    search = _Search(model, limits, work_limit, started + search_seconds)
+    deadline = started + search_seconds
+    try:
+        model = CompactModel(problem, limits, deadline=deadline)
+    except NoSolutionFoundError:
+        if start is None:
+            raise
+        return _as_it_began(problem, limits, start)
+    search = _Search(model, limits, work_limit, deadline)
     if start is not None and not search.offer(start):
-        raise ProblemError("the start is forbidden, or not within the limits")
+        raise ProblemError(_NOT_WITHIN)
     bound: list[int] = []
     proven = True
     for level in range(problem.levels):
@@ -84,7 +92,7 @@ def solve_ilp(
         if not proven:
             break
     if search.best is None:
-        raise NoSolutionFoundError(f"no valid assignment was found in {work_limit} iterations")
+        raise NoSolutionFoundError("no valid assignment was found in the limits of the search")
     open_levels = model.objectives[len(bound) :]
     bound += [sum(min(amount, 0) for amount in terms.values()) for terms in open_levels]
     statistics = Statistics(
@@ -101,6 +109,26 @@ def solve_ilp(
     return Solution(
         assignment, cost, tuple(bound), Status.OPTIMAL if proven else Status.FEASIBLE, statistics
     )
+
+
+def _as_it_began(problem: Problem, limits: Sequence[Limit], start: Sequence[int]) -> Solution:
+    """What is known without a search: the start, and that no factor can be below its least."""
+    cost = problem.cost(start)
+    if cost is None or any(limit.amount(problem, start) > limit.most for limit in limits):
+        raise ProblemError(_NOT_WITHIN)
+    bound = np.zeros(problem.levels, np.int64)
+    known: dict[int, Integers] = {}
+    for factor in problem.factors:
+        if isinstance(factor, Agree):
+            continue
+        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        if id(costs) not in known:
+            allowed = np.where(costs[0] >= FORBIDDEN, 0, costs).reshape(problem.levels, -1)
+            known[id(costs)] = allowed.min(axis=1, initial=0)
+        bound += known[id(costs)] * (len(factor.users) if isinstance(factor, SharedCopies) else 1)
+    size = len(problem.variables)
+    statistics = Statistics(size, size, size, 0, 0, size, problem.levels, {})
+    return Solution(tuple(start), cost, tuple(bound.tolist()), Status.FEASIBLE, statistics)
 
 
 @dataclass(frozen=True, slots=True)

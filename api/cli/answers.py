@@ -28,12 +28,20 @@ T = TypeVar("T")
     help="What to trade the cost for: fewer transitions, fewer bytes of copies, or fewer bytes "
     "alive at once. May be repeated [default: each].",
 )
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0.0),
+    default=20.0,
+    show_default=True,
+    help="Search so long, for each of these, for what elimination does not find.",
+)
 @click.option("--picture", type=PATH, help="Draw the trade-offs here: .svg or .png.")
 @AS_JSON
 @asked_options
 def pareto(
     source: Path,
     criteria: tuple[Criterion, ...],
+    seconds: float,
     picture: Path | None,
     as_json: bool,
     asked: Asked,
@@ -41,7 +49,7 @@ def pareto(
     """Print what fewer transitions, transitions of fewer bytes, or less memory would cost.
 
     INPUT is planned with the same options as by 'plan': a .pt2, a .pte or a VkGraph. No plan beats
-    one of the points in both, and each is proven.
+    one of the points in both: that is proven for each, or the table says of which it is not.
     """
     from api.files import check_writable
     from api.terminal.picture import check_picture
@@ -49,7 +57,9 @@ def pareto(
 
     check_writable(picture)
     check_picture(picture)
-    found = _answered(source, asked, "trading off", lambda planned: planned.tradeoffs(criteria))
+    found = _answered(
+        source, asked, "trading off", lambda planned: planned.tradeoffs(criteria, seconds)
+    )
     if picture is not None:
         from api.terminal.tradeoffs import draw_tradeoffs
 

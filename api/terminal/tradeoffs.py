@@ -34,6 +34,7 @@ def tradeoff_tables(found: Tradeoffs) -> Iterator[Table]:
         )
         for heading in ("cost", "more", *_NAMES.values()):
             table.add_column(heading, justify="right")
+        table.add_column("proof")
         for point in tradeoff.points:
             table.add_row(
                 cost(point.objective_cost, found.unit),
@@ -41,6 +42,7 @@ def tradeoff_tables(found: Tradeoffs) -> Iterator[Table]:
                 str(point.transitions),
                 cost(point.copied_bytes, "bytes"),
                 cost(point.peak_memory_bytes, "bytes"),
+                "proven" if point.is_proven else "not proven",
             )
         yield table
 
@@ -55,10 +57,15 @@ def _name(tradeoff: TradeoffReport) -> str:
 
 def _caption(tradeoff: TradeoffReport) -> str:
     dense = [delegate.name for delegate in tradeoff.delegates if not delegate.is_known]
-    lines = ["no plan beats one of these in both"]
+    lines = ["no plan beats a point that is proven in both"]
     if dense:
         lines.append(f"connected too densely, of which only the plan counts: {', '.join(dense)}")
-    if any(not p.is_followed for delegate in tradeoff.delegates for p in delegate.points):
+    if any(
+        not (p.is_followed and p.is_proven)
+        for delegate in tradeoff.delegates
+        if delegate.is_known
+        for p in delegate.points
+    ):
         lines.append("there may be more: the work ended before all were found or ruled out")
     return "\n".join(lines)
 

@@ -9,7 +9,7 @@ all.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -35,6 +35,7 @@ from solver import (
     solve,
     solve_ilp,
 )
+from solver.caps import MOST_ENTRIES, capped
 from solver.fronts import GAP_LIMIT, marked
 from solver.ilp import WORK_LIMIT
 from solver.levels import AMOUNTS, with_levels
@@ -67,9 +68,14 @@ class Peaks:
     """What is alive in the graphs of a problem, as factors over its variables and some more."""
 
     def __init__(
-        self, problem: Problem, parts: Sequence[Part], *, dense_limit: int = DENSE_LIMIT
+        self,
+        problem: Problem,
+        parts: Sequence[Part],
+        *,
+        dense_limit: int = DENSE_LIMIT,
+        most_entries: int = MOST_ENTRIES,
     ) -> None:
-        self.problem = problem
+        self.problem, self._most_entries = problem, most_entries
         self._parts, self._dense_limit = parts, dense_limit
         self._domains = [variable.domain for variable in problem.variables]
         self._added: list[tuple[tuple[int, ...], NDArray[np.bool_]]] = []
@@ -92,6 +98,13 @@ class Peaks:
             for number, part in enumerate(self._parts)
             for moment in part.live.over(part.own(assignment), most)
         ]
+
+    def within(self, problem: Problem, limits: Sequence[Limit]) -> Problem | None:
+        """A problem in which what is over limits is forbidden; None where that takes large tables.
+
+        Raises ``InfeasibleError`` where everything is over a limit.
+        """
+        return capped(problem, limits, most_entries=self._most_entries)
 
     def limit(self, where: Where, most: int) -> Limit:
         """That no more than ``most`` bytes are alive at a moment."""
@@ -119,30 +132,32 @@ class Peaks:
         """The same with variables for what is true of the labels of many readers together."""
         own = alive.variable
         made = np.array(self._domains[own])
+        asks_source = not (alive.always or alive.lasts)
         source: int | None = None
         factors = []
         for label in sorted({label for v in alive.scope for label in self._domains[v]}):
-            is_own = made == label
-            copied, needed = self._any(alive.made, label), self._any(alive.needed[::-1], label)
+            is_own, size = made == label, alive.sizes[label]
+            copied = self._any(alive.made, label) if size else None
+            if copied is None and not asks_source:
+                continue
+            needed = self._any(alive.needed[::-1], label)
             if needed is None:
                 continue
-            size = alive.sizes[label]
-            if copied is not None and size:
+            if copied is not None:
                 # By (own label, copied, needed).
                 sizes = np.zeros((len(made), 2, 2), np.int64)
                 sizes[~is_own, 1, 1] = size
                 scope, sizes = _joined((own, copied, needed), sizes)
                 factors.append(CostTable(scope, sizes[None]))
-            before = self._any(alive.before, label)
-            truth = np.zeros((2, len(made), 2, 2), np.bool_)  # before, own, needed, so far
-            truth[:, is_own, 1] = truth[0, :, 1] = truth[:, :, :, 1] = True
-            source = self._add(*_joined((before, own, needed, source), truth))
+            if asks_source:
+                before = self._any(alive.before, label)
+                truth = np.zeros((2, len(made), 2, 2), np.bool_)  # before, own, needed, so far
+                truth[:, is_own, 1] = truth[0, :, 1] = truth[:, :, :, 1] = True
+                source = self._add(*_joined((before, own, needed, source), truth))
         sizes = np.array([alive.sizes[label] for label in made], np.int64)
-        if alive.lasts:
-            return factors
-        if alive.always or source is None:
-            factors.append(CostTable((own,), (sizes * alive.always)[None]))
-        else:
+        if alive.always and not alive.lasts:
+            factors.append(CostTable((own,), sizes[None]))
+        elif source is not None:
             factors.append(CostTable((own, source), (sizes[:, None] * _BOTH)[None]))
         return factors
 
@@ -168,10 +183,19 @@ class Peaks:
         self._domains.append(_BOTH)
         return len(self._domains) - 1
 
-    def extended(self, problem: Problem) -> Problem:
-        """A problem over the same variables with those that were added."""
-        factors = []
-        for number, (scope, truth) in enumerate(self._added, len(self.problem.variables)):
+    def extended(self, problem: Problem, amounts: Iterable[CostTable]) -> Problem:
+        """A problem over the same variables with those that were added.
+
+        Those that have no say in the amounts are free.
+        """
+        factors, first = [], len(self.problem.variables)
+        pending = {v for amount in amounts for v in amount.scope if v >= first}
+        # Each was added after those that it is about.
+        for number in range(len(self._domains) - 1, first - 1, -1):
+            if number not in pending:
+                continue
+            scope, truth = self._added[number - first]
+            pending |= {v for v in scope if v >= first}
             costs = np.zeros((problem.levels, *truth.shape, 2), np.int64)
             costs[0] = np.where(np.stack([truth, ~truth], -1), FORBIDDEN, 0)
             factors.append(CostTable((*scope, number), costs))
@@ -221,9 +245,14 @@ class _Within:
     """Integer programs with a limit for each moment at which one of their solutions is over it."""
 
     def __init__(self, peaks: Peaks, work_limit: int, search_seconds: float) -> None:
-        self._peaks, self._work_limit = peaks, work_limit
+        self.peaks, self.work_limit = peaks, work_limit
         self._deadline = perf_counter() + search_seconds
         self.watched: dict[Where, None] = {}
+
+    @property
+    def seconds_left(self) -> float:
+        """Until the search is over."""
+        return self._deadline - perf_counter()
 
     def cheapest(
         self,
@@ -231,18 +260,29 @@ class _Within:
         most: int,
         limits: Sequence[Limit] = (),
         start: Sequence[int] | None = None,
+        optimum: Sequence[int] = (),
     ) -> Solution:
-        """The least cost with no peak above ``most``."""
-        peaks = self._peaks
+        """The least cost with no peak above ``most``.
+
+        ``optimum`` is what the first levels cost at least, and may cost at most.
+        """
+        peaks = self.peaks
         while True:
-            kept = [*limits, *(peaks.limit(where, most) for where in self.watched)]
-            solution = solve_ilp(
-                peaks.extended(problem),
-                kept,
-                start=None if start is None else peaks.completed(start),
-                work_limit=self._work_limit,
-                search_seconds=self._deadline - perf_counter(),
-            )
+            kept = [peaks.limit(where, most) for where in self.watched]
+            amounts = [factor for where in self.watched for factor in peaks.amount(where)[1]]
+            extended = peaks.extended(problem, amounts)
+            solution = None if limits else _optimum(peaks.within(extended, kept))
+            if solution is not None and solution.cost[: len(optimum)] > tuple(optimum):
+                raise InfeasibleError
+            if solution is None:
+                own = (level_limit(problem, *level) for level in enumerate(optimum))
+                solution = solve_ilp(
+                    extended,
+                    [*limits, *own, *kept],
+                    start=None if start is None else peaks.completed(start),
+                    work_limit=self.work_limit,
+                    search_seconds=self.seconds_left,
+                )
             if not peaks.over(solution.assignment, most):
                 return solution
             if solution.status is not Status.OPTIMAL:
@@ -252,59 +292,77 @@ class _Within:
             self.watched |= dict.fromkeys(peaks.over(solution.assignment, most - most // 4))
 
 
+def _optimum(problem: Problem | None) -> Solution | None:
+    """The optimum, if elimination alone finds it.
+
+    Raises ``InfeasibleError`` where there is none.
+    """
+    if problem is None:
+        return None
+    with suppress(NoSolutionFoundError):
+        solution = solve(problem, search_seconds=0.0)
+        if solution.status is Status.OPTIMAL:
+            return solution
+    return None
+
+
 def peak_front(
     peaks: Peaks,
     known: Sequence[int],
     *,
     most_points: int = GAP_LIMIT,
     work_limit: int = WORK_LIMIT,
+    search_seconds: float = math.inf,
 ) -> Front:
     """The points of the trade-off between a problem's first level and the peak.
 
-    ``known`` is optimal by that level. Each point is proven to have the least cost of all with so
-    low a peak, and the least peak of all of that cost. There may be more after the last one, which
-    is a gap then, where integer programs end without a proof, or after so many points.
+    ``known`` is optimal by all levels. Each point is proven to have the least cost of all with so
+    low a peak, and the least peak of all of that cost, unless the front says that its last one is
+    not. There may be more after the last one, which is a gap then, where the search ends without a
+    proof: after ``search_seconds``, a ``work_limit`` of each integer program, or so many points.
     """
-    floor = least_peak(peaks, (), known, work_limit=work_limit)
-    least = least_peak(peaks, (0,), known, work_limit=work_limit)
+    within = _Within(peaks, work_limit, search_seconds)
+    floor = _Least(peaks, (), known)
+    floor.search(within)
+    least = _Least(peaks, (0,), known, bound=floor.bound)
+    least.search(within)
     points: list[ParetoPoint] = []
-    is_complete = least.bound == least.peak
-    while is_complete:
-        points.append(_point(peaks, least, work_limit))
+    while not least.is_open and len(points) < most_points:
+        points.append(_point(within, least.best, least.peak, known))
         if least.peak <= floor.bound:
-            break
-        is_complete = len(points) < most_points
-        if not is_complete:
-            break
+            return Front(marked(points), ())
+        start = floor.best if floor.peak < least.peak else None
         try:
-            start = floor.assignment if floor.peak < least.peak else None
             problem = with_levels(peaks.problem, [0])
-            most = least.peak - 1
-            found = cheapest_within(peaks, problem, most, start=start, work_limit=work_limit)
+            found = within.cheapest(problem, least.peak - 1, start=start)
         except InfeasibleError:
-            break
+            return Front(marked(points), ())
         except NoSolutionFoundError:
-            is_complete = False
             break
-        within = _Least(peaks, (0,), found.assignment[: len(known)], 0)
-        within.branch(_Within(peaks, work_limit, math.inf))
-        least = within.found()
-        is_complete = found.status is Status.OPTIMAL and least.bound == least.peak
+        if found.status is not Status.OPTIMAL:
+            break
+        least = _Least(peaks, (0,), found.assignment[: len(known)], bound=floor.bound)
+        least.branch(within)
     if not points:
-        points.append(_point(peaks, least, 0))
-    return Front(marked(points), () if is_complete else (len(points) - 1,))
+        cost = peaks.problem.cost(least.best)
+        assert cost is not None
+        points.append(ParetoPoint(least.best, cost[0], least.peak))
+        return Front(marked(points), (0,), is_proven=False)
+    return Front(marked(points), (len(points) - 1,))
 
 
-def _point(peaks: Peaks, least: LeastPeak, work_limit: int) -> ParetoPoint:
+def _point(
+    within: _Within, assignment: tuple[int, ...], peak: int, known: Sequence[int]
+) -> ParetoPoint:
     """The point of an assignment, or of one that is better by the problem's other levels."""
-    assignment, size = least.assignment, len(peaks.problem.variables)
-    with suppress(NoSolutionFoundError):
-        assignment = cheapest_within(
-            peaks, peaks.problem, least.peak, start=assignment, work_limit=work_limit
-        ).assignment[:size]
-    cost = peaks.problem.cost(assignment)
+    problem = within.peaks.problem
+    if assignment != tuple(known):
+        with suppress(NoSolutionFoundError):
+            found = within.cheapest(problem, peak, start=assignment)
+            assignment = found.assignment[: len(known)]
+    cost = problem.cost(assignment)
     assert cost is not None
-    return ParetoPoint(tuple(assignment), cost[0], peaks.peak(assignment)[0])
+    return ParetoPoint(assignment, cost[0], peak)
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,27 +395,33 @@ def least_peak(
     ``worth`` bytes, and have a ``work_limit``.
     """
     search = _Least(peaks, levels, known, enough)
-    search.eliminate(then)
-    if work_limit and search.is_open and search.peak - search.bound >= worth:
-        within = _Within(peaks, work_limit, search_seconds)
-        search.branch(within)
-        search.moments |= set(within.watched)
-    return search.found()
+    search.search(_Within(peaks, work_limit, search_seconds), then, worth)
+    return LeastPeak(search.best, search.peak, search.bound, frozenset(search.moments))
 
 
 class _Least:
+    """The search for the least peak: the best assignment, and what is known of its optimum."""
+
     def __init__(
-        self, peaks: Peaks, levels: Sequence[int], known: Sequence[int], enough: int
+        self,
+        peaks: Peaks,
+        levels: Sequence[int],
+        known: Sequence[int],
+        enough: int = 0,
+        bound: int = 0,
     ) -> None:
         self._peaks, self._levels, self._enough = peaks, levels, enough
         self.best = tuple(known)
         self.peak, self._where = peaks.peak(known)
-        self.bound = 0
+        self.bound = bound
         self.moments: set[Where] = set()
 
-    def found(self) -> LeastPeak:
-        """What is known by now."""
-        return LeastPeak(self.best, self.peak, self.bound, frozenset(self.moments))
+    def search(self, within: _Within, then: Sequence[int] = (), worth: int = 1) -> None:
+        """Eliminates, and then solves integer programs where these may gain so much."""
+        self.eliminate(then, within.seconds_left)
+        if within.work_limit and self.is_open and self.peak - self.bound >= worth:
+            self.branch(within)
+            self.moments |= set(within.watched)
 
     def _offer(self, assignment: Sequence[int]) -> Where:
         peak, where = self._peaks.peak(assignment)
@@ -371,26 +435,28 @@ class _Least:
         """Whether a lower peak is asked for and not ruled out."""
         return self.peak > max(self.bound, self._enough)
 
-    def eliminate(self, then: Sequence[int]) -> None:
+    def eliminate(self, then: Sequence[int], search_seconds: float) -> None:
         """Takes the least of one moment after the other, as long as that leads to others, and then
         of their sum."""
+        deadline = perf_counter() + search_seconds
         where, seen = self._where, list[Where]()
         while self.is_open and where not in seen and len(seen) < _MOST_MOMENTS:
             seen.append(where)
-            where = self._least_of([where], then)
+            where = self._least_of([where], then, deadline)
         if self.is_open and len(seen) > 1:
-            self._least_of(seen, then)
+            self._least_of(seen, then, deadline)
 
-    def _least_of(self, moments: Sequence[Where], then: Sequence[int]) -> Where:
+    def _least_of(self, moments: Sequence[Where], then: Sequence[int], deadline: float) -> Where:
         """Takes what has the least of some moments together, whose mean no peak is below."""
         peaks = self._peaks
         self.moments |= set(moments)
         known = [peaks.amount(where) for where in moments]
         amounts = [factor for _, factors in known for factor in factors]
         levels = (*self._levels, AMOUNTS, *then)
-        problem = with_levels(peaks.extended(peaks.problem), levels, amounts)
+        problem = with_levels(peaks.extended(peaks.problem, amounts), levels, amounts)
+        seconds = deadline - perf_counter()
         try:
-            solution = solve(problem, time_limit=SEARCH_TIME)
+            solution = solve(problem, time_limit=SEARCH_TIME, search_seconds=seconds)
         except NoSolutionFoundError:
             return moments[-1]
         if solution.status is not Status.OPTIMAL:
@@ -402,21 +468,21 @@ class _Least:
     def branch(self, within: _Within) -> None:
         """Asks for ever lower peaks, until there is none."""
         peaks = self._peaks
-        optimum = peaks.problem.cost(self.best)
-        assert optimum is not None
-        kept = [level_limit(peaks.problem, level, optimum[level]) for level in self._levels]
+        cost = peaks.problem.cost(self.best)
+        assert cost is not None
+        optimum = [cost[level] for level in self._levels]
         while self.is_open:
             self.moments.add(self._where)
             fixed, amounts = peaks.amount(self._where)
-            problem = with_levels(peaks.problem, [AMOUNTS], amounts)
+            problem = with_levels(peaks.problem, (*self._levels, AMOUNTS), amounts)
             try:
-                found = within.cheapest(problem, self.peak - 1, kept)
+                found = within.cheapest(problem, self.peak - 1, optimum=optimum)
             except InfeasibleError:
                 self.bound = self.peak
             except NoSolutionFoundError:
                 return
             else:
-                self.bound = max(self.bound, fixed + found.bound[0])
+                self.bound = max(self.bound, fixed + found.bound[-1])
                 self._offer(found.assignment)
                 if found.status is not Status.OPTIMAL:
                     return

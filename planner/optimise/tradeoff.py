@@ -15,7 +15,7 @@ from planner.ir.physical import padded_bytes
 from planner.ir.representation import REPRS
 from planner.optimise.live import bytes_by_label
 from planner.optimise.peak import Part, Peaks, peak_front
-from planner.optimise.plan import LayoutPlan, read_plan
+from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, read_plan
 from planner.optimise.problem import LayoutProblem
 from schema import VkDataType
 from solver import CostTable, Front, SharedCopies, Status, TooDenseError, level_limit, pareto
@@ -57,24 +57,33 @@ class Tradeoff:
 
     There may be more after each of ``gaps``, where the work ended before they were found or ruled
     out. Nothing but the plan is known of a graph that is connected too densely (``is_known``).
+    Where not even the first point ``is_proven`` it is the only one: it costs no more than the plan.
     """
 
     criterion: Criterion
     points: tuple[TradeoffPoint, ...]
     gaps: tuple[int, ...]
     is_known: bool = True
+    is_proven: bool = True
 
 
 def tradeoff(
-    graph: LayoutGraph, chosen: LayoutPlan, costs: CostModel, criterion: Criterion
+    graph: LayoutGraph,
+    chosen: LayoutPlan,
+    costs: CostModel,
+    criterion: Criterion,
+    search_seconds: float = SEARCH_SECONDS,
 ) -> Tradeoff:
-    """What a graph's plans cost for less of a criterion; ``costs`` are those of the chosen one."""
+    """What a graph's plans cost for less of a criterion; ``costs`` are those of the chosen one.
+
+    ``search_seconds`` bounds the search for points that elimination does not find.
+    """
     layout = chosen.layout
     chosen_amount = amount_of(graph, chosen, criterion)
     try:
-        front = _front(graph, chosen, criterion)
+        front = _front(graph, chosen, criterion, search_seconds)
     except TooDenseError:
-        return Tradeoff(criterion, (TradeoffPoint(chosen, chosen_amount, True),), (), False)
+        return Tradeoff(criterion, (TradeoffPoint(chosen, chosen_amount, True),), (), False, False)
     points = []
     for point in front.points:
         cost = layout.problem.cost(point.assignment)
@@ -91,19 +100,21 @@ def tradeoff(
         )
         plan = read_plan(graph, chosen.live, solution, costs, chosen.limits)
         points.append(TradeoffPoint(plan, point.amount, point.supported))
-    return Tradeoff(criterion, tuple(points), front.gaps)
+    return Tradeoff(criterion, tuple(points), front.gaps, is_proven=front.is_proven)
 
 
-def _front(graph: LayoutGraph, chosen: LayoutPlan, criterion: Criterion) -> Front:
+def _front(
+    graph: LayoutGraph, chosen: LayoutPlan, criterion: Criterion, search_seconds: float
+) -> Front:
     """The points; raises ``TooDenseError`` where elimination leaves a core."""
     problem = chosen.layout.problem
     if criterion != "memory":
-        return pareto(problem, amounts(graph, chosen.layout, criterion))
+        wanted = amounts(graph, chosen.layout, criterion)
+        return pareto(problem, wanted, search_seconds=search_seconds)
     if chosen.solution.statistics.core:
         raise TooDenseError("the problem is too dense for its optimum to be proven at each point")
-    return peak_front(
-        Peaks(with_levels(problem, _MEANT), [Part(chosen.live)]), chosen.solution.assignment
-    )
+    peaks = Peaks(with_levels(problem, _MEANT), [Part(chosen.live)])
+    return peak_front(peaks, chosen.solution.assignment, search_seconds=search_seconds)
 
 
 def amount_of(graph: LayoutGraph, plan: LayoutPlan, criterion: Criterion) -> int:

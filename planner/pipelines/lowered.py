@@ -28,7 +28,7 @@ from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.free import FreeTensors
 from planner.optimise.memory import apply as apply_memory
 from planner.optimise.memory import greedy_plan, plan_memory, used_bytes
-from planner.optimise.plan import LayoutPlan, plan_graph, read_plan
+from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, plan_graph, read_plan
 from planner.optimise.restricted import check_names
 from planner.optimise.slots import NO_LABEL
 from planner.options import PlanOptions
@@ -115,16 +115,24 @@ class Planned:
             raise _without_budget(self.options, "explanations")
         return explain(self.program, self.delegates, self.options.profile)
 
-    def tradeoffs(self, criteria: Sequence[Criterion] = ()) -> Tradeoffs:
+    def tradeoffs(
+        self, criteria: Sequence[Criterion] = (), search_seconds: float = SEARCH_SECONDS
+    ) -> Tradeoffs:
         """What fewer transitions, copies of fewer bytes, and less memory at once would cost, or
-        only less by some ``criteria``: each point proven."""
+        only less by some ``criteria``.
+
+        Elimination proves each point, or a search of at most ``search_seconds`` for each criterion;
+        what that does not prove in time says so.
+        """
         from planner.optimise.tradeoff import CRITERIA
         from planner.result.tradeoffs import trade_off
 
         if self.options.budget.words:
             raise _without_budget(self.options, "trade-offs")
         costs, profile = self.options.cost_model(), self.options.profile
-        return trade_off(self.program, self.delegates, costs, profile, criteria or CRITERIA)
+        return trade_off(
+            self.program, self.delegates, costs, profile, criteria or CRITERIA, search_seconds
+        )
 
     def outlines(self) -> Outlines:
         """What fewer transitions, and copies of fewer bytes, cost at least: sooner found."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from planner.costs.model import CostModel
 from planner.costs.profile import DeviceProfile
+from planner.optimise.plan import SEARCH_SECONDS
 from planner.optimise.tradeoff import Criterion, Tradeoff, TradeoffPoint, copied_bytes, tradeoff
 from planner.result.program import DelegateResult
 from planner.result.report import to_document, to_number
@@ -31,7 +33,9 @@ class PointReport:
     is_supported: bool
     """Whether it is the best by some weighted sum of the two."""
     is_followed: bool
-    """False if there may be points between this and the next one that were not found."""
+    """False if there may be points after it, and before the next one, that were not found."""
+    is_proven: bool
+    """Whether no plan beats it in both; else one that was not found in time might."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,7 @@ class TradeoffReport:
     criterion: str
     """``transitions``, ``bytes`` or ``memory``."""
     is_complete: bool
-    """Whether every point was found; each that was is proven."""
+    """Whether every point was found, and is proven."""
     points: tuple[PointReport, ...]
     """Of the whole program: of each delegate one of its points."""
     delegates: tuple[DelegateTradeoff, ...]
@@ -116,19 +120,23 @@ def trade_off(
     costs: CostModel,
     profile: DeviceProfile,
     criteria: Iterable[Criterion],
+    search_seconds: float = SEARCH_SECONDS,
 ) -> Tradeoffs:
     """The trade-offs of a planned program with each of the criteria.
 
-    ``costs`` are those that it was planned by, and ``profile`` has their unit.
+    ``costs`` are those that it was planned by, and ``profile`` has their unit. A search for points
+    that elimination does not find ends after ``search_seconds``, for all of a criterion.
     """
     found = []
     for criterion in criteria:
+        deadline = perf_counter() + search_seconds
         # Delegates that are the same share their plan.
         known: dict[int, Tradeoff] = {}
         for result in delegates:
             key = id(result.layout_plan)
             if key not in known:
-                known[key] = tradeoff(result.graph, result.layout_plan, costs, criterion)
+                left = deadline - perf_counter()
+                known[key] = tradeoff(result.graph, result.layout_plan, costs, criterion, left)
         every = [known[id(result.layout_plan)] for result in delegates]
         found.append(_report(criterion, delegates, every, profile))
     return Tradeoffs(program.source_name, program.objective, profile.unit, tuple(found))
@@ -145,14 +153,19 @@ def _report(
         sums = [Sum.of(result, point) for point in found.points]
         supported = [point.supported for point in found.points]
         followed = [number not in found.gaps for number in range(len(sums))]
-        points = _points(sums, supported, followed, profile)
+        points = _points(sums, supported, followed, [found.is_proven] * len(sums), profile)
         reports.append(
             DelegateTradeoff(result.plan.index, result.plan.name, found.is_known, points)
         )
         parts.append(sums)
     total = unbeaten(parts, criterion)
     is_complete = all(found.is_known and not found.gaps for found in every)
-    points = _points(total, _supported(total, criterion), [is_complete] * len(total), profile)
+    # A point of one delegate that was not found may beat sums of others, but for the cheapest.
+    first = all(found.is_proven for found in every)
+    proven = [first, *[is_complete or (first and len(every) == 1)] * (len(total) - 1)]
+    is_last = all(found.is_known and len(found.points) - 1 not in found.gaps for found in every)
+    followed = [*[is_complete] * (len(total) - 1), is_last]
+    points = _points(total, _supported(total, criterion), followed, proven, profile)
     return TradeoffReport(criterion, is_complete, points, tuple(reports))
 
 
@@ -178,6 +191,7 @@ def _points(
     sums: Sequence[Sum],
     supported: Sequence[bool],
     followed: Sequence[bool],
+    proven: Sequence[bool],
     profile: DeviceProfile,
 ) -> tuple[PointReport, ...]:
     def number(steps: int) -> float:
@@ -191,9 +205,10 @@ def _points(
             one.copied_bytes,
             one.peak_bytes,
             is_supported,
-            is_followed or place == len(sums) - 1,
+            is_followed,
+            is_proven,
         )
-        for place, (one, is_supported, is_followed) in enumerate(
-            zip(sums, supported, followed, strict=True)
+        for one, is_supported, is_followed, is_proven in zip(
+            sums, supported, followed, proven, strict=True
         )
     )

@@ -9,6 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from api.cli import main
+from api.cli.answers import pareto
+from planner.optimise.peak import Peaks
+from planner.optimise.plan import SEARCH_SECONDS
 from tests.api import graphs
 
 
@@ -83,6 +86,30 @@ def test_less_memory_costs_more(tmp_path: Path) -> None:
     points = [(p["objective_cost"], p["peak_memory_bytes"]) for p in found["points"]]
     assert points == [(0, 2048), (1280, 1280)]
     assert run("plan", path, "--profile", "bytes", "--max-peak-memory", 1279).exit_code == 2
+
+
+def test_what_is_not_proven_in_time_is_marked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "pooled.bin"
+    path.write_bytes(graphs.pooled())
+    asked = "pareto", path, "--profile", "bytes", "--against", "memory"
+    done = run(*asked, "--seconds", 0)
+    assert (
+        done.exit_code == 0 and "not proven" not in done.output and "may be more" not in done.output
+    )
+    # Elimination cannot keep a limit of memory without a table.
+    monkeypatch.setattr(Peaks, "within", lambda *asked: None)
+    done = run(*asked, "--seconds", 0)
+    assert done.exit_code == 0 and "there may be more" in done.output
+    done = run(*asked, "--seconds", 0, "--json")
+    (found,) = json.loads(done.output)["tradeoffs"]
+    assert not found["is_complete"] and found["points"][0]["is_proven"]
+
+
+def test_a_search_takes_as_long_as_that_of_a_plan() -> None:
+    (seconds,) = (option.default for option in pareto.params if option.name == "seconds")
+    assert seconds == SEARCH_SECONDS
 
 
 def test_a_picture_that_cannot_be_drawn(forced: Path, tmp_path: Path) -> None:

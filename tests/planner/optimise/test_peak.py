@@ -24,11 +24,13 @@ from planner.optimise.peak import (
     Peaks,
     cheapest_within,
     least_peak,
+    peak_front,
 )
 from planner.optimise.plan import plan_graph
 from planner.optimise.problem import PREFERRED, LayoutProblem
 from planner.optimise.ties import with_least_peak
 from solver import InfeasibleError, Limit, Solution, Status, solve
+from solver.caps import MOST_ENTRIES
 from solver.problem import with_domains
 from tests.planner.optimise.brute_force import graphs
 from tests.planner.optimise.test_plan import AnyCosts
@@ -158,7 +160,7 @@ def test_live_sets_are_what_a_walk_finds(
         for each in sorted(moments):
             fixed, factors = peaks.amount((0, each))
             full = peaks.completed(labels)
-            extended = peaks.extended(replace(problem, factors=()))
+            extended = peaks.extended(replace(problem, factors=()), factors)
             assert extended.cost(full) == (0,) * problem.levels
             found = fixed + Limit(factors, 0).amount(extended, full)
             free, alive = live.alive(each)
@@ -168,14 +170,27 @@ def test_live_sets_are_what_a_walk_finds(
 
 
 @settings(max_examples=60)
-@given(read_again(), PRICES, st.sampled_from([1, 4096]), st.integers(0, 99), st.data())
+@given(
+    read_again(),
+    PRICES,
+    st.sampled_from([1, 4096]),
+    st.sampled_from([0, MOST_ENTRIES]),
+    st.integers(0, 99),
+    st.data(),
+)
 def test_limits_and_least_peaks_are_those_of_trying_everything(
-    graph: LayoutGraph, prices: list[int], dense: int, seed: int, data: st.DataObject
+    graph: LayoutGraph,
+    prices: list[int],
+    dense: int,
+    most_entries: int,
+    seed: int,
+    data: st.DataObject,
 ) -> None:
     plain, live = drawn(graph, prices, 300, seed)
     problem = live.layout.problem
     found = [(cost[0], live.peak(labels)[0]) for labels, cost in every(live.layout)]
-    peaks = Peaks(problem, [Part(live)], dense_limit=dense)
+    # Without tables that forbid what is over a limit, integer programs keep it.
+    peaks = Peaks(problem, [Part(live)], dense_limit=dense, most_entries=most_entries)
     for levels in ((), (0,)):
         least = least_peak(peaks, levels, plain.assignment)
         equal = [peak for cost, peak in found if not levels or cost == plain.cost[0]]
@@ -190,6 +205,31 @@ def test_limits_and_least_peaks_are_those_of_trying_everything(
         return
     assert solution.status is Status.OPTIMAL and solution.cost[0] == min(inside)
     assert live.peak(solution.assignment[: len(problem.variables)])[0] <= most
+
+
+@settings(max_examples=30)
+@given(read_again(), PRICES, st.sampled_from([0, MOST_ENTRIES]), st.integers(0, 99))
+def test_fronts_are_those_of_trying_everything(
+    graph: LayoutGraph, prices: list[int], most_entries: int, seed: int
+) -> None:
+    plain, live = drawn(graph, prices, 300, seed)
+    points: list[tuple[int, int]] = []
+    for labels, cost in sorted(every(live.layout), key=lambda found: found[1]):
+        peak = live.peak(labels)[0]
+        if not points or peak < points[-1][1]:
+            points = [point for point in points if point[0] < cost[0]] + [(cost[0], peak)]
+    peaks = Peaks(live.layout.problem, [Part(live)], most_entries=most_entries)
+    front = peak_front(peaks, plain.assignment)
+    assert front.is_proven and not front.gaps
+    assert [(point.cost, point.amount) for point in front.points] == points
+    for point in front.points:
+        assert live.peak(point.assignment)[0] == point.amount
+    # Without time for a search a front says what it does not know.
+    hurried = peak_front(peaks, plain.assignment, search_seconds=0.0)
+    found = [(point.cost, point.amount) for point in hurried.points]
+    assert found[0][0] == points[0][0]
+    assert found == points[: len(found)] if hurried.is_proven else hurried.gaps == (0,)
+    assert hurried.gaps or found == points
 
 
 @settings(max_examples=60)
