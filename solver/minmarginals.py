@@ -50,11 +50,15 @@ class Marginals:
         """
         if label in self.left_out:
             raise TooDenseError(f"label {label} was left out: the problem is too dense with it")
-        domain = self.problem.variables[variable].domain
-        if label not in domain:
-            return None
-        found: list[int] = self.costs[variable][:, domain.index(label)].tolist()
-        return None if found[0] >= FORBIDDEN else tuple(found)
+        return self.of(variable).get(label)
+
+    def of(self, variable: int) -> dict[int, tuple[int, ...] | None]:
+        """The same of all labels of a variable, but those that were left out."""
+        domain, costs = self.problem.variables[variable].domain, self.costs[variable].T.tolist()
+        return {
+            label: None if cost[0] >= FORBIDDEN else tuple(cost)
+            for label, cost in zip(domain, costs, strict=True)
+        }
 
 
 def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:

@@ -88,15 +88,15 @@ class Stamp:
     def of(cls, like: Factor, scopes: Sequence[Sequence[int]] | NDArray[np.int32]) -> Stamp:
         """Factors like one, whatever its scope; there is at least one."""
         rows = np.asarray(scopes, np.int32)
-        return cls(_stamped(like, rows[0].tolist()), rows)
+        return cls(at_scope(like, rows[0].tolist()), rows)
 
     def at(self, row: int) -> Factor:
         """The factor with the scope in a row."""
-        return _stamped(self.first, self.scopes[row].tolist())
+        return at_scope(self.first, self.scopes[row].tolist())
 
 
-def _stamped(factor: Factor, scope: list[int]) -> Factor:
-    """A factor with another scope."""
+def at_scope(factor: Factor, scope: Sequence[int]) -> Factor:
+    """A factor with another scope; of shared copies the source comes first."""
     if isinstance(factor, CostTable):
         return CostTable(tuple(scope), factor.costs)
     if isinstance(factor, SharedCopies):

@@ -133,6 +133,13 @@ class _Reduction:
     def add(self, number: int, factor: Factor) -> None:
         """Adds the tables of a factor that has costs."""
         if isinstance(factor, CostTable):
+            if len(factor.scope) == 1:
+                # By far the most frequent case.
+                root = self._root[factor.scope[0]]
+                own, left = self._problem.variables[factor.scope[0]].domain, self._domains[root]
+                if self._node[root] >= 0 and (own is left or own == left):
+                    self._append(number, (self._node[root],), factor.costs)
+                    return
             self._add(number, *self._restricted(factor))
         elif isinstance(factor, SharedCopies):
             table = self._copied(factor)

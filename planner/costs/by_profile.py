@@ -70,6 +70,7 @@ class ProfileCosts:
         self._counts_access = objective == "latency" and profile.access is not None
         self._transitions: dict[tuple[tuple[int, ...], VkDataType], Costs] = {}
         self._bytes: dict[tuple[tuple[int, ...], VkDataType], NDArray[np.float64]] = {}
+        self._accesses: dict[object, Costs] = {}
         scale = profile.precision
         rates = profile.transition
         self._launch = rates.launch * scale
@@ -120,17 +121,21 @@ class ProfileCosts:
     def operator(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]
     ) -> Iterable[tuple[tuple[int, ...], Costs]]:
-        """One table for each operand: its bytes times the rate of each representation."""
+        """One table for each operand: its bytes times the rate of each representation.
+
+        Equal operands have one array.
+        """
         if not self._counts_access:
             return
         for i, operand in enumerate(operands):
-            rates = self._access_write if operand.is_output else self._access_read
-            labels = list(operand.domain)
-            total = sum(
-                self._padded_bytes(tensors[t].shape, tensors[t].dtype)[labels]
-                for t in operand.tensors
-            )
-            yield (i,), np.rint(rates[labels] * total).astype(np.int64)
+            kinds = tuple([(tensors[t].shape, tensors[t].dtype) for t in operand.tensors])
+            key = operand.is_output, operand.domain, kinds
+            if key not in self._accesses:
+                rates = self._access_write if operand.is_output else self._access_read
+                labels = list(operand.domain)
+                total = sum(self._padded_bytes(*kind)[labels] for kind in kinds)
+                self._accesses[key] = np.rint(rates[labels] * total).astype(np.int64)
+            yield (i,), self._accesses[key]
 
     def operator_origin(
         self, operator: Operator, tensors: Sequence[Tensor], operands: Sequence[PricedOperand]

@@ -173,7 +173,9 @@ class _Ties:
         self._labels = plan.solution.assignment
         self._agreed: dict[int, list[Agree]] = {}
         self._copied: dict[int, list[int]] = {}
-        self._slots: dict[int, Slot] = {slot.variable: slot for slot in plan.layout.slots}
+        self._slots = plan.layout.slots
+        self._restricted = Restricted(graph, plan.limits.restrictions)
+        self._known: dict[tuple[int, int], Why] = {}
         for factor in problem.factors:
             if isinstance(factor, Agree):
                 for v in factor.scope:
@@ -194,7 +196,7 @@ class _Ties:
             # What agrees is as near; it is gone through first.
             for v in front:
                 accepts = label in self._domains[v]
-                if not accepts and v in self._slots:
+                if not accepts and v < len(self._slots):
                     found.append(self._blocker(self._slots[v], label, distance))
                 for factor in self._agreed.get(v, ()):
                     for other in factor.scope:
@@ -210,8 +212,10 @@ class _Ties:
         return _by_operator(found)[:_MOST_BLOCKERS]
 
     def _blocker(self, slot: Slot, label: int, distance: int) -> Blocker:
-        why = _why(self._graph, self._limits, slot, label)
-        return Blocker(slot, self._domains[slot.variable], distance, why)
+        key = slot.variable, label
+        if key not in self._known:
+            self._known[key] = _why(self._graph, self._limits, self._restricted, slot, label)
+        return Blocker(slot, self._domains[slot.variable], distance, self._known[key])
 
 
 def _by_operator(found: Sequence[Blocker]) -> tuple[Blocker, ...]:
@@ -224,11 +228,10 @@ def _by_operator(found: Sequence[Blocker]) -> tuple[Blocker, ...]:
     return tuple(kept.values())
 
 
-def _why(graph: LayoutGraph, limits: Limits, slot: Slot, label: int) -> Why:
+def _why(graph: LayoutGraph, limits: Limits, restricted: Restricted, slot: Slot, label: int) -> Why:
     if any(not possible(graph.tensors[t], limits) >> label & 1 for t in slot.tensors):
         return "limits"
     side: Side = "output" if slot.is_output else "argument"
-    restricted = Restricted(graph, limits.restrictions)
     if not restricted.operand(slot.operator, side, slot.index, slot.tensors) >> label & 1:
         return "limits"
     if slot.operator in graph.pinned:

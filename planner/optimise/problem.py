@@ -8,7 +8,7 @@ made (a graph input, a prepacked constant) gets its own variable if two or more 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
@@ -61,6 +61,7 @@ from solver import (
     Variable,
     equal_rows,
 )
+from solver.problem import at_scope
 
 LEVELS: Final = 4
 """Levels of costs, compared in order: cost, transitions, departures, a fixed order of labels."""
@@ -165,9 +166,10 @@ class _Builder:
         self.operands: dict[int, _Operands] = {}  # by the first of operators that are alike
         self.like: list[int] = []  # by operator: the first that is like it
         self.masks: list[int] = []  # by variable
-        self._factors = _Factors()
+        self._factors = FactorsAlike()
         self._possible_of: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices: dict[tuple[tuple[int, ...], VkDataType, bool], SharedCopies] = {}
+        self._tables: dict[int, tuple[NDArray[np.int64], CostTable]] = {}
 
     def build(self) -> LayoutProblem:
         self.slots = self._stamped()
@@ -519,8 +521,7 @@ class _Builder:
         ):
             if producer < 0 or not readers:
                 continue
-            mask = self.masks[producer]
-            if not mask & mask - 1 and all(self.masks[v] == mask for v in readers):
+            if all_alike(self.masks, producer, readers):
                 continue
             copies = self._copies_of(self.graph.tensors[t], t in conv2d_read)
             self._factors.add(copies, [producer, *readers])
@@ -535,7 +536,7 @@ class _Builder:
         return found
 
     def _add_operator_tables(self, domains: Sequence[tuple[int, ...]]) -> None:
-        known: dict[tuple[int, ...], list[CostTable]] = {}
+        known: dict[tuple[int, ...], list[tuple[tuple[int, ...], CostTable]]] = {}
         tells_apart = isinstance(self.costs, FreeTransitions)
         for index, start, end in self.slots.bounds():
             like = self.like[index]
@@ -544,25 +545,30 @@ class _Builder:
             key = (index if tells_apart else like, *self.masks[start:end])
             if key not in known:
                 known[key] = self._operator_tables(index, self.slots[start:end], domains)
-            for table in known[key]:
-                self._factors.add(table, [start + i for i in table.scope])
+            for scope, table in known[key]:
+                self._factors.add(table, [start + i for i in scope])
 
     def _operator_tables(
         self, index: int, slots: Sequence[Slot], domains: Sequence[tuple[int, ...]]
-    ) -> list[CostTable]:
-        """What an operator costs; a scope has places among its slots."""
-        tables = []
+    ) -> list[tuple[tuple[int, ...], CostTable]]:
+        """What an operator costs: places among its slots, and the table that they have."""
         operands = [slot.priced(domains[slot.variable]) for slot in slots]
         operator = self.graph.operators[index]
-        for scope, costs in self.costs.operator(operator, self.graph.tensors, operands):
+        found = self.costs.operator(operator, self.graph.tensors, operands)
+        return [(tuple(scope), self._table_of(costs)) for scope, costs in found]
+
+    def _table_of(self, costs: NDArray[np.int64]) -> CostTable:
+        """The table of costs; one for all that are one array."""
+        known = self._tables.get(id(costs))
+        if known is None:
             levels = np.zeros((LEVELS, *costs.shape), dtype=np.int64)
             levels[0] = costs
-            tables.append(CostTable(tuple(scope), levels))
-        return tables
+            known = self._tables[id(costs)] = costs, CostTable((), levels)
+        return known[1]
 
 
-class _Factors:
-    """Factors that are alike, kept together."""
+class FactorsAlike:
+    """Factors that are put together one by one; those that are alike are kept as one."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], tuple[Factor, array[int]]] = {}
@@ -580,12 +586,18 @@ class _Factors:
         others: list[Factor] = []
         stamps: list[Stamp] = []
         for (_, width), (like, scopes) in self._known.items():
-            stamp = Stamp.of(like, np.array(scopes, np.int32).reshape(-1, width))
-            if len(stamp) < _FEW:
-                others += map(stamp.at, range(len(stamp)))
+            if len(scopes) < _FEW * width:
+                starts = range(0, len(scopes), width)
+                others += [at_scope(like, scopes[start : start + width]) for start in starts]
             else:
-                stamps.append(stamp)
+                stamps.append(Stamp.of(like, np.array(scopes, np.int32).reshape(-1, width)))
         return Factors(others, stamps)
+
+
+def all_alike(masks: Sequence[int], producer: int, readers: Iterable[int]) -> bool:
+    """Whether a tensor can be only one label, where it is made and where it is read."""
+    mask = masks[producer]
+    return not mask & mask - 1 and all(masks[v] == mask for v in readers)
 
 
 def _preference(mask: int, kept: int) -> NDArray[np.int64]:

@@ -10,19 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import groupby
+from functools import cached_property, reduce
+from operator import and_, or_
 from typing import Final, Literal
 
 import numpy as np
 
-from planner.costs.model import CostModel
+from planner.costs.model import CostModel, FreeTransitions
 from planner.ir.graph import LayoutGraph, Side
 from planner.ir.representation import ANY_TEXTURE, PACKED_INT8_CONV2D_BUFFER, labels_of
 from planner.kernels.rep_sets import op_rep_sets
 from planner.optimise.constraints import possible
 from planner.optimise.plan import LayoutPlan
-from planner.optimise.problem import copy_prices, resolves_conv2d
+from planner.optimise.problem import FactorsAlike, all_alike, copy_prices, resolves_conv2d
 from planner.optimise.restricted import Restricted
 from planner.optimise.slots import Slot
 from schema import VkDataType
@@ -37,11 +37,17 @@ from solver import (
     marginals,
     optimum,
 )
-from solver.problem import Costs, Factor
+from solver.problem import Costs
 from solver.solve import optima
 
 _CONV2D: Final = PACKED_INT8_CONV2D_BUFFER.mask
 """The runtime replaces it by what its neighbours have: no kernel could take it anywhere."""
+
+_SPARE: Final = (1000, 1001)
+"""Classes of labels that are no representations."""
+
+Classes = tuple[int, ...]
+"""Of labels: those of one class agree."""
 
 Cost = tuple[int, int]
 """The cost of a plan, and its transitions."""
@@ -64,19 +70,22 @@ class Acceptance:
 class Group:
     """Operands of one operator that have to be packed alike."""
 
+    operator: str
+    """Its name."""
     slots: tuple[Slot, ...]
     is_one: bool
     """Whether they can only have one and the same label."""
+    acceptances: Mapping[int, Acceptance]
+    """By label: what all of them could have, and the kernel does not take."""
 
-    def accepting(self, graph: LayoutGraph, label: int) -> Acceptance:
-        """That this operator's kernel takes a label for the group."""
-        first = self.slots[0]
-        return Acceptance(
-            graph.operators[first.operator].name,
-            "output" if first.is_output else "argument",
-            first.index,
-            label,
-        )
+    @property
+    def missing(self) -> int:
+        """These labels as a bit mask."""
+        return _mask(self.acceptances)
+
+    def accepting(self, label: int) -> Acceptance:
+        """That kernels of this type take a label for such operands."""
+        return self.acceptances.get(label) or _accepting(self.operator, self.slots[0], label)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +104,14 @@ class WhatIf:
         self._graph, self._plan, self._costs = graph, plan, costs
         problem, layout = plan.layout.problem, plan.layout
         # Each is made when it is asked for.
-        self._slots, self._readers = list(layout.slots), list(layout.readers)
+        self._slots, self._readers = list(layout.slots), list(layout.readers.each())
         self._today = [_mask(variable.domain) for variable in problem.variables]
-        self._agrees = [f for f in problem.factors if isinstance(f, Agree)]
+        self._agrees = list(_agrees(problem))
         self._restricted = Restricted(graph, plan.limits.restrictions)
         self._possible: dict[tuple[tuple[int, ...], VkDataType], int] = {}
         self._prices = _prices_of(graph, plan, costs)
-        self._tables: dict[tuple[int, tuple[int, ...]], list[tuple[tuple[int, ...], Costs]]] = {}
+        self._alike: list[int] = graph.alike.tolist()
+        self._tables: dict[tuple[int, ...], list[tuple[tuple[int, ...], Costs]]] = {}
         self.groups = tuple(self._groups())
         self._solved: dict[Acceptance, tuple[Cost, bool]] = {}
 
@@ -115,8 +125,8 @@ class WhatIf:
         """What kernels could accept and do not, and the groups that it is about."""
         found: dict[Acceptance, list[Group]] = {}
         for group in self.groups:
-            for label in labels_of(self._missing(group)):
-                found.setdefault(group.accepting(self._graph, label), []).append(group)
+            for acceptance in group.acceptances.values():
+                found.setdefault(acceptance, []).append(group)
         return {acceptance: tuple(groups) for acceptance, groups in found.items()}
 
     @cached_property
@@ -125,16 +135,20 @@ class WhatIf:
 
         None where the graph is connected too densely to find them.
         """
-        problem, asked = self._problem({id(g): self._missing(g) for g in self.groups}, [{}])
+        problem, asked = self._problem({id(g): g.missing for g in self.groups}, [{}])
+        today = self.cost
         try:
             found = marginals(problem)
             best: list[Occurrence] = []
-            for group, label, variable in asked:
-                entry = found.cost(variable, label)
-                cost = self.cost
-                if entry is not None and entry[0] == 1:
-                    cost = min(cost, (entry[1], entry[2]))
-                best.append(Occurrence(group, group.accepting(self._graph, label), cost))
+            for group, variable in asked:
+                if not found.left_out.isdisjoint(group.acceptances):
+                    return None
+                least = found.of(variable)
+                for label, acceptance in group.acceptances.items():
+                    entry, cost = least[label], today
+                    if entry is not None and entry[0] == 1:
+                        cost = min(cost, (entry[1], entry[2]))
+                    best.append(Occurrence(group, acceptance, cost))
         except TooDenseError:
             return None
         return tuple(best)
@@ -187,45 +201,52 @@ class WhatIf:
 
     def _groups(self) -> Iterable[Group]:
         """The groups of tied operands of each operator that has a kernel of its own choice."""
-        for operator, slots in groupby(self._slots, key=lambda slot: slot.operator):
+        ties: dict[int, list[Agree]] = {}
+        for agree in self._agrees:
+            ties.setdefault(agree.scope[0], []).append(agree)
+        names = list(self._graph.columns.names())
+        # Worked out once for operators that are alike, but a user's limits may name any of them.
+        known: dict[object, list[tuple[list[int], bool, dict[int, Acceptance]]]] = {}
+        like = range(len(names)) if self._plan.limits.restrictions else self._alike
+        for operator, start, end in self._plan.layout.slots.bounds():
             if operator in self._graph.pinned:
                 continue
-            group_of = {slot.variable: [slot] for slot in slots}
-            ties: dict[int, list[Agree]] = {v: [] for v in group_of}
-            for agree in self._agrees_of(group_of):
-                tied = group_of[agree.scope[0]]
-                factors = ties[agree.scope[0]]
-                for v in agree.scope[1:]:
-                    if group_of[v] is not tied:
-                        tied += group_of[v]
-                        factors += ties[v]
-                        for slot in group_of[v]:
-                            group_of[slot.variable], ties[slot.variable] = tied, factors
-                factors.append(agree)
-            seen: list[list[Slot]] = []
-            for v, tied in group_of.items():
-                if not any(tied is other for other in seen):
-                    seen.append(tied)
-                    mask = 0
-                    for slot in tied:
-                        mask |= self._today[slot.variable] | self._could(slot)
-                    is_one = len(tied) == 1 or all(
-                        _is_equality(agree.classes, mask) for agree in ties[v]
-                    )
-                    yield Group(tuple(tied), is_one)
+            own = tuple(
+                (tuple([v - start for v in agree.scope]), agree.classes)
+                for v in range(start, end)
+                for agree in ties.get(v, ())
+                if start <= min(agree.scope) and max(agree.scope) < end
+            )
+            slots = self._slots[start:end]
+            key = like[operator], own, *self._today[start:end]
+            if key not in known:
+                known[key] = list(self._tied(names[operator], slots, own))
+            for places, is_one, acceptances in known[key]:
+                own_slots = tuple([slots[i] for i in places])
+                yield Group(names[operator], own_slots, is_one, acceptances)
 
-    @cached_property
-    def _agrees_by_variable(self) -> dict[int, list[Agree]]:
-        found: dict[int, list[Agree]] = {}
-        for agree in self._agrees:
-            found.setdefault(agree.scope[0], []).append(agree)
-        return found
-
-    def _agrees_of(self, variables: Mapping[int, object]) -> Iterable[Agree]:
-        for v in variables:
-            for agree in self._agrees_by_variable.get(v, ()):
-                if all(other in variables for other in agree.scope):
-                    yield agree
+    def _tied(
+        self, name: str, slots: Sequence[Slot], ties: Sequence[tuple[tuple[int, ...], Classes]]
+    ) -> Iterable[tuple[list[int], bool, dict[int, Acceptance]]]:
+        """The groups of an operator: places of slots, whether they have one label, and what the
+        kernel could accept for them, by label."""
+        could = [self._could(slot) for slot in slots]
+        today = [self._today[slot.variable] for slot in slots]
+        group_of = list(range(len(slots)))
+        for (first, *others), _ in ties:
+            joined = {group_of[i] for i in others}
+            group_of = [group_of[first] if group in joined else group for group in group_of]
+        for group in dict.fromkeys(group_of):
+            places = [i for i, own in enumerate(group_of) if own == group]
+            held = [classes for scope, classes in ties if group_of[scope[0]] == group]
+            masks = [could[i] | today[i] for i in places]
+            any_of = reduce(or_, masks)
+            is_one = len(places) == 1 or all(_is_equality(classes, any_of) for classes in held)
+            taken = reduce(and_, [today[i] for i in places])
+            missing = reduce(and_, masks) & ~taken & (1 << self._plan.layout.problem.labels) - 1
+            labels = labels_of(missing)
+            acceptances = {label: _accepting(name, slots[places[0]], label) for label in labels}
+            yield places, is_one, acceptances
 
     def _could(self, slot: Slot) -> int:
         """The labels that an operand may have, whatever its kernel takes."""
@@ -239,94 +260,81 @@ class WhatIf:
             mask &= self._possible[key]
         return mask & ANY_TEXTURE.mask if self._graph.textures_first else mask
 
-    def _missing(self, group: Group) -> int:
-        """The labels that all operands of a group could have, and the kernel does not take."""
-        could, taken = -1, -1
-        for slot in group.slots:
-            could &= self._could(slot) | self._today[slot.variable]
-            taken &= self._today[slot.variable]
-        return could & ~taken & (1 << self._plan.layout.problem.labels) - 1
-
     def _problem(
         self, extra: Mapping[int, int], free: Sequence[Mapping[int, int]]
-    ) -> tuple[Problem, list[tuple[Group, int, int]]]:
+    ) -> tuple[Problem, list[tuple[Group, int]]]:
         """The problem in which groups, by their ids, have more labels.
 
         For each of ``free`` there is a first level, which counts the groups that have one of these
-        but for the labels that it has for them. What to ask for is a group, a label, and the
-        variable that has it then.
+        but for the labels that it has for them. What to ask for is a group, and the variable that
+        has its label then.
         """
         layout = self._plan.layout
         builder = _Building(layout.problem.labels, len(free), list(self._today))
-        asked: list[tuple[Group, int, int]] = []
-        for group in self.groups:
-            more = extra.get(id(group), 0)
-            if more:
-                for slot in group.slots:
-                    builder.masks[slot.variable] |= more
-        slots = {slot.variable for slot in self._slots}
-        for t, (producer, readers) in enumerate(zip(layout.producers, self._readers, strict=True)):
-            if producer is not None and producer not in slots:
-                for reader in readers:
-                    read = builder.masks[reader.variable]
-                    builder.masks[producer] |= read & self._restricted.made(t)
+        asked: list[tuple[Group, int]] = []
+        widened = [(group, more) for group in self.groups if (more := extra.get(id(group), 0))]
+        for group, more in widened:
+            for slot in group.slots:
+                builder.masks[slot.variable] |= more
+        outside = [
+            (t, producer, readers)
+            for t, (producer, readers) in enumerate(
+                zip(layout.producers, self._readers, strict=True)
+            )
+            # The slots come first.
+            if producer is not None and producer >= len(self._slots)
+        ]
+        for t, producer, readers in outside:
+            for reader in readers:
+                builder.masks[producer] |= builder.masks[reader] & self._restricted.made(t)
         builder.close()
-        from_outside = self._newly_from_outside(builder, slots) if free else {}
-        readers_of = {v for users in from_outside.values() for v in users}
-        for group in self.groups:
-            more = extra.get(id(group), 0)
-            if free and more:
-                counted = [more & ~own.get(id(group), 0) for own in free]
-                is_plain = group.is_one and readers_of.isdisjoint(s.variable for s in group.slots)
-                asked += builder.count(group, more, counted, self._today, is_plain=is_plain)
-        for producer, users in from_outside.items():
-            builder.use_new_labels(producer, users, self._today[producer])
-        builder.factors += [Agree(a.scope, (*a.classes, *builder.spare)) for a in self._agrees]
+        if free:
+            # Tensors from outside that could have more labels than before.
+            fresh = [
+                (producer, readers)
+                for _, producer, readers in outside
+                if builder.masks[producer] & ~self._today[producer]
+            ]
+            readers_of = {v for _, readers in fresh for v in readers}
+            for group, more in widened:
+                counted = tuple([more & ~own.get(id(group), 0) for own in free])
+                is_plain = group.is_one and readers_of.isdisjoint(
+                    [slot.variable for slot in group.slots]
+                )
+                variable = builder.count(group, more, counted, self._today, is_plain=is_plain)
+                asked.append((group, variable))
+            for producer, readers in fresh:
+                builder.use_new_labels(producer, readers, self._today[producer])
+        for agree in self._agrees:
+            builder.add_agree(agree)
         self._add_copies(builder)
         self._add_operators(builder)
         return builder.problem(), asked
 
-    def _newly_from_outside(
-        self, builder: _Building, slots: set[int]
-    ) -> dict[int, tuple[int, ...]]:
-        """Tensors from outside that could have more labels than before, and their users."""
-        layout = self._plan.layout
-        return {
-            producer: tuple(dict.fromkeys(slot.variable for slot in readers))
-            for producer, readers in zip(layout.producers, self._readers, strict=True)
-            if producer is not None
-            and producer not in slots
-            and builder.masks[producer] & ~self._today[producer]
-        }
-
     def _add_copies(self, builder: _Building) -> None:
-        layout = self._plan.layout
-        for t, (producer, readers) in enumerate(zip(layout.producers, self._readers, strict=True)):
-            if producer is None or not readers:
-                continue
-            users = tuple(dict.fromkeys(slot.variable for slot in readers))
-            mask = builder.masks[producer]
-            if not (mask & mask - 1) and all(builder.masks[u] == mask for u in users):
-                continue
-            builder.factors.append(SharedCopies(producer, users, builder.prices(self._prices[t])))
+        producers = self._plan.layout.producers
+        for producer, readers, prices in zip(producers, self._readers, self._prices, strict=True):
+            if producer is not None and readers and not all_alike(builder.masks, producer, readers):
+                builder.add_copies(producer, readers, prices)
 
     def _add_operators(self, builder: _Building) -> None:
         graph = self._graph
-        for operator, group in groupby(self._slots, key=lambda slot: slot.operator):
+        tells_apart = isinstance(self._costs, FreeTransitions)
+        for operator, start, end in self._plan.layout.slots.bounds():
             if operator in graph.pinned:
                 continue
-            slots = list(group)
-            masks = tuple(builder.masks[slot.variable] for slot in slots)
-            key = operator, masks
+            masks = builder.masks[start:end]
+            key = operator if tells_apart else self._alike[operator], *masks
             if key not in self._tables:
                 operands = [
-                    slot.priced(labels_of(mask)) for slot, mask in zip(slots, masks, strict=True)
+                    slot.priced(labels_of(mask))
+                    for slot, mask in zip(self._slots[start:end], masks, strict=True)
                 ]
                 self._tables[key] = list(
                     self._costs.operator(graph.operators[operator], graph.tensors, operands)
                 )
             for scope, costs in self._tables[key]:
-                builder.add_cost(tuple(slots[i].variable for i in scope), costs)
+                builder.add_cost([start + i for i in scope], costs)
 
 
 class _Building:
@@ -338,15 +346,15 @@ class _Building:
 
     def __init__(self, labels: int, counts: int, masks: list[int]) -> None:
         self.labels, self._no, self._yes = labels, labels, labels + 1
-        self.spare = (1000, 1001)
-        """Classes of the labels that are no representations."""
         self.masks = masks
-        self.factors: list[Factor] = []
+        self._factors = FactorsAlike()
         self._first = counts
         self._levels = self._first + 2
         self._domains: list[tuple[int, ...]] = []
-        self._padded: dict[int, Costs] = {}
-        self._counts: dict[tuple[tuple[int, ...], tuple[int, ...]], Costs] = {}
+        self._agrees: dict[Classes, Agree] = {}
+        self._copies: dict[int, SharedCopies] = {}
+        self._costs: dict[int, CostTable] = {}
+        self._counts: dict[tuple[tuple[int, ...], tuple[int, ...]], CostTable] = {}
         self._taken: dict[int, int] = {}
         """By operand: the variable that says which label the kernel takes besides, if any."""
 
@@ -356,35 +364,50 @@ class _Building:
 
     def problem(self) -> Problem:
         """The problem."""
-        variables = tuple(Variable(domain) for domain in self._domains)
-        return Problem(self.labels + 2, self._levels, variables, tuple(self.factors))
+        variables = {domain: Variable(domain) for domain in set(self._domains)}
+        return Problem(
+            self.labels + 2,
+            self._levels,
+            tuple([variables[domain] for domain in self._domains]),
+            self._factors.all(),
+        )
 
-    def prices(self, prices: Costs) -> Costs:
-        """The prices of copies in the levels and labels of the problem."""
-        if id(prices) not in self._padded:
-            self._padded[id(prices)] = np.pad(prices, ((self._first, 0), (0, 2), (0, 2)))
+    def add_agree(self, agree: Agree) -> None:
+        """Adds a tie of operands."""
+        if agree.classes not in self._agrees:
+            self._agrees[agree.classes] = Agree((), (*agree.classes, *_SPARE))
+        self._factors.add(self._agrees[agree.classes], agree.scope)
+
+    def add_copies(self, producer: int, readers: Sequence[int], prices: Costs) -> None:
+        """Adds copies; arrays of prices stay as they are until the problem is complete."""
+        if id(prices) not in self._copies:
+            labels = self.labels + 2
+            padded = np.zeros((self._levels, labels, labels), np.int64)
+            padded[self._first :, : self.labels, : self.labels] = prices
             if self._first:
-                padded = self._padded[id(prices)]
                 barred = padded[self._first] >= FORBIDDEN
                 padded[0, barred], padded[self._first, barred] = FORBIDDEN, 0
-        return self._padded[id(prices)]
+            self._copies[id(prices)] = SharedCopies(0, (), padded)
+        self._factors.add(self._copies[id(prices)], [producer, *readers])
 
-    def add_cost(self, scope: tuple[int, ...], costs: Costs) -> None:
-        """Adds a table of costs."""
-        levels = np.zeros((self._levels, *costs.shape), np.int64)
-        levels[self._first] = costs
-        self.factors.append(CostTable(scope, levels))
+    def add_cost(self, scope: Sequence[int], costs: Costs) -> None:
+        """Adds a table of costs; such arrays stay, too."""
+        if id(costs) not in self._costs:
+            levels = np.zeros((self._levels, *costs.shape), np.int64)
+            levels[self._first] = costs
+            self._costs[id(costs)] = CostTable((), levels)
+        self._factors.add(self._costs[id(costs)], scope)
 
     def count(
         self,
         group: Group,
         more: int,
-        counted: Sequence[int],
+        counted: tuple[int, ...],
         today: Sequence[int],
         *,
         is_plain: bool,
-    ) -> list[tuple[Group, int, int]]:
-        """Counts a group that has one of the labels ``more``; what can be asked for then.
+    ) -> int:
+        """Counts a group that has one of the labels ``more``; the variable that has it then.
 
         Each level counts the labels that are ``counted`` there.
 
@@ -393,30 +416,30 @@ class _Building:
         first = group.slots[0].variable
         if is_plain:
             domain = self._domains[first]
-            key = domain, tuple(counted)
+            key = domain, counted
             if key not in self._counts:
                 table = np.zeros((self._levels, len(domain)), np.int64)
                 for level, mask in enumerate(counted):
                     table[level] = [mask >> label & 1 for label in domain]
-                self._counts[key] = table
-            self.factors.append(CostTable((first,), self._counts[key]))
-            return [(group, label, first) for label in labels_of(more)]
+                self._counts[key] = CostTable((), table)
+            self._factors.add(self._counts[key], [first])
+            return first
         taken = self._variable((self._no, *labels_of(more)))
         self._taken |= {slot.variable: taken for slot in group.slots}
         table = np.zeros((self._levels, len(self._domains[taken])), np.int64)
         for level, mask in enumerate(counted):
             table[level, 1:] = [mask >> label & 1 for label in labels_of(more)]
-        self.factors.append(CostTable((taken,), table))
+        self._add(table, taken)
         besides = np.array(self._domains[taken])
         for slot in group.slots:
             labels = np.array(self._domains[slot.variable])
             fresh = np.array([not today[slot.variable] >> label & 1 for label in labels.tolist()])
             table = np.zeros((self._levels, len(labels), len(besides)), np.int64)
             table[0, fresh[:, None] & (labels[:, None] != besides)] = FORBIDDEN
-            self.factors.append(CostTable((slot.variable, taken), table))
-        return [(group, label, taken) for label in labels_of(more)]
+            self._add(table, slot.variable, taken)
+        return taken
 
-    def use_new_labels(self, source: int, users: tuple[int, ...], today: int) -> None:
+    def use_new_labels(self, source: int, users: Sequence[int], today: int) -> None:
         """A tensor from outside has a label that it could not have before only if a user takes it.
 
         Whether the user has it does not matter.
@@ -430,15 +453,18 @@ class _Building:
             table = np.zeros((self._levels, *equal.shape, 2), np.int64)
             table[0, ~equal, 1] = FORBIDDEN
             if before is None:
-                self.factors.append(CostTable((source, taken, found), table))
+                self._add(table, source, taken, found)
             else:
                 either = np.stack([table, np.zeros_like(table)], axis=3)
-                self.factors.append(CostTable((source, taken, before, found), either))
+                self._add(either, source, taken, before, found)
             before = found
         assert before is not None
         last = np.zeros((self._levels, len(made), 2), np.int64)
         last[0, fresh, 0] = FORBIDDEN
-        self.factors.append(CostTable((source, before), last))
+        self._add(last, source, before)
+
+    def _add(self, costs: Costs, *scope: int) -> None:
+        self._factors.add(CostTable((), costs), scope)
 
     def _variable(self, domain: tuple[int, ...]) -> int:
         self._domains.append(domain)
@@ -449,12 +475,27 @@ def _prices_of(graph: LayoutGraph, plan: LayoutPlan, costs: CostModel) -> list[C
     """The prices of copies by tensor, in the levels cost and transitions; equal ones are shared."""
     known: dict[tuple[tuple[int, ...], VkDataType, bool], Costs] = {}
     found = []
-    for tensor, readers in zip(graph.tensors, plan.layout.readers, strict=True):
-        key = tensor.shape, tensor.dtype, resolves_conv2d(graph, readers)
+    for t, tensor in enumerate(graph.tensors):
+        resolves = tensor.dtype == VkDataType.INT8 and resolves_conv2d(
+            graph, plan.layout.readers[t]
+        )
+        key = tensor.shape, tensor.dtype, resolves
         if key not in known:
-            known[key] = copy_prices(costs, tensor, resolves_conv2d=key[2])[:2]
+            known[key] = copy_prices(costs, tensor, resolves_conv2d=resolves)[:2]
         found.append(known[key])
     return found
+
+
+def _accepting(operator: str, slot: Slot, label: int) -> Acceptance:
+    return Acceptance(operator, "output" if slot.is_output else "argument", slot.index, label)
+
+
+def _agrees(problem: Problem) -> Iterable[Agree]:
+    yield from (factor for factor in problem.others if isinstance(factor, Agree))
+    for stamp in problem.stamps:
+        if isinstance(stamp.first, Agree):
+            for scope in stamp.scopes.tolist():
+                yield Agree(tuple(scope), stamp.first.classes)
 
 
 def _mask(domain: Iterable[int]) -> int:

@@ -156,6 +156,7 @@ class Study:
             if d.layout_plan.cost
         }
         self._cost = sum(d.layout_plan.cost for d in delegates)
+        self._names_of: dict[int, Mapping[int, str]] = {}
 
     @cached_property
     def _alone(self) -> Mapping[Acceptance, list[tuple[int, Occurrence]]]:
@@ -196,7 +197,7 @@ class Study:
                         group = group_of.get(blocker.slot.variable)
                         if group is None:
                             continue
-                        acceptance = group.accepting(result.graph, label)
+                        acceptance = group.accepting(label)
                         if acceptance in whatif.acceptances:
                             price = self._times[key] * transition.cost
                             promise[acceptance] = promise.get(acceptance, 0) + price
@@ -291,15 +292,21 @@ class Study:
     def _occurrence(self, key: int, occurrence: Occurrence) -> OccurrenceReport:
         result = self._delegates[key]
         slot = occurrence.group.slots[0]
-        names = {tensor.value_id: tensor.name for tensor in result.plan.tensors}
         saved = self._times[key] * (self._whatifs[key].cost[0] - occurrence.optimum[0])
         return OccurrenceReport(
             delegate=result.plan.index,
             operator_index=result.places.operators[slot.operator],
-            tensor=names.get(result.places.tensors[slot.tensors[0]], ""),
+            tensor=self._names(key).get(result.places.tensors[slot.tensors[0]], ""),
             objective_cost=self._number(self._cost - saved),
             saved=self._number(saved),
         )
+
+    def _names(self, key: int) -> Mapping[int, str]:
+        """The names of a delegate's tensors, by their values."""
+        if key not in self._names_of:
+            tensors = self._delegates[key].plan.tensors
+            self._names_of[key] = {tensor.value_id: tensor.name for tensor in tensors}
+        return self._names_of[key]
 
     def _number(self, cost: int) -> float:
         return to_number(self._profile.in_units(cost), self._profile.unit)
