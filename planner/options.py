@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from planner.kernels.limits import Budget, Limits
 from planner.kernels.releases import Runtime, Target, parse_runtime, parse_target
 from planner.kernels.restrictions import Restriction, parse_restrictions
 from schema import VkMemoryLayout
+from schema.frozen import frozen
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
 _LIMITS: Final = (
@@ -46,7 +47,7 @@ MOST_ALTERNATIVES: Final = 100
 """Most plans that are listed beside the one that is chosen: each is written and checked."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoweringOptions:
     """How a program is lowered: the limits of the device, and options of ``VulkanPartitioner``.
 
@@ -94,7 +95,7 @@ def read_lowering(document: Mapping[str, Any]) -> LoweringOptions:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlanOptions:
     """The options of a plan.
 

@@ -16,16 +16,16 @@ with every number unsigned and little endian.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 
 from schema.error import SchemaError
+from schema.frozen import frozen
 
 MAGIC = b"VH00"
 _HEADER = struct.Struct("<4x4sHIIIQ")
 _ALIGNMENT = 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateBlob:
     """A blob taken apart; offsets and sizes are in bytes, as its header gives them."""
 

@@ -28,13 +28,14 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import IntEnum
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
+from schema.frozen import frozen
 from schema.tables import Blob, Enumeration, Numbers, Scalar, Table, Tables, Text
 
 _IDENTIFIER = re.compile(rb"ET[0-9A-Za-z]{2}")
@@ -64,7 +65,7 @@ DelegatePosition = tuple[int, int]
 """Which delegate: the index of its execution plan, and its own in there."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlobKey:
     """Which blob: an index into `Program.backend_delegate_data` or into `Program.segments`."""
 
@@ -78,7 +79,7 @@ class BlobKey:
         return f"{'backend_delegate_data' if inline else 'segments'}[{self.index}]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CompileSpec:
     """An option that a backend was given when it lowered a delegate."""
 
@@ -86,7 +87,7 @@ class CompileSpec:
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateEntry:
     """A delegate of one execution plan, and its blob, which other delegates may share."""
 
@@ -110,7 +111,7 @@ class DelegateEntry:
         return self.plan_index, self.delegate_index
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ExecutorchProgram:
     """The delegates of all execution plans, in the order of the file."""
 
@@ -235,7 +236,7 @@ def replace_compile_specs(
 
 
 # What the parts of a program are read into, under the names of program.fbs where it has one.
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Delegate:
     id: str
     processed: BlobKey
@@ -396,7 +397,7 @@ class _SpecsPlace(NamedTuple):
     has_unknown_fields: bool  # in a table that new specs would replace
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Found:
     """Where everything is in a file."""
 

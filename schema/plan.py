@@ -7,12 +7,12 @@ in its graphs is for ``planner.verify`` to check.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 
 from schema import vkgraph
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
+from schema.frozen import frozen
 from schema.tables import Blob, Enumeration, Members, Numbers, Scalar, Table, Tables, Text
 from schema.vkgraph import VkDataType, VkGraph, VkMemoryLayout, VkStorageType
 
@@ -50,7 +50,7 @@ class CostOrigin(IntEnum):
     MEASURED = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Figures:
     """The costs of a plan and of its baseline, in the program's ``cost_unit``.
 
@@ -67,7 +67,7 @@ class Figures:
     baseline_transitions: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransitionUser:
     """An argument, by position, of the operator at ``operator_index`` of the chain."""
 
@@ -76,7 +76,7 @@ class TransitionUser:
     argument: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transition:
     """A repacked copy of a tensor: the values ``source`` and ``output``, and the output's users.
 
@@ -95,7 +95,7 @@ class Transition:
     origin: CostOrigin = CostOrigin.MODELLED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OperatorCost:
     """The cost of the operator at ``operator_index`` of the chain, in its representations."""
 
@@ -104,7 +104,7 @@ class OperatorCost:
     origin: CostOrigin = CostOrigin.MODELLED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repack:
     """A change of a tensor's representation in the baseline plan.
 
@@ -125,7 +125,7 @@ class Repack:
     users: tuple[TransitionUser, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorPlan:
     """The representation of one tensor; ``value_id`` is its id in the graph."""
 
@@ -135,7 +135,7 @@ class TensorPlan:
     memory_layout: VkMemoryLayout
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BaselineTensor:
     """The representation of a tensor, by its id in the graph, in the baseline plan."""
 
@@ -144,7 +144,7 @@ class BaselineTensor:
     memory_layout: VkMemoryLayout
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegatePlan:
     """The plan of one delegate; ``graph`` is the flatbuffer of the graph to run.
 
@@ -180,7 +180,7 @@ class DelegatePlan:
             raise error.within("graph") from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PlannedProgram:
     """The plan of a program.
 

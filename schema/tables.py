@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from schema.error import SchemaError
 from schema.flatbuffer import Layout, Reader, Row, Writer, picker
+from schema.frozen import frozen, row_of
 
 if TYPE_CHECKING:
     from schema.columns import Positions
@@ -38,7 +37,7 @@ _CHUNK = 1 << 16
 _MISFITS = (struct.error, OverflowError)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Scalar:
     """A number or truth value, stored in its table."""
 
@@ -46,7 +45,7 @@ class Scalar:
     default: float = 0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Enumeration:
     """A number that must be a member of ``members``."""
 
@@ -74,7 +73,7 @@ class Reference(Protocol):
 Field = Scalar | Enumeration | Reference
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Text:
     """A string."""
 
@@ -98,7 +97,7 @@ class Text:
             raise SchemaError(f"the string cannot be written as UTF-8: {error.reason}") from None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blob:
     """A vector of bytes, aligned so that they can be a buffer of their own."""
 
@@ -249,7 +248,7 @@ class Table(Generic[T]):
         self.name = name
         self.build = build
         self.fields = dict(fields)
-        self.row = _row(list(fields))
+        self.row = row_of(list(fields))
         self._references: list[tuple[int, str, Reference]] = []
         self._enumerations: list[tuple[int, str, type[IntEnum], dict[int, IntEnum]]] = []
         formats: list[str] = []
@@ -472,16 +471,6 @@ class OneOf:
         except SchemaError as error:
             raise error.within(self.field) from None
         return position
-
-
-def _row(names: Sequence[str]) -> Callable[[Any], Row]:
-    """A function that takes the attributes with these names, as a tuple."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    if names:
-        only = attrgetter(names[0])
-        return lambda value: (only(value),)
-    return lambda _: ()
 
 
 def _unknown(members: type[IntEnum], value: object, place: str) -> SchemaError:

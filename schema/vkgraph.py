@@ -10,7 +10,7 @@ import struct
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import IntEnum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final, NamedTuple, overload
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, overload
 from schema.amend import amend as amend_table
 from schema.error import SchemaError
 from schema.flatbuffer import Reader, Writer
+from schema.frozen import frozen
 from schema.tables import Enumeration, Numbers, OneOf, Scalar, Table, Tables, Text
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class Calls(Sequence[OperatorCall]):
         return repr(tuple(self))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VkTensor:
     """A tensor.
 
@@ -196,68 +197,68 @@ class VkTensor:
     staging_datatype: VkDataType = VkDataType.UNSET
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Null:
     """An argument that is not given."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Int:
     """A 64-bit signed integer."""
 
     int_val: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Bool:
     """A truth value."""
 
     bool_val: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Double:
     """A 64-bit float."""
 
     double_val: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class IntList:
     """64-bit signed integers."""
 
     items: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DoubleList:
     """64-bit floats."""
 
     items: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BoolList:
     """Truth values."""
 
     items: tuple[bool, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValueList:
     """Other values, by id."""
 
     items: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class String:
     """A string."""
 
     string_val: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SymInt:
     """An integer that is known only when the graph runs; ``value`` is its initial value."""
 
@@ -279,7 +280,7 @@ Value = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VkBytes:
     """A range of the delegate's constant bytes, or at offset ``NAMED_DATA`` the data of a key."""
 
@@ -291,7 +292,7 @@ class VkBytes:
 NAMED_DATA = 2**64 - 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VkGraph:
     """A delegate's graph; the index of a value is its id."""
 

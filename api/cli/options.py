@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, fields, replace
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
@@ -14,6 +14,7 @@ import click
 from api.cli.wording import COMMAND_LINE
 from api.client.errors import AwayError
 from planner.errors import MissingExtraError, PlannerError
+from schema.frozen import frozen
 
 if TYPE_CHECKING:
     from planner.costs.model import CostSource
@@ -255,10 +256,11 @@ def _fail(text: str, code: int) -> NoReturn:
     raise SystemExit(code)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class Asked:
     """The options of planning as they were given."""
 
+    _: KW_ONLY
     profile: str
     objective: str | None
     costs: Path | None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from planner.costs.model import ratio
@@ -12,9 +11,10 @@ from planner.files.listing import Listing
 from planner.measured.calls import Operands
 from planner.measured.join import Join, StepKind
 from schema import CostOrigin, VkDataType
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProfiledRun:
     """A profiled run and the program that ran."""
 
@@ -23,7 +23,7 @@ class ProfiledRun:
     join: Join
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepTime:
     """A step of one of the programs, and its time in ns.
 
@@ -39,7 +39,7 @@ class StepTime:
     origin: CostOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ComparedStep:
     """A step that A and B both take, each in its representations; None where one does not take it.
 
@@ -74,7 +74,7 @@ class ComparedStep:
         return self.operator if self.kind == "operator" else self.kind
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Total:
     """The sum of some steps of A and B: their number and times in ns."""
 
@@ -116,7 +116,7 @@ class Total:
         return ratio(self.a_predicted, self.b_predicted)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepGroup:
     """Steps of one name; ``other`` are those in other representations, or in only one run."""
 
@@ -125,7 +125,7 @@ class StepGroup:
     other: Total
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Speed:
     """The overall speed of the runs, by calls that both made in the same representations.
 
@@ -137,7 +137,7 @@ class Speed:
     share: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Comparison:
     """Two runs step by step, the largest change first.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from planner.compare.matching import match
@@ -16,6 +15,7 @@ from planner.ir.graph import Operand
 from planner.ir.representation import TensorRepr
 from planner.vkgraph.reader import PresentTransition
 from schema import VkTensor, vkgraph
+from schema.frozen import frozen
 
 
 def compare(a: bytes, a_name: str, b: bytes, b_name: str, profile: DeviceProfile) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def _distinct(delegates: Sequence[ListedDelegate]) -> tuple[ListedDelegate, ...]
     return tuple({vkgraph.encode(delegate.graph): delegate for delegate in delegates}.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Repack:
     """A transition, the value that it copies, and its cost in integer steps."""
 

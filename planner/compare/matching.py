@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import isnan
 from typing import Final
 
@@ -10,6 +9,7 @@ from planner.errors import InputError
 from planner.kernels.registry import CLONE
 from planner.vkgraph.reader import ContractedGraph
 from schema import VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -30,7 +30,7 @@ _CLONE_HINT: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matching:
     """The matching values of two programs, by id: ``a[n]`` matches ``b[n]``.
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 from planner.compare.matching import match
 from planner.errors import InputError
 from planner.files.listing import ListedDelegate, read_listing
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ChangedTensor:
     """A tensor with different representations in the plans; None leaves it to the runtime."""
 
@@ -19,7 +19,7 @@ class ChangedTensor:
     b: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoneTransition:
     """A transition in only one of the plans; its cost is in that plan's unit."""
 
@@ -30,7 +30,7 @@ class LoneTransition:
     cost: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateChange:
     """The differences in a delegate; transitions of one plan only come most expensive first."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +13,10 @@ from planner.ir.graph import Operator, Tensor
 from planner.ir.physical import ELEMENT_BYTES, padded_elements
 from planner.ir.representation import REPRS
 from schema import CostOrigin, VkDataType
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Curves:
     """All curves of a profile: labels (curves,) and knots (curves, knots), padded after the last.
 
@@ -144,7 +144,7 @@ class ProfileCosts:
         return CostOrigin.MODELLED
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProfileSource:
     """A cost source that is a device profile alone."""
 

@@ -8,7 +8,6 @@ The planner knows costs only through a ``CostModel``, and their origin only thro
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +17,7 @@ from planner.costs.profile import DeviceProfile
 from planner.ir.graph import Operator, Tensor
 from planner.ir.representation import LABELS, REPRS, TensorRepr
 from schema import CostOrigin, VkDataType
+from schema.frozen import frozen
 
 Objective = Literal["repack", "latency"]
 Costs = NDArray[np.int64]
@@ -30,7 +30,7 @@ def ratio(before: float, after: float) -> float | None:
     return round(before / after, 4)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PricedOperand:
     """Argument or output ``index`` of an operator, and the labels that it may take.
 
@@ -43,7 +43,7 @@ class PricedOperand:
     domain: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """A cost in integer steps of a profile's unit, and where it comes from."""
 

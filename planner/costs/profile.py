@@ -6,12 +6,13 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from functools import cache
 from typing import Any, Final, Literal
 
 from planner.costs.standins import stand_ins
 from planner.ir.representation import TensorRepr
+from schema.frozen import frozen
 
 FORMAT: Final = "layout-planner-profile"
 VERSIONS: Final = (1, 2)
@@ -28,7 +29,7 @@ Curve = tuple[tuple[int, float], ...]
 """Knots (bytes, cost) with strictly increasing bytes. Measured costs are noisy and may decrease."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rates:
     """The cost of a byte read and of a byte written, by representation.
 
@@ -40,7 +41,7 @@ class Rates:
     write: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransitionRates(Rates):
     """The rates and launch cost of a repack; or curves, by pair, that replace both.
 
@@ -64,7 +65,7 @@ class TransitionRates(Rates):
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measurement:
     """Where and when a profile's numbers were measured, and how well they fit.
 
@@ -78,7 +79,7 @@ class Measurement:
     fit: Mapping[str, float]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceProfile:
     """The prices for one device. Costs are in ``unit``, rates in ``unit`` per byte.
 

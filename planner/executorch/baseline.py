@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from torch.fx import GraphModule, Node
@@ -12,9 +11,10 @@ from torch.fx import GraphModule, Node
 from planner.executorch.reader import FxGraph, get_repr
 from planner.ir.graph import Layouts, Operand, Repack
 from planner.stopwatch import stopwatch
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GreedyRun:
     """The layouts that the greedy pass chose, and how many seconds it took."""
 

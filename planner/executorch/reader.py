@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
@@ -23,6 +22,7 @@ from planner.ir.graph import (
 )
 from planner.ir.representation import TensorRepr
 from schema import VkDataType, VkMemoryLayout, VkStorageType
+from schema.frozen import frozen
 
 _DTYPES: Final = {
     torch.bool: VkDataType.BOOL,
@@ -39,7 +39,7 @@ STORED_AS: Final = _DTYPES | _DOWNCAST
 """The types of elements on the GPU, where a program is lowered without options about them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FxGraph:
     """A graph module as a layout graph, with the nodes that its parts come from.
 

@@ -48,16 +48,17 @@ from planner.verify import Named, verify_delegate
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.runtimes import check_operators
 from schema import VkGraph, split_delegate, vkgraph
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Begun:
     """A delegate whose compile options ExecuTorch has read."""
 
     options: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Laid:
     """A graph module with a plan in it, and its transitions' nodes."""
 
@@ -67,7 +68,7 @@ class _Laid:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Planned:
     """A delegate whose layouts are planned; ``untagged`` is its graph module without them."""
 
@@ -77,7 +78,7 @@ class _Planned:
     baseline: Baseline
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Built:
     """A delegate that ExecuTorch is about to write.
 

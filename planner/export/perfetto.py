@@ -7,13 +7,13 @@ one for predicted times; each has tracks for every delegate: operators, transiti
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import inf, nextafter
 from typing import Any, Final, Literal
 
 from planner.errors import OptionError, Remedy
 from planner.export.timeline import Predicted, ProgramStep, StepTensor, TimedProgram
 from planner.measured.join import StepKind
+from schema.frozen import frozen
 
 Event = dict[str, Any]
 _Side = Literal["measured", "predicted"]
@@ -29,7 +29,7 @@ _TIDS: Final = 1_000_000
 """Track ids of one process: Perfetto takes equal ids in two processes for one thread."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Slice:
     """A step in one process: its start and duration in whole ns."""
 

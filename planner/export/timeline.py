@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from planner.errors import InputError, OptionError, Remedy
@@ -16,12 +15,13 @@ from planner.measured.pricing import price_contracted
 from planner.options import PlanOptions
 from planner.vkgraph.wellformed import members_of
 from schema import CostOrigin, OperatorCost, Transition, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import OperatorCall
 
 _MOST_NS: Final = 1e15
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class StepTensor:
     """A tensor of a step, at a place of its call or of the graph's inputs or outputs.
 
@@ -42,7 +42,7 @@ class StepTensor:
         return f"{self.dtype}[{','.join(map(str, self.shape))}]"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Predicted:
     """A step's predicted time in ns, and its origin."""
 
@@ -50,7 +50,7 @@ class Predicted:
     origin: CostOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProgramStep:
     """A step of a delegate. Staging has no ``position`` in the chain and no tensors of its own.
 
@@ -81,7 +81,7 @@ class ProgramStep:
         return made[0] or "default", made[1] or "default"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TimedProgram:
     """A program with the measured times of a run and with predicted times.
 

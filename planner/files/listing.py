@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from math import isfinite
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from schema import (
     VkTensor,
     plan,
 )
+from schema.frozen import frozen
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -42,7 +43,7 @@ from schema.vkgraph import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ListedDelegate:
     """A delegate: its graph as the file has it, and the same without its transitions.
 
@@ -58,7 +59,7 @@ class ListedDelegate:
     plan: DelegatePlan | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Listing:
     """The contents of a file; ``program`` is the planned program, if it is one."""
 

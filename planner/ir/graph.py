@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from planner.ir.representation import TensorRepr
 from schema import VkDataType
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tensor:
     """A value in GPU memory.
 
@@ -38,14 +39,14 @@ class Tensor:
         return "x".join(map(str, self.shape)) or "scalar"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorArg:
     """An argument that is one tensor, by its index in the graph."""
 
     tensor: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorListArg:
     """An argument that is a list of tensors, by index; ``None`` is a member left out."""
 
@@ -68,7 +69,7 @@ NO_TENSOR: Final = -1
 """Stands in a row of tensors for a list's member that is left out."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operator:
     """A call of an operator: its registry name, arguments in schema order, and output tensors."""
 
@@ -126,7 +127,7 @@ class Operator:
             yield "output", index, (output,)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PinnedReprs:
     """The representations that an operator keeps, by argument and output.
 
@@ -238,7 +239,7 @@ class _Alike:
     first: NDArray[np.int32]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayoutGraph:
     """One delegate's program, in execution order.
 
@@ -299,7 +300,7 @@ class LayoutGraph:
         return f"operator {self.number_of(operator)} ({self.operators[operator].name})"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operand:
     """An argument of an operator, by the operator's index in the graph."""
 
@@ -327,7 +328,7 @@ class Repacked(Protocol):
         """The operands that read the copy."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Repack:
     """A repack that is there: ``tensor`` is copied from ``source`` to ``target`` for ``users``."""
 

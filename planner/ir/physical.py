@@ -7,7 +7,6 @@ dimensions, block sizes, strides), and ``required_image_extents`` in ``backends/
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import Final
@@ -22,6 +21,7 @@ from planner.ir.representation import (
     TensorRepSet,
 )
 from schema import VkDataType, VkMemoryLayout
+from schema.frozen import frozen
 
 ImageExtents = tuple[int, int, int]
 """Width, height and depth of a 3D image, in texels."""
@@ -46,7 +46,7 @@ ELEMENT_BYTES: Final[dict[VkDataType, int]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockedLayout:
     """The blocks of a buffer layout: ``inner_size`` by ``outer_size`` elements.
 

@@ -7,16 +7,16 @@ Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/utils.py`` (``TensorRep
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from schema import VkMemoryLayout, VkStorageType
+from schema.frozen import frozen
 
 WIDTH, HEIGHT, CHANNELS = 0, 1, 2
 """Names of dimensions in WHCN order; 0 is the innermost one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorRepr:
     """A tensor's form in GPU memory: the kind of storage and the order of elements in it."""
 
@@ -43,7 +43,7 @@ def short_name(layout: VkMemoryLayout) -> str:
     return layout.name.removeprefix("TENSOR_").removeprefix("PACKED_INT8_")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PackedDimInfo:
     """The dimension along which elements are packed, and how many are packed together."""
 
@@ -118,7 +118,7 @@ COMPATIBILITY_CLASSES: Final = _compatibility_classes()
 """For each label, the class of representations that are compatible with it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorRepSet:
     """A set of representations that an operator accepts for one operand.
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -32,6 +32,7 @@ from planner.ir.physical import MAX_TEXTURE_DIMS, ImageExtents, image_extents
 from planner.ir.representation import ANY_TEXTURE, REPRS, TensorRepr, TensorRepSet
 from planner.kernels.releases import RELEASES, Release, Runtime, parse_runtime
 from schema import VkDataType
+from schema.frozen import frozen
 
 _BUILT_IN: Final = Path(__file__).with_name("faults.json")
 _SHADERS: Final = Path(__file__).with_name("shaders.json")
@@ -61,7 +62,7 @@ _WHEN: Final = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Condition:
     """A condition on a call's operands.
 
@@ -80,7 +81,7 @@ class Condition:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fault:
     """A kernel's known fault: in these ``representations`` of ``operands``, ``when`` all hold.
 
@@ -120,7 +121,7 @@ class Fault:
         return representation in self.representations and self.is_about(side, index)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Faults:
     """The faults that a plan avoids: rows that concern its runtime and GPU, by operator."""
 
@@ -232,7 +233,7 @@ def parse_faults(text: str, where: str) -> Faults:
     return Faults(tuple(rows))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MetFault:
     """An operator, by index, that has a known fault in a representation of one of its operands."""
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from planner.errors import OptionError
+from schema.frozen import frozen
 
 _TABLE: Final = Path(__file__).with_name("gpus.json")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Gpu:
     """A GPU by its ``name``, and what its ``family`` holds.
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from planner.ir.physical import DEFAULT_TEXTURE_LIMITS, ImageExtents
 from planner.kernels.faults import Faults
 from planner.kernels.releases import Runtime
 from planner.kernels.restrictions import Restriction
 from schema import VkMemoryLayout
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Budget:
     """The most transitions that a program may have, and the most bytes that their copies may take;
     and the most bytes of tensors that may be alive at once in each of its delegates.
@@ -39,7 +40,7 @@ class Budget:
         return tuple(f"--{words}" for words in self.words)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Limits:
     """The limits of a plan.
 

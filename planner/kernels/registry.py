@@ -8,7 +8,6 @@ node, and with the registries in the wheels of the other releases.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final
 
@@ -36,6 +35,7 @@ from planner.ir.representation import (
 )
 from planner.kernels.releases import LATEST, RELEASES, Release, Runtime, Target
 from schema import VkDataType
+from schema.frozen import frozen
 
 RepSets = tuple[TensorRepSet, ...]
 StoragePicker = Callable[[Operator, Sequence[Tensor]], tuple[RepSets, RepSets]]
@@ -57,7 +57,7 @@ SYMBOLIC: Final = (
 """Operators that are registered and make no tensor, so that their sets never bind one."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpFeatures:
     """An operator's registration.
 

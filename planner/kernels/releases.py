@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, get_args
 
 from planner.errors import OptionError
+from schema.frozen import frozen
 
 Release = Literal["1.1", "1.2", "1.3", "1.4", "1.5"]
 """A release of ExecuTorch. Those of two numbers sort as texts, up to 1.9."""
@@ -23,7 +24,7 @@ FIRST_WITH: Final[dict[Target, Release]] = {"vulkan": "1.1", "webgpu": "1.3"}
 """The first release here that has a backend."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Runtime:
     """The releases whose runtime is to take a plan, from the oldest to the newest.
 

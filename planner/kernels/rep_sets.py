@@ -6,7 +6,7 @@ Source of the facts: ExecuTorch 1.5.1, ``backends/vulkan/utils.py`` (``OpRepSets
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.errors import InputError
 from planner.ir.graph import Operator, Side, Tensor
@@ -22,6 +22,7 @@ from planner.kernels.faults import Fault
 from planner.kernels.registry import RepSets, lookup, registrations
 from planner.kernels.releases import Runtime
 from schema import VkDataType
+from schema.frozen import frozen
 
 Possible = Callable[[Side, int, tuple[int, ...]], int]
 """Answers for a side, an index there and its tensors."""
@@ -29,7 +30,7 @@ Possible = Callable[[Side, int, tuple[int, ...]], int]
 _LATEST = Runtime()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpRepSets:
     """The representations that one call of an operator accepts, given its operands' shapes.
 

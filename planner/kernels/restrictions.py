@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final, Literal, TypeAlias
 
@@ -20,6 +19,7 @@ from planner.ir.representation import (
     TensorRepSet,
     short_name,
 )
+from schema.frozen import frozen
 
 Flag: TypeAlias = Literal["pin", "forbid", "input-layout", "output-layout"]
 Kind: TypeAlias = Literal["type", "operator", "tensor", "input", "output"]
@@ -34,7 +34,7 @@ _LAYOUT_NAMES: Final = ", ".join(short_name(x) for x in (*FLOAT_LAYOUTS, *QUANTI
 _MOST_NAMES: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Target:
     """What a restriction is about.
 
@@ -57,7 +57,7 @@ class Target:
         return self.name in (operator, operator.rpartition(".")[0])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Restriction:
     """What its ``target`` may be; None stands for all operands and tensors.
 

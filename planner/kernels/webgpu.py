@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -19,6 +18,7 @@ from planner.ir.graph import Operator, Tensor
 from planner.ir.physical import ELEMENT_BYTES
 from planner.kernels.releases import FIRST_WITH, RELEASES, Release
 from schema import VkDataType
+from schema.frozen import frozen
 
 _TABLE: Final = Path(__file__).with_name("webgpu.json")
 _WORD: Final = 4
@@ -27,7 +27,7 @@ _PADS_FROM: Final[Release] = "1.5"
 """The release from which buffers are rounded up to whole words: ``WebGPUGraph.cpp``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Kernel:
     """What the kernels of some operators take.
 

@@ -25,6 +25,7 @@ from planner.kernels.rep_sets import op_rep_sets
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from planner.vkgraph.wellformed import members_of, repr_of
 from schema import VkDataType, VkGraph, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import OperatorCall
 
 _FLOAT: Final = "float"
@@ -61,7 +62,7 @@ class Call:
         return max(1, size), max(1, elements * per_element)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Described:
     shape: tuple[int, ...]
     element_bytes: int
@@ -75,7 +76,7 @@ Operands = tuple[tuple[Place, TensorRepr], ...]
 """The operands with a choice of representations, and the representation of each."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class GraphCall:
     """An operator of a graph in its representations, at ``position`` of its chain."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from pathlib import Path
 
@@ -40,6 +40,7 @@ from planner.measured.timemodel import (
     counted_places,
 )
 from schema import CostOrigin, VkDataType
+from schema.frozen import frozen
 
 _FAMILIES = tuple(
     tuple(label for label, r in enumerate(REPRS) if r.is_packed_int8 == is_int8)
@@ -50,7 +51,7 @@ _ERRORS = 2.0
 """Standard errors between a guess and the ends of its range: 95 of 100 are within."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceTimes:
     """The times learned from a device's runs: its name, and a digest of what they come from.
 
@@ -85,7 +86,7 @@ def _same(model: TimeModel) -> TimeModel:
     return model
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasuredSource:
     """Costs from a device's measured times; the profile (in ns) prices everything else."""
 

@@ -6,7 +6,6 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,6 +14,7 @@ from planner.errors import InputError, OptionError, Remedy
 from planner.ir.representation import REPRS
 from planner.measured.calls import Call
 from planner.measured.join import Join, Sample
+from schema.frozen import frozen
 
 VERSION: Final = 2
 _SCHEMA: Final = """
@@ -48,7 +48,7 @@ CREATE INDEX sample_of_run ON sample (run);
 _REPRS: Final = {str(r): r for r in REPRS}
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Run:
     """An imported run: its source, and the SHA-256 of ETDump and graphs, in hexadecimal."""
 
@@ -59,7 +59,7 @@ class Run:
     graph_sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRecord:
     """A run in the database and its samples; times are ns per inference."""
 

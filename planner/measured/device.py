@@ -10,7 +10,7 @@ import hashlib
 import json
 import lzma
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache, lru_cache, partial
 from math import isfinite
 from operator import index
@@ -31,6 +31,7 @@ from planner.measured.database import CostDatabase, Run, RunRecord
 from planner.measured.join import Sample
 from planner.measured.timemodel import TimeModel
 from planner.options import PlanOptions, check_buffer_limit, parse_texture_limits
+from schema.frozen import frozen
 
 _FORMAT: Final = "layout-planner-device"
 _VERSION: Final = 1
@@ -49,7 +50,7 @@ _CALLS: Final = 4096
 """Calls that a process keeps: the runs of a model have the same ones."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Device:
     """What is known of a device.
 
@@ -284,7 +285,7 @@ def device_source(
     return MeasuredSource(DeviceTimes(device, digest, _FileTimes(path, digest)), found)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _FileTimes:
     """The times that a device's file teaches; the digest is its contents'."""
 

@@ -13,12 +13,13 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import InputError
 from planner.extras import quiet, require
+from schema.frozen import frozen
 
 _IDENTIFIER: Final = b"ED00"
 _EXECUTE: Final = "Execute"
@@ -28,7 +29,7 @@ _STAGING: Final = ("nchw_to_", "_to_nchw")
 _MOST_NS: Final = 1e15
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DispatchedTensor:
     """An argument or output of an operator, as the runtime represented it.
 
@@ -40,7 +41,7 @@ class DispatchedTensor:
     packed_dim: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Dispatch:
     """A dispatch of a compute shader, and its time in each execution, in ns.
 
@@ -60,14 +61,14 @@ class Dispatch:
         return any(part in self.kernel for part in _STAGING)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateRun:
     """The dispatches of one Vulkan delegate, in order."""
 
     dispatches: tuple[Dispatch, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Executions:
     """A program's executions: its Vulkan delegates, and ns of each as a whole, CPU and waits too.
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from planner.files.lowered import graphs_of
 from planner.measured.database import CostDatabase, Run
 from planner.measured.etdump import read_etdump
 from planner.measured.join import Join, join
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Imported:
     """A run's samples, and whether they are new to the database."""
 
@@ -21,7 +21,7 @@ class Imported:
     is_new: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProfiledFiles:
     """An ETDump and the program that it measured."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -15,6 +14,7 @@ from planner.measured.calls import Call, GraphCall, Operands, calls_of
 from planner.measured.etdump import DelegateRun, Dispatch, Executions
 from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkMemoryLayout, VkTensor
+from schema.frozen import frozen
 
 STAGING: Final = Call("staging", "[[],[]]")
 """The call that stands for copies of graph inputs and outputs."""
@@ -29,7 +29,7 @@ _LEAST_DEVIATION: Final = 0.05
 _FEWEST: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sample:
     """An operator's time in ns: the median of the executions that count, and their spread.
 
@@ -44,7 +44,7 @@ class Sample:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Step:
     """A measured call of a delegate's graph; ``delegate`` counts from 0.
 
@@ -56,7 +56,7 @@ class Step:
     sample: Sample
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Join:
     """A run's steps in the order of execution, and its times: sums of medians, in ns.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from planner.costs.model import CostModel, Price, PricedOperand, transition_price
 from planner.costs.profile import DeviceProfile
@@ -12,9 +11,10 @@ from planner.ir.representation import LABELS, TensorRepr
 from planner.measured.calls import GraphCall, Place, calls_in
 from planner.vkgraph.reader import ContractedGraph, read_vkgraph
 from schema import CostOrigin, VkGraph
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PricedCall:
     """A call of a graph and its cost, in integer steps of the cost model's unit.
 

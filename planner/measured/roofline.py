@@ -6,11 +6,12 @@ arithmetic. That tells something of operators that were never measured, by those
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from schema.frozen import frozen
 
 Floats = NDArray[np.float64]
 
@@ -22,7 +23,7 @@ _DONE: Final = 1e-4
 """Less than this part of what is missed is not worth another step."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Roofline:
     """The logarithms of the ns to launch a call, for each byte, and for each multiplication."""
 

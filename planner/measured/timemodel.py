@@ -18,7 +18,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import exp, log
 from typing import Final, Protocol
 
@@ -30,6 +29,7 @@ from planner.measured.calls import Call, Operands, Place
 from planner.measured.join import STAGING, Sample
 from planner.measured.roofline import Floats, Roofline
 from schema import CostOrigin
+from schema.frozen import frozen
 
 Labels = tuple[tuple[Place, int], ...]
 """Operands and the labels of their representations."""
@@ -59,7 +59,7 @@ _LEAST_VALIDATED: Final = 4
 _ZERO: Final = 1e-9
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Prediction:
     """Times in ns and their origins (``CostOrigin``), with an axis for each operand's domain."""
 
@@ -79,7 +79,7 @@ class Predictor(Protocol):
         """The times of a call of a known operator, with an axis for each place."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ValidationRow:
     """The relative errors of an operator's model, for calls that it was not fitted to.
 
@@ -193,7 +193,7 @@ class TimeModel:
         return tuple(model.validation() for model in self._operators.values())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LikeliestTimes:
     """Predicts without caution: what a whole program takes, and not what to rely on."""
 

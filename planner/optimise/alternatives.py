@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.costs.model import CostModel
 from planner.ir.graph import LayoutGraph
@@ -11,10 +11,11 @@ from planner.ir.representation import REPRS, TensorRepr
 from planner.optimise.plan import SEARCH_SECONDS, SEARCH_TIME, LayoutPlan, read_plan
 from planner.optimise.problem import LayoutProblem
 from planner.optimise.slots import Slot
+from schema.frozen import frozen
 from solver import Status, ranked
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alternative:
     """Another plan of a graph; ``is_proven`` if all that are left out before it cost more."""
 
@@ -22,7 +23,7 @@ class Alternative:
     is_proven: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """An operand, or a tensor where it is made, that has another representation."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
@@ -24,6 +24,7 @@ from planner.optimise.peak import Part as LivePart
 from planner.optimise.peak import Peaks, cheapest_within, least_peak
 from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, plan_graph, read_plan
 from planner.optimise.tradeoff import Summed, amounts, copied_bytes
+from schema.frozen import frozen
 from solver import (
     FORBIDDEN,
     Agree,
@@ -48,7 +49,7 @@ MOST_QUESTIONS = 100
 """Most sets of limits that are tried to find a smallest conflict: each is planned within."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A graph of a program, which has it ``times`` times, and the layouts that it came with."""
 
@@ -120,7 +121,7 @@ def _joint_plans(
     ]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Joint:
     """The problem of all parts together, and its limits.
 

@@ -9,7 +9,7 @@ could be ``t``, and the repack could go. The same from where the copy is read, f
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from planner.optimise.plan import LayoutPlan, Transition
 from planner.optimise.problem import LayoutProblem
 from planner.optimise.restricted import Restricted
 from planner.optimise.slots import Slot
+from schema.frozen import frozen
 from solver import (
     FORBIDDEN,
     Agree,
@@ -43,7 +44,7 @@ _DEPTH: Final[dict[Why, int]] = {"kernel": 0, "avoided": 1, "limits": 2}
 _MOST_BLOCKERS: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Blocker:
     """An operand that does not take a representation, ``distance`` tensors away from a repack."""
 
@@ -54,7 +55,7 @@ class Blocker:
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Reason:
     """Why a repack remains.
 

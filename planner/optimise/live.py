@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache, reduce
 from math import prod
 from typing import Final, NamedTuple
@@ -30,6 +30,7 @@ from planner.ir.representation import LABELS, REPRS, TensorRepr
 from planner.kernels.registry import PREPACK
 from planner.optimise.problem import LayoutProblem
 from schema import VkDataType
+from schema.frozen import frozen
 
 Moment = tuple[int, int, int]
 """An operator by its index, then ``AT``, ``AT``; or the transition that comes before the operator
@@ -59,7 +60,7 @@ def bytes_by_label(shape: tuple[int, ...], dtype: VkDataType) -> tuple[int, ...]
     return (*padded, prod(shape) * ELEMENT_BYTES[dtype])
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Alive:
     """A tensor that may be alive at a moment, itself or in copies, by the variables of its readers.
 

@@ -19,7 +19,7 @@ and, for ``greedy_plan``, ``exir/memory_planning.py`` of ExecuTorch 1.5.1 as
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import prod
 from typing import Final
 
@@ -32,6 +32,7 @@ from planner.ir.representation import TensorRepr
 from planner.kernels.registry import PREPACK
 from planner.optimise.colouring import Lifetime, Objects, first_fit, least_bytes, sweep
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkStorageType, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import Value, ValueList
 
 Integers = NDArray[np.int64]
@@ -42,7 +43,7 @@ DEDICATED: Final = -1
 _ALIGNMENT: Final = 16
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryPlan:
     """A memory object for each tensor.
 

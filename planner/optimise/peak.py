@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, Final
 
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.optimise.live import DENSE_LIMIT, Alive, LiveSets, Moment
+from schema.frozen import frozen
 from solver import (
     FORBIDDEN,
     CostTable,
@@ -52,7 +52,7 @@ Where = tuple[int, Moment]
 """A graph, and a moment of it."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Part:
     """A graph's live sets, and where its variables begin in a problem."""
 
@@ -365,7 +365,7 @@ def _point(
     return ParetoPoint(assignment, cost[0], peak)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LeastPeak:
     """An assignment, the most bytes that are alive at once, and what no other is below."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 from planner.costs.model import CostModel, Price, PricedOperand, transition_price
@@ -21,6 +21,7 @@ from planner.optimise.slots import NO_LABEL, Slots, labels_of
 from planner.optimise.ties import with_least_peak
 from planner.stopwatch import stage
 from schema import CostOrigin
+from schema.frozen import frozen
 from solver import (
     InfeasibleError,
     NoSolutionFoundError,
@@ -39,7 +40,7 @@ SEARCH_SECONDS: Final = 20.0
 _NAMED_OPERANDS: Final = 4
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Transition:
     """A repack: ``tensor`` is copied from ``source`` to ``target`` once, for all its ``users``.
 
@@ -54,7 +55,7 @@ class Transition:
     origin: CostOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OperatorPrice:
     """The cost of an operator, by its index in the graph, in the representations of a plan.
 
@@ -66,7 +67,7 @@ class OperatorPrice:
     origin: CostOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayoutPlan:
     """Representations for a whole graph within ``limits``, and the proof of their cost.
 

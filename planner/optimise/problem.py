@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Final, Literal
 
@@ -49,6 +48,7 @@ from planner.optimise.constraints import none_left, possible, restricted_away
 from planner.optimise.restricted import ANY, Restricted
 from planner.optimise.slots import NO_LABEL, Readers, Slot, Slots
 from schema import VkDataType, VkMemoryLayout
+from schema.frozen import frozen
 from solver import (
     FORBIDDEN,
     Agree,
@@ -107,7 +107,7 @@ PREFERRED: Final = frozenset(
 _NOT_PREFERRED = np.array([label not in PREFERRED for label in range(len(REPRS))], np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LayoutProblem:
     """A problem for the solver, and the meaning of its variables.
 
@@ -135,7 +135,7 @@ def build_problem(
     return _Builder(graph, limits, costs, given).build()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Operands:
     """The slots of an operator, in terms of its row of tensors: the same for all that are like it.
 

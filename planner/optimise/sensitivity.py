@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import groupby
 from typing import Final, TypeVar
@@ -17,6 +16,7 @@ from planner.ir.graph import LayoutGraph, Operator
 from planner.ir.representation import REPRS, TensorRepr
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.slots import Slot
+from schema.frozen import frozen
 from solver import FORBIDDEN, CostTable, SharedCopies, Status, TooDenseError, steadiness
 
 _NOTHING: Final = Fraction(-1)
@@ -27,7 +27,7 @@ Amounts = list[CostTable | SharedCopies]
 Range = tuple[Fraction, Fraction]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """What some choices of a plan cost together: repacks of a pair, an operator, or launches.
 
@@ -45,7 +45,7 @@ class Price:
         return self.source is None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sensitivity:
     """How much a price may change while the plan stays the best.
 

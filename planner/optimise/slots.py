@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import overload
 
@@ -13,12 +12,13 @@ from numpy.typing import NDArray
 from planner.costs.model import PricedOperand
 from planner.ir.graph import Layouts, Representations, Side
 from planner.ir.representation import LABELS, TensorRepr
+from schema.frozen import frozen
 
 NO_LABEL = -1
 """Stands for the label of what has no representation."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Slot:
     """An operand of an operator: argument ``index``, or output ``index`` if ``is_output``."""
 

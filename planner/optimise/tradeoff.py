@@ -3,7 +3,7 @@ beats in both."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -18,6 +18,7 @@ from planner.optimise.peak import Part, Peaks, peak_front
 from planner.optimise.plan import SEARCH_SECONDS, LayoutPlan, read_plan
 from planner.optimise.problem import LayoutProblem
 from schema import VkDataType
+from schema.frozen import frozen
 from solver import CostTable, Front, SharedCopies, Status, TooDenseError, level_limit, pareto
 from solver.levels import with_levels
 
@@ -39,7 +40,7 @@ _TRANSITIONS: Final = 1
 """The level of a layout problem's costs that counts transitions."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TradeoffPoint:
     """A plan; no other costs as little and has as little of the criterion.
 
@@ -51,7 +52,7 @@ class TradeoffPoint:
     supported: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tradeoff:
     """All points by rising cost, the chosen plan first.
 

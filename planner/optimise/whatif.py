@@ -9,7 +9,6 @@ that one kernel took it there; the min-marginals of the problem are these optima
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import and_, or_
 from typing import Final, Literal
@@ -26,6 +25,7 @@ from planner.optimise.problem import FactorsAlike, all_alike, copy_prices, resol
 from planner.optimise.restricted import Restricted
 from planner.optimise.slots import Slot
 from schema import VkDataType
+from schema.frozen import frozen
 from solver import (
     FORBIDDEN,
     Agree,
@@ -53,7 +53,7 @@ Cost = tuple[int, int]
 """The cost of a plan, and its transitions."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Acceptance:
     """What a kernel could accept: a representation, for an operand and those that are tied to it.
 
@@ -66,7 +66,7 @@ class Acceptance:
     label: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Group:
     """Operands of one operator that have to be packed alike."""
 
@@ -88,7 +88,7 @@ class Group:
         return self.acceptances.get(label) or _accepting(self.operator, self.slots[0], label)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Occurrence:
     """One operator whose kernel could accept more: ``optimum`` is the best plan if it alone did."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from planner.files.kinds import check_is_lowered
 from planner.files.lowered import graphs_of
@@ -28,6 +28,7 @@ from planner.vkgraph.runtimes import refusals, releases_with, webgpu_refusals
 from planner.vkgraph.targets import target_of
 from planner.vkgraph.wellformed import repr_of
 from schema import VkGraph, VkStorageType, VkTensor
+from schema.frozen import frozen
 
 _ANY_EXTENT = (2**31 - 1,) * 3
 
@@ -98,7 +99,7 @@ def check_program(
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Check:
     """One delegate."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from traceback import extract_tb
@@ -17,12 +16,13 @@ from planner.files.lowered import delegates_of
 from planner.options import LoweringOptions, PlanOptions
 from planner.pipelines.lowered import Planned, replan
 from planner.result.program import Exported, Progress, Source
+from schema.frozen import frozen
 
 _RAISE_LIMITS: Final = (Remedy.RAISE_TEXTURE_LIMITS, Remedy.RAISE_BUFFER_LIMIT)
 _NODE: Final = re.compile(r"While executing %(\w+)")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class LoweredExport:
     """A lowered program (``.pte``), and what is known of the one that was exported."""
 

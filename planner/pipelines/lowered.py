@@ -6,7 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -80,6 +80,7 @@ from schema.executorch_program import (
     read_program,
     replace_blobs,
 )
+from schema.frozen import frozen
 from solver import Status as SolverStatus
 from solver import TooDenseError
 
@@ -97,7 +98,7 @@ _NO_LAYOUTS: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Planned:
     """A planned program. ``data`` is it, in the form in which it came, or as it was lowered."""
 
@@ -295,7 +296,7 @@ def _put_back(
     return written
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Read:
     """A delegate's graph as it came, and how long it took to take its repacks out."""
 
@@ -325,7 +326,7 @@ class _Read:
         return replace(self, source=replace(self.source, graph=graph))
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Lowered:
     """A program's delegates in their order, each blob read once."""
 
@@ -371,7 +372,7 @@ def _damage_named(name: str, index: int) -> Iterator[None]:
         raise InputError(f"{name}, delegate {index} is damaged: {error}") from error
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class _Planning:
     """How the delegates of a program are planned."""
 

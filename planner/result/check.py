@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from planner.result.report import IN_API, read_document
+from schema.frozen import frozen
 
 FindingKind = Literal[
     "operator",
@@ -22,7 +23,7 @@ FindingKind = Literal[
 """What a finding is about."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finding:
     """Why a delegate will not load, or not be right."""
 
@@ -39,7 +40,7 @@ class Finding:
     """What says so; empty for a rule of ET-VK's."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CheckReport:
     """What a check of a lowered program found; nothing is known to be wrong without findings."""
 

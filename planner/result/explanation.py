@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from planner.costs.profile import DeviceProfile
@@ -12,9 +11,10 @@ from planner.optimise.explain import Blocker, Reason, explain_plan
 from planner.result.program import DelegateResult
 from planner.result.report import IN_API, UserReport, read_document, to_document, to_number
 from schema import PlannedProgram
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class BlockerReport:
     """An operand that does not take a representation; its operator's others follow it."""
 
@@ -34,7 +34,7 @@ class BlockerReport:
     ``limits``: the tensor cannot have it within the device's limits and the options."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WithoutReport:
     """The least that a plan costs in which a repack's users read the tensor as it is made."""
 
@@ -44,7 +44,7 @@ class WithoutReport:
     transitions: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ReasonReport:
     """A repack, and why it remains."""
 
@@ -67,7 +67,7 @@ class ReasonReport:
     """False where the graph is connected too densely to find the plan without the repack."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateExplanation:
     """The repacks of a delegate."""
 
@@ -77,7 +77,7 @@ class DelegateExplanation:
     repacks: tuple[ReasonReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Explanation:
     """Why the repacks of a planned program remain. Costs are in ``unit``."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
@@ -15,6 +14,7 @@ from planner.optimise.whatif import Acceptance, Occurrence, WhatIf
 from planner.result.program import DelegateResult
 from planner.result.report import read_document, to_document, to_number
 from schema import PlannedProgram
+from schema.frozen import frozen
 
 EXACT: Final = 12
 """For so many things that kernels could accept, by promise, the optimum of all operators of a type
@@ -23,7 +23,7 @@ is found by default."""
 _MOST_OCCURRENCES: Final = 8
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OccurrenceReport:
     """One operator of a program, and the optimum if its kernel alone took a representation."""
 
@@ -37,7 +37,7 @@ class OccurrenceReport:
     saved: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OpportunityReport:
     """What a kernel could accept, and what the program would cost then."""
 
@@ -61,7 +61,7 @@ class OpportunityReport:
     """Operators that save something by themselves, the most first; each is exact. At most 8."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Opportunities:
     """What kernels could accept to make the plan of a program cheaper, the most first.
 
@@ -87,7 +87,7 @@ class Opportunities:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RankedModel:
     """A program that would be cheaper."""
 
@@ -98,7 +98,7 @@ class RankedModel:
     is_exact: bool
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RankedOpportunity:
     """What a kernel could accept, and the programs that would be cheaper, the most first."""
 
@@ -111,7 +111,7 @@ class RankedOpportunity:
     models: tuple[RankedModel, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ranking:
     """Opportunities over programs, the most first."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -14,10 +13,11 @@ from planner.optimise.tradeoff import SUMMED, Summed
 from planner.result.program import DelegateResult
 from planner.result.report import read_document, to_document, to_number
 from schema import PlannedProgram
+from schema.frozen import frozen
 from solver import TooDenseError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CornerReport:
     """A plan that is the best by some weighted sum of the cost and a criterion."""
 
@@ -28,7 +28,7 @@ class CornerReport:
     """What it has of the criterion: transitions, or bytes of their copies."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class OutlineReport:
     """What less of a criterion costs at least: no plan lies below the lines between corners."""
 
@@ -38,7 +38,7 @@ class OutlineReport:
     """Of the whole program, the cheapest first."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outlines:
     """The outlines of a planned program's trade-offs. Costs are in ``unit``."""
 

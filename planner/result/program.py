@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from array import array
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
 import planner
@@ -36,6 +36,7 @@ from schema import (
     VkStorageType,
     VkTensor,
 )
+from schema.frozen import frozen
 from schema.vkgraph import VkGraph
 from solver import Status as SolverStatus
 
@@ -51,7 +52,7 @@ TensorNames = Mapping[str, Mapping[int, str]]
 """Names of tensors by value id, for each graph by the SHA-256 of its flatbuffer."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Baseline:
     """The alternative on the same graph; costs in integer steps of the profile's unit.
 
@@ -97,7 +98,7 @@ class Baseline:
         return self.repack_cost + self.operator_cost
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MemoryFigures:
     """Bytes that the tensors of a graph take together, and with ExecuTorch's greedy planner; and
     the most that are alive at once."""
@@ -107,7 +108,7 @@ class MemoryFigures:
     peak: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AlternativeResult:
     """Another plan of a delegate, written and checked as the one that was chosen.
 
@@ -120,7 +121,7 @@ class AlternativeResult:
     differences: tuple[Difference, ...] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateResult:
     """A planned delegate, and how long it took. Seconds are wall-clock."""
 
@@ -157,7 +158,7 @@ Progress = Callable[[str, DelegateResult | None], None]
 """Called with the name of a stage as it begins, and with each delegate as it is finished."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Source:
     """The program that was handed in."""
 
@@ -170,7 +171,7 @@ class Source:
         return cls(name, hashlib.sha256(data).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Exported:
     """What a lowered program was exported as, and what is known from lowering it.
 

@@ -7,7 +7,7 @@ store, OpenAPI, CSV) takes them, and what they mean, from these classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import KW_ONLY, MISSING, field, fields, is_dataclass
 from functools import cache
 from types import UnionType
 from typing import Any, ClassVar, Final, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -17,6 +17,7 @@ from planner.ir.representation import TensorRepr
 from planner.kernels.releases import Target
 from planner.result.program import AlternativeResult, DelegateResult, ProgramKind
 from schema import CostOrigin, DelegatePlan, Figures, PlannedProgram
+from schema.frozen import frozen
 
 T = TypeVar("T")
 
@@ -27,7 +28,7 @@ IN_API: Final[dict[str, Any]] = {
 """How pydantic describes these classes where an API answers with them."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SourceReport:
     """The program that was handed in."""
 
@@ -35,7 +36,7 @@ class SourceReport:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ProfileReport:
     """What the costs are called, and the SHA-256 of all that they come from."""
 
@@ -43,7 +44,7 @@ class ProfileReport:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class UserReport:
     """An argument of an operator, by its place in the written graph, that reads a copy."""
 
@@ -52,7 +53,7 @@ class UserReport:
     argument: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TransitionReport:
     """A repack of the plan."""
 
@@ -77,7 +78,7 @@ class TransitionReport:
     users: tuple[UserReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DifferenceReport:
     """What has another representation in an alternative than in the plan."""
 
@@ -97,7 +98,7 @@ class DifferenceReport:
     """The representation in the alternative."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class AlternativeReport:
     """One of the plans that come next, which was written and checked as the plan was."""
 
@@ -112,7 +113,7 @@ class AlternativeReport:
     differences: tuple[DifferenceReport, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class PlanFigures:
     """Figures of a plan. Costs are in the unit of the report, times in seconds of wall-clock.
 
@@ -120,6 +121,7 @@ class PlanFigures:
     layouts that it came with.
     """
 
+    _: KW_ONLY
     __pydantic_config__: ClassVar = IN_API
 
     repack_cost: float
@@ -163,10 +165,11 @@ class PlanFigures:
     delegates, in the one that has most."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@frozen
 class DelegateReport(PlanFigures):
     """A Vulkan delegate: its figures, and its transitions."""
 
+    _: KW_ONLY
     index: int
     name: str
     pinned_operators: tuple[str, ...] = ()
@@ -189,7 +192,7 @@ class DelegateReport(PlanFigures):
     """The plans that come next, in order, as many as were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What was planned, with which options, and what came of it."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
@@ -13,10 +12,11 @@ from planner.optimise.sensitivity import Price, Sensitivity, sensitivities
 from planner.result.program import DelegateResult
 from planner.result.report import to_document, to_number
 from schema import PlannedProgram
+from schema.frozen import frozen
 from solver import TooDenseError
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PriceReport:
     """How far a price may change before another plan is better.
 
@@ -41,7 +41,7 @@ class PriceReport:
     """Whether measuring the price would settle the plan: an end is within what is uncertain."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class SensitivityReport:
     """How far the prices of a planned program may change. Costs are in ``unit``.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -14,11 +13,12 @@ from planner.optimise.tradeoff import Criterion, Tradeoff, TradeoffPoint, copied
 from planner.result.program import DelegateResult
 from planner.result.report import to_document, to_number
 from schema import PlannedProgram
+from schema.frozen import frozen
 from solver import ParetoPoint
 from solver.fronts import marked
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PointReport:
     """Plans that no others beat, both in cost and in what the cost is traded for."""
 
@@ -38,7 +38,7 @@ class PointReport:
     """Whether no plan beats it in both; else one that was not found in time might."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateTradeoff:
     """The trade-off of one delegate."""
 
@@ -49,7 +49,7 @@ class DelegateTradeoff:
     points: tuple[PointReport, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TradeoffReport:
     """What the objective costs for less of a criterion, the cheapest point first."""
 
@@ -62,7 +62,7 @@ class TradeoffReport:
     delegates: tuple[DelegateTradeoff, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tradeoffs:
     """The trade-offs of a planned program. Costs are in ``unit``."""
 
@@ -77,7 +77,7 @@ class Tradeoffs:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Sum:
     """Costs in integer steps, and the criteria, of plans for some of the delegates.
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from planner.result.report import IN_API, read_document
+from schema.frozen import frozen
 
 Verdict = Literal["right", "proven", "open", "refuted"]
 """``right``: checked, and no proof was asked for. ``proven``: no plan costs less. ``open``: that is
 not proven. ``refuted``: a plan costs less than this one says that any does."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DelegateVerification:
     """A delegate of a planned program that the checker found to be right."""
 
@@ -42,7 +43,7 @@ class DelegateVerification:
     """Wall-clock time of the proof."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class VerificationReport:
     """A planned program that the checker found to be right, and what was proven of it."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from planner.ir.representation import REPRS, TensorRepr
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from planner.vkgraph.reader import read_vkgraph
+from schema.frozen import frozen
 
 _DEPARTURE: Final = 1000
 
@@ -24,7 +24,7 @@ Key = tuple[Operator, tuple[Tensor, ...]]
 Chosen = Mapping[Operand, TensorRepr]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Suspect:
     """An operator in a representation, wherever a program has that, and which operands have it.
 

@@ -11,7 +11,7 @@ import lzma
 import tarfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 from typing import Final
 
@@ -19,13 +19,14 @@ from planner.errors import InputError
 from planner.files.lowered import graphs_of
 from planner.measured.etdump import read_etdump
 from planner.measured.join import Join, join
+from schema.frozen import frozen
 
 _RUN: Final = ".etdump"
 _PROGRAM: Final = ".pte"
 _ARCHIVE: Final = ".tar.xz"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recording:
     """A run of ``model`` with the layouts of ``plan``: its ETDump, and the program that ran."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -12,11 +12,12 @@ from planner.measured.etdump import Executions, read_executions
 from planner.tuning.runners import DeviceState, Runner, RunRequest, wait_until_cool
 from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, read_outputs
+from schema.frozen import frozen
 
 _COOL_SECONDS: Final = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Measurement:
     """What a run gave: the times of its executions, its outputs, and the ETDump itself."""
 
@@ -40,7 +41,7 @@ class Device(Protocol):
         """The executions of a run that ended before; raises ``InputError``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasuringDevice:
     """A device behind a runner of ExecuTorch's runtime."""
 

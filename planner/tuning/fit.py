@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from math import expm1
 from typing import Final
 
@@ -19,13 +18,14 @@ from planner.measured.join import STAGING
 from planner.measured.timemodel import LikeliestTimes, ValidationRow
 from planner.options import PlanOptions
 from planner.tuning.variants import Trial, explore
+from schema.frozen import frozen
 
 _FOLDS: Final = 5
 _LISTED: Final = 10
 """Calls of a program that are listed as worth measuring."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FittedRun:
     """A run, by its name and the SHA-256 of ETDump and program; times are ns per inference.
 
@@ -41,7 +41,7 @@ class FittedRun:
     speed: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Errors:
     """Relative errors for calls that are left out of a fit; None where there are too few."""
 
@@ -50,7 +50,7 @@ class Errors:
     worst_tenth: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class FittedOperator:
     """An operator: its part of the measured time, and its model's cross-validated errors."""
 
@@ -61,7 +61,7 @@ class FittedOperator:
     estimated: Errors
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Untried:
     """A call that was not measured in these representations, and is worth it.
 
@@ -74,7 +74,7 @@ class Untried:
     least: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Next:
     """What to measure next of a program: its next variant's ns, and what it could save."""
 
@@ -84,7 +84,7 @@ class Next:
     untried: tuple[Untried, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Fit:
     """How well a device's times are known."""
 

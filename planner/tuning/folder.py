@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path, PurePath
 from typing import Any, Final
 
@@ -17,6 +17,7 @@ from planner.errors import InputError
 from planner.files.kinds import FileKind, kind_of
 from planner.options import PlanOptions
 from planner.tuning.variants import Variant
+from schema.frozen import frozen
 
 MANIFEST: Final = "manifest.json"
 _FORMAT: Final = "layout-planner-exploration"
@@ -24,7 +25,7 @@ _VERSION: Final = 1
 _LISTED: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class MeasuredVariant:
     """A variant in a folder; ``etdump`` is None where it was not measured yet."""
 

@@ -6,12 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from planner.errors import OptionError
 from planner.files.whole import write_whole
+from schema.frozen import frozen
 
 Verdict = Literal["right", "wrong", "crash", "time-out", "away", "unreadable"]
 """What became of a run. ``unreadable`` is one whose ETDump or outputs are not of the program."""
@@ -27,7 +28,7 @@ _FORMAT: Final = "layout-planner-tuning"
 _VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRecord:
     """A run: what for, of which program (SHA-256), and what came of it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import exp, log
 from typing import Final
 
@@ -14,6 +13,7 @@ from planner.measured.costs import DeviceTimes, MeasuredSource
 from planner.measured.join import STAGING, Join, Step
 from planner.measured.pricing import price_graph
 from schema import CostOrigin, VkGraph
+from schema.frozen import frozen
 
 TRANSITIONS: Final = "transitions"
 """The class of all transitions; the other classes are operators' names."""
@@ -22,7 +22,7 @@ _CERTAINTY: Final = 2.0
 """A difference of more standard deviations than this is not noise."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PredictedStep:
     """A step of a run: its class, and its measured and predicted time in ns."""
 
@@ -32,7 +32,7 @@ class PredictedStep:
     origin: CostOrigin
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PredictedRun:
     """A run's steps; times are in ns."""
 
@@ -123,7 +123,7 @@ def noise(times: DeviceTimes) -> float:
     return float(_CERTAINTY * np.sqrt(2) * speeds.std(ddof=1)) if len(speeds) > 1 else 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Order:
     """The number of pairs of runs, and of those that are predicted in the right order.
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any, Final
 
 from planner.errors import InputError
 from planner.tuning.journal import STATE, RunRecord
 from planner.tuning.statistics import Gain
+from schema.frozen import frozen
 
 BASELINE: Final = "ExecuTorch's plan"
 LEAST_COST: Final = "least repack cost"
 REPORT: Final = "report.json"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Candidate:
     """A plan that was measured: ns of an inference, predicted before it ran and measured then."""
 
@@ -30,7 +31,7 @@ class Candidate:
     run: RunRecord
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Round:
     """What a round taught: plans measured, calls measured for the first time, and the best plan.
 
@@ -45,7 +46,7 @@ class Round:
     saving: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Finalist:
     """A plan of the last comparison: its gains over ExecuTorch's plan, on the GPU and of all.
 
@@ -64,7 +65,7 @@ class Finalist:
         return self.gain.is_faster and not (self.wall is not None and self.wall.is_slower)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Tuned:
     """The result: the program to ship, which is ExecuTorch's where no other was proven faster."""
 
@@ -137,7 +138,7 @@ def _gain(found: Gain) -> dict[str, float | None]:
     }
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """A tuning that ended, as its folder has it: what was tuned where, and the document of it."""
 

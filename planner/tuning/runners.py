@@ -9,11 +9,11 @@ import string
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, Literal, Protocol
 
 from planner.errors import OptionError, PlannerError
+from schema.frozen import frozen
 
 FailureKind = Literal["crash", "time-out", "away"]
 """Why a run gave nothing: the program failed, it did not end, or the device was not there."""
@@ -51,7 +51,7 @@ class RunFailedError(PlannerError):
         self.said, self.code = said, code
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class RunRequest:
     """A program to run, and where its results are to be.
 
@@ -66,7 +66,7 @@ class RunRequest:
     runs: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class DeviceState:
     """How a device is: its temperature in degrees Celsius, and its GPU's clock in MHz."""
 
@@ -148,7 +148,7 @@ def reason_of(said: str) -> str:
     return lines[-1].strip()[:_LONGEST] if lines else ""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class CommandRunner:
     """A command of the user's own, in which ``{pte}``, ``{etdump}`` and so on stand.
 
@@ -194,7 +194,7 @@ class Transport(Protocol):
         """Runs a shell's command there, returns what it said; raises ``RunFailedError``."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Adb:
     """A phone on a cable, or in the same network, by its serial; None is the only one."""
 
@@ -226,7 +226,7 @@ class Adb:
             raise
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ssh:
     """Another machine, as ``ssh`` knows it."""
 

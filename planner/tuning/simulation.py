@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +31,7 @@ from planner.tuning.device import Measurement
 from planner.tuning.runners import RunFailedError
 from planner.tuning.tensors import TensorType
 from schema import CostOrigin, VkGraph
+from schema.frozen import frozen
 
 _COUNT: Final = 5
 _OF_OPERANDS: Final = 0.5
@@ -203,7 +204,7 @@ class SimulatedDevice:
                 yield delegate, call, self._true[key]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Behaviour:
     """How a simulated device differs from one that only computes.
 

@@ -10,15 +10,16 @@ that, whatever the distribution is: Wilcoxon's signed-rank test turned round (Ho
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
 from math import exp
 
 import numpy as np
 from numpy.typing import NDArray
 
+from schema.frozen import frozen
 
-@dataclass(frozen=True, slots=True)
+
+@frozen
 class Gain:
     """How many times faster a plan is than another: the likeliest, and its interval.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 
 from planner.errors import InputError
@@ -18,9 +18,10 @@ from planner.tuning.tensors import (
     seeded_inputs,
     signature_of,
 )
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Subject:
     """The program to tune: its name, its bytes with ExecuTorch's layouts, and its inputs.
 

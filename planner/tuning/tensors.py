@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from planner.errors import InputError, OptionError
 from planner.extras import quiet, require
 from planner.files.lowered import program_of
+from schema.frozen import frozen
 
 TOLERANCE: Final = {"float16": 2e-2, "float32": 2e-3, "float64": 2e-3}
 """The largest error, relative to the largest value expected; other types must be equal."""
@@ -27,7 +27,7 @@ _SCALE_OF_ZEROS: Final = 1e-6
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TensorType:
     """A tensor that a program takes or returns; ``shape`` outermost first, upper bounds in it."""
 
@@ -40,7 +40,7 @@ class TensorType:
         return f"{self.dtype} {'x'.join(map(str, self.shape)) or 'scalar'}"
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Signature:
     """What a program's method takes and returns."""
 
@@ -122,7 +122,7 @@ def read_outputs(prefix: Path, types: Sequence[TensorType]) -> list[Array]:
     return arrays
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Difference:
     """How far outputs are from those expected.
 

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -55,6 +55,7 @@ from planner.tuning.subject import Subject
 from planner.tuning.tensors import Array, Difference, are_zeros, compare, read_outputs
 from planner.tuning.variants import OPTIMISM, Tried, Variant, explore, is_settled
 from schema import VkGraph
+from schema.frozen import frozen
 
 COSTS: Final = "costs.sqlite"
 AVOID: Final = "avoid.json"
@@ -71,7 +72,7 @@ _MOST_BLAMED: Final = 40
 """Runs to find what is wrong with a plan: what is left after that is avoided as a whole."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TuneSettings:
     """How much is tried. ``budget`` are seconds that the device may be busy; None is no limit.
 

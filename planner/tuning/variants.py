@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 import numpy as np
@@ -24,6 +24,7 @@ from planner.measured.timemodel import Labels, Prediction, TimeModel, counted_do
 from planner.options import PlanOptions
 from planner.pipelines.lowered import replan
 from schema import CostOrigin, VkGraph
+from schema.frozen import frozen
 
 OPTIMISM: Final = 0.5
 """Standard errors by which unmeasured times are taken to be faster than the guess."""
@@ -40,7 +41,7 @@ Tried = tuple[Call, Labels]
 """A call and the representations of its operands."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Trial:
     """A call in representations not measured yet; ns by the best guess, and at the least."""
 
@@ -50,7 +51,7 @@ class Trial:
     least: float
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Variant:
     """A program to measure, and its predicted times.
 

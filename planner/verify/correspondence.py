@@ -16,6 +16,7 @@ from planner.ir.representation import TensorRepr
 from planner.verify.layouts import is_int8_layout
 from planner.verify.program import Program, fail
 from schema import VkDataType, VkGraph, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -63,7 +64,7 @@ class Repack:
     users: list[tuple[int, int]] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Matched:
     """What is alike in two programs.
 

@@ -7,7 +7,6 @@ Source of the facts: ExecuTorch, ``backends/vulkan/utils.py`` (``OpRepSets``).
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from math import inf, prod
 from typing import Final
@@ -21,6 +20,7 @@ from planner.kernels.registry import OpFeatures, lookup
 from planner.verify.layouts import are_compatible, exists, why_not
 from planner.verify.program import Program, fail
 from schema import VkMemoryLayout, VkStorageType, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -38,7 +38,7 @@ from schema.vkgraph import (
 _ANY: Final = TensorRepSet.from_reprs(REPRS)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Operand:
     """An argument or output with a set: its tensors share one of the ``accepted`` representations.
 
@@ -53,7 +53,7 @@ class Operand:
     accepted: TensorRepSet
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Demand:
     """The demands of the operator at ``index``: on each operand, and on ``groups`` of operands."""
 

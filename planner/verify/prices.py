@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from planner.costs.by_profile import ProfileSource
@@ -15,12 +14,13 @@ from planner.verify.layouts import memory_bytes
 from planner.verify.operands import Demand
 from planner.verify.program import Program
 from schema import CostOrigin, VkTensor
+from schema.frozen import frozen
 
 if TYPE_CHECKING:
     from planner.measured.costs import MeasuredSource
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Price:
     """A cost in whole steps of a profile's unit, and its origin."""
 

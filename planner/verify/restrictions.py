@@ -7,7 +7,7 @@ worked out here again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from planner.ir.graph import Side
 from planner.ir.representation import REPRS, TensorRepSet
@@ -15,9 +15,10 @@ from planner.kernels.restrictions import Restriction, Target
 from planner.verify.operands import Demand, Operand
 from planner.verify.program import Program, fail
 from schema import VkTensor
+from schema.frozen import frozen
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Named:
     """What a user calls the parts of a delegate as it was handed in.
 

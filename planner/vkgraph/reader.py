@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,7 @@ from planner.vkgraph.wellformed import (
     repr_of,
 )
 from schema import VkDataType, VkGraph, VkMemoryLayout, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import (
     Bool,
     BoolList,
@@ -55,7 +56,7 @@ from schema.vkgraph import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class PresentTransition:
     """A transition in the file: the graph's tensor, source and target, and the copy's users.
 
@@ -73,7 +74,7 @@ class PresentTransition:
     node_id: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class ContractedGraph:
     """A VkGraph without its transitions, as a layout graph, and its present representations.
 

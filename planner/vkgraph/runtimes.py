@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
@@ -24,6 +23,7 @@ from planner.kernels.releases import (
 from planner.kernels.rep_sets import op_rep_sets
 from planner.kernels.webgpu import is_unpadded, webgpu_limits, webgpu_releases_of
 from planner.vkgraph.reader import ContractedGraph
+from schema.frozen import frozen
 from schema.vkgraph import SymInt
 
 _ALL: Final = Runtime(RELEASES[0], LATEST)
@@ -98,7 +98,7 @@ def _has_changed(name: str) -> bool:
     return bool(known) and (known != RELEASES or len(registrations(name, _ALL)) > 1)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Refusal:
     """What a release does not take of an operator, by its index in the graph, and why."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count
 from typing import Final
 
@@ -18,12 +18,13 @@ from planner.optimise.plan import LayoutPlan
 from planner.vkgraph.places import WrittenPlaces
 from planner.vkgraph.reader import ContractedGraph
 from schema import VkGraph, VkTensor
+from schema.frozen import frozen
 from schema.vkgraph import Calls, Null, OperatorCall, Value, ValueList
 
 NEW: Final = -1
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class WrittenGraph:
     """A VkGraph with a plan in it, and the places of the plan's parts.
 

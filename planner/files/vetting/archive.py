@@ -10,10 +10,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass
 from typing import BinaryIO, Final
 
 from planner.errors import InputError
+from schema.frozen import frozen
 
 _MOST_ENTRIES: Final = 100_000
 _MOST_DIRECTORY_BYTES: Final = 32 * 2**20
@@ -31,7 +31,7 @@ _UNREADABLE: Final = (zipfile.BadZipFile, OSError, ValueError, NotImplementedErr
 _METHODS: Final = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Archive:
     """The members of an archive by their names below its one folder."""
 

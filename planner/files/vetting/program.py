@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, Final
 
 from planner.files.vetting.checks import (
@@ -30,6 +29,7 @@ from planner.files.vetting.checks import (
     text,
 )
 from planner.files.vetting.expressions import ExpressionError, check_guard, check_size
+from schema.frozen import frozen
 
 NAMESPACES: Final = frozenset(
     {
@@ -86,7 +86,7 @@ _METADATA: Final = {
 _DEVICES: Final = frozenset({"cpu", "cuda", "meta", "mps", "xpu"})
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Vetted:
     """A program whose every field is known, and the operators that it calls, by full name."""
 
