@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 from importlib import import_module
 from typing import Final
 
@@ -40,6 +42,9 @@ _HOMES: Final = {
     "bench": "bench.bench_group",
 }
 """The module and name of each command: one that runs does not wait for the others' imports."""
+
+# What is there at the end is not looked through for garbage once more.
+atexit.register(gc.freeze)
 
 
 class _Commands(Group):

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -19,6 +22,7 @@ from api.cli.options import (
     verifying_options,
     wanting_options,
 )
+from planner.stopwatch import collector_off
 
 if TYPE_CHECKING:
     from api.client.planned import PlannedThere
@@ -27,6 +31,8 @@ if TYPE_CHECKING:
     from planner.options import PlanOptions
     from planner.pipelines.lowered import Planned
     from planner.result.program import Progress
+
+_THREADS: Final = "OPENBLAS_NUM_THREADS"
 
 
 @click.command()
@@ -102,15 +108,29 @@ def _plan_here(source: Path, asked: Asked, alternatives: int, progress: Progress
     from dataclasses import replace
 
     from api.files import read_input
-    from planner.stopwatch import collector_off
 
-    # Nothing that is imported is garbage.
-    with collector_off():
+    with _quick_imports():
         from planner.options import check_alternatives
         from planner.pipelines.dispatch import plan_program
 
         options = replace(asked.options(), alternatives=check_alternatives(alternatives))
     return plan_program(read_input(source), source.name, options, progress)
+
+
+@contextmanager
+def _quick_imports() -> Iterator[None]:
+    """For imports: nothing of them is garbage, and NumPy starts no thread on each core.
+
+    Such threads wait for work, busily, that planning does not have for them.
+    """
+    given = os.environ.get(_THREADS)
+    os.environ.setdefault(_THREADS, "1")
+    try:
+        with collector_off():
+            yield
+    finally:
+        if given is None:
+            del os.environ[_THREADS]
 
 
 def _plan_there(

@@ -12,8 +12,9 @@ _LONGEST_TEXT: Final = 200
 
 def stdout() -> Console:
     """Standard output: as wide as the terminal, or as a table needs where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
+    # A name such as ":ok:" stays as it is.
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(width=160, emoji=False)
 
 
 def visible(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import subprocess
@@ -25,6 +26,12 @@ from schema import (
     vkgraph,
 )
 from schema.vkgraph import OperatorCall, String
+
+LOWERED = Path(__file__).parents[2] / "programs" / "by_executorch_1.4.1.pte"
+SPARE = (
+    "torch ortools highspy httpx pydantic flatbuffers rich.progress rich._emoji_codes "
+    "numpy.ma numpy.random numpy.fft numpy.polynomial"
+)
 
 
 def run(*args: object) -> Result:
@@ -62,6 +69,22 @@ def test_help_needs_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True)
     assert done.returncode == 0 and b"Usage:" in done.stdout
+
+
+def test_a_lowered_program_is_planned_on_one_thread_without_what_it_does_not_need() -> None:
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from api.cli import main\n"
+        f"main(['plan', {str(LOWERED)!r}], standalone_mode=False)\n"
+        "status = Path('/proc/self/status').read_text()\n"
+        "assert status.split('Threads:')[1].split()[0] == '1', status\n"
+        "assert 'OPENBLAS_NUM_THREADS' not in os.environ\n"
+        f"spare = set({SPARE!r}.split())\n"
+        "assert spare.isdisjoint(sys.modules), spare & set(sys.modules)\n"
+    )
+    unset = {k: v for k, v in os.environ.items() if k != "OPENBLAS_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, env=unset)
+    assert done.returncode == 0, done.stderr.decode()
 
 
 def test_plan_writes_what_was_asked_for(source: Path, tmp_path: Path) -> None:
