@@ -2,15 +2,14 @@
 
 ``dataclass(frozen=True, slots=True)`` writes the source of six functions for a class and compiles
 it, which is most of what importing a module of small classes takes; and of many classes no run
-makes any. Here methods are shared, and ``__init__`` is compiled when the first object is made. They
+makes any. Here each method is compiled when it is first called, or shared. They
 are dataclasses all the same: for ``fields``, ``replace``, ``asdict``, and for type checkers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
-from operator import attrgetter
 from typing import Any, Final, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -22,21 +21,10 @@ _NOT_GIVEN: Final = object()
 def frozen(cls: type[T]) -> type[T]:
     """A frozen dataclass with slots. What the class defines itself stays."""
     made: Any = dataclass(init=False, repr=False, eq=False, slots=True)(cls)
-    compared = row_of([f.name for f in fields(made) if f.compare])
-
-    def init(self: Any, *args: Any, **given: Any) -> None:
-        made.__init__ = _compiled_init(made)
-        made.__init__(self, *args, **given)
-
-    def equal(self: Any, other: object) -> Any:
-        if type(self) is not type(other):
-            return NotImplemented
-        return compared(self) == compared(other)
-
     methods = {
-        "__init__": init,
-        "__eq__": equal,
-        "__hash__": lambda self: hash(compared(self)),
+        "__init__": _later(made, "__init__", _init_of),
+        "__eq__": _later(made, "__eq__", _eq_of),
+        "__hash__": _later(made, "__hash__", _hash_of),
         "__repr__": _repr,
         "__setattr__": _refuse,
         "__delattr__": _refuse,
@@ -51,17 +39,17 @@ def frozen(cls: type[T]) -> type[T]:
     return result
 
 
-def row_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """A function that takes the attributes with these names, as a tuple."""
-    if len(names) > 1:
-        return attrgetter(*names)
-    if names:
-        only = attrgetter(names[0])
-        return lambda value: (only(value),)
-    return lambda _: ()
+def _later(cls: Any, name: str, write: Callable[[Any], Callable[..., Any]]) -> Callable[..., Any]:
+    """A method that puts the one that is written for the class in its place, and calls it."""
+
+    def method(self: Any, *args: Any, **given: Any) -> Any:
+        setattr(cls, name, write(cls))
+        return getattr(cls, name)(self, *args, **given)
+
+    return method
 
 
-def _compiled_init(cls: type[Any]) -> Callable[..., None]:
+def _init_of(cls: type[Any]) -> Callable[..., None]:
     """The ``__init__`` of a frozen class, which sets each slot by its descriptor."""
     known: dict[str, Any] = {"_not_given": _NOT_GIVEN}
     positional, keyword, lines = ["self"], ["*"], ["pass"]
@@ -86,10 +74,36 @@ def _compiled_init(cls: type[Any]) -> Callable[..., None]:
     if hasattr(cls, "__post_init__"):
         lines.append("self.__post_init__()")
     parameters = positional + keyword * (len(keyword) > 1)
-    exec(f"def __init__({', '.join(parameters)}):\n " + "\n ".join(lines), known)
-    init: Callable[..., None] = known["__init__"]
-    init.__qualname__ = f"{cls.__qualname__}.__init__"
-    return init
+    return _compiled(cls, "__init__", ", ".join(parameters), lines, known)
+
+
+def _eq_of(cls: type[Any]) -> Callable[..., bool]:
+    return _compiled(
+        *(cls, "__eq__", "self, other"),
+        [
+            "if other.__class__ is not self.__class__:",
+            "    return NotImplemented",
+            f"return {_compared(cls, 'self')} == {_compared(cls, 'other')}",
+        ],
+    )
+
+
+def _hash_of(cls: type[Any]) -> Callable[..., int]:
+    return _compiled(cls, "__hash__", "self", [f"return hash({_compared(cls, 'self')})"])
+
+
+def _compared(cls: type[Any], of: str) -> str:
+    return f"({''.join(f'{of}.{f.name}, ' for f in fields(cls) if f.compare)})"
+
+
+def _compiled(
+    cls: type[Any], name: str, parameters: str, lines: Sequence[str], known: Mapping[str, Any] = {}
+) -> Callable[..., Any]:
+    found = dict(known)
+    exec(f"def {name}({parameters}):\n " + "\n ".join(lines), found)
+    method: Callable[..., Any] = found[name]
+    method.__qualname__ = f"{cls.__qualname__}.{name}"
+    return method
 
 
 def _repr(self: Any) -> str:

@@ -13,11 +13,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import IntEnum
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from schema.error import SchemaError
 from schema.flatbuffer import Layout, Reader, Row, Writer, picker
-from schema.frozen import frozen, row_of
+from schema.frozen import frozen
 
 if TYPE_CHECKING:
     from schema.columns import Positions
@@ -248,7 +249,7 @@ class Table(Generic[T]):
         self.name = name
         self.build = build
         self.fields = dict(fields)
-        self.row = row_of(list(fields))
+        self.row = _row(list(fields))
         self._references: list[tuple[int, str, Reference]] = []
         self._enumerations: list[tuple[int, str, type[IntEnum], dict[int, IntEnum]]] = []
         formats: list[str] = []
@@ -471,6 +472,16 @@ class OneOf:
         except SchemaError as error:
             raise error.within(self.field) from None
         return position
+
+
+def _row(names: Sequence[str]) -> Callable[[Any], Row]:
+    """A function that takes the attributes with these names, as a tuple."""
+    if len(names) > 1:
+        return attrgetter(*names)
+    if names:
+        only = attrgetter(names[0])
+        return lambda value: (only(value),)
+    return lambda _: ()
 
 
 def _unknown(members: type[IntEnum], value: object, place: str) -> SchemaError:

@@ -43,10 +43,9 @@ def least_bytes(spans: Mapping[int, Lifetime], sizes: Mapping[int, int]) -> int:
     """
     size = np.array([sizes[value_id] for value_id in spans], np.int64)
     span = np.fromiter(chain.from_iterable(spans.values()), np.int64, 2 * len(spans)) + 1
-    steps = np.unique(size)
-    steps = steps[:: -max(1, -(-len(steps) // _STEPS))][::-1]
+    steps = sorted(set(size.tolist()))
     least = below = 0
-    for step in steps.tolist():
+    for step in steps[:: -max(1, -(-len(steps) // _STEPS))][::-1]:
         first, last = span.reshape(-1, 2)[size >= step].T
         begin, end = np.bincount(first), np.bincount(last + 1)
         end[: len(begin)] -= begin
@@ -62,9 +61,10 @@ def first_fit(order: Sequence[int], spans: Mapping[int, Lifetime]) -> Objects:
     one, which changes no choice. It bounds the length of the timeline's bit masks.
     """
     objects: Objects = []
-    positions = 2 + max((span.last for span in spans.values()), default=0)
+    positions = 2 + max((last for _, last in spans.values()), default=0)
+    longest = 1 + max((last - first for first, last in spans.values()), default=0)
     while order:
-        timeline = _Timeline(positions)
+        timeline = _Timeline(positions, longest)
         layer: Objects = []
         waiting: list[int] = []
         for value_id in order:
@@ -84,20 +84,21 @@ class _Timeline:
     """Which objects are taken at which positions: a tree of wide nodes, with a bit for each object.
 
     The lowest level has a node for each position, a node of the next one ``2**_BITS`` of these, and
-    so on. ``_whole`` has, for some nodes, objects that are taken at all positions below the node: a
-    lifetime is marked at the fewest nodes that make it up exactly. ``_part`` has those of which a
-    lifetime begins, ends or is marked at the node or below it. Most lifetimes are short, and lie
-    below one node of the second level.
+    so on, up to where the ``longest`` lifetime does not fill a node. ``_whole`` has, for some
+    nodes, objects that are taken at all positions below the node: a lifetime is marked at the
+    fewest nodes that make it up exactly. ``_part`` has those of which a lifetime begins, ends or is
+    marked at the node or below it. Most lifetimes are short, and lie below one node of the second
+    level.
     """
 
-    def __init__(self, positions: int) -> None:
+    def __init__(self, positions: int, longest: int) -> None:
         self._whole: list[list[int]] = []
         self._part: list[list[int]] = []
-        nodes = positions
-        while not self._part or nodes > 1:
-            nodes = nodes if not self._part else (nodes - 1 >> _BITS) + 1
+        nodes, width = positions, 1
+        while not self._part or width <= longest:
             self._whole.append([0] * nodes)
             self._part.append([0] * nodes)
+            nodes, width = (nodes - 1 >> _BITS) + 1, width << _BITS
         self._above = range(1, len(self._part))
 
     def place(self, span: Lifetime, limit: int) -> int:

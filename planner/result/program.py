@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
 from typing import TYPE_CHECKING, Literal, TypeVar, overload
 
@@ -233,6 +233,9 @@ class _OnDemand(Sequence[T]):
         if isinstance(at, slice):
             return tuple([self[i] for i in range(len(self))[at]])
         return self._make(self._values[at], self._parts[at])
+
+    def __iter__(self) -> Iterator[T]:
+        return map(self._make, self._values, self._parts)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
