@@ -15,16 +15,11 @@ from solver.conflict import behind
 from solver.dominance import undominated
 from solver.eliminate import DeadEndError, eliminate
 from solver.lanes import Lanes, pack
-from solver.order import Order, quick_order
+from solver.order import Order
+from solver.prepared import TABLE_LIMIT, Prepared
 from solver.problem import FORBIDDEN, Costs, Problem
-from solver.reduce import Reduced, reduce
+from solver.reduce import Reduced
 from solver.solution import InfeasibleError, TooDenseError
-
-TABLE_LIMIT = 2**20
-"""Entries of the largest table that elimination may make."""
-
-KEPT_LIMIT = 2**25
-"""Entries of all tables together: both passes need them, a quarter of a gigabyte at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +56,7 @@ class Marginals:
         }
 
 
-def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
+def marginals(problem: Problem | Prepared, *, table_limit: int = TABLE_LIMIT) -> Marginals:
     """The min-marginals of a problem, all exact.
 
     Raises ``ProblemError`` for a problem that is not well formed, ``InfeasibleError`` for one
@@ -69,15 +64,14 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
     ``table_limit`` entries even without the labels that no optimum needs: there is no answer then,
     rather than an estimate.
     """
-    problem.validate()
-    reduced, order = _eliminable(problem, table_limit)
+    prepared = problem if isinstance(problem, Prepared) else Prepared(problem, table_limit)
     left_out: frozenset[int] = frozenset()
-    if order is None:
-        smaller = undominated(problem)
+    if prepared.order is None:
+        smaller = undominated(prepared.problem)
         if smaller is not None:
-            left_out = _labels(problem) - _labels(smaller)
-            problem = smaller
-            reduced, order = _eliminable(problem, table_limit)
+            left_out = _labels(prepared.problem) - _labels(smaller)
+            prepared = Prepared(smaller, table_limit)
+    problem, reduced, order = prepared.problem, prepared.reduced, prepared.order
     if order is None:
         raise TooDenseError("elimination would need tables that are too large")
     packed = pack(reduced.tables, problem.levels, separate=False)
@@ -104,15 +98,6 @@ def marginals(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> Marginals:
         optimum = tuple(reduced.constant)
     costs = _by_variable(problem, reduced, by_node, optimum)
     return Marginals(problem, optimum, costs, left_out)
-
-
-def _eliminable(problem: Problem, table_limit: int) -> tuple[Reduced, Order | None]:
-    """The reduced problem, and an order that eliminates all of it, if there is one."""
-    reduced = reduce(problem, table_limit)
-    order = quick_order(reduced.sizes, reduced.scopes, table_limit)
-    if order.core or order.work > KEPT_LIMIT:
-        return reduced, None
-    return reduced, order
 
 
 def _labels(problem: Problem) -> frozenset[int]:

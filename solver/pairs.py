@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from solver.eliminate import Elimination, Table, eliminate
 from solver.lanes import pack
-from solver.minmarginals import KEPT_LIMIT, TABLE_LIMIT, everything
+from solver.minmarginals import everything
 from solver.order import quick_order
+from solver.prepared import KEPT_LIMIT, TABLE_LIMIT
 from solver.problem import FORBIDDEN, Costs, Problem
 from solver.reduce import Reduced, reduce
 

@@ -21,8 +21,8 @@ import numpy as np
 from solver.eliminate import DeadEndError, Elimination, eliminate
 from solver.lanes import Lanes, Packed, pack
 from solver.merge import Merged, merge
-from solver.minmarginals import KEPT_LIMIT
 from solver.order import Order, elimination_order
+from solver.prepared import KEPT_LIMIT
 from solver.problem import (
     FORBIDDEN,
     CostTable,

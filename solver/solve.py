@@ -12,18 +12,17 @@ import numpy as np
 
 from solver.conflict import behind, smallest_conflict
 from solver.dominance import undominated
-from solver.eliminate import DeadEndError, Elimination, eliminate, least_each
-from solver.lanes import SAFE, Lanes, Packed, pack, unpack
+from solver.eliminate import DeadEndError, Elimination, eliminate
+from solver.lanes import SAFE, Packed, pack, unpack
 from solver.order import (
     EASY_TABLE,
     EASY_WORK,
-    WORK_LIMIT,
     Order,
     elimination_order,
     greedy_order,
     quick_order,
 )
-from solver.problem import FORBIDDEN, LIMIT, Costs, Problem
+from solver.problem import FORBIDDEN, LIMIT, Problem
 from solver.reduce import Reduced, reduce
 from solver.solution import (
     InfeasibleError,
@@ -31,7 +30,6 @@ from solver.solution import (
     Solution,
     Statistics,
     Status,
-    TooDenseError,
 )
 
 if TYPE_CHECKING:
@@ -130,46 +128,6 @@ def optimum(problem: Problem, *, table_limit: int = TABLE_LIMIT) -> tuple[tuple[
     packed = pack(reduced.tables, problem.levels)
     found = packed.cost(_eliminate(problem, reduced, order, packed).total)
     return tuple([a + b for a, b in zip(found, reduced.constant, strict=True)]), True
-
-
-def optima(problem: Problem, counts: int) -> list[tuple[int, ...] | None]:
-    """For each of the first ``counts`` levels, what the best assignment costs, by the levels after
-    them, of which that one is zero; None if there is no such assignment.
-
-    These levels are never negative. Raises ``TooDenseError`` where elimination would leave a core,
-    or costs take several numbers.
-    """
-    reduced = reduce(problem, TABLE_LIMIT)
-    order = quick_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
-    if order.core or order.work * counts > WORK_LIMIT:
-        raise TooDenseError("elimination would need tables that are too large")
-    rest: dict[int, Costs] = {}
-    for table in reduced.tables:
-        if id(table) not in rest:
-            own = table[counts:].copy()
-            barred = table[0] >= FORBIDDEN
-            own[:, barred] = 0
-            own[0, barred] = FORBIDDEN
-            rest[id(table)] = own
-    packed = pack([rest[id(table)] for table in reduced.tables], problem.levels - counts)
-    if packed.lanes > 1:
-        raise TooDenseError("costs take several numbers")
-    lanes: dict[int, Lanes] = {}
-    for table, lane in zip(reduced.tables, packed.tables, strict=True):
-        if id(table) not in lanes:
-            is_counted = (table[:counts] > 0) & (table[0] < FORBIDDEN)
-            own_lanes: Lanes = np.where(is_counted, np.inf, lane)
-            lanes[id(table)] = own_lanes if is_counted.any() else lane
-    tables = [lanes[id(table)] for table in reduced.tables]
-    totals = least_each(order, reduced.sizes, reduced.scopes, tables)
-    costs = packed.costs(np.broadcast_to(totals, (counts,))[None])
-    found: list[tuple[int, ...] | None] = []
-    for level, cost in enumerate(costs.T.tolist()):
-        is_possible = cost[0] < FORBIDDEN and not reduced.constant[level]
-        own_constant = reduced.constant[counts:]
-        total = tuple([a + b for a, b in zip(cost, own_constant, strict=True)])
-        found.append(total if is_possible else None)
-    return found
 
 
 @dataclass(frozen=True, slots=True)

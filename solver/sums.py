@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.eliminate import eliminate_each
-from solver.minmarginals import KEPT_LIMIT, TABLE_LIMIT
 from solver.order import elimination_order
+from solver.prepared import KEPT_LIMIT, TABLE_LIMIT
 from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, ProblemError, SharedCopies
 from solver.reduce import reduce
 from solver.solution import TooDenseError

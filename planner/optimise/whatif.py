@@ -37,8 +37,9 @@ from solver import (
     marginals,
     optimum,
 )
+from solver.optima import optima
+from solver.prepared import Prepared
 from solver.problem import Costs
-from solver.solve import optima
 
 _CONV2D: Final = PACKED_INT8_CONV2D_BUFFER.mask
 """The runtime replaces it by what its neighbours have: no kernel could take it anywhere."""
@@ -135,10 +136,10 @@ class WhatIf:
 
         None where the graph is connected too densely to find them.
         """
-        problem, asked = self._problem({id(g): g.missing for g in self.groups}, [{}])
+        prepared, asked = self._widened
         today = self.cost
         try:
-            found = marginals(problem)
+            found = marginals(prepared)
             best: list[Occurrence] = []
             for group, variable in asked:
                 if not found.left_out.isdisjoint(group.acceptances):
@@ -156,20 +157,20 @@ class WhatIf:
     def find_all(self, acceptances: Iterable[Acceptance]) -> None:
         """Finds what ``if_all`` says of these, together where that is possible: it is sooner done.
 
-        Their labels are in one problem, with a level for each that counts the labels of others.
+        All are asked of one problem, in which each bans the labels of the others.
         """
         asked = [a for a in acceptances if a in self.acceptances and a not in self._solved]
-        if len(asked) < 2:
+        if not asked:
             return
-        extra: dict[int, int] = {}
-        free: list[dict[int, int]] = []
-        for acceptance in asked:
-            free.append({id(g): 1 << acceptance.label for g in self.acceptances[acceptance]})
-            for group, label in free[-1].items():
-                extra[group] = extra.get(group, 0) | label
-        problem, _ = self._problem(extra, free)
+        prepared, groups = self._widened
+        place = {id(group): i for i, (group, _) in enumerate(groups)}
+        banned = np.tile(
+            np.array([group.missing for group, _ in groups], np.int64), (len(asked), 1)
+        )
+        for row, acceptance in zip(banned, asked, strict=True):
+            row[[place[id(g)] for g in self.acceptances[acceptance]]] &= ~(1 << acceptance.label)
         try:
-            found = optima(problem, len(free))
+            found = optima(prepared, [variable for _, variable in groups], banned, first=1)
         except TooDenseError:
             return
         for acceptance, least in zip(asked, found, strict=True):
@@ -185,7 +186,7 @@ class WhatIf:
 
     def if_taken(self, groups: Iterable[Group], label: int) -> tuple[Cost, bool]:
         """The optimum if the kernels of these groups took a label, and whether that is proven."""
-        problem, _ = self._problem({id(group): 1 << label for group in groups}, [])
+        problem, _ = self._problem({id(group): 1 << label for group in groups})
         least, is_proven = optimum(problem)
         return min(self.cost, (least[0], least[1])), is_proven
 
@@ -260,17 +261,23 @@ class WhatIf:
             mask &= self._possible[key]
         return mask & ANY_TEXTURE.mask if self._graph.textures_first else mask
 
+    @cached_property
+    def _widened(self) -> tuple[Prepared, list[tuple[Group, int]]]:
+        """The problem in which groups have all labels that they could have, and what to ask for."""
+        missing = {id(group): group.missing for group in self.groups}
+        problem, asked = self._problem(missing, is_counted=True)
+        return Prepared(problem), asked
+
     def _problem(
-        self, extra: Mapping[int, int], free: Sequence[Mapping[int, int]]
+        self, extra: Mapping[int, int], *, is_counted: bool = False
     ) -> tuple[Problem, list[tuple[Group, int]]]:
         """The problem in which groups, by their ids, have more labels.
 
-        For each of ``free`` there is a first level, which counts the groups that have one of these
-        but for the labels that it has for them. What to ask for is a group, and the variable that
-        has its label then.
+        If ``is_counted``, a first level counts the groups that have one of these. What to ask for
+        is a group, and the variable that has its label then.
         """
         layout = self._plan.layout
-        builder = _Building(layout.problem.labels, len(free), list(self._today))
+        builder = _Building(layout.problem.labels, int(is_counted), list(self._today))
         asked: list[tuple[Group, int]] = []
         widened = [(group, more) for group in self.groups if (more := extra.get(id(group), 0))]
         for group, more in widened:
@@ -288,7 +295,7 @@ class WhatIf:
             for reader in readers:
                 builder.masks[producer] |= builder.masks[reader] & self._restricted.made(t)
         builder.close()
-        if free:
+        if is_counted:
             # Tensors from outside that could have more labels than before.
             fresh = [
                 (producer, readers)
@@ -297,11 +304,10 @@ class WhatIf:
             ]
             readers_of = {v for _, readers in fresh for v in readers}
             for group, more in widened:
-                counted = tuple([more & ~own.get(id(group), 0) for own in free])
                 is_plain = group.is_one and readers_of.isdisjoint(
                     [slot.variable for slot in group.slots]
                 )
-                variable = builder.count(group, more, counted, self._today, is_plain=is_plain)
+                variable = builder.count(group, more, self._today, is_plain=is_plain)
                 asked.append((group, variable))
             for producer, readers in fresh:
                 builder.use_new_labels(producer, readers, self._today[producer])
@@ -338,7 +344,7 @@ class WhatIf:
 
 
 class _Building:
-    """A problem that is being put together; its levels are counts, if any, cost, transitions.
+    """A problem that is being put together; its levels are a count, if any, cost, transitions.
 
     Two labels more than representations have are answers of variables that are no operands: no,
     and yes.
@@ -354,7 +360,7 @@ class _Building:
         self._agrees: dict[Classes, Agree] = {}
         self._copies: dict[int, SharedCopies] = {}
         self._costs: dict[int, CostTable] = {}
-        self._counts: dict[tuple[tuple[int, ...], tuple[int, ...]], CostTable] = {}
+        self._counts: dict[tuple[tuple[int, ...], int], CostTable] = {}
         self._taken: dict[int, int] = {}
         """By operand: the variable that says which label the kernel takes besides, if any."""
 
@@ -402,33 +408,28 @@ class _Building:
         self,
         group: Group,
         more: int,
-        counted: tuple[int, ...],
         today: Sequence[int],
         *,
         is_plain: bool,
     ) -> int:
         """Counts a group that has one of the labels ``more``; the variable that has it then.
 
-        Each level counts the labels that are ``counted`` there.
-
         It is plain if the label that its first operand has says which one the kernel takes besides.
         """
         first = group.slots[0].variable
         if is_plain:
             domain = self._domains[first]
-            key = domain, counted
+            key = domain, more
             if key not in self._counts:
                 table = np.zeros((self._levels, len(domain)), np.int64)
-                for level, mask in enumerate(counted):
-                    table[level] = [mask >> label & 1 for label in domain]
+                table[0] = [more >> label & 1 for label in domain]
                 self._counts[key] = CostTable((), table)
             self._factors.add(self._counts[key], [first])
             return first
         taken = self._variable((self._no, *labels_of(more)))
         self._taken |= {slot.variable: taken for slot in group.slots}
         table = np.zeros((self._levels, len(self._domains[taken])), np.int64)
-        for level, mask in enumerate(counted):
-            table[level, 1:] = [mask >> label & 1 for label in labels_of(more)]
+        table[0, 1:] = 1
         self._add(table, taken)
         besides = np.array(self._domains[taken])
         for slot in group.slots:

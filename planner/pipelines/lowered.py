@@ -161,6 +161,7 @@ class Planned:
             raise _without_budget(options, "opportunities")
         return Study(self.program, self.delegates, options.cost_model(), options.profile)
 
+    @collector_off()
     def opportunities(self) -> Opportunities:
         """What kernels could accept to make the plan cheaper, the most first."""
         return self.study().report()

@@ -138,6 +138,6 @@ def test_what_elimination_cannot_finish_has_no_answer(monkeypatch: pytest.Monkey
     problem = dense_problem(0, 8, 4)
     with pytest.raises(TooDenseError):
         marginals(problem, table_limit=2**10)
-    monkeypatch.setattr(importlib.import_module("solver.minmarginals"), "KEPT_LIMIT", 2**10)
+    monkeypatch.setattr(importlib.import_module("solver.prepared"), "KEPT_LIMIT", 2**10)
     with pytest.raises(TooDenseError):
         marginals(problem)

@@ -1,4 +1,4 @@
-"""What is best where one of several levels is nothing, against every assignment."""
+"""What is best without some labels, against every assignment."""
 
 from __future__ import annotations
 
@@ -7,47 +7,65 @@ from random import Random
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from solver import FORBIDDEN, CostTable, Problem, TooDenseError
-from solver.solve import optima
-from tests.solver.problems import dense_problem, random_problem
-
-
-def counting(random: Random, problem: Problem, counts: int) -> Problem:
-    """The problem with first levels that count some labels, and its own levels after them."""
-    factors = []
-    for factor in problem.factors:
-        if not isinstance(factor, CostTable):
-            continue
-        costs = np.pad(factor.costs, [(counts, 0)] + [(0, 0)] * len(factor.scope))
-        barred = costs[counts] >= FORBIDDEN
-        costs[0, barred], costs[counts, barred] = FORBIDDEN, 0
-        factors.append(CostTable(factor.scope, costs))
-    for v, variable in enumerate(problem.variables):
-        costs = np.zeros((counts + problem.levels, len(variable.domain)), np.int64)
-        costs[:counts] = [[random.random() < 0.3 for _ in variable.domain] for _ in range(counts)]
-        factors.append(CostTable((v,), costs))
-    return Problem(problem.labels, counts + problem.levels, problem.variables, tuple(factors))
+from solver import CostTable, Problem, TooDenseError, Variable
+from solver.optima import optima
+from solver.prepared import Prepared
+from tests.solver.problems import brute_force, dense_problem, random_problem
 
 
-def test_each_level_that_is_nothing() -> None:
+def bans(random: Random, problem: Problem, questions: int) -> tuple[list[int], NDArray[np.int64]]:
+    """Some variables, one of them twice, and masks of labels that each question bans."""
+    variables = [random.randrange(len(problem.variables)) for _ in range(random.randint(1, 4))]
+    rows = [
+        [sum(1 << b for b in range(problem.labels) if random.random() < 0.3) for _ in variables]
+        for _ in range(questions)
+    ]
+    return variables, np.array(rows, np.int64)
+
+
+@pytest.mark.parametrize("is_prepared_dense", [False, True])
+def test_each_question_against_every_assignment(is_prepared_dense: bool) -> None:
     found_any = impossible = 0
-    for seed in range(150):
+    for seed in range(200):
         random = Random(seed)
-        counts = random.randint(1, 4)
-        problem = counting(random, random_problem(random, scale=9), counts)
-        every = map(problem.cost, itertools.product(*(v.domain for v in problem.variables)))
-        costs = [cost for cost in every if cost is not None]
-        found = optima(problem, counts) if costs else []
-        for level, least in enumerate(found):
-            own = [cost[counts:] for cost in costs if cost[level] == 0]
-            assert least == min(own, default=None)
-            found_any += bool(own)
-            impossible += not own
+        # Two levels of large costs take two numbers.
+        problem = random_problem(random, scale=random.choice((9, 2**45)))
+        if brute_force(problem) is None:
+            continue
+        prepared = Prepared(problem)
+        if is_prepared_dense:
+            # The order is looked for again, without the labels that no question allows.
+            prepared.order = None
+        first = random.randrange(max(problem.levels - 2, 0), problem.levels)
+        variables, banned = bans(random, problem, random.randint(1, 4))
+        found = optima(prepared, variables, banned, first=first)
+        for row, least in zip(banned.tolist(), found, strict=True):
+            allowed = [
+                cost[first:]
+                for labels in itertools.product(*(v.domain for v in problem.variables))
+                if not any(row[i] >> labels[v] & 1 for i, v in enumerate(variables))
+                and (cost := problem.cost(labels)) is not None
+            ]
+            assert least == min(allowed, default=None), seed
+            found_any += bool(allowed)
+            impossible += not allowed
     assert found_any > 100
     assert impossible > 20
 
 
 def test_a_dense_problem_has_no_answer() -> None:
+    prepared = Prepared(dense_problem(2, variables=30, labels=4))
+    assert prepared.order is None
     with pytest.raises(TooDenseError):
-        optima(dense_problem(2, variables=30, labels=4), 1)
+        optima(prepared, [0], np.zeros((1, 1), np.int64))
+
+
+def test_costs_of_more_than_two_numbers_have_no_answer() -> None:
+    costs = np.full((3, 2), 2**50, np.int64)
+    costs[:, 0] = 0
+    problem = Problem(2, 3, (Variable((0, 1)),), (CostTable((0,), costs),))
+    assert optima(Prepared(problem), [0], np.array([[1]]), first=1) == [(2**50, 2**50)]
+    with pytest.raises(TooDenseError):
+        optima(Prepared(problem), [0], np.array([[1]]))
