@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from typing import Final
 
 import numpy as np
 
 from solver.problem import FORBIDDEN, Costs
 
 Domain = tuple[int, ...]
+
+_LARGE: Final = 2**10
+"""Entries of a table of which there may be any number."""
+
+_ROOM: Final = 2**19
+"""Entries of all larger tables that differ, together: some 50 MB with what is made of them."""
 
 
 class CopyTables:
@@ -23,7 +31,21 @@ class CopyTables:
         self._dense: dict[tuple[int, Domain, frozenset[int], tuple[Domain, ...]], Costs] = {}
         self._made: dict[tuple[int, Domain, Domain], Costs] = {}
         self._needs: dict[tuple[Domain, Domain], Costs] = {}
+        self._room = _ROOM
         self._shares: dict[tuple[int, frozenset[int], tuple[Domain, ...]], Costs] = {}
+
+    def has_room(
+        self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]
+    ) -> bool:
+        """Whether a dense table may be made, which takes its room then: where many differ, no more
+        than some are large."""
+        size = len(source) * math.prod(map(len, users))
+        if size <= _LARGE or (id(prices), source, fixed, users) in self._dense:
+            return True
+        if size > self._room:
+            return False
+        self._room -= size
+        return True
 
     def dense(
         self, prices: Costs, source: Domain, fixed: frozenset[int], users: tuple[Domain, ...]

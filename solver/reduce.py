@@ -242,11 +242,15 @@ class _Reduction:
         source, users, fixed = self._classes(factor)
         made = self._domains[source]
         needed = tuple([self._domains[u] for u in users])
-        if len(users) > 1 and len(made) * math.prod(map(len, needed)) > self._dense_limit:
+        is_many = len(users) > 1
+        if is_many and len(made) * math.prod(map(len, needed)) > self._dense_limit:
             return None
         if not users and not fixed:
             return [], np.zeros(self._problem.levels, np.int64)
-        return [source, *users], self._copies.dense(factor.prices, made, frozenset(fixed), needed)
+        key = factor.prices, made, frozenset(fixed), needed
+        if is_many and not self._copies.has_room(*key):
+            return None
+        return [source, *users], self._copies.dense(*key)
 
     def _classes(self, factor: SharedCopies) -> tuple[int, list[int], set[int]]:
         """The class of the source, those of others that are free, and the labels of fixed ones."""

@@ -8,7 +8,8 @@ from random import Random
 import numpy as np
 import pytest
 
-from solver import InfeasibleError, Problem, SharedCopies, Variable
+import solver.copies
+from solver import CostTable, Factor, InfeasibleError, Problem, SharedCopies, Variable, solve
 from solver.problem import FORBIDDEN
 from solver.reduce import Reduced, reduce
 from tests.solver.problems import brute_force, entry, random_problem
@@ -86,10 +87,23 @@ def test_no_assignment_costs_less_than_its_shares() -> None:
     assert equal > 100
 
 
-def test_four_users_of_six_labels_have_one_table() -> None:
-    copies = SharedCopies(0, (1, 2, 3, 4), np.ones((1, 6, 6), np.int64))
-    problem = Problem(6, 1, (Variable(tuple(range(6))),) * 5, (copies,))
-    assert [table.shape for table in reduce(problem, 2**20).tables] == [(1, *[6] * 5)]
+def test_four_users_of_six_labels_have_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+    factors: list[Factor] = [CostTable((v,), random.integers(0, 50, (1, 6))) for v in range(9)]
+    factors += [
+        SharedCopies(s, (s + 1, s + 2, s + 3, s + 4), prices)
+        for s, prices in enumerate(random.integers(1, 50, (5, 1, 6, 6)))
+    ]
+    problem = Problem(6, 1, (Variable(tuple(range(6))),) * 9, tuple(factors))
+    tables = reduce(problem, 2**20).tables
+    assert sum(table.shape == (1, *[6] * 5) for table in tables) == 5
+    expected = solve(problem).cost
+    # Where many differ, those that have no room left have a node for each label.
+    monkeypatch.setattr(solver.copies, "_ROOM", 2 * 6**5)
+    reduced = reduce(problem, 2**20)
+    assert sum(table.shape == (1, *[6] * 5) for table in reduced.tables) == 2
+    assert len(reduced.sizes) == 9 + 3 * 6
+    assert solve(problem).cost == expected
 
 
 def test_tables_name_the_factor_that_they_come_from() -> None:
