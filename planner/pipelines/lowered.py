@@ -458,7 +458,7 @@ class _Delegate:
         within: LayoutPlan | None,
     ) -> None:
         self.index, self.data, self.names = read.index, read.data, names
-        self.read = read
+        self.read, self.given = read, read.source.layouts()
         self.options, self.limits = planning.options, planning.limits
         self.costs, self.chooser = costs, planning.chooser
         self.within = within
@@ -468,7 +468,7 @@ class _Delegate:
         file, source = self.read.file, self.read.source
         # What ExecuTorch's layout pass does, too: neither decodes, places in memory or encodes.
         with stopwatch() as watch:
-            given = source.layouts()
+            given = self.given
             planned = self.within or plan_graph(source.graph, self.limits, self.costs, given)
             if self.chooser is not None:
                 chosen = plan_graph(source.graph, self.limits, self.chooser, given)
@@ -481,7 +481,9 @@ class _Delegate:
                     and sharing_error(file) is None
                 )
                 written = None if stays else write_vkgraph(source, planned)
-        baseline = self._baseline(source, planned)
+        # Whether the file says of every operand that has a representation which one it is.
+        has_layouts = bool((planned.layout.slots.labels(given) != NO_LABEL).all())
+        baseline = self._baseline(planned, has_layouts)
         described, places, memory = self._described(planned, written, baseline)
         changed = None if written is None else described.graph
         # The check decodes it again: no need for two of it in memory.
@@ -504,7 +506,7 @@ class _Delegate:
             warnings=(
                 *(warnings_of(file) if self.limits.runtime.target == "vulkan" else ()),
                 *warnings_for_webgpu(source, self.limits.runtime),
-                *(() if _has_layouts(source, planned) else (_NO_LAYOUTS,)),
+                *(() if has_layouts else (_NO_LAYOUTS,)),
                 *warnings,
                 *unranked,
             ),
@@ -606,7 +608,7 @@ class _Delegate:
         They keep the one that the file gave them, unless the device or the user rules it out.
         """
         made = list(planned.made)
-        free = FreeTensors(source.graph, self.limits, source.layouts())
+        free = FreeTensors(source.graph, self.limits, self.given)
         for t, want in enumerate(planned.made):
             if want is not None or not free.has_to_change(t):
                 continue
@@ -638,16 +640,10 @@ class _Delegate:
                 "pinned to"
             ) from error
 
-    def _baseline(self, source: ContractedGraph, planned: LayoutPlan) -> Baseline:
+    def _baseline(self, planned: LayoutPlan, has_layouts: bool) -> Baseline:
         """The layouts that the file came with, and what they cost; without any, the plan's own."""
-        if not _has_layouts(source, planned):
+        if not has_layouts:
             cost = sum(price.cost for price in planned.operators)
             return Baseline(planned.made, planned.transitions, cost, seconds=0.0)
-        slots = planned.layout.slots
-        return Baseline.of(source.layouts(), source.graph, slots, self.costs, seconds=0.0)
-
-
-def _has_layouts(source: ContractedGraph, planned: LayoutPlan) -> bool:
-    """Whether a file says of every operand that has a representation which one it is."""
-    given = source.layouts()
-    return bool((planned.layout.slots.labels(given) != NO_LABEL).all())
+        graph, slots = self.read.source.graph, planned.layout.slots
+        return Baseline.of(self.given, graph, slots, self.costs, seconds=0.0)

@@ -53,10 +53,11 @@ def releases_with(target: Target) -> tuple[Release, ...]:
 
 def check_operators(graph: LayoutGraph, runtime: Runtime) -> None:
     """Raises ``InputError``, naming the operator, where a release of a runtime lacks one."""
-    for index, name in enumerate(graph.columns.names()):
-        have = _releases_of(name, runtime.target)
+    for number, form in enumerate(graph.columns.forms):
+        have = _releases_of(form.name, runtime.target)
         lacking = [release for release in runtime.releases if release not in have]
         if have and lacking:
+            index = int(np.argmax(graph.columns.form == number))
             place = f"{graph.name}, " if graph.name else ""
             raise InputError(
                 f"{place}{graph.place_of(index)}: ExecuTorch {lacking[-1]}{_owned(runtime.target)} "

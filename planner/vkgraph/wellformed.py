@@ -110,11 +110,13 @@ def warnings_of(graph: VkGraph) -> tuple[str, ...]:
     ExecuTorch's builder shares equal scalars, so that an Int of 1 may be written as the Double 1.0;
     the runtime reads the groups of quantized convolutions as an Int when it loads a program.
     """
+    calls = graph.calls
+    is_asked = [name in _QUANTIZED_CONVOLUTIONS for name in calls.names]
     return tuple(
         f"{place_of('', graph, position)}: its groups are written as a Double, which ExecuTorch's "
         "runtime cannot load: lower the model again with this planner"
-        for position, call in enumerate(graph.chain)
-        if call.name in _QUANTIZED_CONVOLUTIONS and isinstance(graph.values[call.args[13]], Double)
+        for position, name in enumerate(calls.name)
+        if is_asked[name] and isinstance(graph.values[calls[position].args[13]], Double)
     )
 
 
