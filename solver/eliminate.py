@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
@@ -74,7 +75,7 @@ def eliminate(
     choices: list[Choices | None] = []
     sums: list[tuple[Lanes, Lanes]] = []
     total = [0] * len(packed.weights)
-    known = _Known(packed, is_relative=keep is None)
+    known = _Known(packed, keeps_sums=keep in {"sums", "both"}, is_relative=keep is None)
     for v, near in zip(order.nodes, order.neighbours, strict=False):
         bucket = buckets.take(v)
         if not bucket:
@@ -202,8 +203,9 @@ class _Buckets:
 class _Known:
     """What comes of small buckets: equal ones, as repeated blocks have, are worked out once."""
 
-    def __init__(self, packed: Packed, *, is_relative: bool) -> None:
-        self._packed = packed
+    def __init__(self, packed: Packed, *, keeps_sums: bool, is_relative: bool) -> None:
+        self._packed, self._keeps_sums = packed, keeps_sums
+        self._room: Lanes = np.empty(0)
         # Along a chain of equal blocks costs add up. Above their least they are the same again.
         self._is_relative = is_relative
         self._found: dict[tuple[object, ...], tuple[list[Lanes], _Outcome]] = {}
@@ -220,7 +222,7 @@ class _Known:
         if found is not None:
             return found[1]
         tables = [table for _, table, _ in bucket]
-        joined = _join(bucket, scope, sizes)
+        joined = _join(bucket, scope, sizes, self._room_for(tables, scope, sizes))
         choice, best = _best(joined)
         if choice.size > _SMALL:
             return _Outcome(joined, choice, best, None)
@@ -228,6 +230,20 @@ class _Known:
         # With its tables, so that no other gets the id of one.
         self._found[tuple(key)] = tables, outcome
         return outcome
+
+    def _room_for(
+        self, tables: list[Lanes], scope: tuple[int, ...], sizes: Sequence[int]
+    ) -> Lanes | None:
+        """Room for a large sum that is not kept: to get it from the system each time takes longer
+        than to add."""
+        shape = tuple([sizes[u] for u in scope])
+        if self._keeps_sums or math.prod(shape[1:]) <= _SMALL or len(tables) < 2:
+            return None
+        kind = np.result_type(*tables)
+        entries = len(tables[0]) * math.prod(shape)
+        if self._room.size < entries or self._room.dtype != kind:
+            self._room = np.empty(entries, kind)
+        return self._room[:entries].reshape(len(tables[0]), *shape)
 
     def _above_least(self, best: Lanes) -> tuple[Lanes, list[int] | None]:
         """Lanes above their least, and this as the numbers of a packed vector."""
@@ -250,18 +266,25 @@ class _Outcome(NamedTuple):
     least: list[int] | None
 
 
-def _join(bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int]) -> Lanes:
-    """The sum of a bucket's tables over their common scope."""
+def _join(
+    bucket: list[Table], scope: tuple[int, ...], sizes: Sequence[int], room: Lanes | None = None
+) -> Lanes:
+    """The sum of a bucket's tables over their common scope, in the ``room`` for it if there is."""
     if len(bucket) > 2:
         # Small ones first, so that most sums are small tables.
         bucket.sort(key=_axes)
     joined: Lanes | None = None
-    for own, table, _ in bucket:
+    for place, (own, table, _) in enumerate(bucket, 1):
         if len(own) == len(scope):
             aligned = table
         else:
             aligned = table.reshape(-1, *[sizes[u] if u in own else 1 for u in scope])
-        joined = aligned if joined is None else joined + aligned
+        if joined is None:
+            joined = aligned
+        elif place == len(bucket) and room is not None:
+            joined = np.add(joined, aligned, out=room)
+        else:
+            joined = joined + aligned
     assert joined is not None
     return joined
 
