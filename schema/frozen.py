@@ -2,8 +2,8 @@
 
 ``dataclass(frozen=True, slots=True)`` writes the source of six functions for a class and compiles
 it, which is most of what importing a module of small classes takes; and of many classes no run
-makes any. Here each method is compiled when it is first called, or shared. They
-are dataclasses all the same: for ``fields``, ``replace``, ``asdict``, and for type checkers.
+makes any. Here each method is compiled when it is first called, or shared. They are dataclasses all
+the same: for ``fields``, ``replace``, ``asdict``, and for type checkers.
 """
 
 from __future__ import annotations
