@@ -81,18 +81,25 @@ def _export(name: str, folder: Path, size: zoo.Size) -> Path:
 
 def _pictures(client: Client, job_id: str) -> list[_Picture]:
     items = client.results(job_id)
-    planned = [item for item in items if item["plan_id"] is not None]
-    shown = next((item for item in planned if item["input"] == _SHOWN), planned[0])
-    plan = f"/view/{shown['plan_id']}"
+    plans = [(item["input"], found) for item in items if (found := item["plan_id"]) is not None]
+    shown = next((found for name, found in plans if name == _SHOWN), plans[0][1])
+    traded = max((found for _, found in plans), key=lambda found: _corners(client, found))
+    plan = f"/view/{shown}"
     drawn = "#plan[aria-busy=false]"
     return [
         _Picture("overview", "/?sort=saved_cost"),
         _Picture("plan", plan, ready=drawn),
+        _Picture("tradeoffs", f"/view/{traded}", ready=drawn, top="section:has(.tradeoff)"),
         _Picture("graph", f"{plan}?side=before&node=40", ready=drawn, top="#plan"),
         _Picture("job", f"/job/{job_id}", _FLAT, ready="#models tr"),
         _Picture("device", f"/device/{_DEVICE}", ready="#fit[aria-busy=false]"),
         _Picture("phone", f"{plan}?node=40", _PHONE, "dark", drawn, top="#plan"),
     ]
+
+
+def _corners(client: Client, plan_id: str) -> int:
+    """How much is in the charts of a plan's trade-offs."""
+    return sum(len(outline.corners) for outline in client.tradeoffs(plan_id).outlines)
 
 
 def _take(browser: Browser, address: str, picture: _Picture) -> bytes:

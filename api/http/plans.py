@@ -323,7 +323,7 @@ def get_opportunities(service: Service, plan_id: PlanId) -> Opportunities:
     "/plans/{plan_id}/tradeoffs",
     summary="Read what less of something would cost",
     responses={
-        200: {"description": "Fewer transitions, or bytes of copies, and what they cost."},
+        200: {"description": "What fewer transitions, bytes of copies, or less memory would cost."},
         **_NO_ANSWER,
     },
 )

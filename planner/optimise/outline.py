@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Final
 
 from planner.ir.graph import LayoutGraph
+from planner.optimise.peak import Part, Peaks, peak_front
 from planner.optimise.plan import LayoutPlan
 from planner.optimise.tradeoff import SUMMED, Summed, amounts
 from solver import Status, TooDenseError, corners
 
 Corners = tuple[tuple[int, int], ...]
 """Costs in integer steps and amounts of a criterion, by rising cost."""
+
+
+_MOST_POINTS: Final = 10
+"""Most plans with ever less memory at once that are looked for: each takes some eliminations."""
 
 
 def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Summed, Corners]:
@@ -27,3 +33,20 @@ def outline(graph: LayoutGraph, plan: LayoutPlan) -> Mapping[Summed, Corners]:
     wanted = [amounts(graph, plan.layout, criterion) for criterion in SUMMED]
     found = corners(problem, wanted, plan.solution.assignment)
     return dict(zip(SUMMED, found, strict=True))
+
+
+def least_alive(plan: LayoutPlan) -> Corners:
+    """The points of a graph's trade-off with memory, by the most bytes that are alive at once.
+
+    That is all of them, and what nobody beats, not the outline alone. Raises ``TooDenseError``
+    where elimination alone does not find them, or they are many.
+    """
+    if plan.status is not Status.OPTIMAL:
+        raise TooDenseError("the plan is not proven, so that others may cost less")
+    peaks = Peaks(plan.layout.problem, [Part(plan.live)])
+    front = peak_front(
+        peaks, plan.solution.assignment, most_points=_MOST_POINTS, search_seconds=0.0
+    )
+    if front.gaps:
+        raise TooDenseError("elimination alone does not find all points")
+    return tuple((point.cost, point.amount) for point in front.points)

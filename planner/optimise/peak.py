@@ -310,13 +310,15 @@ def peak_front(
     peaks: Peaks,
     known: Sequence[int],
     *,
+    then: Sequence[int] = (),
     most_points: int = GAP_LIMIT,
     work_limit: int = WORK_LIMIT,
     search_seconds: float = math.inf,
 ) -> Front:
     """The points of the trade-off between a problem's first level and the peak.
 
-    ``known`` is optimal by all levels. Each point is proven to have the least cost of all with so
+    ``known`` is optimal by all levels; of assignments of a point one is taken that is best by the
+    levels ``then``. Each point is proven to have the least cost of all with so
     low a peak, and the least peak of all of that cost, unless the front says that its last one is
     not. There may be more after the last one, which is a gap then, where the search ends without a
     proof: after ``search_seconds``, a ``work_limit`` of each integer program, or so many points.
@@ -328,7 +330,7 @@ def peak_front(
     least.search(within)
     points: list[ParetoPoint] = []
     while not least.is_open and len(points) < most_points:
-        points.append(_point(within, least.best, least.peak, known))
+        points.append(_point(within, least, then, known))
         if least.peak <= floor.bound:
             return Front(marked(points), ())
         start = floor.best if floor.peak < least.peak else None
@@ -352,17 +354,18 @@ def peak_front(
 
 
 def _point(
-    within: _Within, assignment: tuple[int, ...], peak: int, known: Sequence[int]
+    within: _Within, least: _Least, then: Sequence[int], known: Sequence[int]
 ) -> ParetoPoint:
-    """The point of an assignment, or of one that is better by the problem's other levels."""
-    problem = within.peaks.problem
-    if assignment != tuple(known):
+    """The point of the assignment with the least peak, or of one that is better by other levels."""
+    problem, assignment = within.peaks.problem, least.best
+    if then and assignment != tuple(known):
+        meant = with_levels(problem, (0, *then))
         with suppress(NoSolutionFoundError):
-            found = within.cheapest(problem, peak, start=assignment)
+            found = within.cheapest(meant, least.peak, start=assignment)
             assignment = found.assignment[: len(known)]
     cost = problem.cost(assignment)
     assert cost is not None
-    return ParetoPoint(assignment, cost[0], peak)
+    return ParetoPoint(assignment, cost[0], least.peak)
 
 
 @frozen
@@ -452,6 +455,11 @@ class _Least:
         self.moments |= set(moments)
         known = [peaks.amount(where) for where in moments]
         amounts = [factor for _, factors in known for factor in factors]
+        fixed = sum(own for own, _ in known)
+        # Often what is alive takes no less whatever its representations are.
+        self._rule_out(fixed + sum(int(factor.costs.min()) for factor in amounts), len(moments))
+        if not self.is_open:
+            return moments[-1]
         levels = (*self._levels, AMOUNTS, *then)
         problem = with_levels(peaks.extended(peaks.problem, amounts), levels, amounts)
         seconds = deadline - perf_counter()
@@ -461,9 +469,12 @@ class _Least:
             return moments[-1]
         if solution.status is not Status.OPTIMAL:
             return moments[-1]
-        total = sum(fixed for fixed, _ in known) + solution.cost[len(self._levels)]
-        self.bound = max(self.bound, -(-total // len(moments)))
+        self._rule_out(fixed + solution.cost[len(self._levels)], len(moments))
         return self._offer(solution.assignment)
+
+    def _rule_out(self, total: int, moments: int) -> None:
+        """No peak is below the mean of what some moments take together."""
+        self.bound = max(self.bound, -(-total // moments))
 
     def branch(self, within: _Within) -> None:
         """Asks for ever lower peaks, until there is none."""

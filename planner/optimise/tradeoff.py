@@ -20,7 +20,6 @@ from planner.optimise.problem import LayoutProblem
 from schema import VkDataType
 from schema.frozen import frozen
 from solver import CostTable, Front, SharedCopies, Status, TooDenseError, level_limit, pareto
-from solver.levels import with_levels
 
 Summed = Literal["transitions", "bytes"]
 """The criteria that are sums over transitions."""
@@ -32,9 +31,6 @@ Criterion = Literal["transitions", "bytes", "memory"]
 most bytes of tensors that are alive at once."""
 
 CRITERIA: Final[tuple[Criterion, ...]] = get_args(Criterion)
-
-_MEANT: Final = (0, 1)
-"""The levels that decide between plans of one point: the objective, and transitions."""
 
 _TRANSITIONS: Final = 1
 """The level of a layout problem's costs that counts transitions."""
@@ -114,8 +110,12 @@ def _front(
         return pareto(problem, wanted, search_seconds=search_seconds)
     if chosen.solution.statistics.core:
         raise TooDenseError("the problem is too dense for its optimum to be proven at each point")
-    peaks = Peaks(with_levels(problem, _MEANT), [Part(chosen.live)])
-    return peak_front(peaks, chosen.solution.assignment, search_seconds=search_seconds)
+    return peak_front(
+        Peaks(problem, [Part(chosen.live)]),
+        chosen.solution.assignment,
+        then=[_TRANSITIONS],
+        search_seconds=search_seconds,
+    )
 
 
 def amount_of(graph: LayoutGraph, plan: LayoutPlan, criterion: Criterion) -> int:

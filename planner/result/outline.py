@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 from planner.costs.profile import DeviceProfile
-from planner.optimise.outline import Corners, outline
+from planner.optimise.outline import Corners, least_alive, outline
 from planner.optimise.tradeoff import SUMMED, Summed
 from planner.result.program import DelegateResult
 from planner.result.report import read_document, to_document, to_number
+from planner.result.tradeoffs import Sum, unbeaten
 from schema import PlannedProgram
 from schema.frozen import frozen
 from solver import TooDenseError
@@ -25,7 +27,8 @@ class CornerReport:
     extra: float
     """What it costs more than the cheapest."""
     amount: int
-    """What it has of the criterion: transitions, or bytes of their copies."""
+    """What it has of the criterion: transitions, bytes of their copies, or the most bytes that are
+    alive at once."""
 
 
 @frozen
@@ -33,7 +36,7 @@ class OutlineReport:
     """What less of a criterion costs at least: no plan lies below the lines between corners."""
 
     criterion: str
-    """``transitions`` or ``bytes``."""
+    """``transitions``, ``bytes`` or ``memory``."""
     corners: tuple[CornerReport, ...]
     """Of the whole program, the cheapest first."""
 
@@ -46,8 +49,9 @@ class Outlines:
     objective: str
     unit: str
     outlines: tuple[OutlineReport, ...]
+    """That of ``memory`` is there if elimination alone finds it for each delegate."""
     unknown: tuple[str, ...]
-    """Delegates that are left out: they are connected too densely, or not proven."""
+    """Delegates that others leave out: they are connected too densely, or not proven."""
 
     def document(self) -> dict[str, Any]:
         """The outlines as a JSON document."""
@@ -81,6 +85,11 @@ def outlines(
         for criterion in SUMMED
         if every
     )
+    with suppress(TooDenseError):
+        plans = {id(d.layout_plan): d.layout_plan for d in delegates}
+        points = {key: least_alive(plan) for key, plan in plans.items()}
+        whole = highest(points[id(d.layout_plan)] for d in delegates)
+        reports += (OutlineReport("memory", _reported(whole, profile)),)
     return Outlines(program.source_name, program.objective, profile.unit, reports, tuple(unknown))
 
 
@@ -101,6 +110,26 @@ def together(every: Iterable[Corners]) -> Corners:
     for _, (more, less) in sorted(edges.items()):
         found.append((found[-1][0] + more, found[-1][1] - less))
     return tuple(found)
+
+
+def highest(every: Iterable[Corners]) -> Corners:
+    """The corners of a whole that has the amount of the part with the most, of all their points.
+
+    Parts do not run at once.
+    """
+    parts = [[Sum(cost, 0, 0, amount) for cost, amount in points] for points in every]
+    found: list[tuple[int, int]] = []
+    for point in unbeaten(parts, "memory"):
+        while len(found) > 1 and not _is_corner(found[-2], found[-1], point):
+            found.pop()
+        found.append((point.cost, point.peak_bytes))
+    return tuple(found)
+
+
+def _is_corner(before: tuple[int, int], point: tuple[int, int], after: Sum) -> bool:
+    """Whether a point is below the line between its neighbours."""
+    rise = (after.cost - before[0]) * (point[1] - before[1])
+    return rise < (point[0] - before[0]) * (after.peak_bytes - before[1])
 
 
 def _reported(corners: Corners, profile: DeviceProfile) -> tuple[CornerReport, ...]:

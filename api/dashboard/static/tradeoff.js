@@ -36,9 +36,9 @@ export async function drawTradeoffs(hosts) {
  * @returns {Option}
  */
 function option({ criterion, corners }, unit, colour) {
+  const isCounted = criterion === "transitions";
   /** @param {number} amount */
-  const amountText = (amount) =>
-    criterion === "bytes" ? costText(amount, "bytes") : `${amount} ${criterion}`;
+  const amountText = (amount) => (isCounted ? `${amount} ${criterion}` : costText(amount, "bytes"));
   return {
     aria: {
       enabled: true,
@@ -56,11 +56,11 @@ function option({ criterion, corners }, unit, colour) {
       type: "value",
       scale: true,
       splitNumber: 4,
-      ...(criterion === "transitions" && { minInterval: 1 }),
+      ...(isCounted && { minInterval: 1 }),
       axisLabel: {
         hideOverlap: true,
         formatter: (/** @type {number} */ amount) =>
-          criterion === "bytes" ? costText(amount, "bytes") : String(amount),
+          isCounted ? String(amount) : costText(amount, "bytes"),
       },
     }),
     yAxis: axis(colour, {

@@ -21,6 +21,7 @@ from tests.api.dashboard.chromium import (
     launched,
     visitor,
 )
+from tests.api.graphs import pooled
 from tests.api.planned import lowered, put_planned
 from tests.api.store.drafts import put
 
@@ -167,11 +168,28 @@ def test_trade_offs_are_drawn_above_their_tables(visit: Visit, address: str) -> 
     with visit(plan) as page:
         page.wait_for_selector(READY)
         for outline in found:
+            if len(outline["corners"]) == 1:
+                least = page.locator("section", has_text="less memory at once")
+                expect(least).to_contain_text("That is proven.")
+                continue
             part = page.locator(f"section:has([data-criterion={outline['criterion']}])")
             expect(part.locator("canvas")).to_be_visible()
             expect(part.locator(".chart")).to_have_attribute("aria-label", re.compile("points"))
             expect(part.locator("tbody tr")).to_have_count(len(outline["corners"]))
             expect(part.locator("tbody tr").first).to_contain_text("the cheapest")
+
+
+def test_less_memory_at_once_is_drawn(visit: Visit, address: str) -> None:
+    asked = {"name": "pooled.bin", "profile": "bytes"}
+    answer = httpx.post(
+        f"{address}/plan", params=asked, content=pooled(), timeout=PATIENCE / 1000
+    ).raise_for_status()
+    with visit(answer.headers["location"].replace("/plans/", "/view/")) as page:
+        part = page.locator("section:has([data-criterion=memory])")
+        expect(part.locator("canvas")).to_be_visible()
+        expect(part.locator("thead")).to_contain_text("Bytes alive at once")
+        expect(part.locator("tbody tr")).to_have_count(2)
+        expect(part.locator("tbody tr").last).to_contain_text("1.3 kB")
 
 
 def test_another_delegate_is_drawn_on_demand(visit: Visit, address: str) -> None:

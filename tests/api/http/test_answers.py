@@ -73,7 +73,9 @@ def test_the_page_of_a_plan_has_them(served: tuple[TestClient, str, str]) -> Non
     assert "Why repacks remain" in page
     assert ("What would help" in page) == bool(report["opportunities"]["opportunities"])
     traded = [o for o in report["tradeoffs"]["outlines"] if len(o["corners"]) > 1]
-    assert traded and page.count("would cost</h2>") == len(traded)
+    (memory,) = (o for o in report["tradeoffs"]["outlines"] if o["criterion"] == "memory")
+    assert len(traded) == 2 and page.count("would cost</h2>") == 3
+    assert len(memory["corners"]) == 1 and "alive at once. That is proven." in page
     plain = client.get(f"/view/{untold}").text
     assert "Why repacks remain" not in plain
     assert "What would help" not in plain
