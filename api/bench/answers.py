@@ -155,7 +155,7 @@ def answers(
 
     for line in head(_HEADINGS, 2):
         write(line)
-    for name, program in _programs(files, models, size):
+    for name, program in programs(files, models, size):
         for objective in OBJECTIVES:
             options = make_options("default", objective=objective)
             if device is not None:
@@ -171,9 +171,13 @@ def answers(
         write_whole(output, ("\n".join(lines) + "\n").encode())
 
 
-def _programs(
+def programs(
     files: Sequence[Path], models: Sequence[str], size: zoo.Size
 ) -> Iterator[tuple[str, bytes]]:
+    """The names and bytes of lowered programs: of files, and of models of the zoo.
+
+    Without either these are all models. Raises ``OptionError`` for a model that is not there.
+    """
     for file in files:
         yield file.stem, file.read_bytes()
     if models or not files:

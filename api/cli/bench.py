@@ -291,6 +291,36 @@ def bench_answers(
     answers(files, models, "small" if small else "full", device, checks, output)
 
 
+@bench_group.command("commands")
+@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--model", "models", multiple=True, help="A model of the zoo. May be repeated.")
+@click.option("--small", is_flag=True, help="Fewer and narrower blocks.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=240.0,
+    show_default=True,
+    help="The longest that one command may take.",
+)
+@click.option("-o", "--output", type=PATH, help="Write the table here, as Markdown.")
+def bench_commands(
+    files: tuple[Path, ...],
+    models: tuple[str, ...],
+    small: bool,
+    seconds: float,
+    output: Path | None,
+) -> None:
+    """Run every command that plans or asks about a plan: whether it ends, and proves what it says.
+
+    On models of the zoo, by default all, or on FILES, which are lowered programs.
+    """
+    from api.bench.commands import commands
+    from api.files import check_writable
+
+    check_writable(output)
+    commands(files, models, "small" if small else "full", seconds, output)
+
+
 @bench_group.command("profiles")
 @click.argument("folder", metavar="[DIR]", required=False, type=FOLDER)
 @PROFILE
