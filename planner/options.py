@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from planner.costs.by_profile import ProfileSource
 from planner.costs.model import CostModel, CostSource, Objective
@@ -22,10 +22,31 @@ from schema import VkMemoryLayout
 from schema.frozen import frozen
 
 _OBJECTIVES: Final[tuple[Objective, ...]] = ("repack", "latency")
-_LIMITS: Final = (
-    *("pin", "forbid", "input-layout", "output-layout"),
-    *("max-transitions", "max-transition-bytes", "max-peak-memory"),
-)
+
+
+class Wanted(TypedDict, total=False):
+    """Limits of the user's own, as arguments of ``make_options``."""
+
+    pin: Iterable[str]
+    """Restrictions written ``NAME=REPRESENTATION``."""
+    forbid: Iterable[str]
+    """Such written ``[NAME:]REPRESENTATION``."""
+    input_layout: str | None
+    """The representation of all inputs."""
+    output_layout: str | None
+    """That of all outputs."""
+    max_transitions: int | None
+    """For all transitions of a program together."""
+    max_transition_bytes: int | None
+    """For all their copies together, in memory."""
+    max_peak_memory: int | None
+    """The most bytes of tensors that are alive at once in a delegate."""
+
+
+WANTED: Final = tuple(Wanted.__annotations__)
+"""The names of the user's own limits."""
+
+_LIMITS: Final = tuple(name.replace("_", "-") for name in WANTED)
 
 
 def _default_costs() -> CostSource:
@@ -207,14 +228,8 @@ def make_options(
     imports: Iterable[str] = (),
     trust: bool = False,
     alternatives: int = 0,
-    pin: Iterable[str] = (),
-    forbid: Iterable[str] = (),
-    input_layout: str | None = None,
-    output_layout: str | None = None,
-    max_transitions: int | None = None,
-    max_transition_bytes: int | None = None,
-    max_peak_memory: int | None = None,
     target: str | None = None,
+    **wanted: Unpack[Wanted],
 ) -> PlanOptions:
     """Checked options from a user's values.
 
@@ -225,19 +240,14 @@ def make_options(
     of a JSON file of them. ``compile_options`` are ``VulkanPartitioner``'s, written ``force_fp16``
     or ``downcast_64_bit=false``; ``imports`` are modules or Python files.
     ``trust`` lets code in an exported program run, which is vetted otherwise. ``alternatives`` is
-    how many plans to list that come next. ``pin`` are restrictions written
-    ``NAME=REPRESENTATION``, ``forbid`` such written ``[NAME:]REPRESENTATION``; ``input_layout`` and
-    ``output_layout`` are the representation of all inputs and outputs. ``max_transitions`` and
-    ``max_transition_bytes`` are for all transitions of a program together; ``max_peak_memory`` are
-    the most bytes of tensors that are alive at once in a delegate. ``target`` is ``vulkan``
-    or ``webgpu``. Raises ``OptionError`` naming the wrong option.
+    how many plans to list that come next. ``target`` is ``vulkan`` or ``webgpu``. What is
+    ``wanted`` besides are limits: ``pin``, ``forbid``, ``input_layout``, ``output_layout``,
+    ``max_transitions``, ``max_transition_bytes`` and ``max_peak_memory`` (see ``Wanted``). Raises
+    ``OptionError`` naming the wrong option.
     """
     if costs is None:
         costs = ProfileSource(load_profile(profile) if isinstance(profile, str) else profile)
-    restrictions, budget = make_wanted(
-        *(pin, forbid, input_layout, output_layout),
-        *(max_transitions, max_transition_bytes, max_peak_memory),
-    )
+    restrictions, budget = make_wanted(**wanted)
     options = PlanOptions(
         costs=costs,
         objective=parse_objective(objective),
@@ -285,22 +295,20 @@ def read_wanted(texts: Iterable[str]) -> tuple[tuple[Restriction, ...], Budget]:
     return make_wanted(**parse_limits(texts))
 
 
-def make_wanted(
-    pin: Iterable[str] = (),
-    forbid: Iterable[str] = (),
-    input_layout: str | None = None,
-    output_layout: str | None = None,
-    max_transitions: int | None = None,
-    max_transition_bytes: int | None = None,
-    max_peak_memory: int | None = None,
-) -> tuple[tuple[Restriction, ...], Budget]:
+def make_wanted(**wanted: Unpack[Wanted]) -> tuple[tuple[Restriction, ...], Budget]:
     """Limits of the user's own from their values. Raises ``OptionError``."""
     budget = Budget(
-        _check_most("max-transitions", max_transitions),
-        _check_most("max-transition-bytes", max_transition_bytes),
-        _check_most("max-peak-memory", max_peak_memory),
+        _check_most("max-transitions", wanted.get("max_transitions")),
+        _check_most("max-transition-bytes", wanted.get("max_transition_bytes")),
+        _check_most("max-peak-memory", wanted.get("max_peak_memory")),
     )
-    return parse_restrictions(pin, forbid, input_layout, output_layout), budget
+    restrictions = parse_restrictions(
+        wanted.get("pin", ()),
+        wanted.get("forbid", ()),
+        wanted.get("input_layout"),
+        wanted.get("output_layout"),
+    )
+    return restrictions, budget
 
 
 def _number(option: str, value: str) -> str | int:

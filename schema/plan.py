@@ -319,13 +319,9 @@ PLANNED_PROGRAM = Table(
         "runtime": Text(),
         "limits": Tables(Text()),
     },
+    # The bytes of a program without limits stay those of earlier releases.
+    newer=["limits"],
 )
-_WITHOUT_LIMITS = Table(
-    "PlannedProgram",
-    PlannedProgram,
-    {name: field for name, field in PLANNED_PROGRAM.fields.items() if name != "limits"},
-)
-"""What a program without limits is written by: its bytes stay those of earlier releases."""
 
 
 def decode(data: bytes | bytearray | memoryview) -> PlannedProgram:
@@ -346,8 +342,7 @@ def encode(program: PlannedProgram) -> bytes:
     """
     _check(program)
     writer = Writer(FILE_IDENTIFIER)
-    table = PLANNED_PROGRAM if program.limits else _WITHOUT_LIMITS
-    return writer.finish(table.write(writer, program))
+    return writer.finish(PLANNED_PROGRAM.write(writer, program))
 
 
 def _check(program: PlannedProgram) -> None:

@@ -4,8 +4,8 @@ A ``Table`` ties one table of an .fbs file to one dataclass: its fields are thos
 the same order. Descriptions are finite trees, so no buffer can make a reader recurse deeper than
 the schema does.
 
-The writer writes every field, even one that equals its default. The reader takes a missing string
-or vector as an empty one.
+The writer writes every field, even one that equals its default, but for newer ones. The reader
+takes a missing string or vector as an empty one.
 """
 
 from __future__ import annotations
@@ -242,10 +242,20 @@ class Table(Generic[T]):
     """A table, and the dataclass that it is read into.
 
     ``fields`` names the dataclass's fields in the order of the table's; ``build`` is the dataclass,
-    and ``row`` takes its fields out of it, as a tuple.
+    and ``row`` takes its fields out of it, as a tuple. A table is written without its ``newer``
+    fields, the last ones, where all of them are empty.
     """
 
-    def __init__(self, name: str, build: Callable[..., T], fields: Mapping[str, Field]) -> None:
+    def __init__(
+        self,
+        name: str,
+        build: Callable[..., T],
+        fields: Mapping[str, Field],
+        newer: Sequence[str] = (),
+    ) -> None:
+        older = {field: kind for field, kind in fields.items() if field not in newer}
+        self._newer = newer
+        self._older = Table(name, build, older) if newer else None
         self.name = name
         self.build = build
         self.fields = dict(fields)
@@ -368,6 +378,8 @@ class Table(Generic[T]):
 
     def write(self, writer: Writer, value: T) -> int:
         """Appends the table; returns its position."""
+        if self._older is not None and not any(getattr(value, name) for name in self._newer):
+            return self._older.write(writer, value)
         row = self.row(value)
         vtable = writer.vtable(self)
         position = writer.align(4, self._alignment)

@@ -420,23 +420,12 @@ def wanting_options(command: Callable[..., None]) -> Callable[..., None]:
     """Limits of the user's own; the command gets them as ``restrictions`` and ``budget``."""
 
     @wraps(command)
-    def with_wanted(
-        pin: tuple[str, ...],
-        forbid: tuple[str, ...],
-        input_layout: str | None,
-        output_layout: str | None,
-        max_transitions: int | None,
-        max_transition_bytes: int | None,
-        max_peak_memory: int | None,
-        **others: Any,
-    ) -> None:
-        from planner.options import make_wanted
+    def with_wanted(**given: Any) -> None:
+        from planner.options import WANTED, make_wanted
 
-        restrictions, budget = make_wanted(
-            *(pin, forbid, input_layout, output_layout),
-            *(max_transitions, max_transition_bytes, max_peak_memory),
-        )
-        command(restrictions=restrictions, budget=budget, **others)
+        wanted: Any = {name: given.pop(name) for name in WANTED}
+        restrictions, budget = make_wanted(**wanted)
+        command(restrictions=restrictions, budget=budget, **given)
 
     return _decorated(with_wanted, (*_RESTRICTIONS, *_BUDGET))
 
