@@ -110,7 +110,8 @@ def commands(
         "CPU seconds of each command as a process of its own, its start of about "
         f"{_taken(['--version'], seconds)[1]:.1f} s included. All that it says is proven where "
         "nothing else is said. Not exact: not to the last digit. No plan: none has fewer "
-        "transitions than the plan, or less memory. Buffers: all outputs are limited to them."
+        "transitions than the plan, or less memory. Findings: what is known to fail, which no "
+        "plan avoids. Buffers: all outputs are limited to them."
     )
     if output is not None:
         write_whole(output, ("\n".join(lines) + "\n").encode())
@@ -193,8 +194,9 @@ def _cell(command: _Command, files: _Files, seconds: float) -> str:
         return f"{taken:.1f} too long"
     if command.is_limited and done.returncode == _NO_PLAN and "no plan" in done.stderr:
         return f"{taken:.1f} no plan"
-    is_check = command.words[0] == "check"
-    if done.returncode not in ((0, 1) if is_check else (0,)):
+    # These say by a code of 1 that something is not as it should be.
+    is_judge = command.words[0] in ("check", "verify")
+    if done.returncode not in ((0, 1) if is_judge else (0,)):
         return f"{taken:.1f} failed"
     if "--json" in command.words:
         found = json.loads(done.stdout)

@@ -23,7 +23,7 @@ from planner.files.whole import write_whole
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-MODELS: Final = ("convnext_t", "mobilevit_s", "segformer_b0_int8", "swin_t", "vit_b")
+MODELS: Final = ("convnext_t", "cvt_13", "mobilevit_s", "segformer_b0_int8", "swin_t", "vit_b")
 _OPTIONS: Final = {"profiles": ["bytes", "default"], "objectives": ["repack", "latency"]}
 _SHOWN: Final = "swin_t.pt2"
 _DEVICE: Final = "nvidia-h100"
@@ -86,10 +86,12 @@ def _pictures(client: Client, job_id: str) -> list[_Picture]:
     traded = max((found for _, found in plans), key=lambda found: _corners(client, found))
     plan = f"/view/{shown}"
     drawn = "#plan[aria-busy=false]"
+    # Of most models no plan has less for more, so that there is no chart.
+    charts = _Picture("tradeoffs", f"/view/{traded}", ready=drawn, top="section:has(.tradeoff)")
     return [
         _Picture("overview", "/?sort=saved_cost"),
         _Picture("plan", plan, ready=drawn),
-        _Picture("tradeoffs", f"/view/{traded}", ready=drawn, top="section:has(.tradeoff)"),
+        *((charts,) if _corners(client, traded) else ()),
         _Picture("graph", f"{plan}?side=before&node=40", ready=drawn, top="#plan"),
         _Picture("job", f"/job/{job_id}", _FLAT, ready="#models tr"),
         _Picture("device", f"/device/{_DEVICE}", ready="#fit[aria-busy=false]"),
@@ -98,8 +100,9 @@ def _pictures(client: Client, job_id: str) -> list[_Picture]:
 
 
 def _corners(client: Client, plan_id: str) -> int:
-    """How much is in the charts of a plan's trade-offs."""
-    return sum(len(outline.corners) for outline in client.tradeoffs(plan_id).outlines)
+    """How many points the charts of a plan's trade-offs have."""
+    counts = (len(outline.corners) for outline in client.tradeoffs(plan_id).outlines)
+    return sum(count for count in counts if count > 1)
 
 
 def _take(browser: Browser, address: str, picture: _Picture) -> bytes:
