@@ -30,6 +30,9 @@ _HEADINGS: Final = (
 )
 _FAILED: Final = "failed", "too long"
 
+_ANSWERS: Final = {"check": 1, "verify": 3}
+"""Exit codes that are an answer: of findings, and of a proof that stays open."""
+
 _NO_PLAN: Final = 2
 """The exit code where limits leave no plan."""
 
@@ -194,9 +197,7 @@ def _cell(command: _Command, files: _Files, seconds: float) -> str:
         return f"{taken:.1f} too long"
     if command.is_limited and done.returncode == _NO_PLAN and "no plan" in done.stderr:
         return f"{taken:.1f} no plan"
-    # These say by a code of 1 that something is not as it should be.
-    is_judge = command.words[0] in ("check", "verify")
-    if done.returncode not in ((0, 1) if is_judge else (0,)):
+    if done.returncode not in (0, _ANSWERS.get(str(command.words[0]))):
         return f"{taken:.1f} failed"
     if "--json" in command.words:
         found = json.loads(done.stdout)
