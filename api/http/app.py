@@ -268,7 +268,7 @@ def create_app(settings: Settings = Settings(), pool: PlanningPool | None = None
         title="Layout Planner",
         summary="Plans tensor layouts for ExecuTorch's Vulkan delegate: optimal, proven, checked.",
         description="A `.pt2` file is vetted before torch reads it, and refused if it could run "
-        "code. Every program is planned in a process of its own, in a jail.",
+        "code. Every program is planned in a jail, by a process that has seen no other caller's.",
         version=planner.__version__,
         lifespan=lifespan,
         redirect_slashes=False,

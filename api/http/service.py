@@ -27,6 +27,7 @@ from api.jobs.matrix import Input
 from api.jobs.retention import Retention
 from api.jobs.tasks import Tasks
 from api.jobs.wording import HTTP
+from api.planning.owner import ANYBODY, NOBODY, Owner, owner_of
 from api.planning.process import ProcessError
 from api.planning.warming import LOWERED
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage, known_stage
@@ -66,7 +67,9 @@ _log = logging.getLogger(__name__)
 class PlanningPool(Protocol):
     """Where programs are planned."""
 
-    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
+    async def run(
+        self, work: Work, on_stage: OnStage = ignore_stage, owner: Owner = NOBODY
+    ) -> None:
         """Does a piece of work. Raises ``PlannerError`` and ``ProcessError``."""
 
     def stop(self) -> None:
@@ -289,8 +292,10 @@ class PlanService:
                 check_is_lowered(file.read(MAGIC_BYTES), name)
             source, output = upload.file(folder), folder.path / "found"
             work = CheckWork(source, name, runtime, gpu, target, wanted, output)
+            caller = caller_of(request)
+            owner = owner_of(None if caller is None else caller.name)
             with self._callers.working(request), self._queue.place():
-                await while_waited_for(request, self._pool.run(work))
+                await while_waited_for(request, self._pool.run(work, owner=owner))
             return read_check(json.loads(work.output.read_bytes()))
 
     def unready(self) -> str | None:
@@ -321,7 +326,7 @@ class PlanService:
                     files, options = PlanFiles.within(folder.path), PlanOptions()
                     work = PlanWork(LOWERED, LOWERED.name, options, files, is_lowered=True)
                     async with self._claimed(uuid.uuid4().hex):
-                        await self._pool.run(work)
+                        await self._pool.run(work, owner=ANYBODY)
                         await run_in_threadpool(self.store.rehearse, files, LOWERED, options)
         except (PlannerError, ProcessError, NoRoomError, UnreachableError, OSError) as error:
             # What it lacks is said by the first request that needs it.
@@ -382,7 +387,8 @@ class PlanService:
     ) -> PlannedProgram:
         observe = self._metrics.stage_seconds
         try:
-            await self._pool.run(work, pending.begin)
+            owner = owner_of(None if account is None else account.name)
+            await self._pool.run(work, pending.begin, owner)
         except ProcessError as error:
             self._metrics.failed(error)
             raise

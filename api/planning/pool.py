@@ -7,6 +7,7 @@ from functools import cache
 
 from api.jail.jail import Jail
 from api.jail.limits import Limits
+from api.planning.owner import NOBODY, Owner
 from api.planning.process import CrashError, ProcessError, StoppedError, Zygote
 from api.planning.work import Needs, OnStage, Work, ignore_stage, known_stage
 from api.planning.zygote import ZygoteSettings
@@ -56,14 +57,17 @@ class Pool:
         is_warm = self._light.is_warm and self._torch.is_warm
         return None if is_warm else "it imports what planning needs"
 
-    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
-        """Has work done once a process may run.
+    async def run(
+        self, work: Work, on_stage: OnStage = ignore_stage, owner: Owner = NOBODY
+    ) -> None:
+        """Has work done once a process may run, which has seen no other owner's.
 
-        The process may not be gone yet when this returns, but counts until it is. Raises
-        ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel this kills the process.
+        The process may not have ended when this returns, but counts until it is gone or kept.
+        Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel this kills the
+        process.
         """
         self._check_running(work)
-        running = asyncio.ensure_future(self._run(work, on_stage))
+        running = asyncio.ensure_future(self._run(work, on_stage, owner))
         self._running.add(running)
         try:
             await running
@@ -79,18 +83,18 @@ class Pool:
         for running in self._running:
             running.cancel()
 
-    async def _run(self, work: Work, on_stage: OnStage) -> None:
+    async def _run(self, work: Work, on_stage: OnStage, owner: Owner) -> None:
         with traces.span("waiting for a process"):
             await self._free.acquire()
         try:
             with traces.span("planning process", work=type(work).__name__, program=work.name):
-                end = await self._run_now(work, on_stage)
+                end = await self._run_now(work, on_stage, owner)
         except BaseException:
             self._free.release()
             raise
         end.add_done_callback(lambda _: self._free.release())
 
-    async def _run_now(self, work: Work, on_stage: OnStage) -> asyncio.Future[None]:
+    async def _run_now(self, work: Work, on_stage: OnStage, owner: Owner) -> asyncio.Future[None]:
         stages = traces.Stages()
 
         def begin(stage: str) -> None:
@@ -98,8 +102,10 @@ class Pool:
             on_stage(stage)
 
         try:
-            zygote = self._light if work.needs is Needs.NOTHING else self._torch
-            return await zygote.run(work, self._seconds, begin)
+            # What runs torch has a process of its own, whoever's it is.
+            if work.needs is not Needs.NOTHING:
+                return await self._torch.run(work, self._seconds, begin)
+            return await self._light.run(work, self._seconds, begin, owner)
         except OSError as error:
             if is_full(error):
                 raise FullDiskError(f"the plan of {work.name}") from error

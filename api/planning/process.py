@@ -1,4 +1,4 @@
-"""Planning processes as the service sees them: each does one piece of work, and ends."""
+"""Planning processes as the service sees them: each does a piece of work, and is heard no more."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ from api.planning.messages import (
     Stage,
     unpacked,
 )
+from api.planning.owner import NOBODY, Owner
 from api.planning.work import Needs, OnStage, Work, ignore_stage
 from api.planning.zygote import ZygoteSettings
 from api.store.room import FullDiskError
@@ -92,21 +93,25 @@ class Zygote:
             self._kill()
 
     async def run(
-        self, work: Work, seconds: float, on_stage: OnStage = ignore_stage
+        self,
+        work: Work,
+        seconds: float,
+        on_stage: OnStage = ignore_stage,
+        owner: Owner = NOBODY,
     ) -> asyncio.Future[None]:
-        """Has work done by a process of its own.
+        """Has work done by a process that has seen no other owner's.
 
-        Returns once it is done, with the end of its process: that is killed then, and may write to
-        its files until it is gone. It is gone when this raises. ``seconds`` count from when there
-        is a process. Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To cancel
-        this kills the process.
+        Returns once it is done, with the end of that: until then, and for as long as it is kept,
+        the process may write to its files. It is gone when this raises. ``seconds`` count from when
+        there is a process. Raises ``PlannerError``, ``ProcessError`` and ``FullDiskError``. To
+        cancel this kills the process.
         """
         number = next(self._numbers)
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=MOST_BYTES)
         process = _Process(work, reader, on_stage)
         try:
-            await self._ask(work, number, theirs)
+            await self._ask(work, number, theirs, owner)
             await process.follow(seconds)
         finally:
             end = asyncio.ensure_future(self._end(process, number))
@@ -116,9 +121,9 @@ class Zygote:
         process.conclude(seconds)
         return end
 
-    async def _ask(self, work: Work, number: int, theirs: socket.socket) -> None:
+    async def _ask(self, work: Work, number: int, theirs: socket.socket, owner: Owner) -> None:
         """Asks for a process, which will be heard at the other end of ``theirs``."""
-        sending = asyncio.ensure_future(asyncio.to_thread(self._send, work, number, theirs))
+        sending = asyncio.ensure_future(asyncio.to_thread(self._send, work, number, theirs, owner))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
@@ -126,8 +131,10 @@ class Zygote:
             await asyncio.wait([sending])
             raise
 
-    def _send(self, work: Work, number: int, theirs: socket.socket) -> None:
-        verb = zygote.PROGRAMS if work.needs is Needs.TORCH_AND_PROGRAMS else zygote.WORK
+    def _send(self, work: Work, number: int, theirs: socket.socket, owner: Owner) -> None:
+        runs_programs = work.needs is Needs.TORCH_AND_PROGRAMS
+        told = b"%b %d" % (zygote.PROGRAMS if runs_programs else zygote.WORK, number)
+        told += b"" if runs_programs else b" " + owner.encode()
         with theirs, tempfile.TemporaryFile() as request, opened(work.reads, work.writes) as files:
             # A pickle goes to a process that is trusted; what comes back is JSON.
             pickle.dump(work, request)
@@ -137,7 +144,7 @@ class Zygote:
                 # It may have ended since: once more, then.
                 for is_last in (False, True):
                     try:
-                        socket.send_fds(self._running(), [b"%b %d" % (verb, number)], descriptors)
+                        socket.send_fds(self._running(), [told], descriptors)
                         return
                     except ConnectionError as error:
                         # It listens no more, but may still be on its way to its end.
@@ -148,10 +155,10 @@ class Zygote:
                             ) from error
 
     async def _end(self, process: _Process, number: int) -> None:
-        """Kills a process unless it has ended, and waits for that."""
+        """Ends a process unless it has ended or is kept, and waits for that."""
         if process.has_ended:
             return
-        self._have_killed(number)
+        self._tell(zygote.DONE if process.is_done else zygote.KILL, number)
         if not (process.has_begun or self.is_warm):
             return  # it will be killed as it begins, after all imports
         try:
@@ -161,10 +168,10 @@ class Zygote:
             # Nothing that a zygote waits for takes that long: it goes, with all its processes.
             await asyncio.to_thread(self.stop)
 
-    def _have_killed(self, number: int) -> None:
+    def _tell(self, verb: bytes, number: int) -> None:
         with self._lock, suppress(OSError):
             if self._control is not None:
-                self._control.send(b"%b %d" % (zygote.KILL, number))
+                self._control.send(b"%b %d" % (verb, number))
 
     def _running(self) -> socket.socket:
         if self._control is not None and not self._has_ended.is_set():

@@ -1,8 +1,10 @@
 """The process from which planning processes are forked: it has imported what they need, and waits.
 
-It reads nothing of what it hands on. Each piece of work gets a process of its own, which goes into
-the jail before it looks at what it was given, and ends with it. One process is there ahead of its
-work, and waits for it in the jail: what starting one takes, the work does not wait for.
+It reads nothing of what it hands on. Each piece of work gets a process that has seen no other
+owner's, and that went into the jail before it looked at what it was given. The process ends with
+the work, or is kept for a while for more of the same owner, which it does sooner than a new one.
+One is there ahead of its work, and waits for it in the jail: what starting one takes, the work does
+not wait for.
 """
 
 from __future__ import annotations
@@ -10,66 +12,57 @@ from __future__ import annotations
 import gc
 import json
 import os
-import pickle
 import select
 import shutil
 import signal
 import socket
 import sys
 import tempfile
-import traceback
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, NoReturn
 
 from api.jail.jail import Jail
-from api.jail.landlock import READ, RUN, WRITE, Access
+from api.jail.landlock import READ, RUN, Access
 from api.jail.libc import name_process
 from api.jail.limits import Limits
 from api.jail.places import code_places
-from api.jail.privileges import end_with_parent, hide_memory
+from api.jail.privileges import hide_memory
 from api.jail.syscalls import has_seccomp
-from api.planning.files import Files, FullOutputError
-from api.planning.messages import (
-    Begun,
-    Done,
-    Ended,
-    Full,
-    Message,
-    Stage,
-    crash_of,
-    packed,
-    refusal_of,
-)
-from api.planning.pages import Pages, copy_pages, own_pages
+from api.planning.life import IDLE, MOST_FILES, WAITS, Life, lead_group, say
+from api.planning.messages import Begun, Ended, crash_of
+from api.planning.owner import ANYBODY, NOBODY, Owner
+from api.planning.pages import Pages, own_pages
 from api.planning.warming import warm
-from api.planning.work import Work
-from planner.errors import PlannerError
 
 PACKAGES: Final = ("api", "gpu", "planner", "schema", "solver")
-MOST_FILES: Final = 200
-"""Files that one piece of work may have: Linux hands over no more than 253 at once."""
 WARM: Final = b"warm"
 WORK: Final = b"work"
 PROGRAMS: Final = b"programs"
 """Work that runs other programs."""
 KILL: Final = b"kill"
-_WAITS: Final = b"planner"
-_PLANS: Final = b"planning"
-"""What the system calls a process that has no work yet, as the zygote itself, and one with work."""
+DONE: Final = b"done"
+"""The process ends, too, unless it waits for more work of the same owner."""
 _FACTS: Final = ("/proc/cpuinfo", "/proc/meminfo", "/sys/devices/system", "/sys/fs/cgroup")
 _DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
 @dataclass(frozen=True, slots=True)
 class ZygoteSettings:
-    """How a zygote's processes run: the jail, their limits, and whether torch is there for them."""
+    """How a zygote's processes run: the jail, their limits, and whether torch is there for them.
+
+    A process is kept for its owner until it has waited for ``idle_seconds``, or has done
+    ``most_work``.
+    """
 
     jail: Jail
     limits: Limits
     uses_torch: bool
+    idle_seconds: float = 10
+    most_work: int = 100
 
     def to_json(self) -> str:
         """The settings in one line."""
@@ -79,24 +72,35 @@ class ZygoteSettings:
     def from_json(cls, text: str) -> ZygoteSettings:
         """The settings that such a line holds."""
         found = json.loads(text)
-        return cls(Jail(**found["jail"]), Limits(**found["limits"]), found["uses_torch"])
+        jail, limits = Jail(**found.pop("jail")), Limits(**found.pop("limits"))
+        return cls(jail, limits, **found)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A process that waits for work, where it gets some, and since when.
+
+    Once it has ``done`` some, it is the ``owner``'s.
+    """
+
+    pid: int
+    line: socket.socket
+    owner: Owner = ANYBODY
+    done: int = 0
+    since: float = 0
 
 
 @dataclass(slots=True)
 class _Child:
-    """A process that plans: the service's number of it, where it is heard, and its folder."""
+    """A process that plans: the service's number of it, where it is heard, and its folder.
+
+    ``waiting`` is what it was before, and may be again.
+    """
 
     number: int
     reply: socket.socket
     folder: str | None
-
-
-@dataclass(slots=True)
-class _Spare:
-    """A process without work yet, and where it will get some."""
-
-    pid: int
-    work: socket.socket
+    waiting: _Waiting | None
 
 
 class _Zygote:
@@ -104,14 +108,15 @@ class _Zygote:
         """Processes have copies of ``pages`` made before they begin."""
         self._control = control
         self._settings = settings
-        self._pages = pages
-        self._spare: _Spare | None = None
+        self._spare: _Waiting | None = None
+        self._kept: list[_Waiting] = []  # those that wait the longest first
         places = code_places(PACKAGES)
-        self._allowed: list[tuple[Path, Access]] = [
+        allowed = [
             *((place, RUN) for place in places),
             *((Path(name), READ) for name in _FACTS),
             *((Path(name), READ | Access.WRITE_FILE) for name in _DEVICES),
         ]
+        self._life = Life(settings.jail, settings.limits, allowed, pages)
         self._children: dict[int, _Child] = {}  # by pid
         self._signalled, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wakes)
@@ -129,65 +134,113 @@ class _Zygote:
         os.close(reads)
         self._control.send(WARM)
         while True:
-            for descriptor, _ in poll.poll():
+            for descriptor, _ in poll.poll(self._patience()):
                 if descriptor == self._signalled:
                     with suppress(BlockingIOError):
                         os.read(self._signalled, 4096)
                     self._reap()
                 elif not self._obey():
-                    for pid in (*self._children, *([self._spare.pid] if self._spare else [])):
+                    waiting = self._kept if self._spare is None else [*self._kept, self._spare]
+                    for pid in (*self._children, *(each.pid for each in waiting)):
                         _kill(pid)
                     os._exit(0)
+            self._dismiss_idle()
 
     def _obey(self) -> bool:
         """Does what the service says; False where it is no more."""
         told, descriptors, _, _ = socket.recv_fds(self._control, 256, MOST_FILES + 2)
         if not told:
             return False
-        verb, number = told.split()
-        if verb == KILL:
-            for pid, child in self._children.items():
-                if child.number == int(number):
-                    _kill(pid)
+        verb, number, *owner = told.split()
+        if verb == WORK:
+            self._begin(int(number), descriptors, Owner(owner[0].decode()))
+        elif verb == PROGRAMS:
+            self._begin(int(number), descriptors)
         else:
-            self._begin(int(number), descriptors, runs_programs=verb == PROGRAMS)
+            for pid, child in list(self._children.items()):
+                if child.number == int(number) and not (verb == DONE and self._keep(child)):
+                    _kill(pid)
         return True
 
-    def _begin(self, number: int, descriptors: list[int], *, runs_programs: bool) -> None:
+    def _begin(self, number: int, descriptors: list[int], owner: Owner | None = None) -> None:
+        """Starts work; what has no ``owner`` runs programs."""
         reply, request, *files = descriptors
-        connection, folder, pid = socket.socket(fileno=reply), None, None
+        connection, folder = socket.socket(fileno=reply), None
+        pid = waiting = None
         try:
-            if runs_programs:
+            if owner is None:
                 folder = tempfile.mkdtemp(prefix="layout-planner-")
-                pid = self._start(descriptors, lambda: descriptors, folder)
+                pid = self._start(replace(self._life, given=descriptors, folder=folder))
             else:
-                pid = self._give_to_spare(descriptors)
-                pid = pid or self._start(descriptors, lambda: descriptors)
+                waiting = self._give(owner, descriptors)
+                new = replace(self._life, given=descriptors)
+                pid = self._start(new) if waiting is None else waiting.pid
         except OSError as error:
-            _say(connection, crash_of(f"no planning process can be started: {error}", ""))
-            _say(connection, Ended(status=0))
+            say(connection, crash_of(f"no planning process can be started: {error}", ""))
+            say(connection, Ended(status=0))
         for descriptor in (request, *files):
             os.close(descriptor)
         if pid is None:
             connection.close()
             _remove(folder)
             return
-        _lead_group(pid)
-        _say(connection, Begun())
-        self._children[pid] = _Child(number, connection, folder)
+        lead_group(pid)
+        say(connection, Begun())
+        self._children[pid] = _Child(number, connection, folder, waiting)
         self._have_spare()
 
-    def _give_to_spare(self, descriptors: list[int]) -> int | None:
-        """Has the spare process do work; None where there is none, or it has just ended."""
-        spare, self._spare = self._spare, None
-        if spare is None:
-            return None
-        with spare.work:
+    def _give(self, owner: Owner, descriptors: list[int]) -> _Waiting | None:
+        """Has a process that waits do work; None where there is none that may, or lives."""
+        for waiting in self._taken_for(owner):
             try:
-                socket.send_fds(spare.work, [WORK], descriptors)
+                socket.send_fds(waiting.line, [WORK], descriptors)
             except OSError:
-                return None
-        return spare.pid
+                _dismiss(waiting)
+                continue
+            waiting.owner, waiting.done = owner, waiting.done + 1
+            return waiting
+        return None
+
+    def _taken_for(self, owner: Owner) -> Iterator[_Waiting]:
+        """Processes that may do work of an owner, which wait no more: first those of its own."""
+        for known in (owner, ANYBODY):
+            for waiting in [each for each in reversed(self._kept) if each.owner == known]:
+                self._kept.remove(waiting)
+                yield waiting
+        if self._spare is not None:
+            spare, self._spare = self._spare, None
+            yield spare
+
+    def _keep(self, child: _Child) -> bool:
+        """Keeps a process whose work is done for more of the same owner, if it waits for that."""
+        waiting = child.waiting
+        if waiting is None or waiting.owner == NOBODY or waiting.done >= self._settings.most_work:
+            return False
+        try:
+            # It has said so before it said that its work is done.
+            if waiting.line.recv(16, socket.MSG_DONTWAIT) != IDLE:
+                return False
+        except OSError:
+            return False
+        del self._children[waiting.pid]
+        say(child.reply, Ended(status=0))
+        child.reply.close()
+        waiting.since = time.monotonic()
+        self._kept.append(waiting)
+        while len(self._kept) > (os.cpu_count() or 1):
+            _dismiss(self._kept.pop(0))
+        return True
+
+    def _patience(self) -> float | None:
+        """Milliseconds until a process has waited for too long."""
+        if not self._kept:
+            return None
+        end = self._kept[0].since + self._settings.idle_seconds
+        return max(0.0, end - time.monotonic()) * 1000
+
+    def _dismiss_idle(self) -> None:
+        while self._patience() == 0:
+            _dismiss(self._kept.pop(0))
 
     def _have_spare(self, starting: int | None = None) -> None:
         """Starts a process for the next work, unless there is one or none can be started.
@@ -198,113 +251,48 @@ class _Zygote:
             return
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs, suppress(OSError):
-
-            def receive() -> list[int]:
-                if starting is not None:
-                    os.close(starting)
-                told, descriptors, _, _ = socket.recv_fds(theirs, 16, MOST_FILES + 2)
-                if not told:
-                    os._exit(0)
-                theirs.close()
-                return descriptors
-
-            kept = [theirs.fileno(), *([] if starting is None else [starting])]
-            self._spare = _Spare(self._start(kept, receive), ours)
+            pid = self._start(replace(self._life, line=theirs, starting=starting))
+            self._spare = _Waiting(pid, ours)
             return
         ours.close()
 
-    def _start(
-        self, kept: list[int], receive: Callable[[], list[int]], folder: str | None = None
-    ) -> int:
-        """Starts a process, which has only the ``kept`` files open and does what it receives.
-
-        Returns its pid. Raises ``OSError``.
-        """
+    def _start(self, life: Life) -> int:
+        """Starts a process, and returns its pid. Raises ``OSError``."""
         pid = os.fork()
         if pid == 0:
-            _keep_open({*range(3), *kept})
-            self._live(receive, folder)
+            life.live()
         return pid
 
-    def _live(self, receive: Callable[[], list[int]], folder: str | None) -> NoReturn:
-        """The life of a planning process."""
-        connection = None
-        try:
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            if sys.platform == "linux":
-                end_with_parent(signal.SIGKILL)
-            _lead_group(0)
-            # What libraries print is a stranger's to write: it fills no log.
-            null = os.open(os.devnull, os.O_RDWR)
-            for descriptor in range(3):
-                os.dup2(null, descriptor)
-            copy_pages(self._pages)
-            allowed = list(self._allowed)
-            if folder is not None:
-                tempfile.tempdir = folder
-                allowed.append((Path(folder), WRITE))
-            settings = self._settings
-            settings.jail.enter(settings.limits, allowed, runs_programs=folder is not None)
-            reply, request, *files = receive()
-            name_process(_PLANS)
-            connection = _connection(reply)
-            with os.fdopen(request, "rb") as asked:
-                asked.seek(0)
-                work: Work = pickle.load(asked)
-            # As many as there are: a file that is read twice is open once.
-            paths = dict.fromkeys((*work.reads, *work.writes))
-            given = Files(dict(zip(paths, files, strict=True)))
-            _say(connection, _done(work, given, connection))
-        except BaseException as error:
-            crash = crash_of(f"{type(error).__name__}: {error}", traceback.format_exc())
-            # Where it could not go into the jail, that is what its work hears.
-            _say(connection or _connection(receive()[0]), crash)
-        finally:
-            os._exit(0)
-
     def _reap(self) -> None:
-        while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            if self._spare is not None and pid == self._spare.pid:
-                self._spare.work.close()
-                self._spare = None
-            child = self._children.pop(pid, None)
-            if child is None:
-                continue  # what a library started
-            _kill(pid)  # those that it started
-            _remove(child.folder)
-            _say(child.reply, Ended(status=status))
-            child.reply.close()
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return
+                self._forget(pid)
+                if (child := self._children.pop(pid, None)) is None:
+                    continue  # it had no work, or a library started it
+                _kill(pid)  # those that it started
+                _remove(child.folder)
+                if child.waiting is not None:
+                    child.waiting.line.close()
+                say(child.reply, Ended(status=status))
+                child.reply.close()
+
+    def _forget(self, pid: int) -> None:
+        """Counts on a process no more that has ended while it waited."""
+        if self._spare is not None and pid == self._spare.pid:
+            self._spare.line.close()
+            self._spare = None
+        for waiting in [each for each in self._kept if each.pid == pid]:
+            self._kept.remove(waiting)
+            waiting.line.close()
 
 
-def _done(work: Work, files: Files, connection: socket.socket) -> Message:
-    """What came of work."""
-    try:
-        work.run(files, lambda stage: _say(connection, Stage(stage=stage[:200])))
-    except PlannerError as refusal:
-        return refusal_of(refusal)
-    except FullOutputError:
-        return Full()
-    except MemoryError:
-        return crash_of("it needs more memory than it may take", "")
-    except Exception as crash:
-        said = f"{type(crash).__name__}: {crash}".splitlines()[0]
-        return crash_of(said, traceback.format_exc())
-    return Done()
-
-
-def _connection(descriptor: int) -> socket.socket:
-    """Where a process is heard; nothing is asked about it, which the jail would not allow."""
-    return socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, descriptor)
-
-
-def _say(connection: socket.socket, message: Message) -> None:
-    # Nobody may be left to hear it.
-    with suppress(OSError):
-        connection.sendall(packed(message))
+def _dismiss(waiting: _Waiting) -> None:
+    """Ends a process that waits."""
+    waiting.line.close()
+    _kill(waiting.pid)
 
 
 def _kill(pid: int) -> None:
@@ -312,22 +300,6 @@ def _kill(pid: int) -> None:
     for kill in (os.killpg, os.kill):
         with suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
-
-
-def _lead_group(pid: int) -> None:
-    """Makes a process the leader of a group, once it or the zygote comes to it."""
-    with suppress(OSError):
-        os.setpgid(pid, pid)
-
-
-def _keep_open(kept: set[int]) -> None:
-    """Closes all other files: among them are the ends at which others are heard."""
-    first = 0
-    for descriptor in sorted(kept):
-        if first < descriptor:  # an empty range is taken for all there are
-            os.closerange(first, descriptor)
-        first = descriptor + 1
-    os.closerange(first, os.sysconf("SC_OPEN_MAX"))
 
 
 def _learn() -> Pages:
@@ -380,7 +352,7 @@ def main() -> None:
     settings = ZygoteSettings.from_json(sys.argv[1])
     control = socket.socket(fileno=int(sys.argv[2]))
     _be_ended_first()
-    name_process(_WAITS)
+    name_process(WAITS)
     # Looking for its library, it starts others: not after this process is shut in.
     has_seccomp()
     if sys.platform == "linux":

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from api.http.app import Settings, create_app
 from api.http.service import PlanningPool
+from api.planning.owner import NOBODY, Owner
 from api.planning.work import OnStage, PlanWork, Work, ignore_stage
 from tests.api.store.drafts import write_files
 
@@ -30,7 +31,9 @@ class StandIn:
     works: list[PlanWork] = field(default_factory=list)
     is_stopped: bool = False
 
-    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
+    async def run(
+        self, work: Work, on_stage: OnStage = ignore_stage, owner: Owner = NOBODY
+    ) -> None:
         """Takes note of work and does it."""
         assert isinstance(work, PlanWork)
         self.works.append(work)

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from api.http.app import Settings, create_app
+from api.planning.owner import NOBODY, Owner
 from api.planning.work import CheckWork, OnStage, PlanWork, Work, ignore_stage
 from api.store.claims import DatabaseClaims, FileClaims
 from tests.api.http.inside import StandIn, client_of, run, until_removed, uploads, write_plan
@@ -295,7 +296,9 @@ class _Checking:
     def __init__(self) -> None:
         self.begun, self.running = asyncio.Semaphore(0), 0
 
-    async def run(self, work: Work, on_stage: OnStage = ignore_stage) -> None:
+    async def run(
+        self, work: Work, on_stage: OnStage = ignore_stage, owner: Owner = NOBODY
+    ) -> None:
         assert isinstance(work, CheckWork)
         self.running += 1
         self.begun.release()

@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -15,6 +15,7 @@ import pytest
 
 from api.jail.jail import Jail
 from api.jail.limits import Limits
+from api.planning.owner import ANYBODY, NOBODY, Owner, owner_of
 from api.planning.pool import Pool
 from api.planning.process import (
     CrashError,
@@ -116,7 +117,7 @@ def test_a_refusal_keeps_its_type_its_text_and_what_to_do(
     assert Remedy.RAISE_TEXTURE_LIMITS in refused.value.remedies
 
 
-def test_each_piece_of_work_has_a_process_of_its_own(pool: Pool, slow: PlanWork) -> None:
+def test_what_runs_torch_has_a_process_of_its_own(pool: Pool, slow: PlanWork) -> None:
     pids: list[int] = []
 
     async def run() -> None:
@@ -128,6 +129,111 @@ def test_each_piece_of_work_has_a_process_of_its_own(pool: Pool, slow: PlanWork)
 
     asyncio.run(run())
     assert len(set(pids)) == 2
+
+
+@pytest.fixture
+def zygote() -> Iterator[Zygote]:
+    """A zygote without torch, of which a process does two pieces of work at most."""
+    jail, limits = Jail.of_machine(), Limits.of_machine(600)
+    settings = ZygoteSettings(jail, limits, uses_torch=False, idle_seconds=600, most_work=2)
+    zygote = Zygote(settings)
+    yield zygote
+    zygote.stop()
+
+
+async def _waiting(zygote: Zygote, count: int) -> set[int]:
+    """The processes of a zygote that wait, once there are so many."""
+    zygote.start()
+    while True:
+        process = zygote._process
+        found = set() if process is None else set(spare_pids(process.pid))
+        if zygote.is_warm and len(found) == count and not planning_pids():
+            return found
+        await asyncio.sleep(0.01)
+
+
+async def _does(zygote: Zygote, work: PlanWork, owner: Owner, waiting: int) -> set[int]:
+    """The processes that wait, so many, once work is done."""
+    await (await zygote.run(work, 600, owner=owner))
+    return await _waiting(zygote, waiting)
+
+
+def test_a_process_is_kept_for_its_owner_and_no_other(zygote: Zygote, tmp_path: Path) -> None:
+    work, ann, bob = _lowered(tmp_path, 1), owner_of("ann"), owner_of("bob")
+
+    async def run() -> None:
+        (first,) = await _waiting(zygote, 1)
+        (spare,) = await _does(zygote, work, ann, 2) - {first}
+        # Bob's work leaves Ann's process where it is, and so does nobody's.
+        for owner in (bob, NOBODY):
+            waiting = await _does(zygote, work, owner, 3)
+            assert {first, spare} < waiting
+        # It has done two, and is not kept.
+        waiting = await _does(zygote, work, ann, 2)
+        assert first not in waiting and spare in waiting
+
+    asyncio.run(run())
+
+
+def test_a_process_of_trusted_work_is_kept_for_anybody(zygote: Zygote, tmp_path: Path) -> None:
+    work = _lowered(tmp_path, 1)
+
+    async def run() -> None:
+        (first,) = await _waiting(zygote, 1)
+        (spare,) = await _does(zygote, work, ANYBODY, 2) - {first}
+        # Ann's work is the second that it does, and the last.
+        assert await _does(zygote, work, owner_of("ann"), 1) == {spare}
+
+    asyncio.run(run())
+
+
+def test_a_process_is_not_kept_that_could_not_do_its_work(
+    zygote: Zygote, no_archive: PlanWork
+) -> None:
+    async def run() -> None:
+        waiting = await _waiting(zygote, 1)
+        with pytest.raises(InputError):
+            await zygote.run(replace(no_archive, is_lowered=True), 600, owner=owner_of("ann"))
+        others = await _waiting(zygote, 1)
+        assert others.isdisjoint(waiting)
+
+    asyncio.run(run())
+
+
+def test_a_process_is_kept_for_a_while(tmp_path: Path) -> None:
+    settings = ZygoteSettings(
+        Jail.of_machine(), Limits.of_machine(600), uses_torch=False, idle_seconds=0.01
+    )
+    zygote, work = Zygote(settings), _lowered(tmp_path, 1)
+
+    async def run() -> None:
+        waiting = await _waiting(zygote, 1)
+        others = await _does(zygote, work, owner_of("ann"), 1)
+        assert others.isdisjoint(waiting)
+
+    try:
+        asyncio.run(run())
+    finally:
+        zygote.stop()
+
+
+def test_a_kept_process_that_was_killed_is_not_missed(zygote: Zygote, tmp_path: Path) -> None:
+    work, ann = _lowered(tmp_path, 1), owner_of("ann")
+
+    async def run() -> None:
+        (first,) = await _waiting(zygote, 1)
+        await _does(zygote, work, ann, 2)
+        _stop(first)  # nor one that is stuck: work that it gets is ended in time
+        with pytest.raises(OvertimeError):
+            await zygote.run(work, 0.01, owner=ann)
+        waiting = await _waiting(zygote, 1)
+        for pid in waiting:
+            os.kill(pid, signal.SIGKILL)
+            while not has_ended(pid):
+                await asyncio.sleep(0.01)
+        await _does(zygote, work, ann, 1)
+
+    asyncio.run(run())
 
 
 def test_a_process_is_there_ahead_of_its_work(pool: Pool, slow: PlanWork) -> None:
