@@ -208,7 +208,7 @@ class PlanStore:
         # Made once: to make a statement takes longer than the database does. With its columns as
         # parameters it is the same each time.
         plan, profile = database.insert(Plan).values(created=Ago()), database.insert(Profile)
-        self._plan_row = plan.on_conflict_do_nothing()
+        self._plan_row = plan.on_conflict_do_nothing().returning(Plan.id)
         self._profile_row = profile.on_conflict_do_nothing()
         self._blob_row = self._blob_upsert({"created": Ago()})
         self._input_row = self._blob_upsert({"created": Ago(), "handed_in": Ago()})
@@ -239,9 +239,6 @@ class PlanStore:
         Returns the plan that is kept. ``options`` are those it was asked for with; ``account`` is
         charged for it.
         """
-        found = self.get(plan_id)
-        if found is not None:
-            return found
 
         def keep() -> Plan:
             draft = self.prepare(plan_id, files, source, options)
@@ -303,13 +300,13 @@ class PlanStore:
     def insert(self, session: Session, draft: Draft, accounts: Sequence[Account] = ()) -> Plan:
         """Keeps a plan from the commit of a transaction on; one that is there already stays.
 
-        The ``accounts``, in the order of their names, are charged for it.
+        The ``accounts``, in the order of their names, are charged for a new one.
         """
         blobs = {draft.row[name] for name in _BLOBS if draft.row[name] is not None}
         self.keep_blobs(session, blobs)
         self.keep_profile(session, draft.profile)
-        session.execute(self._plan_row, [draft.row])
-        for account in accounts:
+        is_new = session.execute(self._plan_row, [draft.row]).first() is not None
+        for account in accounts if is_new else ():
             sizes = {sha256: self.blobs.size(sha256) for sha256 in blobs}
             self.accounts.charge(session, account, sizes)
         return session.get_one(Plan, draft.row["id"])
