@@ -18,7 +18,7 @@ from api.jail.limits import Limits
 from api.planning.pool import Pool
 from api.planning.work import PlanWork
 from api.store.files import PlanFiles
-from api.store.room import FullDiskError
+from api.store.room import FullDiskError, needs_room
 from planner.options import make_options
 from tests.api.disks import SmallDisk, small_disk
 from tests.api.http.inside import StandIn, write_plan
@@ -36,8 +36,10 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 
 async def _plan(work: PlanWork) -> None:
-    await write_plan(work)
-    work.files.program.write_bytes(bytes(3 * _MB))
+    # As a pool says it: how much is left for a plan depends on what the database wrote before.
+    with needs_room("the plan"):
+        await write_plan(work)
+        work.files.program.write_bytes(bytes(3 * _MB))
 
 
 @pytest.fixture
