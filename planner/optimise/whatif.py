@@ -134,25 +134,34 @@ class WhatIf:
     def occurrences(self) -> tuple[Occurrence, ...] | None:
         """The optimum for each group and label, if that kernel alone took it: all are exact.
 
-        None where the graph is connected too densely to find them.
+        None where the graph is connected too densely to find them, and some may help.
         """
         prepared, asked = self._widened
-        today = self.cost
+        best: list[Occurrence] = []
         try:
             found = marginals(prepared)
-            best: list[Occurrence] = []
             for group, variable in asked:
                 if not found.left_out.isdisjoint(group.acceptances):
-                    return None
+                    raise TooDenseError
                 least = found.of(variable)
                 for label, acceptance in group.acceptances.items():
-                    entry, cost = least[label], today
+                    entry, cost = least[label], self.cost
                     if entry is not None and entry[0] == 1:
                         cost = min(cost, (entry[1], entry[2]))
                     best.append(Occurrence(group, acceptance, cost))
         except TooDenseError:
-            return None
+            return self._without_help
         return tuple(best)
+
+    @cached_property
+    def _without_help(self) -> tuple[Occurrence, ...] | None:
+        """The occurrences, if no plan is better where all kernels take all; None if one may be."""
+        problem, _ = self._problem({id(group): group.missing for group in self.groups})
+        least, is_proven = optimum(problem)
+        if not is_proven or (least[0], least[1]) < self.cost:
+            return None
+        each = ((group, a) for group in self.groups for a in group.acceptances.values())
+        return tuple([Occurrence(group, acceptance, self.cost) for group, acceptance in each])
 
     def find_all(self, acceptances: Iterable[Acceptance]) -> None:
         """Finds what ``if_all`` says of these, together where that is possible: it is sooner done.
@@ -172,6 +181,8 @@ class WhatIf:
         try:
             found = optima(prepared, [variable for _, variable in groups], banned, first=1)
         except TooDenseError:
+            if self._without_help is not None:
+                self._solved |= dict.fromkeys(asked, (self.cost, True))
             return
         for acceptance, least in zip(asked, found, strict=True):
             cost = self.cost if least is None else min(self.cost, (least[0], least[1]))

@@ -76,7 +76,7 @@ class Opportunities:
     """What the plan costs."""
     is_predicted: bool
     is_known: bool
-    """False where a graph is connected too densely to find the optimum for each operator alone."""
+    """False where a graph is too dense to find the optimum for each operator, and some may help."""
     candidates: int
     """Representations that kernels could accept and do not, counted by operator."""
     opportunities: tuple[OpportunityReport, ...]

@@ -195,3 +195,34 @@ def test_a_graph_that_is_too_dense_still_has_the_optimum_of_a_type(
     whatif = WhatIf(graph, plan_graph(graph, Limits(), costs), costs)
     assert whatif.occurrences is None
     assert min(whatif.if_all(acceptance)[0] for acceptance in whatif.acceptances) == (0, 0)
+
+
+@settings(max_examples=120, deadline=None)
+@given(graphs(), st.sampled_from(["repack", "latency"]))
+def test_that_nothing_helps_is_known_of_a_graph_that_is_too_dense(
+    graph: LayoutGraph, objective: Objective
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise TooDenseError
+
+    costs = ProfileCosts(load_profile("default"), objective)
+    try:
+        plan = plan_graph(graph, Limits(), costs)
+    except NoRepresentationError:
+        return
+    expected, found = WhatIf(graph, plan, costs), WhatIf(graph, plan, costs)
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("marginals", "optima"):
+            patched.setattr(planner.optimise.whatif, name, refuse)
+        occurrences = found.occurrences
+        found.find_all(found.acceptances)
+    # Not known where some helps, and else all is, and right.
+    known = {(id(o.group), o.acceptance): o.optimum for o in expected.occurrences or ()}
+    everything = [expected.if_all(acceptance)[0] for acceptance in expected.acceptances]
+    if any(cost < expected.cost for cost in (*known.values(), *everything)):
+        assert occurrences is None
+    if expected.cost == (0, 0):
+        assert occurrences is not None
+    if occurrences is not None:
+        assert [o.optimum for o in occurrences] == list(known.values())
+        assert [found.if_all(a)[0] for a in found.acceptances] == everything
