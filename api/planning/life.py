@@ -64,7 +64,12 @@ class Life:
         """Lives it, in a process that was forked for it."""
         connection = None
         try:
-            self._go_in()
+            try:
+                self._go_in()
+            finally:
+                # Where it could not, that is what its work hears, and no reason to wait.
+                if self.starting is not None:
+                    os.close(self.starting)
             start = _peak_bytes()
             while True:
                 reply, request, *files = self._receive()
@@ -88,7 +93,6 @@ class Life:
                 connection.close()
         except BaseException as error:
             crash = crash_of(f"{type(error).__name__}: {error}", traceback.format_exc())
-            # Where it could not go into the jail, that is what its work hears.
             say(connection or _connection(self._receive()[0]), crash)
         finally:
             os._exit(0)
@@ -111,8 +115,6 @@ class Life:
             tempfile.tempdir = self.folder
             allowed.append((Path(self.folder), WRITE))
         self.jail.enter(self.limits, allowed, runs_programs=self.folder is not None)
-        if self.starting is not None:
-            os.close(self.starting)
 
     def _receive(self) -> Sequence[int]:
         if self.line is None:

@@ -262,6 +262,16 @@ def test_a_zygote_is_warm_once_a_process_waits_in_the_jail() -> None:
         zygote.stop()
 
 
+def test_work_hears_why_its_process_cannot_go_into_the_jail(no_archive: PlanWork) -> None:
+    limits = Limits(2**32, 600, file_bytes=2**70)  # more than there is a number for
+    zygote = Zygote(ZygoteSettings(Jail.of_machine(), limits, uses_torch=False))
+    try:
+        with pytest.raises(CrashError, match="OverflowError"):
+            asyncio.run(zygote.run(replace(no_archive, is_lowered=True), 600))
+    finally:
+        zygote.stop()
+
+
 def test_one_that_was_killed_before_its_work_is_not_missed(
     pool: Pool, no_archive: PlanWork, slow: PlanWork
 ) -> None:
