@@ -13,13 +13,11 @@ from time import process_time
 from typing import Final, TypeVar
 
 import numpy as np
-from rich.console import Console
 
 from api.bench import zoo
 from api.bench.instances import OBJECTIVES
-from api.terminal.markdown import head, row
+from api.terminal.markdown import Printed, head, row
 from planner.costs.model import CostModel, Costs, PricedOperand
-from planner.files.whole import write_whole
 from planner.ir.graph import Operator, Tensor
 from planner.ir.representation import LABELS, REPRS
 from planner.measured.device import device_options
@@ -146,29 +144,21 @@ def answers(
     Of each kind of answer, ``most`` parts are asked again. Without ``files`` and ``models`` the
     programs are all models of the zoo. Raises ``OptionError`` for a model that is not there.
     """
-    lines: list[str] = []
-    console = Console(width=250, highlight=False)
-
-    def write(line: str) -> None:
-        lines.append(line)
-        console.print(line, markup=False)
-
-    for line in head(_HEADINGS, 2):
-        write(line)
+    printed = Printed()
+    printed.add(*head(_HEADINGS, 2))
     for name, program in programs(files, models, size):
         for objective in OBJECTIVES:
             options = make_options("default", objective=objective)
             if device is not None:
                 options = device_options(device, objective=objective)
-            write(row([name, objective, *_asked(replan(program, name, options), most)]))
-    write("")
-    write(
+            printed.add(row([name, objective, *_asked(replan(program, name, options), most)]))
+    printed.add(
+        "",
         "CPU milliseconds of one run; what it is about in brackets, as many repacks or operators. "
         f"Again: planning anew for each, from what that took for {most} of them, by chance. "
-        "Checked: how many of these agree."
+        "Checked: how many of these agree.",
     )
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+    printed.write(output)
 
 
 def programs(

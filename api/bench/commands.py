@@ -14,14 +14,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from rich.console import Console
-
 from api.bench import zoo
 from api.bench.answers import programs
 from api.bench.instances import OBJECTIVES
-from api.terminal.markdown import head, row
+from api.terminal.markdown import Printed, head, row
 from planner.errors import PlannerError
-from planner.files.whole import write_whole
 
 _HEADINGS: Final = (
     *("model", "objective", "plan", "alternatives", "fewer transitions", "less memory", "buffers"),
@@ -86,38 +83,30 @@ def commands(
     ``models`` the programs are all models of the zoo. Raises ``OptionError`` for a model that is
     not there, and ``PlannerError`` at the end where a command failed or took longer.
     """
-    lines: list[str] = []
     failed: list[str] = []
-    console = Console(width=250, highlight=False)
-
-    def write(line: str) -> None:
-        lines.append(line)
-        console.print(line, markup=False)
-
-    for line in head(_HEADINGS, 2):
-        write(line)
+    printed = Printed()
+    printed.add(*head(_HEADINGS, 2))
     with TemporaryDirectory(prefix="layout-planner-") as work:
         for name, data in programs(files, models, size):
             program = _Files(Path(work) / name)
             program.program.write_bytes(data)
             for objective in objectives:
                 cells = list(_cells(program, objective, seconds))
-                write(row([name, objective, *cells]))
+                printed.add(row([name, objective, *cells]))
                 failed += [
                     f"{heading} of {name} under {objective}"
                     for heading, cell in zip(_HEADINGS[2:], cells, strict=True)
                     if cell.endswith(_FAILED)
                 ]
-    write("")
-    write(
+    printed.add(
+        "",
         "CPU seconds of each command as a process of its own, its start of about "
         f"{_taken(['--version'], seconds)[1]:.1f} s included. All that it says is proven where "
         "nothing else is said. Not exact: not to the last digit. No plan: none has fewer "
         "transitions than the plan, or less memory. Findings: what is known to fail, which no "
-        "plan avoids. Buffers: all outputs are limited to them."
+        "plan avoids. Buffers: all outputs are limited to them.",
     )
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+    printed.write(output)
     if failed:
         raise PlannerError(f"these did not end as they should: {', '.join(failed)}")
 

@@ -10,12 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
-from rich.console import Console
-
 from api.bench import zoo
-from api.terminal.markdown import row
+from api.terminal.markdown import Printed, head, row
 from planner.errors import PlannerError
-from planner.files.whole import write_whole
 
 _HEADINGS: Final = (
     *("model", "ExecuTorch, s", "ours, s", "ratio"),
@@ -77,10 +74,8 @@ def lowering(names: Sequence[str], size: zoo.Size, output: Path | None) -> None:
     not there.
     """
     chosen = zoo.chosen(names)
-    lines = [row(_HEADINGS), row(["---"] * len(_HEADINGS))]
-    console = Console(width=250, highlight=False)
-    for line in lines:
-        console.print(line, markup=False)
+    printed = Printed()
+    printed.add(*head(_HEADINGS, len(_HEADINGS)))
     with TemporaryDirectory() as folder:
         for name in chosen:
             path = Path(folder) / "model.pt2"
@@ -94,10 +89,8 @@ def lowering(names: Sequence[str], size: zoo.Size, output: Path | None) -> None:
                 cells.append("fails" if they is None else f"{they:.1f}")
                 cells.append(f"{we:.1f}")
                 cells.append("" if they is None else f"{we / they:.2f}")
-            lines.append(row(cells))
-            console.print(lines[-1], markup=False)
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+            printed.add(row(cells))
+    printed.write(output)
 
 
 def _seconds(program: str, path: Path) -> list[float]:

@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 
-from rich.console import Console
-
 from api.bench import zoo
 from api.terminal.figures import cost, ratio
-from api.terminal.markdown import row
-from planner.files.whole import write_whole
+from api.terminal.markdown import Printed, head, row
 from planner.options import PlanOptions
 from planner.pipelines.checking import check_program
 from planner.pipelines.exported import plan_exported
@@ -68,20 +65,16 @@ def models(
     """
     chosen = zoo.chosen(names)
     headings = _HEADINGS + (_CPSAT_HEADINGS if cpsat_seconds else ())
-    lines = [row(headings), row(["---"] * len(headings))]
-    console = Console(width=250, highlight=False)
-    for line in lines:
-        console.print(line, markup=False)
+    printed = Printed()
+    printed.add(*head(headings, len(headings)))
     for name in chosen:
         planned = plan_exported(zoo.save(name, size), name, options, repeats=repeats)
         lacking = ", ".join(check_program(planned.data, name).unloadable)
         cells = (*_figures(name, planned.report), lacking)
         if cpsat_seconds:
             cells += _by_cpsat(planned, cpsat_seconds).cells()
-        lines.append(row(cells))
-        console.print(lines[-1], markup=False)
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+        printed.add(row(cells))
+    printed.write(output)
 
 
 def _figures(name: str, report: Report) -> tuple[str, ...]:

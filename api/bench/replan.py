@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 from rich.console import Console
 
-from api.terminal.markdown import head, row
+from api.terminal.markdown import Printed, head, row
 from planner.extras import quiet
 from planner.files.lowered import delegates_of, graph_of
 from planner.files.whole import write_whole
@@ -80,18 +80,15 @@ def scaling(sizes: Sequence[int], output: Path | None) -> None:
     Graphs are made for it in a temporary folder, and removed again.
     """
     unit = _alone(_encoded_block)
-    lines = list(head(_COLUMNS, 0))
-    console = Console(width=240, highlight=False)
-    for line in lines:
-        console.print(line, markup=False)
+    printed = Printed()
+    printed.add(*head(_COLUMNS, 0))
     for size in sizes:
         with TemporaryDirectory() as folder:
             file = Path(folder) / "graph"
             _alone(make, unit, size, file)
-            lines.append(_alone(measure, file).row())
-        console.print(lines[-1], markup=False)
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+            found = _alone(measure, file)
+        printed.add(found.row())
+    printed.write(output)
 
 
 def whole_process(files: Sequence[Path], repeats: int = 5) -> None:

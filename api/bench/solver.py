@@ -7,13 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from api.bench.instances import Instance, drawn, of_file, of_model
 from api.bench.referees import PARTS, SLOWER, SOLVERS, Found, Run, run
-from api.terminal.markdown import head, row
+from api.terminal.markdown import Printed, head, row
 from planner.errors import OptionError
-from planner.files.whole import write_whole
 
 SECONDS: Final = (1.0, 5.0, 20.0)
 QUICK_SECONDS: Final = (1.0,)
@@ -42,15 +39,8 @@ def racing(
     what others found there. Raises ``OptionError`` for a model that is not there, or a table that
     lacks a run.
     """
-    console = Console(width=250, highlight=False)
-    lines: list[str] = []
-
-    def write(line: str) -> None:
-        lines.append(line)
-        console.print(line, markup=False)
-
-    for line in head(_COLUMNS, 1):
-        write(line)
+    printed = Printed()
+    printed.add(*head(_COLUMNS, 1))
     better: list[str] = []
     solvers = PARTS if parts else SOLVERS
     limits = sorted(seconds or (QUICK_SECONDS if quick else SECONDS))
@@ -68,18 +58,12 @@ def racing(
             races[limit].append(runs)
             proven |= {s: r for s, r in runs.items() if r is not None and r.found.is_proven}
             for solver, found in runs.items():
-                write(row([instance.name, f"{limit:g}", solver, *_cells(found)]))
+                printed.add(row([instance.name, f"{limit:g}", solver, *_cells(found)]))
             better += [f"- {instance.name}, {limit:g} s: {text}" for text in beaten(runs)]
-    write("")
-    for line in summary(races):
-        write(line)
-    write("")
-    write("Where another solver has a better value or bound at the same time:")
-    write("")
-    for line in better or ["- nowhere"]:
-        write(line)
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+    printed.add("", *summary(races), "")
+    printed.add("Where another solver has a better value or bound at the same time:", "")
+    printed.add(*(better or ["- nowhere"]))
+    printed.write(output)
 
 
 def _instances(files: Sequence[Path], models: Sequence[str], quick: bool) -> Iterator[Instance]:

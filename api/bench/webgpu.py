@@ -7,13 +7,10 @@ from math import prod
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from api.bench import zoo
 from api.terminal.figures import cost
-from api.terminal.markdown import row
+from api.terminal.markdown import Printed, head, row
 from planner.files.lowered import vulkan_blobs
-from planner.files.whole import write_whole
 from planner.ir.physical import ELEMENT_BYTES
 from planner.options import make_options
 from planner.pipelines.checking import check_program
@@ -37,15 +34,11 @@ def webgpu(names: Sequence[str], size: zoo.Size, output: Path | None) -> None:
     ``OptionError`` for a model that is not there.
     """
     chosen = zoo.chosen(names)
-    lines = [row(_HEADINGS), row(["---"] * len(_HEADINGS))]
-    console = Console(width=250, highlight=False)
-    for line in lines:
-        console.print(line, markup=False)
+    printed = Printed()
+    printed.add(*head(_HEADINGS, len(_HEADINGS)))
     for name in chosen:
-        lines.append(row(_cells(name, zoo.save(name, size))))
-        console.print(lines[-1], markup=False)
-    if output is not None:
-        write_whole(output, ("\n".join(lines) + "\n").encode())
+        printed.add(row(_cells(name, zoo.save(name, size))))
+    printed.write(output)
 
 
 def _cells(name: str, exported: bytes) -> tuple[str, ...]:
