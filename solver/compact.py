@@ -32,6 +32,7 @@ from solver.problem import (
     Problem,
     ProblemError,
     SharedCopies,
+    costs_of,
 )
 from solver.solution import NoSolutionFoundError
 
@@ -66,7 +67,7 @@ def level_limit(problem: Problem, level: int, most: int) -> Limit:
     for factor in problem.factors:
         if isinstance(factor, Agree):
             continue
-        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        costs = costs_of(factor)
         if id(costs) not in made:
             made[id(costs)] = np.where(costs[0] >= FORBIDDEN, 0, costs[level])[None]
         if not made[id(costs)].any():
@@ -210,7 +211,7 @@ def _add_term(terms: Terms, column: int, amount: int) -> None:
 def _check_limit(problem: Problem, number: int, limit: Limit) -> None:
     positive: list[Factor] = []
     for factor in limit.factors:
-        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        costs = costs_of(factor)
         if costs.size and int(np.abs(costs).max()) >= LIMIT:
             raise ProblemError(f"limit {number}: an amount is {LIMIT} or more")
         if isinstance(factor, SharedCopies):

@@ -29,6 +29,7 @@ from solver.problem import (
     Factor,
     Problem,
     SharedCopies,
+    costs_of,
     with_domains,
 )
 from solver.solution import InfeasibleError, NoSolutionFoundError, Status, TooDenseError
@@ -327,7 +328,7 @@ def span_of(factors: Iterable[Factor]) -> int:
     largest: dict[int, int] = {}
     for factor in factors:
         if isinstance(factor, (CostTable, SharedCopies)):
-            costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+            costs = costs_of(factor)
             if id(costs) not in largest:
                 finite = costs[0][costs[0] < FORBIDDEN]
                 largest[id(costs)] = int(np.abs(finite).max(initial=0))
@@ -341,7 +342,7 @@ def _step(factors: Iterable[CostTable | SharedCopies]) -> int:
     step = 0
     seen: set[int] = set()
     for factor in factors:
-        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        costs = costs_of(factor)
         if id(costs) not in seen:
             seen.add(id(costs))
             step = math.gcd(step, int(np.gcd.reduce(costs[0][costs[0] < FORBIDDEN], initial=0)))

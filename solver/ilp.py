@@ -29,7 +29,14 @@ from numpy.typing import NDArray
 
 from solver.compact import CompactModel, Limit, Terms
 from solver.highs import quiet_highs
-from solver.problem import FORBIDDEN, Agree, CostTable, Problem, ProblemError, SharedCopies
+from solver.problem import (
+    FORBIDDEN,
+    Agree,
+    Problem,
+    ProblemError,
+    SharedCopies,
+    costs_of,
+)
 from solver.solution import InfeasibleError, NoSolutionFoundError, Solution, Statistics, Status
 
 WORK_LIMIT: Final = 200_000
@@ -121,7 +128,7 @@ def _as_it_began(problem: Problem, limits: Sequence[Limit], start: Sequence[int]
     for factor in problem.factors:
         if isinstance(factor, Agree):
             continue
-        costs = factor.costs if isinstance(factor, CostTable) else factor.prices
+        costs = costs_of(factor)
         if id(costs) not in known:
             allowed = np.where(costs[0] >= FORBIDDEN, 0, costs).reshape(problem.levels, -1)
             known[id(costs)] = allowed.min(axis=1, initial=0)

@@ -69,6 +69,11 @@ class Agree:
 Factor: TypeAlias = CostTable | SharedCopies | Agree
 
 
+def costs_of(factor: CostTable | SharedCopies) -> Costs:
+    """The array that a factor's costs are from: its costs, or the prices of its copies."""
+    return factor.costs if isinstance(factor, CostTable) else factor.prices
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Stamp:
     """Factors that differ from the ``first`` in nothing but their scopes (count, variables).

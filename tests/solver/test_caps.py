@@ -71,4 +71,5 @@ def test_where_a_table_would_be_too_large_there_is_none() -> None:
     assert capped(problem, [Limit(tuple(amounts), 1)], most_entries=3) is None
     found = capped(problem, [Limit(tuple(amounts), 1)], most_entries=4)
     assert found is not None and found.cost([1, 1]) is None and found.cost([1, 0]) == (0,)
-    assert int(found.factors[0].costs.max()) == FORBIDDEN  # type: ignore[union-attr]
+    (table,) = found.factors
+    assert isinstance(table, CostTable) and int(table.costs.max()) == FORBIDDEN

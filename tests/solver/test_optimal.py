@@ -156,7 +156,9 @@ def test_shares_of_copies_prove_the_optimum_where_they_do(monkeypatch: pytest.Mo
             # No order is easy.
             patch.setattr(solver.order, "EASY_TABLE", 0)
             solution = solve(problem)
-        prices = factors[-1].prices  # type: ignore[union-attr]
+        copies = factors[-1]
+        assert isinstance(copies, SharedCopies)
+        prices = copies.prices
         assert proven(problem, solution) == (star_optimum(costs[0], list(costs[1:]), prices),)
         proven_so += solution.statistics.nodes == len(problem.variables)
     assert 5 < proven_so < 35
