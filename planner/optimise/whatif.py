@@ -136,6 +136,8 @@ class WhatIf:
 
         None where the graph is connected too densely to find them, and some may help.
         """
+        if self._is_least:
+            return self._as_it_is
         prepared, asked = self._widened
         best: list[Occurrence] = []
         try:
@@ -150,16 +152,37 @@ class WhatIf:
                         cost = min(cost, (entry[1], entry[2]))
                     best.append(Occurrence(group, acceptance, cost))
         except TooDenseError:
-            return self._without_help
+            return self._as_it_is if self._is_optimal_with_all else None
         return tuple(best)
 
     @cached_property
-    def _without_help(self) -> tuple[Occurrence, ...] | None:
-        """The occurrences, if no plan is better where all kernels take all; None if one may be."""
-        problem, _ = self._problem({id(group): group.missing for group in self.groups})
+    def _is_least(self) -> bool:
+        """Whether each operator costs the least that it could if its kernel took all, and nothing
+        is repacked: then nothing would help, which is soon known however dense the graph is."""
+        if self.cost[1]:
+            return False
+        masks = list(self._today)
+        for group in self.groups:
+            for slot in group.slots:
+                masks[slot.variable] |= group.missing
+        least: dict[int, int] = {}
+        total = 0
+        for _, tables in self._operators(masks):
+            if id(tables) not in least:
+                least[id(tables)] = sum(int(costs.min()) for _, costs in tables)
+            total += least[id(tables)]
+        return total >= self.cost[0]
+
+    @cached_property
+    def _is_optimal_with_all(self) -> bool:
+        """Whether no plan is better where all kernels take all, if that can be proven."""
+        problem, _ = self._problem(self._missing)
         least, is_proven = optimum(problem)
-        if not is_proven or (least[0], least[1]) < self.cost:
-            return None
+        return is_proven and (least[0], least[1]) >= self.cost
+
+    @property
+    def _as_it_is(self) -> tuple[Occurrence, ...]:
+        """The occurrences if nothing would help."""
         each = ((group, a) for group in self.groups for a in group.acceptances.values())
         return tuple([Occurrence(group, acceptance, self.cost) for group, acceptance in each])
 
@@ -171,6 +194,9 @@ class WhatIf:
         asked = [a for a in acceptances if a in self.acceptances and a not in self._solved]
         if not asked:
             return
+        if self._is_least:
+            self._solved |= dict.fromkeys(asked, (self.cost, True))
+            return
         prepared, groups = self._widened
         place = {id(group): i for i, (group, _) in enumerate(groups)}
         banned = np.tile(
@@ -181,7 +207,7 @@ class WhatIf:
         try:
             found = optima(prepared, [variable for _, variable in groups], banned, first=1)
         except TooDenseError:
-            if self._without_help is not None:
+            if self._is_optimal_with_all:
                 self._solved |= dict.fromkeys(asked, (self.cost, True))
             return
         for acceptance, least in zip(asked, found, strict=True):
@@ -275,9 +301,13 @@ class WhatIf:
     @cached_property
     def _widened(self) -> tuple[Prepared, list[tuple[Group, int]]]:
         """The problem in which groups have all labels that they could have, and what to ask for."""
-        missing = {id(group): group.missing for group in self.groups}
-        problem, asked = self._problem(missing, is_counted=True)
+        problem, asked = self._problem(self._missing, is_counted=True)
         return Prepared(problem), asked
+
+    @property
+    def _missing(self) -> Mapping[int, int]:
+        """What all kernels do not take, by the ids of groups."""
+        return {id(group): group.missing for group in self.groups}
 
     def _problem(
         self, extra: Mapping[int, int], *, is_counted: bool = False
@@ -335,23 +365,30 @@ class WhatIf:
                 builder.add_copies(producer, readers, prices)
 
     def _add_operators(self, builder: _Building) -> None:
+        for start, tables in self._operators(builder.masks):
+            for scope, costs in tables:
+                builder.add_cost([start + i for i in scope], costs)
+
+    def _operators(
+        self, masks: Sequence[int]
+    ) -> Iterable[tuple[int, list[tuple[tuple[int, ...], Costs]]]]:
+        """The first slot of each operator, and the tables of its costs, for labels of slots."""
         graph = self._graph
         tells_apart = isinstance(self._costs, FreeTransitions)
         for operator, start, end in self._plan.layout.slots.bounds():
             if operator in graph.pinned:
                 continue
-            masks = builder.masks[start:end]
-            key = operator if tells_apart else self._alike[operator], *masks
+            own = masks[start:end]
+            key = operator if tells_apart else self._alike[operator], *own
             if key not in self._tables:
                 operands = [
                     slot.priced(labels_of(mask))
-                    for slot, mask in zip(self._slots[start:end], masks, strict=True)
+                    for slot, mask in zip(self._slots[start:end], own, strict=True)
                 ]
                 self._tables[key] = list(
                     self._costs.operator(graph.operators[operator], graph.tensors, operands)
                 )
-            for scope, costs in self._tables[key]:
-                builder.add_cost([start + i for i in scope], costs)
+            yield start, self._tables[key]
 
 
 class _Building:
