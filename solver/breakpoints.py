@@ -103,12 +103,14 @@ class _Search:
         """
         if look.end is None and look.rising:
             return (0, 1), True
+        (of_cost, of_amount), (step, step_of_amount) = self._sums.extent(1 + look.number)
         end = self._least[look.number] if look.end is None else look.end
-        of_cost, of_amount = self._sums.spans[0], self._sums.spans[1 + look.number]
-        most = int(LARGEST / (of_cost + abs(end) * of_amount + 1))
-        if end.denominator <= most:
+        in_steps = end * step_of_amount / step
+        most = int(LARGEST / (of_cost + abs(in_steps) * of_amount + 1))
+        if in_steps.denominator <= most:
             return (end.denominator, end.numerator), True
         if most < 1:
             raise TooDenseError("the costs are too large to be weighed")
-        scaled = end * most
-        return (most, scaled.__floor__() if look.rising else scaled.__ceil__()), False
+        scaled = in_steps * most
+        whole = scaled.__floor__() if look.rising else scaled.__ceil__()
+        return (most * step_of_amount, whole * step), False

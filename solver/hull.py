@@ -37,7 +37,7 @@ def corners(
             (edge, weights)
             for edge in edges
             if edge[1][1] > edge[2][1]
-            and (weights := between(edge[1], edge[2], (sums.spans[0], sums.spans[edge[0]])))
+            and (weights := between(edge[1], edge[2], *sums.extent(edge[0])))
         ]
         best = sums.best([(level, weights) for (level, _, _), weights in weighed])
         edges = []

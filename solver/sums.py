@@ -38,20 +38,20 @@ def weigh(pair: Pair, weights: Pair) -> int:
     return weights[0] * pair[0] + weights[1] * pair[1]
 
 
-def between(first: Pair, last: Pair, spans: Pair) -> Pair | None:
+def between(first: Pair, last: Pair, spans: Pair, steps: Pair = (1, 1)) -> Pair | None:
     """Weights by which two pairs are as good, or nearly so where sums would not be exact.
 
-    The last one costs more, of a smaller amount; ``spans`` are what costs and amounts do not
-    exceed. None where there are no weights.
+    The last one costs more, of a smaller amount. Costs and amounts are multiples of ``steps``, of
+    which sums do not exceed ``spans``. None where there are no weights.
     """
-    of_cost, of_amount = first[1] - last[1], last[0] - first[0]
+    of_cost, of_amount = (first[1] - last[1]) * steps[0], (last[0] - first[0]) * steps[1]
     common = math.gcd(of_cost, of_amount)
     of_cost, of_amount = of_cost // common, of_amount // common
     while of_cost * spans[0] + of_amount * spans[1] >= LARGEST:
         if of_cost == of_amount == 1:
             return None
         of_cost, of_amount = max(of_cost // 2, 1), max(of_amount // 2, 1)
-    return of_cost, of_amount
+    return of_cost * steps[1], of_amount * steps[0]
 
 
 class WeightedSums:
@@ -73,29 +73,45 @@ class WeightedSums:
         order = elimination_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
         if order.core:
             raise TooDenseError("elimination would need tables that are too large")
-        self._order, self._sizes, self._constant = order, reduced.sizes, reduced.constant
-        joined: dict[tuple[int, ...], NDArray[np.float64]] = {}
-        spans = np.zeros(problem.levels)
+        self._order, self._sizes = order, reduced.sizes
+        joined: dict[tuple[int, ...], tuple[Costs, NDArray[np.bool_]]] = {}
         for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
             barred = table[0] >= FORBIDDEN
-            costs = np.where(barred, 0.0, table)
-            spans += np.abs(costs).max(axis=tuple(range(1, costs.ndim)))
-            costs[0, barred] = np.inf
             axes = sorted(range(len(scope)), key=[order.position[v] for v in scope].__getitem__)
-            costs = costs.transpose(0, *[1 + axis for axis in axes])
+            costs = np.where(barred, 0, table).transpose(0, *[1 + axis for axis in axes])
+            barred = barred.transpose(axes)
             own = tuple([scope[axis] for axis in axes])
-            joined[own] = joined[own] + costs if own in joined else costs
-        self.spans: list[int] = spans.astype(np.int64).tolist()
-        """By level: what no sum of entries exceeds, on either side of zero."""
+            if own in joined:
+                costs, barred = costs + joined[own][0], barred | joined[own][1]
+            joined[own] = costs, barred
         self._scopes = list(joined)
-        self._shapes = [costs.shape[1:] for costs in joined.values()]
+        self._shapes = [barred.shape for _, barred in joined.values()]
         sizes = [prod(shape) for shape in self._shapes]
         self._starts: list[int] = [0, *np.cumsum(sizes).tolist()]
-        flat = [costs.reshape(problem.levels, -1) for costs in joined.values()]
-        self._costs = np.concatenate([np.zeros((problem.levels, 0)), *flat], axis=1)
-        self._barred = np.isinf(self._costs[0])
-        self._costs[0, self._barred] = 0.0
+        entries = np.zeros((problem.levels, self._starts[-1]), np.int64)
+        self._barred = np.zeros(self._starts[-1], np.bool_)
+        spans = np.zeros(problem.levels, np.int64)
+        # What all have in common is a part of the constant, so that numbers are small.
+        self._constant = np.array(reduced.constant, np.int64)
+        for start, (costs, barred) in zip(self._starts, joined.values(), strict=False):
+            flat, is_barred = costs.reshape(problem.levels, -1), barred.reshape(-1)
+            least = flat[:, ~is_barred].min(axis=1) if not is_barred.all() else flat[:, 0]
+            flat = np.where(is_barred, 0, flat - least[:, None])
+            spans += flat.max(axis=1)
+            self._constant += least
+            entries[:, start : start + flat.shape[1]] = flat
+            self._barred[start : start + flat.shape[1]] = is_barred
+        each = np.maximum(np.gcd.reduce(entries, axis=1, initial=0), 1)
+        self._steps: list[int] = each.tolist()
+        self._spans: list[int] = (spans // each).tolist()
+        self._costs = (entries // each[:, None]).astype(np.float64)
         self._lookups = list(self._by_arity())
+
+    def extent(self, level: int) -> tuple[Pair, Pair]:
+        """How many steps no sum of costs and none of amounts exceeds; and these steps: what all
+        differences are multiples of."""
+        spans, steps = self._spans, self._steps
+        return (spans[0], spans[level]), (steps[0], steps[level])
 
     def of(self, assignment: Sequence[int]) -> tuple[int, ...]:
         """The cost and the amounts of an assignment; raises ``ProblemError`` if it is forbidden."""
@@ -110,14 +126,15 @@ class WeightedSums:
         With a weight that is nothing, what it weighs may be more than it has to be.
         """
         if not self._scopes:
-            return [(self._constant[0], self._constant[level]) for level, _ in weighed]
+            constant: list[int] = self._constant.tolist()
+            return [(constant[0], constant[level]) for level, _ in weighed]
         most = max(KEPT_LIMIT // self._order.work, 1)
         parts = [weighed[start : start + most] for start in range(0, len(weighed), most)]
         return [pair for part in parts for pair in self._best(part)]
 
     def _best(self, weighed: Sequence[tuple[int, Pair]]) -> Iterator[Pair]:
         levels = np.array([level for level, _ in weighed])
-        weights = np.array([pair for _, pair in weighed])
+        weights = np.array([self._in_steps(level, pair) for level, pair in weighed])
         sums = weights[:, :1] * self._costs[0] + weights[:, 1:] * self._costs[levels]
         lanes = np.where(self._barred, np.inf, sums)
         tables = [
@@ -132,8 +149,18 @@ class WeightedSums:
         at = np.concatenate(entries, axis=1)
         costs = self._costs[0][at].sum(axis=1).astype(np.int64).tolist()
         amounts = self._costs[levels[:, None], at].sum(axis=1).astype(np.int64).tolist()
+        constant: list[int] = self._constant.tolist()
         for level, cost, amount in zip(levels.tolist(), costs, amounts, strict=True):
-            yield cost + self._constant[0], amount + self._constant[level]
+            yield (
+                cost * self._steps[0] + constant[0],
+                amount * self._steps[level] + constant[level],
+            )
+
+    def _in_steps(self, level: int, weights: Pair) -> Pair:
+        """Weights of whole steps, in lowest terms."""
+        of_cost, of_amount = weights[0] * self._steps[0], weights[1] * self._steps[level]
+        common = math.gcd(of_cost, of_amount)
+        return of_cost // common, of_amount // common
 
     def _by_arity(self) -> Iterator[tuple[Places, Places, Places]]:
         """Of tables over equally many nodes: their starts, and their scopes with the strides."""
