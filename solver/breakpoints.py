@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from solver.problem import Problem
 from solver.solution import TooDenseError
-from solver.sums import LARGEST, Amounts, Pair, WeightedSums, weigh
+from solver.sums import WIDEST, Amounts, Pair, WeightedSums, weigh
 
 _TOGETHER = 64
 """Prices that are looked at together: each is a level of one problem."""
@@ -77,15 +77,18 @@ class _Search:
     def found(self) -> Iterator[Steadiness]:
         """The ends of all prices, in their order."""
         ends: dict[tuple[int, bool], Fraction | None] = {}
-        looks = [
-            _Look(number, rising) for number in range(len(self._own)) for rising in (False, True)
-        ]
+        looks = []
+        for number, (_, amount) in enumerate(self._own):
+            looks.append(_Look(number, rising=False))
+            if amount:
+                looks.append(_Look(number, rising=True))
+            else:
+                # It pays nothing of the price, and nothing can pay less.
+                ends[number, True] = None
         while looks:
-            weighed = [(look.number, *self._weights(look)) for look in looks]
-            best = self._sums.best([(1 + number, weights) for number, weights, _ in weighed])
             further = []
-            for look, other, (number, weights, is_exact) in zip(looks, best, weighed, strict=True):
-                own = self._own[number]
+            for look, other, weights, is_exact in self._best(looks):
+                number, own = look.number, self._own[look.number]
                 if weigh(other, weights) < weigh(own, weights):
                     end = Fraction(other[0] - own[0], own[1] - other[1])
                     further.append(_Look(number, look.rising, end))
@@ -95,6 +98,21 @@ class _Search:
             looks = further
         for number, is_exact in enumerate(self._is_exact):
             yield Steadiness(ends[number, False], ends[number, True], is_exact)
+
+    def _best(self, looks: Sequence[_Look]) -> Iterator[tuple[_Look, Pair, Pair, bool]]:
+        """For each look what is the best, by which weights, and whether these are exact."""
+        weighed = [(look, *self._weights(look)) for look in looks]
+        asked = [(1 + look.number, weights) for look, weights, _ in weighed]
+        left = []
+        for (look, weights, is_exact), bound in zip(weighed, self._sums.bounds(asked), strict=True):
+            own = self._own[look.number]
+            if bound >= weigh(own, weights):
+                yield look, own, weights, is_exact
+            else:
+                left.append((look, weights, is_exact))
+        best = self._sums.best([(1 + look.number, weights) for look, weights, _ in left])
+        for (look, weights, is_exact), other in zip(left, best, strict=True):
+            yield look, other, weights, is_exact
 
     def _weights(self, look: _Look) -> tuple[Pair, bool]:
         """Weights of cost and amount whose sums are exact: those of an end, or from before it.
@@ -106,7 +124,7 @@ class _Search:
         (of_cost, of_amount), (step, step_of_amount) = self._sums.extent(1 + look.number)
         end = self._least[look.number] if look.end is None else look.end
         in_steps = end * step_of_amount / step
-        most = int(LARGEST / (of_cost + abs(in_steps) * of_amount + 1))
+        most = int(WIDEST / (of_cost + abs(in_steps) * of_amount + 1))
         if in_steps.denominator <= most:
             return (end.denominator, end.numerator), True
         if most < 1:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from solver.problem import Problem
-from solver.sums import Amounts, Pair, WeightedSums, between, weigh
+from solver.sums import WIDEST, Amounts, Pair, WeightedSums, between, weigh
 
 
 def corners(
@@ -37,7 +37,7 @@ def corners(
             (edge, weights)
             for edge in edges
             if edge[1][1] > edge[2][1]
-            and (weights := between(edge[1], edge[2], *sums.extent(edge[0])))
+            and (weights := between(edge[1], edge[2], *sums.extent(edge[0]), WIDEST))
         ]
         best = sums.best([(level, weights) for (level, _, _), weights in weighed])
         edges = []

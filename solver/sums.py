@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solver.eliminate import eliminate_each
+from solver.lanes import Lanes
 from solver.order import elimination_order
 from solver.prepared import KEPT_LIMIT, TABLE_LIMIT
 from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, ProblemError, SharedCopies
@@ -30,7 +31,14 @@ Pair = tuple[int, int]
 Places = NDArray[np.intp]
 
 LARGEST = 2**52
-"""Weighted sums stay below this, so that they are exact."""
+"""Sums below this are exact in one number."""
+
+CARRY = 2**36
+"""What the second of two numbers stays below, as the lower digits of a sum. Sums of more tables
+than a node can have are exact before digits are carried."""
+
+WIDEST = LARGEST * CARRY
+"""Weighted sums stay below this, so that they are exact in two numbers."""
 
 
 def weigh(pair: Pair, weights: Pair) -> int:
@@ -38,8 +46,11 @@ def weigh(pair: Pair, weights: Pair) -> int:
     return weights[0] * pair[0] + weights[1] * pair[1]
 
 
-def between(first: Pair, last: Pair, spans: Pair, steps: Pair = (1, 1)) -> Pair | None:
-    """Weights by which two pairs are as good, or nearly so where sums would not be exact.
+def between(
+    first: Pair, last: Pair, spans: Pair, steps: Pair = (1, 1), largest: int = LARGEST
+) -> Pair | None:
+    """Weights by which two pairs are as good, or nearly so where sums would not stay below the
+    ``largest``.
 
     The last one costs more, of a smaller amount. Costs and amounts are multiples of ``steps``, of
     which sums do not exceed ``spans``. None where there are no weights.
@@ -47,7 +58,7 @@ def between(first: Pair, last: Pair, spans: Pair, steps: Pair = (1, 1)) -> Pair 
     of_cost, of_amount = (first[1] - last[1]) * steps[0], (last[0] - first[0]) * steps[1]
     common = math.gcd(of_cost, of_amount)
     of_cost, of_amount = of_cost // common, of_amount // common
-    while of_cost * spans[0] + of_amount * spans[1] >= LARGEST:
+    while of_cost * spans[0] + of_amount * spans[1] >= largest:
         if of_cost == of_amount == 1:
             return None
         of_cost, of_amount = max(of_cost // 2, 1), max(of_amount // 2, 1)
@@ -129,19 +140,42 @@ class WeightedSums:
             constant: list[int] = self._constant.tolist()
             return [(constant[0], constant[level]) for level, _ in weighed]
         most = max(KEPT_LIMIT // self._order.work, 1)
-        parts = [weighed[start : start + most] for start in range(0, len(weighed), most)]
-        return [pair for part in parts for pair in self._best(part)]
+        found: dict[int, Pair] = {}
+        places: dict[bool, list[int]] = {False: [], True: []}
+        for place, (level, weights) in enumerate(weighed):
+            places[self._is_wide(level, weights)].append(place)
+        for is_wide, own in places.items():
+            for start in range(0, len(own), most):
+                part = own[start : start + most]
+                best = self._best([weighed[place] for place in part], is_wide=is_wide)
+                found |= zip(part, best, strict=True)
+        return [found[place] for place in range(len(weighed))]
 
-    def _best(self, weighed: Sequence[tuple[int, Pair]]) -> Iterator[Pair]:
+    def bounds(self, weighed: Sequence[tuple[int, Pair]]) -> list[int]:
+        """What no assignment is below, by each sum: the least entries of all tables together."""
+        constant: list[int] = self._constant.tolist()
+        found = []
+        for level, weights in weighed:
+            found.append(weigh((constant[0], constant[level]), weights))
+            if self._scopes:
+                is_wide = self._is_wide(level, weights)
+                sums = self._weighted([(level, weights)], is_wide=is_wide)[0]
+                least = np.minimum.reduceat(sums, self._starts[:-1])
+                bound = int(least.real.sum())
+                if is_wide:
+                    bound = bound * CARRY + int(least.imag.astype(np.int64).sum())
+                found[-1] += self._in_steps(level, weights)[1] * bound
+        return found
+
+    def _best(self, weighed: Sequence[tuple[int, Pair]], *, is_wide: bool) -> Iterator[Pair]:
         levels = np.array([level for level, _ in weighed])
-        weights = np.array([self._in_steps(level, pair) for level, pair in weighed])
-        sums = weights[:, :1] * self._costs[0] + weights[:, 1:] * self._costs[levels]
-        lanes = np.where(self._barred, np.inf, sums)
+        lanes = self._weighted(weighed, is_wide=is_wide)
         tables = [
             lanes[:, start:end].reshape(-1, *shape)
             for (start, end), shape in zip(pairwise(self._starts), self._shapes, strict=True)
         ]
-        values = eliminate_each(self._order, self._sizes, self._scopes, tables)
+        carry = CARRY if is_wide else None
+        values = eliminate_each(self._order, self._sizes, self._scopes, tables, carry)
         entries = [
             starts + (values[:, scopes] * strides).sum(axis=2)
             for starts, scopes, strides in self._lookups
@@ -156,11 +190,34 @@ class WeightedSums:
                 amount * self._steps[level] + constant[level],
             )
 
-    def _in_steps(self, level: int, weights: Pair) -> Pair:
-        """Weights of whole steps, in lowest terms."""
+    def _is_wide(self, level: int, weights: Pair) -> bool:
+        """Whether sums take two numbers."""
+        of_cost, of_amount = self._in_steps(level, weights)[0]
+        spans = self._spans
+        return abs(of_cost) * spans[0] + abs(of_amount) * spans[level] >= LARGEST
+
+    def _weighted(self, weighed: Sequence[tuple[int, Pair]], *, is_wide: bool) -> Lanes:
+        """The entries (sums, entries) of all tables, in steps."""
+        sums: Lanes
+        if not is_wide:
+            levels = np.array([level for level, _ in weighed])
+            weights = np.array([self._in_steps(level, pair)[0] for level, pair in weighed])
+            sums = weights[:, :1] * self._costs[0] + weights[:, 1:] * self._costs[levels]
+        else:
+            sums = np.empty((len(weighed), len(self._barred)), np.complex128)
+            whole = self._costs.astype(np.int64).astype(object)
+            for row, (level, pair) in zip(sums, weighed, strict=True):
+                of_cost, of_amount = self._in_steps(level, pair)[0]
+                each = of_cost * whole[0] + of_amount * whole[level]
+                row.real, row.imag = each // CARRY, each % CARRY
+        sums[:, self._barred] = np.inf
+        return sums
+
+    def _in_steps(self, level: int, weights: Pair) -> tuple[Pair, int]:
+        """Weights of whole steps in lowest terms, and what they were divided by."""
         of_cost, of_amount = weights[0] * self._steps[0], weights[1] * self._steps[level]
         common = math.gcd(of_cost, of_amount)
-        return of_cost // common, of_amount // common
+        return (of_cost // common, of_amount // common), common
 
     def _by_arity(self) -> Iterator[tuple[Places, Places, Places]]:
         """Of tables over equally many nodes: their starts, and their scopes with the strides."""

@@ -80,7 +80,7 @@ def test_ends_are_those_of_all_assignments(random: Random, is_rough: bool) -> No
         patch.setattr(solver.breakpoints, "_TOGETHER", 2)
         patch.setattr(solver.sums, "KEPT_LIMIT", random.choice((2**8, 2**25)))
         if is_rough:
-            patch.setattr(solver.breakpoints, "LARGEST", 2**12)
+            patch.setattr(solver.breakpoints, "WIDEST", 2**12)
         every = [(amounts, LEAST) for amounts in prices]
         all_found = list(steadiness(problem, every, best.assignment))
     for amounts, found in zip(prices, all_found, strict=True):
