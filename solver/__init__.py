@@ -10,8 +10,8 @@ densely connected for that is searched. ``solve_whole`` asks CP-SAT alone, as a 
 that, of several sums at once; ``steadiness`` says how far prices may
 change before another assignment is better;
 ``marginals`` says of every variable and label what the best assignment with it costs;
-``solve_ilp`` keeps limits, and proves an optimum again without reductions. ``contradiction``
-finds conditions that cannot hold together.
+``least_within`` keeps a limit; ``solve_ilp`` keeps several, and proves an optimum again without
+reductions. ``contradiction`` finds conditions that cannot hold together.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from solver.ilp import solve_ilp
     from solver.minmarginals import Marginals, marginals
     from solver.ranking import Ranked, ranked
+    from solver.within import least_within
 
 __all__ = [
     "FORBIDDEN",
@@ -80,6 +81,7 @@ __all__ = [
     "contradiction",
     "corners",
     "equal_rows",
+    "least_within",
     "level_limit",
     "marginals",
     "optimum",
@@ -101,6 +103,7 @@ _HOMES = {
     "Steadiness": "solver.breakpoints",
     "contradiction": "solver.hitting",
     "corners": "solver.hull",
+    "least_within": "solver.within",
     "level_limit": "solver.compact",
     "marginals": "solver.minmarginals",
     "pareto": "solver.fronts",

@@ -92,7 +92,7 @@ def pareto(
     """
     deadline = perf_counter() + search_seconds
     problem.validate()
-    sums = _Sums(problem, amounts)
+    sums = Criteria(problem, amounts)
     cheapest, least = sums.point([(1, 0), (0, 1)]), sums.point([(0, 1), (1, 0)])
     if (cheapest.cost, cheapest.amount) == (least.cost, least.amount):
         return Front((cheapest,), ())
@@ -137,8 +137,8 @@ def _is_above(first: ParetoPoint, point: ParetoPoint, last: ParetoPoint) -> bool
     return rise > (point.cost - first.cost) * (last.amount - first.amount)
 
 
-class _Sums:
-    """The two criteria of a problem, in sums with weights and in levels."""
+class Criteria:
+    """The two criteria of a problem, cost and amount, in sums with weights and in levels."""
 
     def __init__(self, problem: Problem, amounts: Sequence[CostTable | SharedCopies]) -> None:
         self._problem = problem
@@ -151,21 +151,28 @@ class _Sums:
 
     def point(self, levels: Sequence[Weights]) -> ParetoPoint:
         """The best assignment by these sums, one after the other; then by the other levels."""
-        solution = solve(self._with_levels(levels))
+        solution = solve(self.with_levels(levels))
         if solution.status is not Status.OPTIMAL:
             raise TooDenseError("the problem is too dense for weighted sums to be proven")
         return self.at(solution.assignment)
 
     def between(self, first: ParetoPoint, last: ParetoPoint) -> list[ParetoPoint]:
         """Corners of the convex hull between two of its points."""
+        found = self.corner(first, last)
+        if found is None:
+            return []
+        return [*self.between(first, found), found, *self.between(found, last)]
+
+    def corner(self, first: ParetoPoint, last: ParetoPoint) -> ParetoPoint | None:
+        """A corner of the convex hull between two of its points; None if there is none."""
         weights = self.weights(first, last)
         if weights is None or not self.has_room(first, last):
-            return []
+            return None
         found = self.point([weights, (1, 0)])
         on_edge = min(_weigh(first, weights), _weigh(last, weights))
         if _weigh(found, weights) >= on_edge or found.cost in (first.cost, last.cost):
-            return []
-        return [*self.between(first, found), found, *self.between(found, last)]
+            return None
+        return found
 
     def weights(self, first: ParetoPoint, last: ParetoPoint) -> Weights | None:
         """Weights by which two points are as good; None if there are none whose sums are exact."""
@@ -186,7 +193,7 @@ class _Sums:
             return []
         of_cost, of_amount = self.steps
         corner = replace(first, cost=last.cost - of_cost, amount=first.amount - of_amount)
-        problem = self._with_levels([(1, 0), (0, 1)], others=False)
+        problem = self.with_levels([(1, 0), (0, 1)], others=False)
         try:
             found = pairs_below(problem, weights, _weigh(corner, weights))
         except TooManyPairsError:
@@ -200,25 +207,26 @@ class _Sums:
     def marginals(self, weights: Weights) -> Marginals | None:
         """What each label costs at least by a weighted sum; None if elimination does not tell."""
         try:
-            found = marginals(self._with_levels([weights], others=False))
+            found = marginals(self.with_levels([weights], others=False))
         except TooDenseError:
             return None
         return None if found.left_out else found
 
     def limited(self, domains: Mapping[int, tuple[int, ...]], most: int) -> tuple[Problem, Limit]:
         """Both criteria, with fewer labels, and the limit of the second."""
-        problem = self._with_levels([(1, 0), (0, 1)], others=False)
+        problem = self.with_levels([(1, 0), (0, 1)], others=False)
         amounts = with_domains(replace(problem, levels=1, factors=self._amounts), domains).factors
         limit = Limit(tuple(factor for factor in amounts if not isinstance(factor, Agree)), most)
         return with_domains(problem, domains), limit
 
     def at(self, assignment: tuple[int, ...]) -> ParetoPoint:
+        """The point of an assignment."""
         cost = self._problem.cost(assignment)
         assert cost is not None
         amount = Limit(self._amounts, 0).amount(self._problem, assignment)
         return ParetoPoint(assignment, cost[0], amount)
 
-    def _with_levels(self, sums: Sequence[Weights], *, others: bool = True) -> Problem:
+    def with_levels(self, sums: Sequence[Weights], *, others: bool = True) -> Problem:
         """The problem with these sums as its first levels."""
         rest = self._problem.levels - 1 if others else 0
         levels = len(sums) + rest
@@ -258,7 +266,7 @@ class _Sums:
 class _Gap:
     """What is between two neighbours of the convex hull: above the line, and below both of them."""
 
-    def __init__(self, sums: _Sums, first: ParetoPoint, last: ParetoPoint) -> None:
+    def __init__(self, sums: Criteria, first: ParetoPoint, last: ParetoPoint) -> None:
         self._sums, self._last = sums, last
         self._weights = sums.weights(first, last)
         self._marginals: Marginals | None = None

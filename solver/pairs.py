@@ -4,13 +4,16 @@ Where elimination keeps the least cost of what lies behind a node, for each choi
 neighbours, this keeps each pair of cost and amount that no other one beats. Only pairs count whose
 weighted sum can stay below a limit: what the rest costs at least by that sum is known from one pass
 of elimination and one back. Near the least weighted sum, few are left.
+
+Further levels, which decide between equal costs, are the digits of one more number.
 """
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Final, TypeAlias
 
 import numpy as np
@@ -27,6 +30,8 @@ from solver.reduce import Reduced, reduce
 PAIRS_LIMIT: Final = 2**22
 """Most pairs at a time."""
 
+_LARGEST: Final = 2**62
+
 Integers: TypeAlias = NDArray[np.int64]
 Places: TypeAlias = NDArray[np.intp]
 
@@ -38,12 +43,15 @@ class TooManyPairsError(Exception):
 def pairs_below(
     problem: Problem, weights: tuple[int, int], most: int, *, pairs_limit: int = PAIRS_LIMIT
 ) -> list[tuple[tuple[int, int], tuple[int, ...]]]:
-    """The pairs of both levels of a problem to which no other is as good in both, by rising cost.
+    """The pairs of the first two levels of a problem, cost and amount, to which no other is as good
+    in both, by rising cost.
 
     They come with an assignment each, and are all of those whose weighted sum is ``most`` or less.
+    Of equal costs that is better which is by the further levels, one after the other.
     ``weights`` are such that sums are exact. The problem has an assignment.
 
-    Raises ``TooManyPairsError`` for more than ``pairs_limit`` at a time.
+    Raises ``TooManyPairsError`` for more than ``pairs_limit`` at a time, and where further levels
+    do not fit into one number.
     """
     reduced = reduce(problem, TABLE_LIMIT)
     order = quick_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
@@ -53,19 +61,46 @@ def pairs_below(
     sums: dict[int, Costs] = {}
     for table in reduced.tables:
         if id(table) not in sums:
-            weighed = of_cost * table[:1] + of_amount * table[1:]
+            weighed = of_cost * table[:1] + of_amount * table[1:2]
             sums[id(table)] = np.where(table[:1] >= FORBIDDEN, FORBIDDEN, weighed)
     packed = pack([sums[id(table)] for table in reduced.tables], 1)
     elimination = eliminate(order, reduced.sizes, reduced.scopes, packed, keep="both")
     wholes = everything(order, elimination.sums, packed.lanes)
     constant = of_cost * reduced.constant[0] + of_amount * reduced.constant[1]
-    search = _Search(reduced, elimination, weights, most - constant, pairs_limit)
+    digits = _Digits(reduced.tables)
+    search = _Search(reduced, digits, elimination, weights, most - constant, pairs_limit)
     for v, whole in zip(order.nodes, wholes, strict=True):
         search.eliminate(v, whole[0])
-    cost, amount = reduced.constant
+    cost, amount = reduced.constant[:2]
     return [
         ((cost + own[0], amount + own[1]), reduced.labels(values)) for own, values in search.found()
     ]
+
+
+class _Digits:
+    """The levels after the first two as one number, which adds up and compares as they do."""
+
+    def __init__(self, tables: Sequence[Costs]) -> None:
+        times = Counter(map(id, tables))
+        unique = {id(table): table for table in tables}
+        levels = len(tables[0]) if tables else 2
+        spans = np.zeros(levels, np.int64)
+        self._least: dict[int, Integers] = {}
+        for key, table in unique.items():
+            allowed = table[:, table[0] < FORBIDDEN]
+            self._least[key] = allowed.min(axis=1, initial=0)
+            spans += times[key] * (allowed.max(axis=1, initial=0) - self._least[key])
+        sizes = [1 + span for span in spans[2:].tolist()]
+        self._units = [math.prod(sizes[place + 1 :]) for place in range(len(sizes))]
+        if math.prod(sizes) >= _LARGEST:
+            raise TooManyPairsError
+
+    def of(self, table: Costs) -> Integers:
+        """Those of a table of the problem; of no use where it forbids."""
+        digits = np.zeros(table.shape[1:], np.int64)
+        for level, unit in enumerate(self._units, 2):
+            digits += (table[level] - self._least[id(table)][level]) * unit
+        return digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +110,7 @@ class _Pairs:
     starts: Places
     """By the number of the choice: where its pairs start, and where the last one ends."""
     cost: Integers
+    digits: Integers
     amount: Integers
     values: Places
     """The node's value."""
@@ -86,12 +122,13 @@ class _Search:
     def __init__(
         self,
         reduced: Reduced,
+        digits: _Digits,
         elimination: Elimination,
         weights: tuple[int, int],
         most: int,
         pairs_limit: int,
     ) -> None:
-        self._reduced, self._elimination = reduced, elimination
+        self._reduced, self._digits, self._elimination = reduced, digits, elimination
         self._weights, self._most, self._pairs_limit = weights, most, pairs_limit
         self._pairs: dict[int, _Pairs] = {}
         self._best = {
@@ -99,6 +136,7 @@ class _Search:
             for v, (_, best) in zip(elimination.order.nodes, elimination.sums, strict=True)
         }
         """By node, the least weighted sum that it left, by the number of the choice."""
+        self._made: dict[int, Costs] = {}
 
     def eliminate(self, v: int, whole: NDArray[np.floating[Any]]) -> None:
         """Finds the pairs that a node leaves; ``whole`` is by its value and its neighbours'."""
@@ -121,18 +159,19 @@ class _Search:
                 costs = self._costs(table)
                 rows.cost += costs[0, own]
                 rows.amount += costs[1, own]
+                rows.digits += costs[2, own]
             else:
                 below.append((~table[2], own))
                 rest += self._best[~table[2]][own]
         for u, own in below:
             rest -= self._best[u][own]
             self._join(rows, u, own, rest)
-        kept = _unbeaten(choice[rows.entry], rows.cost, rows.amount)
+        kept = _unbeaten(choice[rows.entry], rows)
         rows.keep(kept)
-        count = prod([sizes[u] for u in near])
+        count = math.prod([sizes[u] for u in near])
         starts = np.searchsorted(choice[rows.entry], np.arange(count + 1))
         own_values = np.asarray(values[v])[rows.entry]
-        self._pairs[v] = _Pairs(starts, rows.cost, rows.amount, own_values, rows.parts)
+        self._pairs[v] = _Pairs(starts, rows.cost, rows.digits, rows.amount, own_values, rows.parts)
 
     def found(self) -> list[tuple[tuple[int, int], list[int]]]:
         """The pairs of all together, with the values of all nodes."""
@@ -144,16 +183,20 @@ class _Search:
         for v in roots:
             rest = rest - self._best[v][0]
             self._join(rows, v, np.zeros(1, np.intp), rest)
-            rows.keep(_unbeaten(np.zeros(len(rows.cost), np.intp), rows.cost, rows.amount))
+            rows.keep(_unbeaten(np.zeros(len(rows.cost), np.intp), rows))
         pairs = zip(rows.cost.tolist(), rows.amount.tolist(), strict=True)
         return [(pair, self._values(rows.parts, row)) for row, pair in enumerate(pairs)]
 
-    def _costs(self, table: Table) -> Costs:
-        """Both levels of one of the problem's tables, by the number of the choice there."""
-        scope, _, number = table
+    def _costs(self, entry: Table) -> Costs:
+        """Costs, amounts and digits (3, choices) of one of the problem's tables, by the number of
+        the choice there."""
+        scope, _, number = entry
         given = self._reduced.scopes[number]
         axes = [1 + given.index(u) for u in scope]
-        return self._reduced.tables[number].transpose(0, *axes).reshape(2, -1)
+        table = self._reduced.tables[number]
+        if id(table) not in self._made:
+            self._made[id(table)] = np.stack([*table[:2], self._digits.of(table)])
+        return self._made[id(table)].transpose(0, *axes).reshape(3, -1)
 
     def _join(self, rows: _Rows, u: int, own: Places, rest: NDArray[np.floating[Any]]) -> None:
         """Adds each pair of another node to each row, by the number of the choice there."""
@@ -168,6 +211,7 @@ class _Search:
         places = np.arange(total) - first[repeated] + starts[repeated]
         rows.keep(repeated)
         rows.cost += pairs.cost[places]
+        rows.digits += pairs.digits[places]
         rows.amount += pairs.amount[places]
         rows.parts.append((u, places))
         weighed = self._weights[0] * rows.cost + self._weights[1] * rows.amount
@@ -190,12 +234,14 @@ class _Rows:
     def __init__(self, count: int) -> None:
         self.entry: Places = np.arange(count)
         self.cost: Integers = np.zeros(count, np.int64)
+        self.digits: Integers = np.zeros(count, np.int64)
         self.amount: Integers = np.zeros(count, np.int64)
         self.parts: list[tuple[int, Places]] = []
 
     def keep(self, rows: Places) -> None:
         """Keeps these, in this order."""
-        self.entry, self.cost, self.amount = self.entry[rows], self.cost[rows], self.amount[rows]
+        self.entry, self.amount = self.entry[rows], self.amount[rows]
+        self.cost, self.digits = self.cost[rows], self.digits[rows]
         self.parts = [(u, places[rows]) for u, places in self.parts]
 
 
@@ -209,9 +255,10 @@ def _numbers(
     return found
 
 
-def _unbeaten(choice: Places, cost: Integers, amount: Integers) -> Places:
+def _unbeaten(choice: Places, rows: _Rows) -> Places:
     """The rows to which no other of their choice is as good in both, by choice and cost."""
-    ranked = np.lexsort((amount, cost, choice))
+    amount = rows.amount
+    ranked = np.lexsort((amount, rows.digits, rows.cost, choice))
     if not len(ranked):
         return ranked
     # Later choices start below all before, so that one running least serves for all.

@@ -1,8 +1,9 @@
 """Limits of a whole plan: how many transitions it has, the bytes of their copies, and its peak.
 
 They tie all operands together, so elimination alone does not keep them. A plan without them that is
-within them is the best; any other is found by an integer program, which proves it, too. Delegates
-share the limits of transitions. They do not run at once, so each has the limit of memory to itself.
+within them is the best. Else elimination keeps one limit of a sum, and an integer program several,
+or that of memory; both prove their plans. Delegates share the limits of transitions. They do not
+run at once, so each has the limit of memory to itself.
 """
 
 from __future__ import annotations
@@ -36,8 +37,10 @@ from solver import (
     SharedCopies,
     Solution,
     Status,
+    TooDenseError,
     Variable,
     contradiction,
+    least_within,
     solve,
     solve_ilp,
 )
@@ -105,8 +108,7 @@ def _joint_plans(
     deadline = perf_counter() + SEARCH_SECONDS
     start = _check_possible(joint, plans, budget, name, deadline)
     try:
-        seconds = deadline - perf_counter()
-        solution = joint.solve(joint.problem, start, search_seconds=seconds)
+        solution = _least(joint, start, deadline)
     except InfeasibleError as error:
         raise ConflictingLimitsError(
             f"{name}: no plan keeps {' and '.join(budget.flags)} together", Remedy.DROP_LIMITS
@@ -119,6 +121,16 @@ def _joint_plans(
         _plan_of(part, plan, solution, begin, costs, len(parts) == 1)
         for part, plan, begin in zip(parts, plans, joint.starts, strict=True)
     ]
+
+
+def _least(joint: Joint, start: Sequence[int] | None, deadline: float) -> Solution:
+    """The least cost within the limits, which ``start`` is; raises as ``solve_ilp`` does."""
+    if joint.most is None and len(joint.limits) == 1:
+        # Sooner than an integer program where the graph is not too dense.
+        with suppress(TooDenseError):
+            return least_within(joint.problem, joint.limits[0])
+    seconds = deadline - perf_counter()
+    return joint.solve(joint.problem, start, search_seconds=seconds)
 
 
 @frozen
