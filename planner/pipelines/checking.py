@@ -162,6 +162,7 @@ class _Check:
             return  # the runtime chooses
         limits = Limits(_ANY_EXTENT, runtime=self.runtime)
         repacks = [t.position for t in self.source.transitions]
+        repacks += [self.source.positions[index] for index in self.source.repacking]
         if (error := resolution_error(self.file, limits, repacks)) is not None:
             yield self._finding("", "resolution", error)
 

@@ -82,6 +82,7 @@ class ContractedGraph:
     ``dropped``, so that ids stay those of the file. ``tensors[t]`` is the value of tensor ``t``,
     and ``positions[i]`` the place of operator ``i`` in the file's chain. ``made`` and
     ``transitions`` are the file's. ``unknown`` are names of operators that the registry lacks.
+    ``repacking`` are operators that are clones of the program's own, and repack as transitions do.
     """
 
     graph: LayoutGraph
@@ -92,6 +93,7 @@ class ContractedGraph:
     made: tuple[TensorRepr | None, ...]
     transitions: tuple[PresentTransition, ...]
     unknown: tuple[str, ...]
+    repacking: frozenset[int]
 
     def layouts(self) -> Layouts:
         """The layouts that the file has."""
@@ -129,6 +131,7 @@ class _Reader:
         self.name = name
         self.copies: dict[int, int] = {}  # value of a copy -> value that it copies
         self.clone_at: dict[int, int] = {}
+        self.own_repacks: list[int] = []  # positions of the program's own
         self.tensor_of: dict[int, int] = {}
         self.lists = lists_of(graph)
 
@@ -154,6 +157,7 @@ class _Reader:
             made=made,
             transitions=self._transitions(reads),
             unknown=tuple(sorted({graph.operators[i].name for i in graph.pinned})),
+            repacking=frozenset(np.searchsorted(np.asarray(positions), self.own_repacks).tolist()),
         )
 
     def _repr(self, value_id: int) -> TensorRepr | None:
@@ -175,14 +179,18 @@ class _Reader:
         present: set[tuple[int, TensorRepr | None]] = set()
         for position in _named(calls, CLONE):
             call = calls[position]
+            if not self._changes_representation(call):
+                continue
+            source, copy = call.args[0], call.args[-1]
             if (
-                self._changes_representation(call)
-                and (source := call.args[0]) not in overwritten
-                and source not in self.copies
-                and read[copy := call.args[-1]]
-                and copy not in stays
-                and (source, self._repr(copy)) not in present
+                source in overwritten
+                or source in self.copies
+                or not read[copy]
+                or copy in stays
+                or (source, self._repr(copy)) in present
             ):
+                self.own_repacks.append(position)
+            else:
                 clones.append(call)
                 present.add((source, self._repr(copy)))
                 self.copies[copy] = source

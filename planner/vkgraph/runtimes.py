@@ -123,7 +123,8 @@ def refusals(
         if known and release not in known:
             yield Refusal(index, "operator", f"does not know it: {known[0]} brought it")
             continue
-        if index in graph.pinned:
+        # Repacks take any representation, whatever such an operator takes besides.
+        if index in graph.pinned or index in source.repacking:
             continue
         sets = op_rep_sets(operator, graph.tensors, _ANY_EXTENT, runtime)
         if sets is None:

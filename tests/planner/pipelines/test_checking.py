@@ -16,8 +16,10 @@ from schema import VkDataType, VkTensor, vkgraph
 from tests.planner.pipelines.test_runtimes import IN_BUFFERS, embedding, softmax, unplanned
 from tests.planner.verify.sketches import (
     BUF_W,
+    Q_4C,
     Q_4C1W,
     Q_4H4W,
+    Q_4W4C,
     TEX_C,
     TEX_H,
     TEX_W,
@@ -125,6 +127,20 @@ def test_kernels_that_do_not_get_the_layouts_they_work_with() -> None:
     (finding,) = check_program(vkgraph.encode(s.finish(y).after), "x").findings
     assert finding.kind == "resolution"
     assert "buffer:4H4W is not compatible with buffer:4C1W of argument 0" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("datatype", "walk"),
+    [(VkDataType.FLOAT32, (TEX_W, TEX_H, BUF_W, TEX_C)), (INT8, (Q_4H4W, Q_4C1W, Q_4C, Q_4W4C))],
+)
+def test_repacks_of_repacks(datatype: VkDataType, walk: tuple[TensorRepr, ...]) -> None:
+    s = Sketch()
+    first, *others = walk
+    x = s.input((1, 8, 4, 4), first, datatype)
+    for representation in others:
+        made = s.tensor((1, 8, 4, 4), representation, datatype)
+        x = s.call("aten.clone.default", x, None, made)
+    assert kinds(vkgraph.encode(s.finish(x).after), "1.3+") == []
 
 
 def test_a_program_without_layouts_is_taken_by_all() -> None:
