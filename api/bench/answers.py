@@ -63,8 +63,8 @@ _HEADINGS: Final = (
     *("3 more plans", "proof", "checked"),
 )
 
-Check = Callable[[], bool]
-"""Asks again, by planning anew; whether the answer is the same."""
+Check = Callable[[], bool | None]
+"""Asks again, by planning anew; whether the answer is the same, None if that cannot be asked."""
 
 Asked = tuple[int, Sequence[Check]]
 """An answer: how many parts it has, and checks of them."""
@@ -213,10 +213,11 @@ def _answer(
     found, ms = _timed(lambda: [ask(delegate, costs) for delegate in delegates])
     checks = [check for _, own in found for check in own]
     chosen = Random(0).sample(checks, min(most, len(checks)))
-    agreed, again = _timed(lambda: sum(check() for check in chosen))
+    same, again = _timed(lambda: [check() for check in chosen])
     each = again / len(chosen) if chosen else 0.0
     count = sum(number for number, _ in found)
-    return _Answer(count, ms, each * len(checks), len(chosen), agreed)
+    asked = [one for one in same if one is not None]
+    return _Answer(count, ms, each * len(checks), len(asked), sum(asked))
 
 
 def _timed(work: Callable[[], T]) -> tuple[T, float]:
@@ -331,8 +332,10 @@ def _more_plans(delegate: DelegateResult, costs: CostModel) -> Asked:
     except TooDenseError:
         return 0, []
 
-    def check(first: Alternative) -> bool:
+    def check(first: Alternative) -> bool | None:
         every = marginals(plan.layout.problem)
+        if every.left_out:
+            return None  # The plan that comes next may have a label that no best one needs.
         domains = (variable.domain for variable in plan.layout.problem.variables)
         labels = enumerate(zip(domains, plan.solution.assignment, strict=True))
         others = (every.cost(v, b) for v, (domain, a) in labels for b in domain if b != a)
