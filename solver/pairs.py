@@ -30,6 +30,9 @@ from solver.reduce import Reduced, reduce
 PAIRS_LIMIT: Final = 2**22
 """Most pairs at a time."""
 
+_TIMES: Final = 8
+"""So many times as many pairs may be put together in all: some ten seconds."""
+
 _LARGEST: Final = 2**62
 
 Integers: TypeAlias = NDArray[np.int64]
@@ -50,8 +53,8 @@ def pairs_below(
     Of equal costs that is better which is by the further levels, one after the other.
     ``weights`` are such that sums are exact. The problem has an assignment.
 
-    Raises ``TooManyPairsError`` for more than ``pairs_limit`` at a time, and where further levels
-    do not fit into one number.
+    Raises ``TooManyPairsError`` for more than ``pairs_limit`` at a time or many times as many in
+    all, and where further levels do not fit into one number.
     """
     reduced = reduce(problem, TABLE_LIMIT)
     order = quick_order(reduced.sizes, reduced.scopes, TABLE_LIMIT)
@@ -130,6 +133,7 @@ class _Search:
     ) -> None:
         self._reduced, self._digits, self._elimination = reduced, digits, elimination
         self._weights, self._most, self._pairs_limit = weights, most, pairs_limit
+        self._left = _TIMES * pairs_limit
         self._pairs: dict[int, _Pairs] = {}
         self._best = {
             v: best[0].ravel()
@@ -204,7 +208,8 @@ class _Search:
         starts = pairs.starts[own[rows.entry]]
         counts = pairs.starts[own[rows.entry] + 1] - starts
         total = int(counts.sum())
-        if total > self._pairs_limit:
+        self._left -= total
+        if total > self._pairs_limit or self._left < 0:
             raise TooManyPairsError
         repeated = np.repeat(np.arange(len(counts)), counts)
         first = np.cumsum(counts) - counts

@@ -7,7 +7,8 @@ from random import Random
 
 import pytest
 
-from solver import Problem
+import solver.pairs
+from solver import Problem, solve
 from solver.levels import with_levels
 from solver.pairs import TooManyPairsError, pairs_below
 from tests.solver.problems import random_net, random_problem
@@ -62,3 +63,12 @@ def test_too_many_are_not_looked_for() -> None:
     net = with_levels(random_net(Random(2), 15), (0, 1))
     with pytest.raises(TooManyPairsError):
         pairs_below(net, (1, 1), 10**9, pairs_limit=10)
+
+
+def test_there_may_be_too_many_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = with_levels(random_net(Random(2), 15), (0, 1))
+    best = solve(net).cost
+    assert pairs_below(net, (1, 1), sum(best), pairs_limit=10_000)
+    monkeypatch.setattr(solver.pairs, "_TIMES", 0)
+    with pytest.raises(TooManyPairsError):
+        pairs_below(net, (1, 1), sum(best), pairs_limit=10_000)
