@@ -56,7 +56,7 @@ bench: $(READY) chromium
 	$(BIN)/layout-planner bench lowering segformer_b0 segformer_b0_eager vit_s_encoder unet lstm -o benchmarks/lowering.md
 	$(BIN)/layout-planner bench webgpu --small -o benchmarks/webgpu.md
 	$(BIN)/layout-planner bench replan -o benchmarks/replan.md
-	$(BIN)/layout-planner bench answers --model mobilenet_v2_int8 --model mobilevit_s --model segformer_b0_eager --model convnext_t --model swin_t --model vit_s_encoder --model cvt_13 --checks 6 -o benchmarks/answers.md
+	$(BIN)/layout-planner bench answers --checks 6 -o benchmarks/answers.md
 	$(BIN)/layout-planner bench solver --seconds 1 --seconds 5 -o benchmarks/solver.md
 	$(BIN)/layout-planner bench solver --parts --quick -o benchmarks/solver-parts.md
 	$(BIN)/layout-planner bench profiles -o benchmarks/profiles.md
