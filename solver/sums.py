@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from solver.eliminate import eliminate_each
 from solver.lanes import Lanes
-from solver.order import elimination_order
+from solver.order import Order, elimination_order
 from solver.prepared import KEPT_LIMIT, TABLE_LIMIT
 from solver.problem import FORBIDDEN, Costs, CostTable, Factor, Problem, ProblemError, SharedCopies
-from solver.reduce import reduce
+from solver.reduce import Reduced, reduce
 from solver.solution import TooDenseError
 
 Amounts = Sequence[CostTable | SharedCopies]
@@ -85,16 +85,7 @@ class WeightedSums:
         if order.core:
             raise TooDenseError("elimination would need tables that are too large")
         self._order, self._sizes = order, reduced.sizes
-        joined: dict[tuple[int, ...], tuple[Costs, NDArray[np.bool_]]] = {}
-        for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
-            barred = table[0] >= FORBIDDEN
-            axes = sorted(range(len(scope)), key=[order.position[v] for v in scope].__getitem__)
-            costs = np.where(barred, 0, table).transpose(0, *[1 + axis for axis in axes])
-            barred = barred.transpose(axes)
-            own = tuple([scope[axis] for axis in axes])
-            if own in joined:
-                costs, barred = costs + joined[own][0], barred | joined[own][1]
-            joined[own] = costs, barred
+        joined = _joined(reduced, order)
         self._scopes = list(joined)
         self._shapes = [barred.shape for _, barred in joined.values()]
         sizes = [prod(shape) for shape in self._shapes]
@@ -226,6 +217,23 @@ class WeightedSums:
             strides = [[prod(self._shapes[n][axis + 1 :]) for axis in range(arity)] for n in rows]
             starts, scopes = [self._starts[n] for n in rows], [self._scopes[n] for n in rows]
             yield np.array(starts), np.array(scopes), np.array(strides)
+
+
+def _joined(
+    reduced: Reduced, order: Order
+) -> dict[tuple[int, ...], tuple[Costs, NDArray[np.bool_]]]:
+    """The tables by scope, in the order's order: entries, and which of them are forbidden."""
+    joined: dict[tuple[int, ...], tuple[Costs, NDArray[np.bool_]]] = {}
+    for scope, table in zip(reduced.scopes, reduced.tables, strict=True):
+        barred = table[0] >= FORBIDDEN
+        axes = sorted(range(len(scope)), key=[order.position[v] for v in scope].__getitem__)
+        costs = np.where(barred, 0, table).transpose(0, *[1 + axis for axis in axes])
+        barred = barred.transpose(axes)
+        own = tuple([scope[axis] for axis in axes])
+        if own in joined:
+            costs, barred = costs + joined[own][0], barred | joined[own][1]
+        joined[own] = costs, barred
+    return joined
 
 
 def _with_levels(problem: Problem, prices: Sequence[Amounts], *, is_strict: bool) -> Problem:
