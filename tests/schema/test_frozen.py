@@ -18,7 +18,7 @@ from dataclasses import (
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from schema.frozen import frozen
@@ -49,7 +49,7 @@ def outcome(work: Callable[[], Any]) -> Any:
     """What comes out of work, errors included."""
     try:
         return work()
-    except (TypeError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         return type(error)
 
 
@@ -79,6 +79,7 @@ def behaviour(cls: Any, one: Any, other: Any, change: dict[str, int]) -> list[An
     ]
 
 
+@example(("within",), ([], {}), ([], {}), {"a": 0})
 @given(KINDS, ARGUMENTS, ARGUMENTS, st.dictionaries(st.sampled_from(NAMES), st.integers(0, 2)))
 def test_it_is_what_the_standard_library_makes(
     kinds: tuple[str, ...], one: Any, other: Any, change: dict[str, int]
