@@ -31,7 +31,7 @@ PAIRS_LIMIT: Final = 2**22
 """Most pairs at a time."""
 
 _TIMES: Final = 8
-"""So many times as many pairs may be put together in all: some ten seconds."""
+"""So many times as many pairs may be put together in all, so that it ends."""
 
 _LARGEST: Final = 2**62
 

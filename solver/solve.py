@@ -195,7 +195,7 @@ def _solve(
     if bound is None or bound > cost:
         bound = cost
     times.append(perf_counter())
-    statistics = _statistics(problem, reduced, order, packed, _seconds(times))
+    statistics = statistics_of(problem, reduced, order, packed.lanes, _seconds(times))
     status = Status.OPTIMAL if bound == cost else Status.FEASIBLE
     return Solution(assignment, cost, bound, status, statistics)
 
@@ -224,7 +224,7 @@ def _in_shares(problem: Problem, table_limit: int, times: list[float]) -> Soluti
     if cost != bound:
         return None
     times.append(perf_counter())
-    statistics = _statistics(problem, reduced, order, packed, _seconds(times))
+    statistics = statistics_of(problem, reduced, order, packed.lanes, _seconds(times))
     return Solution(assignment, cost, bound, Status.OPTIMAL, statistics)
 
 
@@ -367,9 +367,10 @@ def _accumulate(total: list[int], cost: list[int]) -> None:
         total[level] += amount
 
 
-def _statistics(
-    problem: Problem, reduced: Reduced, order: Order, packed: Packed, seconds: dict[str, float]
+def statistics_of(
+    problem: Problem, reduced: Reduced, order: Order, lanes: int, seconds: dict[str, float]
 ) -> Statistics:
+    """The size of a problem that was eliminated in an order, and the time that it took."""
     root = reduced.merged.root
     return Statistics(
         variables=len(problem.variables),
@@ -378,6 +379,6 @@ def _statistics(
         width=order.width,
         largest_table=order.largest,
         core=len(order.core),
-        lanes=packed.lanes,
+        lanes=lanes,
         seconds=seconds,
     )

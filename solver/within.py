@@ -14,7 +14,8 @@ from solver.fronts import Criteria, ParetoPoint
 from solver.pairs import TooManyPairsError, pairs_below
 from solver.prepared import Prepared
 from solver.problem import Problem
-from solver.solution import InfeasibleError, Solution, Statistics, Status, TooDenseError
+from solver.solution import InfeasibleError, Solution, Status, TooDenseError
+from solver.solve import statistics_of
 
 
 def least_within(problem: Problem, limit: Limit) -> Solution:
@@ -28,7 +29,7 @@ def least_within(problem: Problem, limit: Limit) -> Solution:
     """
     started = perf_counter()
     prepared = Prepared(problem)
-    order, merged = prepared.order, prepared.reduced.merged
+    order = prepared.order
     if order is None:
         raise TooDenseError("elimination would need tables that are too large")
     criteria = Criteria(problem, limit.factors)
@@ -44,16 +45,8 @@ def least_within(problem: Problem, limit: Limit) -> Solution:
     assignment = next(own for (_, amount), own in found if amount <= limit.most)
     cost = problem.cost(assignment)
     assert cost is not None
-    statistics = Statistics(
-        variables=len(problem.variables),
-        merged=len(set(merged.root)),
-        nodes=len(prepared.reduced.sizes),
-        width=max(map(len, order.neighbours), default=0),
-        largest_table=0,
-        core=0,
-        lanes=1,
-        seconds={"within": perf_counter() - started},
-    )
+    seconds = {"within": perf_counter() - started}
+    statistics = statistics_of(problem, prepared.reduced, order, 1, seconds)
     return Solution(assignment, cost, cost, Status.OPTIMAL, statistics)
 
 

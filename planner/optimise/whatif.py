@@ -161,13 +161,9 @@ class WhatIf:
         is repacked: then nothing would help, which is soon known however dense the graph is."""
         if self.cost[1]:
             return False
-        masks = list(self._today)
-        for group in self.groups:
-            for slot in group.slots:
-                masks[slot.variable] |= group.missing
         least: dict[int, int] = {}
         total = 0
-        for _, tables in self._operators(masks):
+        for _, tables in self._operators(self._masks(self._missing)):
             if id(tables) not in least:
                 least[id(tables)] = sum(int(costs.min()) for _, costs in tables)
             total += least[id(tables)]
@@ -309,6 +305,14 @@ class WhatIf:
         """What all kernels do not take, by the ids of groups."""
         return {id(group): group.missing for group in self.groups}
 
+    def _masks(self, extra: Mapping[int, int]) -> list[int]:
+        """The labels of each variable today, and those that groups, by their ids, have besides."""
+        masks = list(self._today)
+        for group in self.groups:
+            for slot in group.slots:
+                masks[slot.variable] |= extra.get(id(group), 0)
+        return masks
+
     def _problem(
         self, extra: Mapping[int, int], *, is_counted: bool = False
     ) -> tuple[Problem, list[tuple[Group, int]]]:
@@ -318,12 +322,9 @@ class WhatIf:
         is a group, and the variable that has its label then.
         """
         layout = self._plan.layout
-        builder = _Building(layout.problem.labels, int(is_counted), list(self._today))
+        builder = _Building(layout.problem.labels, int(is_counted), self._masks(extra))
         asked: list[tuple[Group, int]] = []
         widened = [(group, more) for group in self.groups if (more := extra.get(id(group), 0))]
-        for group, more in widened:
-            for slot in group.slots:
-                builder.masks[slot.variable] |= more
         outside = [
             (t, producer, readers)
             for t, (producer, readers) in enumerate(

@@ -71,7 +71,7 @@ def test_ends_of_prices_that_one_number_cannot_hold() -> None:
     for seed in range(10):
         random = Random(seed)
         problem, several = dense(random)
-        # Two of them are nearly as good at each end.
+        # At an end sums have more digits than one number.
         scale = 10**8 + 1
         large = Problem(
             3,
